@@ -1,0 +1,279 @@
+//! What can be wrong with a peer's bytes, by fault, and what the peer is told about it (PB-ERR-*).
+//!
+//! [`ProtocolError::answer`] is the only place that decides what goes back to a peer about its own bytes.
+
+use alloc::string::{String, ToString};
+use core::fmt;
+
+use crate::header::{HEADER_LENGTH, Status, Version};
+
+/// A peer's bytes are not what the protocol says. The connection is over, once, with this reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// The first two bytes are not `pb`: whatever speaks there, it is not ProcBridge.
+    NotProcBridge {
+        /// Which byte, 0 or 1.
+        offset: usize,
+        /// The byte that stands there.
+        byte: u8,
+    },
+    /// A packet of a version that is not spoken here.
+    UnsupportedVersion {
+        /// The two version bytes.
+        found: [u8; 2],
+        /// The version that was expected, where only one would do.
+        expected: Option<Version>,
+    },
+    /// A response where a request belongs, or the other way round, or a status code that nobody knows.
+    UnexpectedStatus {
+        /// The status code.
+        found: Status,
+        /// What belongs there: `a request` or `a response`.
+        expected: &'static str,
+    },
+    /// The header announces a body over the limit.
+    TooLarge {
+        /// The announced length, in bytes.
+        length: u32,
+        /// The limit, in bytes.
+        limit: u32,
+    },
+    /// The body is not UTF-8.
+    InvalidUtf8 {
+        /// Offset of the first wrong byte in the body.
+        at: usize,
+    },
+    /// The body is not JSON.
+    InvalidJson {
+        /// Offset of the first wrong byte in the body.
+        at: usize,
+        /// What would have been right there.
+        expected: &'static str,
+    },
+    /// Arrays and objects are nested too deep.
+    TooDeep {
+        /// The limit, in levels.
+        limit: u32,
+    },
+    /// The body is JSON but no object.
+    NotAnObject {
+        /// What it is: `an array`, `a string` ...
+        found: &'static str,
+    },
+    /// The method of a request is not a string, or is missing where the 1.0 format needs it.
+    InvalidMethod {
+        /// The key, `method` or `api`.
+        key: &'static str,
+        /// What stands there instead of a string.
+        found: &'static str,
+    },
+    /// The method name is over the limit.
+    MethodTooLong {
+        /// Its length, in bytes.
+        length: usize,
+        /// The limit, in bytes.
+        limit: u32,
+    },
+    /// The input ended in the middle of a packet.
+    Truncated {
+        /// Bytes of the header, or behind it of the body, that did arrive.
+        received: usize,
+        /// Bytes that the header or the body has.
+        expected: usize,
+        /// `header` or `body`.
+        part: &'static str,
+    },
+    /// The server closed the connection without a byte of an answer.
+    NoReply,
+}
+
+/// Whose fault an error is, and so what may be done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The bytes cannot be parsed.
+    Malformed,
+    /// The bytes can be parsed, and break a rule.
+    Violation,
+    /// The peer speaks a version that is not known here.
+    TooNew,
+    /// A limit was reached; a higher one may be set.
+    Limit,
+    /// The input ended before the packet did.
+    Ended,
+}
+
+/// What a server answers to bytes that it refuses: a bad response with these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The stable code.
+    pub code: &'static str,
+    /// The message, for people.
+    pub message: String,
+}
+
+/// The program asked a connection for something that its state does not allow. Nothing was queued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Misuse {
+    /// A classic connection carries one call; this one has had it, or has ended.
+    NoCallPossible,
+    /// There is no call with this id to answer.
+    UnknownCall,
+    /// The packet is not of the kind that belongs there.
+    WrongPacket,
+    /// The body to send is over the limit.
+    TooLarge {
+        /// Its length, in bytes.
+        length: usize,
+        /// The limit, in bytes.
+        limit: u32,
+    },
+    /// The method name to send is over the limit.
+    MethodTooLong {
+        /// Its length, in bytes.
+        length: usize,
+        /// The limit, in bytes.
+        limit: u32,
+    },
+    /// The 1.0 format cannot leave out the method or send an empty one.
+    MethodRequired,
+}
+
+/// The stable codes of a bad response (PB-CNV-*). Applications add their own with a dot in them.
+pub mod code {
+    /// No method of this name.
+    pub const UNKNOWN_METHOD: &str = "unknown_method";
+    /// The payload does not fit the method.
+    pub const INVALID_PAYLOAD: &str = "invalid_payload";
+    /// A time limit passed.
+    pub const TIMEOUT: &str = "timeout";
+    /// The call was cancelled.
+    pub const CANCELLED: &str = "cancelled";
+    /// The server has as many calls or connections as it may have.
+    pub const OVERLOADED: &str = "overloaded";
+    /// A size limit was passed; the message names it.
+    pub const TOO_LARGE: &str = "too_large";
+    /// The caller may not do this.
+    pub const DENIED: &str = "denied";
+    /// The handler failed in a way that it did not foresee.
+    pub const INTERNAL: &str = "internal";
+    /// The packet or its body breaks a rule.
+    pub const INVALID_REQUEST: &str = "invalid_request";
+    /// The packet's version is not spoken here.
+    pub const UNSUPPORTED_VERSION: &str = "unsupported_version";
+    /// The server is stopping and takes no new work.
+    pub const UNAVAILABLE: &str = "unavailable";
+}
+
+impl ProtocolError {
+    /// The stable name, as the vectors of the specification use it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NotProcBridge { .. } => "not_procbridge",
+            Self::UnsupportedVersion { .. } => "unsupported_version",
+            Self::UnexpectedStatus { .. } => "unexpected_status",
+            Self::TooLarge { .. } => "too_large",
+            Self::InvalidUtf8 { .. } => "invalid_utf8",
+            Self::InvalidJson { .. } => "invalid_json",
+            Self::TooDeep { .. } => "too_deep",
+            Self::NotAnObject { .. } => "not_an_object",
+            Self::InvalidMethod { .. } => "invalid_method",
+            Self::MethodTooLong { .. } => "method_too_long",
+            Self::Truncated { .. } => "truncated",
+            Self::NoReply => "no_reply",
+        }
+    }
+
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::NotProcBridge { .. }
+            | Self::InvalidUtf8 { .. }
+            | Self::InvalidJson { .. }
+            | Self::NotAnObject { .. } => Fault::Malformed,
+            Self::UnexpectedStatus { .. } | Self::InvalidMethod { .. } => Fault::Violation,
+            Self::UnsupportedVersion { .. } => Fault::TooNew,
+            Self::TooLarge { .. } | Self::TooDeep { .. } | Self::MethodTooLong { .. } => Fault::Limit,
+            Self::Truncated { .. } | Self::NoReply => Fault::Ended,
+        }
+    }
+
+    /// What a server tells the peer that sent these bytes; nothing if it is not known to speak ProcBridge.
+    pub fn answer(&self) -> Option<Answer> {
+        let code = match self {
+            Self::NotProcBridge { .. } | Self::NoReply => return None,
+            // Three bytes do not show yet that the peer speaks ProcBridge.
+            Self::Truncated { part: "header", received: 0..4, .. } => return None,
+            Self::UnsupportedVersion { .. } => code::UNSUPPORTED_VERSION,
+            _ if self.fault() == Fault::Limit => code::TOO_LARGE,
+            _ => code::INVALID_REQUEST,
+        };
+        Some(Answer { code, message: self.to_string() })
+    }
+}
+
+impl fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotProcBridge { offset, byte } => {
+                write!(f, "not a ProcBridge packet: byte {offset} is {byte:#04x}, expected the flag \"pb\"")
+            }
+            Self::UnsupportedVersion { found: [major, minor], expected: None } => {
+                write!(f, "unsupported version {major}.{minor}, this side speaks 1.1 and 1.0")
+            }
+            Self::UnsupportedVersion { found: [major, minor], expected: Some(version) } => {
+                write!(f, "unsupported version {major}.{minor}, expected {version}")
+            }
+            Self::UnexpectedStatus { found, expected } => {
+                write!(f, "unexpected status code {}, expected {expected}", found.0)
+            }
+            Self::TooLarge { length, limit } => {
+                write!(f, "body of {length} B exceeds the limit of {limit} B (max_body)")
+            }
+            Self::InvalidUtf8 { at } => write!(f, "body is not UTF-8: invalid sequence at byte {at}"),
+            Self::InvalidJson { at, expected } => {
+                write!(f, "body is not JSON: expected {expected} at byte {at}")
+            }
+            Self::TooDeep { limit } => {
+                write!(f, "JSON nested deeper than the limit of {limit} levels (max_depth)")
+            }
+            Self::NotAnObject { found } => write!(f, "body must be a JSON object, found {found}"),
+            Self::InvalidMethod { key, found } => write!(f, "\"{key}\" must be a string, found {found}"),
+            Self::MethodTooLong { length, limit } => {
+                write!(f, "method name of {length} B exceeds the limit of {limit} B (max_method)")
+            }
+            Self::Truncated { received, expected, part } => {
+                write!(f, "input ended after {received} of {expected} bytes of a packet's {part}")
+            }
+            Self::NoReply => f.write_str("connection closed without an answer"),
+        }
+    }
+}
+
+impl core::error::Error for ProtocolError {}
+
+impl fmt::Display for Misuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCallPossible => f.write_str("a classic connection carries one call, this one had it"),
+            Self::UnknownCall => f.write_str("no call with this id waits for an answer"),
+            Self::WrongPacket => f.write_str("the packet is of the wrong kind or version for this place"),
+            Self::TooLarge { length, limit } => {
+                write!(f, "body of {length} B exceeds the limit of {limit} B (max_body)")
+            }
+            Self::MethodTooLong { length, limit } => {
+                write!(f, "method name of {length} B exceeds the limit of {limit} B (max_method)")
+            }
+            Self::MethodRequired => f.write_str("the 1.0 format needs a method name that is not empty"),
+        }
+    }
+}
+
+impl core::error::Error for Misuse {}
+
+/// The header is over at this many bytes; before that a cut leaves the packet unrecognisable or incomplete.
+pub(crate) fn truncated_header(received: usize) -> ProtocolError {
+    ProtocolError::Truncated { received, expected: HEADER_LENGTH, part: "header" }
+}

@@ -1,0 +1,59 @@
+//! The limits that a receiver puts on one packet (PB-LIM-*). Everything that reads a packet is given them.
+
+/// What one packet may hold.
+///
+/// A packet beyond a limit is refused with an error that names the limit; for a body that happens as soon as its
+/// header has arrived. The limits hold for what is received and for what is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    max_body: u32,
+    max_depth: u32,
+    max_method: u32,
+}
+
+impl Limits {
+    /// The deepest nesting that can be asked for, 128 levels: the JSON parsers behind a handler stop there too.
+    pub const DEEPEST: u32 = 128;
+
+    /// The largest body, in bytes. Default 16 MiB (16,777,216).
+    #[must_use]
+    pub fn with_max_body(mut self, bytes: u32) -> Self {
+        self.max_body = bytes;
+        self
+    }
+
+    /// The deepest nesting of arrays and objects, the body's own object counted. Default and most: 128.
+    #[must_use]
+    pub fn with_max_depth(mut self, levels: u32) -> Self {
+        self.max_depth = levels.min(Self::DEEPEST);
+        self
+    }
+
+    /// The longest method name, in bytes of UTF-8 once its escapes are read. Default 256.
+    #[must_use]
+    pub fn with_max_method(mut self, bytes: u32) -> Self {
+        self.max_method = bytes;
+        self
+    }
+
+    /// The largest body, in bytes.
+    pub fn max_body(&self) -> u32 {
+        self.max_body
+    }
+
+    /// The deepest nesting.
+    pub fn max_depth(&self) -> u32 {
+        self.max_depth
+    }
+
+    /// The longest method name, in bytes.
+    pub fn max_method(&self) -> u32 {
+        self.max_method
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_body: 16 * 1024 * 1024, max_depth: Self::DEEPEST, max_method: 256 }
+    }
+}

@@ -1,0 +1,80 @@
+//! The calls that are with their handlers.
+//!
+//! A blocking handler cannot be interrupted, but its caller can be answered without it: whoever takes a call out of
+//! this table first answers it, the handler's thread when the handler returns, or the poller when its time is over.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::blocking::exchange::Exchange;
+use crate::call::Call;
+
+/// Calls with the connections that wait for their answers.
+#[derive(Debug, Default)]
+pub(super) struct RunningCalls {
+    table: Mutex<Table>,
+}
+
+/// A call and its connection.
+#[derive(Debug)]
+pub(super) struct RunningCall {
+    pub(super) call: Call,
+    pub(super) exchange: Exchange,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    calls: HashMap<u64, RunningCall>,
+    /// When the poller will look at the deadlines again without being woken.
+    next_look: Option<Instant>,
+}
+
+/// The place of one call in the table.
+#[derive(Debug)]
+pub(super) struct Ticket(u64);
+
+impl RunningCalls {
+    /// Enters a call. Tells also whether the poller must be woken, as the call's deadline comes before it would look.
+    pub(super) fn begin(&self, call: Call, exchange: Exchange) -> (Ticket, bool) {
+        let mut table = self.table();
+        let wake = match (call.deadline(), table.next_look) {
+            (Some(deadline), Some(look)) => deadline < look,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if wake {
+            // Others need not wake it again until it has looked.
+            table.next_look = call.deadline();
+        }
+        table.next += 1;
+        let id = table.next;
+        table.calls.insert(id, RunningCall { call, exchange });
+        (Ticket(id), wake)
+    }
+
+    /// Takes a call out whose handler has returned; nothing if it has been answered without the handler.
+    pub(super) fn end(&self, ticket: &Ticket) -> Option<Exchange> {
+        self.table().calls.remove(&ticket.0).map(|running| running.exchange)
+    }
+
+    /// Takes out the calls whose time is over, and tells when to look again.
+    pub(super) fn expired(&self, now: Instant) -> (Vec<RunningCall>, Option<Instant>) {
+        let mut table = self.table();
+        let is_over = |running: &RunningCall| running.call.deadline().is_some_and(|deadline| deadline <= now);
+        let expired =
+            table.calls.extract_if(|_, running| is_over(running)).map(|(_, running)| running).collect();
+        table.next_look = table.calls.values().filter_map(|running| running.call.deadline()).min();
+        (expired, table.next_look)
+    }
+
+    /// Takes out all calls.
+    pub(super) fn take_all(&self) -> Vec<RunningCall> {
+        self.table().calls.drain().map(|(_, running)| running).collect()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

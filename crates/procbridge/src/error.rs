@@ -1,0 +1,247 @@
+//! The one error of this library: what failed, whether the call can have run, and what the server said.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use procbridge_proto::{Bad, Misuse, ProtocolError};
+use serde_json::value::RawValue;
+
+/// Why a call, or the start of a server, did not succeed.
+///
+/// [`kind`](Self::kind) tells programs what happened, the message tells people. Whether the server can have run
+/// the call is [`outcome`](Self::outcome).
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    outcome: Outcome,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    refusal: Option<RemoteError>,
+}
+
+/// What happened. The numbers are those of the specification, the same in every language, and are only added to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u16)]
+pub enum ErrorKind {
+    /// The endpoint's text, or the use it is put to, is wrong.
+    InvalidEndpoint = 1,
+    /// The method or the payload cannot be sent: not serialisable, or over a limit.
+    InvalidInput = 2,
+    /// Nobody answers at the endpoint.
+    Connect = 3,
+    /// A time limit passed.
+    Timeout = 4,
+    /// The peer broke a rule of the protocol, or ended its answer in the middle.
+    Protocol = 5,
+    /// The server answered with an error; [`Error::remote`] has it.
+    Remote = 6,
+    /// The operating system or a rule about peers refused the connection.
+    Denied = 7,
+    /// The connection was lost, or closed without an answer.
+    Disconnected = 8,
+    /// The answer is not of the type that was asked for.
+    InvalidResult = 9,
+    /// The answer is over this client's limit.
+    TooLarge = 10,
+    /// The server cannot listen at the endpoint.
+    Listen = 11,
+    /// The operating system failed in some other way.
+    Io = 12,
+}
+
+/// What is known about a call that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The server answered: it has dealt with the call.
+    Replied,
+    /// No byte of the call reached the connection: it has not run, and it is safe to send it again.
+    NotSent,
+    /// The call was sent, at least in part, and no answer was understood: it may have run.
+    Unknown,
+}
+
+/// What a server said in a bad response.
+#[derive(Clone, Debug)]
+pub struct RemoteError {
+    message: String,
+    code: Option<String>,
+    data: Option<Box<RawValue>>,
+}
+
+impl Error {
+    /// What happened.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Whether the server can have run the call.
+    pub fn outcome(&self) -> Outcome {
+        self.0.outcome
+    }
+
+    /// Whether a time limit passed: the client's own, or one that the server reported with the code `timeout`.
+    pub fn is_timeout(&self) -> bool {
+        self.kind() == ErrorKind::Timeout
+            || self.remote().and_then(RemoteError::code) == Some(procbridge_proto::code::TIMEOUT)
+    }
+
+    /// Whether sending the same call again is safe and may help: it was not sent, for a reason that can pass.
+    pub fn is_retryable(&self) -> bool {
+        self.outcome() == Outcome::NotSent && matches!(self.kind(), ErrorKind::Connect | ErrorKind::Timeout)
+    }
+
+    /// What the server said, if it answered with an error.
+    pub fn remote(&self) -> Option<&RemoteError> {
+        self.0.refusal.as_ref()
+    }
+
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        let (message, outcome) = (message.into(), Outcome::NotSent);
+        Self(Box::new(Inner { kind, message, outcome, source: None, refusal: None }))
+    }
+
+    pub(crate) fn with_outcome(mut self, outcome: Outcome) -> Self {
+        self.0.outcome = outcome;
+        self
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// An operating system's error, told as what it means to a caller.
+    pub(crate) fn io(kind: ErrorKind, doing: impl fmt::Display, error: io::Error) -> Self {
+        let message = format!("{doing}: {}", plain(&error));
+        Self::new(kind, message).with_source(error)
+    }
+
+    /// The peer broke a rule after the call was sent.
+    pub(crate) fn protocol(error: ProtocolError) -> Self {
+        let kind = match error {
+            ProtocolError::NoReply => ErrorKind::Disconnected,
+            ProtocolError::TooLarge { .. } | ProtocolError::TooDeep { .. } => ErrorKind::TooLarge,
+            _ => ErrorKind::Protocol,
+        };
+        let message = match error {
+            ProtocolError::NoReply => "the server closed the connection without an answer".to_string(),
+            _ => format!("the server's answer cannot be read: {error}"),
+        };
+        Self::new(kind, message).with_outcome(Outcome::Unknown).with_source(error)
+    }
+
+    /// The client's own time limit passed.
+    pub(crate) fn timed_out(after: Duration) -> Self {
+        let after = after.as_secs_f64();
+        Self::new(ErrorKind::Timeout, format!("no answer within the time limit ({after:.1} s)"))
+    }
+
+    /// The connection failed under a call.
+    pub(crate) fn lost(error: io::Error) -> Self {
+        Self::io(ErrorKind::Disconnected, "the connection was lost before the answer", error)
+    }
+
+    pub(crate) fn misuse(error: Misuse) -> Self {
+        Self::new(ErrorKind::InvalidInput, error.to_string()).with_source(error)
+    }
+
+    pub(crate) fn refused(bad: &Bad) -> Self {
+        let data = bad.data().and_then(|data| RawValue::from_string(data.to_string()).ok());
+        let code = bad.code().map(str::to_string);
+        let refusal = RemoteError { message: bad.message().to_string(), code, data };
+        let mut error = Self::new(ErrorKind::Remote, bad.message()).with_outcome(Outcome::Replied);
+        error.0.refusal = Some(refusal);
+        error
+    }
+}
+
+impl ErrorKind {
+    /// The number of this kind in the specification.
+    pub fn number(self) -> u16 {
+        self as u16
+    }
+}
+
+impl RemoteError {
+    /// The message, word for word.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The stable code, if the server gave one.
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+
+    /// What the server added, as JSON text.
+    pub fn data(&self) -> Option<&RawValue> {
+        self.data.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, message, outcome, source, refusal } = &*self.0;
+        let mut debug = f.debug_struct("Error");
+        debug.field("kind", kind).field("message", message).field("outcome", outcome);
+        if let Some(refusal) = refusal {
+            debug.field("remote", refusal);
+        }
+        if let Some(source) = source {
+            debug.field("source", source);
+        }
+        debug.finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// The operating system's words without the number behind them, in the style of our own messages.
+pub(crate) fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    match (chars.next(), chars.as_str()) {
+        // "No such file or directory" becomes ours; an abbreviation in capitals stays what it is.
+        (Some(first), rest) if !rest.starts_with(|next: char| next.is_uppercase()) => {
+            first.to_lowercase().chain(rest.chars()).collect()
+        }
+        _ => text.to_string(),
+    }
+}
+
+/// A failed connect, told as what it means to a caller; the same for both faces.
+pub(crate) fn cannot_connect(endpoint: &crate::Endpoint, error: io::Error) -> Error {
+    let (kind, reason) = match error.kind() {
+        io::ErrorKind::TimedOut => {
+            (ErrorKind::Timeout, "no answer within the connect time limit".to_string())
+        }
+        io::ErrorKind::PermissionDenied => (ErrorKind::Denied, plain(&error)),
+        io::ErrorKind::NotFound => (ErrorKind::Connect, "no such file".to_string()),
+        io::ErrorKind::ConnectionRefused => {
+            (ErrorKind::Connect, "connection refused, no server answers there".to_string())
+        }
+        _ => (ErrorKind::Connect, plain(&error)),
+    };
+    Error::new(kind, format!("cannot connect to {endpoint}: {reason}")).with_source(error)
+}

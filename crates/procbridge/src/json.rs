@@ -1,0 +1,350 @@
+//! Values become JSON text, straight into the packet that carries them.
+//!
+//! serde_json writes a float that is not finite as `null`; here that is an error, because the reader would get
+//! another value than the one that was sent (PB-BODY-*).
+
+use std::cell::Cell;
+use std::fmt::Display;
+
+use serde::ser::{self, Error as _, Serialize, Serializer};
+
+/// Appends `value` to `out` as JSON text.
+pub(crate) fn write<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> Result<(), serde_json::Error> {
+    value.serialize(Strict { inner: &mut serde_json::Serializer::new(out), written: None })
+}
+
+/// The same for what a handler returned, and tells what that was. `Ok` and `Err` of a `Result` are appended without
+/// their wrapping.
+pub(crate) fn write_result<T: Serialize>(out: &mut Vec<u8>, value: &T) -> Result<Written, serde_json::Error> {
+    let written = Cell::new(Written::Value);
+    value.serialize(Strict { inner: &mut serde_json::Serializer::new(out), written: Some(&written) })?;
+    Ok(written.get())
+}
+
+/// What a handler returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// A result.
+    Value,
+    /// An `Err` of a type of the program's own.
+    Error,
+    /// An `Err` that is a [`Refusal`](crate::Refusal).
+    Refusal,
+}
+
+/// The name under which a refusal serialises itself, so that it is known again.
+pub(crate) const REFUSAL: &str = "procbridge::Refusal";
+
+/// A serializer that refuses floats which are not finite, and passes on the rest.
+struct Strict<'a, S> {
+    inner: S,
+    /// Told of the outermost value of a handler's result only.
+    written: Option<&'a Cell<Written>>,
+}
+
+/// A part of a value, to be written as strictly as the whole.
+struct Part<'a, T: ?Sized>(&'a T);
+
+/// An array or object that is being written.
+struct Parts<S>(S);
+
+impl<T: Serialize + ?Sized> Serialize for Part<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(Strict { inner: serializer, written: None })
+    }
+}
+
+impl<S> Strict<'_, S> {
+    fn state(&self) -> Written {
+        self.written.map_or(Written::Value, Cell::get)
+    }
+}
+
+fn finite<S: Serializer>(value: f64) -> Result<(), S::Error> {
+    if value.is_finite() {
+        return Ok(());
+    }
+    Err(S::Error::custom(format_args!("JSON has no {value}")))
+}
+
+macro_rules! pass_on {
+    ($($method:ident($type:ty);)*) => {
+        $(fn $method(self, value: $type) -> Result<S::Ok, S::Error> {
+            self.inner.$method(value)
+        })*
+    };
+}
+
+impl<S: Serializer> Serializer for Strict<'_, S> {
+    type Ok = S::Ok;
+    type Error = S::Error;
+    type SerializeSeq = Parts<S::SerializeSeq>;
+    type SerializeTuple = Parts<S::SerializeTuple>;
+    type SerializeTupleStruct = Parts<S::SerializeTupleStruct>;
+    type SerializeTupleVariant = Parts<S::SerializeTupleVariant>;
+    type SerializeMap = Parts<S::SerializeMap>;
+    type SerializeStruct = Parts<S::SerializeStruct>;
+    type SerializeStructVariant = Parts<S::SerializeStructVariant>;
+
+    pass_on! {
+        serialize_bool(bool);
+        serialize_i8(i8);
+        serialize_i16(i16);
+        serialize_i32(i32);
+        serialize_i64(i64);
+        serialize_i128(i128);
+        serialize_u8(u8);
+        serialize_u16(u16);
+        serialize_u32(u32);
+        serialize_u64(u64);
+        serialize_u128(u128);
+        serialize_char(char);
+        serialize_str(&str);
+        serialize_bytes(&[u8]);
+        serialize_unit_struct(&'static str);
+    }
+
+    fn serialize_f32(self, value: f32) -> Result<S::Ok, S::Error> {
+        finite::<S>(value.into())?;
+        self.inner.serialize_f32(value)
+    }
+
+    fn serialize_f64(self, value: f64) -> Result<S::Ok, S::Error> {
+        finite::<S>(value)?;
+        self.inner.serialize_f64(value)
+    }
+
+    fn serialize_none(self) -> Result<S::Ok, S::Error> {
+        self.inner.serialize_none()
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
+        self.inner.serialize_some(&Part(value))
+    }
+
+    fn serialize_unit(self) -> Result<S::Ok, S::Error> {
+        self.inner.serialize_unit()
+    }
+
+    fn serialize_unit_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+    ) -> Result<S::Ok, S::Error> {
+        self.inner.serialize_unit_variant(name, index, variant)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<S::Ok, S::Error> {
+        self.inner.serialize_newtype_struct(name, &Part(value))
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<S::Ok, S::Error> {
+        if let (Some(written), "Result", "Ok" | "Err") = (self.written, name, variant) {
+            if variant == "Ok" {
+                return Part(value).serialize(self.inner);
+            }
+            written.set(Written::Error);
+            return value.serialize(self);
+        }
+        self.inner.serialize_newtype_variant(name, index, variant, &Part(value))
+    }
+
+    fn serialize_seq(self, length: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
+        self.inner.serialize_seq(length).map(Parts)
+    }
+
+    fn serialize_tuple(self, length: usize) -> Result<Self::SerializeTuple, S::Error> {
+        self.inner.serialize_tuple(length).map(Parts)
+    }
+
+    fn serialize_tuple_struct(
+        self,
+        name: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeTupleStruct, S::Error> {
+        self.inner.serialize_tuple_struct(name, length).map(Parts)
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeTupleVariant, S::Error> {
+        self.inner.serialize_tuple_variant(name, index, variant, length).map(Parts)
+    }
+
+    fn serialize_map(self, length: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
+        self.inner.serialize_map(length).map(Parts)
+    }
+
+    fn serialize_struct(self, name: &'static str, length: usize) -> Result<Self::SerializeStruct, S::Error> {
+        if let (Some(written), Written::Error, REFUSAL) = (self.written, self.state(), name) {
+            written.set(Written::Refusal);
+        }
+        self.inner.serialize_struct(name, length).map(Parts)
+    }
+
+    fn serialize_struct_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeStructVariant, S::Error> {
+        self.inner.serialize_struct_variant(name, index, variant, length).map(Parts)
+    }
+
+    fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
+        self.inner.collect_str(value)
+    }
+}
+
+macro_rules! elements {
+    ($($trait:ident, $method:ident;)*) => {
+        $(impl<S: ser::$trait> ser::$trait for Parts<S> {
+            type Ok = S::Ok;
+            type Error = S::Error;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), S::Error> {
+                self.0.$method(&Part(value))
+            }
+
+            fn end(self) -> Result<S::Ok, S::Error> {
+                self.0.end()
+            }
+        })*
+    };
+}
+
+elements! {
+    SerializeSeq, serialize_element;
+    SerializeTuple, serialize_element;
+    SerializeTupleStruct, serialize_field;
+    SerializeTupleVariant, serialize_field;
+}
+
+macro_rules! fields {
+    ($($trait:ident;)*) => {
+        $(impl<S: ser::$trait> ser::$trait for Parts<S> {
+            type Ok = S::Ok;
+            type Error = S::Error;
+
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                key: &'static str,
+                value: &T,
+            ) -> Result<(), S::Error> {
+                self.0.serialize_field(key, &Part(value))
+            }
+
+            fn end(self) -> Result<S::Ok, S::Error> {
+                self.0.end()
+            }
+        })*
+    };
+}
+
+fields! {
+    SerializeStruct;
+    SerializeStructVariant;
+}
+
+impl<S: ser::SerializeMap> ser::SerializeMap for Parts<S> {
+    type Ok = S::Ok;
+    type Error = S::Error;
+
+    // A float as a key is serde_json's to refuse, and it does.
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), S::Error> {
+        self.0.serialize_key(key)
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), S::Error> {
+        self.0.serialize_value(&Part(value))
+    }
+
+    fn end(self) -> Result<S::Ok, S::Error> {
+        self.0.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Serialize;
+    use serde_json::value::RawValue;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[derive(Serialize)]
+    enum Shape {
+        Unit,
+        Newtype(f64),
+        Tuple(u8, f64),
+        Struct { x: f32 },
+    }
+
+    #[derive(Serialize)]
+    struct Wrapper(f64);
+
+    fn text<T: Serialize>(value: T) -> Result<String, serde_json::Error> {
+        let mut out = Vec::new();
+        write(&mut out, &value).map(|()| String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn everything_is_written_as_serde_json_writes_it() {
+        let raw = RawValue::from_string("[1.0,  18446744073709551617 ]".to_string()).unwrap();
+        let map = BTreeMap::from([(1, Shape::Unit), (2, Shape::Newtype(1.5)), (3, Shape::Tuple(1, 2.0))]);
+        let value = json!({"a": [1, -2, 3.5, null, true], "b": {"c": "\u{1}😄"}});
+        assert_eq!(text(&raw).unwrap(), raw.get());
+        assert_eq!(text(&map).unwrap(), serde_json::to_string(&map).unwrap());
+        assert_eq!(text(&value).unwrap(), value.to_string());
+        let shape = (Shape::Struct { x: 0.5 }, Some(Wrapper(1.0)), 'c', 1_u128, ());
+        assert_eq!(text(&shape).unwrap(), serde_json::to_string(&shape).unwrap());
+    }
+
+    #[test]
+    fn floats_that_are_not_finite_are_refused_wherever_they_stand() {
+        let (nan, inf) = (f64::NAN, f64::INFINITY);
+        assert!(text(nan).is_err());
+        assert!(text(f32::NEG_INFINITY).is_err());
+        assert!(text([1.0, inf]).is_err());
+        assert!(text((1, nan)).is_err());
+        assert!(text(BTreeMap::from([("a", nan)])).is_err());
+        assert!(text(Some(Wrapper(nan))).is_err());
+        assert!(text(Shape::Newtype(nan)).is_err());
+        assert!(text(Shape::Tuple(1, nan)).is_err());
+        let error = text(Shape::Struct { x: f32::NAN }).unwrap_err();
+        assert_eq!(error.to_string(), "JSON has no NaN");
+    }
+
+    #[test]
+    fn only_the_outermost_result_is_unwrapped() {
+        let read = |value: Result<Value, String>| {
+            let mut out = Vec::new();
+            let written = write_result(&mut out, &value).unwrap();
+            (written, String::from_utf8(out).unwrap())
+        };
+        assert_eq!(read(Ok(json!([1]))), (Written::Value, "[1]".to_string()));
+        assert_eq!(read(Err("no".to_string())), (Written::Error, "\"no\"".to_string()));
+        let mut out = Vec::new();
+        let nested: Vec<Result<u8, u8>> = vec![Ok(1), Err(2)];
+        assert_eq!(write_result(&mut out, &nested).unwrap(), Written::Value);
+        assert_eq!(out, br#"[{"Ok":1},{"Err":2}]"#);
+    }
+}

@@ -1,0 +1,62 @@
+//! The lightest way for two processes to talk JSON.
+//!
+//! A client sends a method's name and any JSON value, a server's function answers with any JSON value or an error,
+//! over TCP or a Unix-domain socket. The format is ProcBridge 1.1, which the packages for Python, Node.js, Java,
+//! Swift and C# speak too.
+//!
+//! ```
+//! use procbridge::{Client, Router, Server};
+//!
+//! // A server: functions by name. What they take is read from the JSON, what they return is the answer.
+//! let router = Router::new()
+//!     .method("sum", |xs: Vec<i64>| xs.iter().sum::<i64>())
+//!     .method("greet", |name: String| format!("hello {name}"));
+//! let server = Server::bind("127.0.0.1:0")?.spawn(router)?;
+//!
+//! // A client, in this process or in any other.
+//! let client = Client::connect(server.endpoint())?;
+//! let total: i64 = client.request("sum", &[1, 2, 3])?;
+//! assert_eq!(total, 6);
+//! # Ok::<(), procbridge::Error>(())
+//! ```
+//!
+//! [`Client`] and [`Server`] block and need no async runtime. With the feature `tokio` the same names stand under
+//! `procbridge::tokio`, with `.await`.
+//!
+//! Everything that waits has a time limit, everything that grows has a size limit; [`ClientConfig`] and
+//! [`ServerConfig`] name them with their defaults. A server listens on loopback addresses and for the same user only,
+//! unless told otherwise.
+//!
+//! # Features
+//!
+//! - `tokio`: the async face. Off by default; the default has no async runtime among its dependencies.
+
+mod budget;
+mod call;
+mod config;
+mod endpoint;
+mod error;
+pub mod handler;
+mod journal;
+mod json;
+mod listener;
+mod pace;
+mod peer;
+mod refusal;
+mod request;
+mod router;
+mod socket_file;
+
+mod blocking;
+#[cfg(feature = "tokio")]
+pub mod tokio;
+
+pub use blocking::{Client, RequestBuilder, RunningServer, Server, ServerHandle};
+pub use call::Call;
+pub use config::{ClientConfig, ServerConfig};
+pub use endpoint::Endpoint;
+pub use error::{Error, ErrorKind, Outcome, RemoteError};
+pub use peer::{Credentials, Peer};
+pub use procbridge_proto::code;
+pub use refusal::Refusal;
+pub use router::Router;

@@ -1,0 +1,76 @@
+//! How slowly a request may arrive: a rule of both faces, told the time by them.
+
+use std::time::{Duration, Instant};
+
+/// The pace of one request's arrival.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    deadline: Instant,
+    /// Bytes still to come before the deadline moves on; none is counted before the header is complete.
+    due: Option<usize>,
+}
+
+impl Pace {
+    pub(crate) fn new(now: Instant, header_timeout: Duration) -> Self {
+        Self { deadline: now + header_timeout, due: None }
+    }
+
+    /// When the request is too slow unless more of it arrives.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Takes note of `bytes` that arrived; `has_header` tells whether the header is complete.
+    pub(crate) fn arrived(&mut self, now: Instant, bytes: usize, has_header: bool) {
+        match self.due {
+            None if has_header => {
+                self.due = Some(BYTES - FREE);
+                self.deadline = now + WINDOW;
+            }
+            Some(due) if bytes >= due => {
+                self.due = Some(BYTES);
+                self.deadline = now + WINDOW;
+            }
+            Some(due) => self.due = Some(due - bytes),
+            None => {}
+        }
+    }
+}
+
+const WINDOW: Duration = Duration::from_secs(10);
+/// 1 KiB/s over the window.
+const BYTES: usize = 10 * 1024;
+/// The first five seconds of a body are free.
+const FREE: usize = 5 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_has_its_time_whatever_arrives() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start, Duration::from_secs(10));
+        pace.arrived(start + Duration::from_secs(9), 10, false);
+        assert_eq!(pace.deadline(), start + Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_body_must_keep_up_one_kibibyte_a_second() {
+        let start = Instant::now();
+        let second = |n| start + Duration::from_secs(n);
+        let mut pace = Pace::new(start, Duration::from_secs(10));
+        pace.arrived(start, 11, true);
+        assert_eq!(pace.deadline(), second(10));
+        pace.arrived(second(5), 5 * 1024 - 1, true);
+        assert_eq!(pace.deadline(), second(10));
+        pace.arrived(second(6), 1, true);
+        assert_eq!(pace.deadline(), second(16));
+        for n in 7..16 {
+            pace.arrived(second(n), 1024, true);
+        }
+        assert_eq!(pace.deadline(), second(16));
+        pace.arrived(second(16), 1024, true);
+        assert_eq!(pace.deadline(), second(26));
+    }
+}
