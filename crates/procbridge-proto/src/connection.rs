@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use crate::decoder::{Decoder, check_length};
 use crate::error::{Misuse, ProtocolError};
-use crate::header::{Header, Status, Version};
+use crate::header::{Status, Version};
 use crate::limits::Limits;
 use crate::message::{Request, Response};
 use crate::packet::Packet;
@@ -240,14 +240,27 @@ impl Connection {
 
     fn advance(&mut self, expected: Version) -> Result<(), ProtocolError> {
         let (role, limits) = (self.role, self.limits);
-        let mut version = expected;
+        match (role, self.decoder.version()) {
+            // From here on the answer is in the version of the request, also if it says what is wrong with it.
+            (Role::Server, Some(version)) => self.state = State::Expecting(version),
+            (Role::Client, Some(found)) if found != expected => {
+                return Err(ProtocolError::UnsupportedVersion {
+                    found: found.bytes(),
+                    expected: Some(expected),
+                });
+            }
+            _ => {}
+        }
         let next = self.decoder.next(|header| {
-            version = header.version;
-            check_header(role, expected, header)?;
+            check_status(role, header.status)?;
             check_length(header, &limits)
         });
-        // From here on the answer is in the version of the request, also if it says what is wrong with it.
-        self.state = State::Expecting(version);
+        let next = next.map_err(|error| match (role, error) {
+            (Role::Client, ProtocolError::UnsupportedVersion { found, .. }) => {
+                ProtocolError::UnsupportedVersion { found, expected: Some(expected) }
+            }
+            (_, error) => error,
+        });
         let Some((header, body)) = next? else { return Ok(()) };
         let event = match role {
             Role::Server => {
@@ -301,21 +314,13 @@ impl CallId {
     }
 }
 
-fn check_header(role: Role, expected: Version, header: &Header) -> Result<(), ProtocolError> {
-    let found = header.status;
-    match role {
-        Role::Server if found != Status::REQUEST => {
-            Err(ProtocolError::UnexpectedStatus { found, expected: "a request (0)" })
-        }
-        Role::Client if header.version != expected => {
-            let (found, expected) = (header.version.bytes(), Some(expected));
-            Err(ProtocolError::UnsupportedVersion { found, expected })
-        }
-        Role::Client if found != Status::GOOD && found != Status::BAD => {
-            Err(ProtocolError::UnexpectedStatus { found, expected: "a response (1 or 2)" })
-        }
-        _ => Ok(()),
-    }
+fn check_status(role: Role, found: Status) -> Result<(), ProtocolError> {
+    let expected = match role {
+        Role::Server if found != Status::REQUEST => "a request (0)",
+        Role::Client if found != Status::GOOD && found != Status::BAD => "a response (1 or 2)",
+        _ => return Ok(()),
+    };
+    Err(ProtocolError::UnexpectedStatus { found, expected })
 }
 
 /// The one call of a classic connection, which is also the opening call of a session.

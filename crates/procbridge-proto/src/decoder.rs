@@ -6,7 +6,7 @@
 use alloc::vec::Vec;
 
 use crate::error::{ProtocolError, truncated_header};
-use crate::header::{HEADER_LENGTH, Header};
+use crate::header::{HEADER_LENGTH, Header, Version};
 use crate::limits::Limits;
 
 /// Collects the bytes of one packet.
@@ -56,6 +56,15 @@ impl Decoder {
         Ok(Some((header, core::mem::replace(&mut self.buffer, rest))))
     }
 
+    /// The version of the packet that is arriving, as soon as it can be told.
+    pub(crate) fn version(&self) -> Option<Version> {
+        match (self.header, self.buffer.as_slice()) {
+            (Some(header), _) => Some(header.version),
+            (None, &[b'p', b'b', major, minor, ..]) => Version::from_bytes([major, minor]),
+            _ => None,
+        }
+    }
+
     /// What the end of the input means here: nothing between packets, an error inside one.
     pub(crate) fn end(&self) -> Result<(), ProtocolError> {
         match (self.header, self.buffer.len()) {
@@ -103,7 +112,7 @@ const READ: usize = 4 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::header::{Status, Version};
+    use crate::header::Status;
 
     #[test]
     fn memory_follows_what_arrived_not_what_was_announced() {

@@ -50,7 +50,7 @@ impl Version {
         }
     }
 
-    fn from_bytes(bytes: [u8; 2]) -> Option<Self> {
+    pub(crate) fn from_bytes(bytes: [u8; 2]) -> Option<Self> {
         match bytes {
             [0x01, 0x00] => Some(Self::V1_0),
             [0x01, 0x01] => Some(Self::V1_1),

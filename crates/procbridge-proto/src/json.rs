@@ -94,6 +94,8 @@ pub(crate) fn push_string(out: &mut alloc::vec::Vec<u8>, text: &str) {
     for byte in text.bytes() {
         match byte {
             b'"' | b'\\' => out.extend([b'\\', byte]),
+            0x08 => out.extend(*b"\\b"),
+            0x0C => out.extend(*b"\\f"),
             b'\n' => out.extend(*b"\\n"),
             b'\r' => out.extend(*b"\\r"),
             b'\t' => out.extend(*b"\\t"),
@@ -442,7 +444,7 @@ mod tests {
         let written: String = serde_json::from_slice(&out).unwrap();
         assert_eq!(written, text);
         let mut plain = Vec::new();
-        push_string(&mut plain, "a\nb\u{1}");
-        assert_eq!(plain, serde_json::to_vec("a\nb\u{1}").unwrap());
+        push_string(&mut plain, &text);
+        assert_eq!(plain, serde_json::to_vec(&text).unwrap());
     }
 }

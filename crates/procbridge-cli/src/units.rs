@@ -1,0 +1,93 @@
+//! Durations and sizes as people write them.
+
+use std::time::Duration;
+
+/// How long something may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    After(Duration),
+    /// Spelt out as `none`: whoever waits for ever has said so.
+    Never,
+}
+
+/// Reads `200ms`, `1.5s`, `2m`, `1h`, or `none`.
+pub(crate) fn limit(text: &str) -> Result<Limit, String> {
+    if text == "none" { Ok(Limit::Never) } else { duration(text).map(Limit::After) }
+}
+
+/// Reads `200ms`, `1.5s`, `2m`, `1h`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split(text);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        "" if number.is_empty() => return Err("expected a number and a unit, as in 200ms or 5s".to_string()),
+        "" => return Err(format!("no unit; write {number}ms, {number}s or {number}m")),
+        _ => return Err(format!("expected a number with the unit ms, s, m or h, found the unit {unit:?}")),
+    };
+    let number: f64 = number.parse().map_err(|_| format!("{number:?} is not a number"))?;
+    let duration = Duration::try_from_secs_f64(number * seconds).map_err(|_| "too long".to_string())?;
+    if duration < Duration::from_millis(1) {
+        return Err("too short, the least is 1ms".to_string());
+    }
+    Ok(duration)
+}
+
+/// Reads `65536`, `64KiB`, `16MiB`, `1GiB`: a number of bytes that a packet's header can announce.
+pub(crate) fn size(text: &str) -> Result<u32, String> {
+    let (number, unit) = split(text);
+    let factor: u64 = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "k" | "kb" => return Err(format!("did you mean {number}KiB?")),
+        "m" | "mb" => return Err(format!("did you mean {number}MiB?")),
+        "g" | "gb" => return Err(format!("did you mean {number}GiB?")),
+        _ => return Err("expected bytes, or a number with the unit KiB, MiB or GiB".to_string()),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("{number:?} is not a whole number"))?;
+    let bytes = number.checked_mul(factor).and_then(|bytes| u32::try_from(bytes).ok());
+    match bytes {
+        Some(0) => Err("a body has at least 2 bytes".to_string()),
+        Some(bytes) => Ok(bytes),
+        None => Err("too large, a body holds at most 4294967295 bytes".to_string()),
+    }
+}
+
+fn split(text: &str) -> (&str, &str) {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    text.split_at(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(duration("200ms"), Ok(Duration::from_millis(200)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
+        assert_eq!(limit("none"), Ok(Limit::Never));
+        assert_eq!(duration("5").unwrap_err(), "no unit; write 5ms, 5s or 5m");
+        for wrong in ["", "s", "-1s", "0s", "1.2.3s", "5sec", "99999999999999999999h", "None"] {
+            assert!(limit(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_binary_units() {
+        assert_eq!(size("65536"), Ok(65_536));
+        assert_eq!(size("64KiB"), Ok(65_536));
+        assert_eq!(size("16mib"), Ok(16_777_216));
+        assert_eq!(size("4294967295"), Ok(u32::MAX));
+        assert_eq!(size("16MB").unwrap_err(), "did you mean 16MiB?");
+        for wrong in ["", "0", "-1", "4GiB", "1.5MiB", "x", "99999999999999999999"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,590 @@
+//! One list of scenarios, run on {blocking, tokio} servers x {blocking, tokio} clients x {TCP, Unix, abstract}.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may stop at the first surprise"
+)]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::sync::mpsc;
+use std::sync::{Arc, Barrier, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use procbridge::{
+    Call, ClientConfig, Endpoint, Error, ErrorKind, Outcome, Refusal, Router, ServerConfig, code,
+};
+use serde_json::{Value, json};
+use support::{Face, TestClient, TestServer, Transport, everywhere, packet, watched};
+
+/// A door that handlers wait at until the test opens it.
+#[derive(Clone, Default)]
+struct Door {
+    state: Arc<(Mutex<(usize, bool)>, Condvar)>,
+}
+
+impl Door {
+    /// Waits until it is open, or nobody waits for the answer any more.
+    fn pass(&self, call: &Call) {
+        let (state, changed) = &*self.state;
+        let mut now = state.lock().unwrap();
+        now.0 += 1;
+        changed.notify_all();
+        while !now.1 && !call.is_cancelled() {
+            now = changed.wait_timeout(now, Duration::from_millis(5)).unwrap().0;
+        }
+    }
+
+    fn wait_for_callers(&self, count: usize) {
+        let (state, changed) = &*self.state;
+        drop(changed.wait_while(state.lock().unwrap(), |now| now.0 < count).unwrap());
+    }
+
+    fn open(&self) {
+        self.state.0.lock().unwrap().1 = true;
+        self.state.1.notify_all();
+    }
+}
+
+fn router(door: &Door) -> Router {
+    let door = door.clone();
+    Router::new()
+        .method("echo", |value: Value| value)
+        .method("sum", |xs: Vec<i64>| xs.iter().sum::<i64>())
+        .method("err", || Err::<(), _>(Refusal::new("generated error").with_code("test.generated")))
+        .method("panic", || -> u8 { panic!("on purpose") })
+        .method("wait", move |call: &Call| door.pass(call))
+}
+
+fn start(face: Face, transport: Transport, config: ServerConfig) -> (TestServer, Door) {
+    let door = Door::default();
+    (TestServer::start(face, transport, router(&door), config), door)
+}
+
+fn code_of(result: Result<Value, Error>) -> String {
+    let error = result.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Remote, Outcome::Replied), "{error}");
+    error.remote().unwrap().code().unwrap().to_string()
+}
+
+#[test]
+fn calls_are_answered() {
+    everywhere(|server, client, transport| {
+        let (server, _) = start(server, transport, ServerConfig::new());
+        let client = server.client(client);
+        for payload in [json!(null), json!(0), json!(""), json!([]), json!({"a": [1, {"b": "e😄э"}]})] {
+            assert_eq!(client.request("echo", &payload).unwrap(), payload);
+        }
+        for n in 0..100 {
+            assert_eq!(client.request("sum", &json!([n, 1])).unwrap(), json!(n + 1));
+        }
+        let error = client.request("err", &json!(null)).unwrap_err();
+        assert_eq!((error.to_string(), error.kind()), ("generated error".to_string(), ErrorKind::Remote));
+        assert_eq!(code_of(client.request("nope", &json!(1))), code::UNKNOWN_METHOD);
+        assert_eq!(code_of(client.request_without_method(&json!(1))), code::UNKNOWN_METHOD);
+        assert_eq!(code_of(client.request("panic", &json!(1))), code::INTERNAL);
+        let large = json!("x".repeat(10_000_000));
+        assert_eq!(client.request("echo", &large).unwrap(), large);
+        server.stop();
+    });
+}
+
+#[test]
+fn sixty_four_callers_at_once_are_answered() {
+    everywhere(|server, client, transport| {
+        let (server, _) = start(server, transport, ServerConfig::new());
+        let client = server.client(client);
+        let together = Arc::new(Barrier::new(64));
+        let callers: Vec<_> = (0..64)
+            .map(|n| {
+                let (client, together) = (client.clone(), together.clone());
+                thread::spawn(move || {
+                    together.wait();
+                    (0..10).all(|k| client.request("sum", &json!([n, k])).unwrap() == json!(n + k))
+                })
+            })
+            .collect();
+        assert!(callers.into_iter().all(|caller| caller.join().unwrap()));
+    });
+}
+
+#[test]
+fn a_client_can_speak_the_old_format() {
+    everywhere(|server, client, transport| {
+        let (server, _) = start(server, transport, ServerConfig::new());
+        let client = TestClient::new(client, &server.endpoint, ClientConfig::new().speaking_1_0());
+        assert_eq!(client.request("sum", &json!([1, 2])).unwrap(), json!(3));
+        assert_eq!(client.request("echo", &json!(null)).unwrap(), json!({}));
+        let error = client.request("err", &json!(null)).unwrap_err();
+        assert_eq!(
+            (error.to_string(), error.remote().unwrap().code()),
+            ("generated error".to_string(), None)
+        );
+        let error = client.request_without_method(&json!(1)).unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::InvalidInput, Outcome::NotSent));
+    });
+}
+
+#[test]
+fn idle_connections_hold_nobody() {
+    everywhere(|server, client, transport| {
+        let (server, _) = start(server, transport, ServerConfig::new());
+        let idle: Vec<_> = (0..100).map(|_| server.connect()).collect();
+        let half: Vec<_> = (0..100)
+            .map(|_| {
+                let mut stream = server.connect();
+                stream.write_all(b"pb\x01\x01\0\0\0").unwrap();
+                stream
+            })
+            .collect();
+        let client = server.client(client);
+        for n in 0..50 {
+            assert_eq!(client.request("sum", &json!([n])).unwrap(), json!(n));
+        }
+        drop((idle, half));
+    });
+}
+
+#[test]
+fn a_request_may_arrive_in_any_pieces() {
+    everywhere(|server, _, transport| {
+        let (server, _) = start(server, transport, ServerConfig::new());
+        let request = packet(r#"{"method":"sum","payload":[1,2,3]}"#);
+        for pieces in [1, 2, 5, 11] {
+            let mut stream = server.connect();
+            for piece in request.chunks(pieces) {
+                stream.write_all(piece).unwrap();
+            }
+            assert_eq!(stream.answer(), Some((1, json!({"payload": 6}))));
+        }
+        // In two pieces that are not there at the same time: it has left the fast path when the second comes.
+        let mut stream = server.connect();
+        stream.write_all(&request[..20]).unwrap();
+        assert_eq!(server.client(Face::Blocking).request("sum", &json!([1])).unwrap(), json!(1));
+        thread::sleep(Duration::from_millis(50));
+        stream.write_all(&request[20..]).unwrap();
+        assert_eq!(stream.answer(), Some((1, json!({"payload": 6}))));
+    });
+}
+
+#[test]
+fn half_close_and_bytes_behind_change_nothing() {
+    everywhere(|server, _, transport| {
+        let (server, _) = start(server, transport, ServerConfig::new());
+        let request = packet(r#"{"method":"sum","payload":[1,2,3]}"#);
+        let mut stream = server.connect();
+        stream.write_all(&request).unwrap();
+        stream.finish_writing();
+        assert_eq!(stream.answer(), Some((1, json!({"payload": 6}))));
+        let mut stream = server.connect();
+        stream.write_all(&[&request[..], b"what follows", &request].concat()).unwrap();
+        assert_eq!(stream.answer(), Some((1, json!({"payload": 6}))));
+    });
+}
+
+#[test]
+fn a_refusal_reaches_a_client_that_is_still_sending() {
+    everywhere(|server, client, transport| {
+        let config = ServerConfig::new().with_max_body(1000);
+        let (server, _) = start(server, transport, config);
+        let config = ClientConfig::new().with_max_body(100_000_000);
+        let client = TestClient::new(client, &server.endpoint, config);
+        let error = client.request("echo", &json!("x".repeat(30_000_000))).unwrap_err();
+        assert_eq!(error.to_string(), "body of 30000030 B exceeds the limit of 1000 B (max_body)");
+        assert_eq!(error.remote().unwrap().code(), Some(code::TOO_LARGE));
+        // A client that reads only when it has sent everything gets it too.
+        let mut stream = server.connect();
+        stream.write_all(&packet(&format!("{{\"payload\":\"{}\"}}", "x".repeat(30_000_000)))).unwrap();
+        let (status, body) = stream.answer().unwrap();
+        assert_eq!((status, &body["code"]), (2, &json!(code::TOO_LARGE)));
+    });
+}
+
+#[test]
+fn limits_on_calls_and_connections_are_answered_as_overloaded() {
+    everywhere(|server, client, transport| {
+        let config = ServerConfig::new().with_max_calls(2).with_max_connections(5).with_max_waiting(2);
+        let (server, door) = start(server, transport, config);
+        let client = server.client(client);
+        let waiting: Vec<_> = (0..2)
+            .map(|_| {
+                let client = client.clone();
+                thread::spawn(move || client.request("wait", &json!(null)))
+            })
+            .collect();
+        door.wait_for_callers(2);
+        let error = client.request("sum", &json!([1])).unwrap_err();
+        assert_eq!(error.to_string(), "the server has reached its limit of 2 calls in flight (max_calls)");
+
+        // Two places for connections without a request; the third is refused, and says so without being asked.
+        let mut idle: Vec<_> = (0..3).map(|_| server.connect()).collect();
+        let (_, refused) = idle.remove(support::first_readable(&idle)).answer().unwrap();
+        assert_eq!(refused["code"], code::OVERLOADED);
+        door.open();
+        for caller in waiting {
+            assert_eq!(caller.join().unwrap().unwrap(), json!(null));
+        }
+        // A place is free again when its holder has gone.
+        drop(idle);
+        let deadline = Instant::now() + support::WATCHDOG;
+        while client.request("sum", &json!([1])).is_err() {
+            assert!(Instant::now() < deadline);
+        }
+    });
+}
+
+#[test]
+fn connections_beyond_the_limit_are_told() {
+    everywhere(|server, client, transport| {
+        let config = ServerConfig::new().with_max_connections(2);
+        let (server, door) = start(server, transport, config);
+        let client = server.client(client);
+        let waiting: Vec<_> = (0..2)
+            .map(|_| {
+                let client = client.clone();
+                thread::spawn(move || client.request("wait", &json!(null)))
+            })
+            .collect();
+        door.wait_for_callers(2);
+        let error = client.request("sum", &json!([1])).unwrap_err();
+        assert_eq!(error.to_string(), "the server has reached its limit of 2 connections (max_connections)");
+        door.open();
+        assert!(waiting.into_iter().all(|caller| caller.join().unwrap().is_ok()));
+    });
+}
+
+#[test]
+fn bytes_of_unfinished_requests_are_bounded_together() {
+    everywhere(|server, client, transport| {
+        let config = ServerConfig::new().with_max_unfinished(3_000_000);
+        let (server, _) = start(server, transport, config);
+        let body = format!("{{\"payload\":\"{}\"}}", "x".repeat(10_000_000));
+        let (_, refused) = {
+            let mut stream = server.connect();
+            stream.write_all(&packet(&body)).unwrap();
+            stream.answer().unwrap()
+        };
+        assert_eq!(refused["code"], code::OVERLOADED);
+        assert_eq!(server.client(client).request("sum", &json!([1])).unwrap(), json!(1));
+    });
+}
+
+#[test]
+fn slow_requests_are_ended() {
+    everywhere(|server, client, transport| {
+        let config = ServerConfig::new().with_header_timeout(Duration::from_millis(100));
+        let (server, _) = start(server, transport, config);
+        let mut silent = server.connect();
+        let mut half = server.connect();
+        half.write_all(b"pb\x01\x01").unwrap();
+        let (_, body) = silent.answer().unwrap();
+        assert_eq!(body["code"], code::TIMEOUT);
+        let (_, body) = half.answer().unwrap();
+        assert_eq!(body["code"], code::TIMEOUT);
+        assert_eq!(server.client(client).request("sum", &json!([1])).unwrap(), json!(1));
+    });
+}
+
+#[test]
+fn a_handler_past_its_time_is_answered_for() {
+    everywhere(|server, client, transport| {
+        let config = ServerConfig::new().with_handler_timeout(Duration::from_millis(100));
+        let (server, door) = start(server, transport, config);
+        let client = server.client(client);
+        assert_eq!(code_of(client.request("wait", &json!(null))), code::TIMEOUT);
+        door.open();
+        assert_eq!(client.request("sum", &json!([1])).unwrap(), json!(1));
+    });
+}
+
+#[test]
+fn a_callers_limit_ends_the_call() {
+    everywhere(|server, client, transport| {
+        let (server, _door) = start(server, transport, ServerConfig::new());
+        let client = server.client(client);
+        let started = Instant::now();
+        let error = client.request_within(Duration::from_millis(200), "wait", &json!(null)).unwrap_err();
+        assert!(error.is_timeout(), "{error:?}");
+        // Either side may be the first to notice; both say what is true.
+        let expected = match error.kind() {
+            ErrorKind::Timeout => Outcome::Unknown,
+            _ => Outcome::Replied,
+        };
+        assert_eq!(error.outcome(), expected);
+        assert!(started.elapsed() >= Duration::from_millis(190));
+        assert!(started.elapsed() < Duration::from_secs(5));
+    });
+}
+
+#[test]
+fn stopping_finishes_what_runs_and_refuses_the_rest() {
+    everywhere(|server, client, transport| {
+        let (server, door) = start(server, transport, ServerConfig::new());
+        let client = server.client(client);
+        let waiting: Vec<_> = (0..20)
+            .map(|_| {
+                let client = client.clone();
+                thread::spawn(move || client.request("wait", &json!(null)))
+            })
+            .collect();
+        door.wait_for_callers(20);
+        let mut half = server.connect();
+        half.write_all(b"pb\x01\x01").unwrap();
+        // It must be known to the server, or the stop meets it in the queue of the system.
+        assert_eq!(client.request("sum", &json!([1])).unwrap(), json!(1));
+        server.stop_soon();
+        match half.answer() {
+            Some((status, body)) => assert_eq!((status, &body["code"]), (2, &json!(code::UNAVAILABLE))),
+            None => panic!("the half-sent request was not answered"),
+        }
+        let error = client.request("sum", &json!([1])).unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Connect, Outcome::NotSent), "{error}");
+        assert!(error.is_retryable());
+        door.open();
+        for caller in waiting {
+            assert_eq!(caller.join().unwrap().unwrap(), json!(null));
+        }
+        server.stop();
+    });
+}
+
+#[test]
+fn what_does_not_finish_in_the_drain_time_is_cancelled() {
+    everywhere(|server, client, transport| {
+        let config = ServerConfig::new().with_drain_timeout(Duration::from_millis(100));
+        for abort in [false, true] {
+            let (server, door) = start(server, transport, config.clone());
+            let client = server.client(client);
+            let caller = thread::spawn(move || client.request("wait", &json!(null)));
+            door.wait_for_callers(1);
+            if abort {
+                server.abort_soon();
+            }
+            server.stop();
+            assert_eq!(code_of(caller.join().unwrap()), code::CANCELLED);
+        }
+    });
+}
+
+#[test]
+fn a_socket_file_is_there_while_its_server_is() {
+    everywhere(|server, client, transport| {
+        if transport != Transport::Unix {
+            return;
+        }
+        let (server, _) = start(server, transport, ServerConfig::new());
+        let path = server.endpoint.path().unwrap().to_path_buf();
+        let error = procbridge::Server::bind(&server.endpoint).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Listen);
+        let client = server.client(client);
+        assert_eq!(client.request("sum", &json!([1])).unwrap(), json!(1));
+        server.stop();
+        assert!(!path.exists());
+        let error = client.request("sum", &json!([1])).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot connect to unix:{}: no such file", path.display()));
+    });
+}
+
+/// A server that does `act` with each of its connections, and the client's error about it.
+fn error_from(face: Face, config: ClientConfig, act: fn(std::net::TcpStream)) -> Error {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = Endpoint::from(listener.local_addr().unwrap());
+    let server = thread::spawn(move || act(listener.accept().unwrap().0));
+    let error = TestClient::new(face, &endpoint, config).request("m", &json!(1)).unwrap_err();
+    server.join().unwrap();
+    error
+}
+
+fn read_request(stream: &mut std::net::TcpStream) {
+    let mut header = [0; 11];
+    stream.read_exact(&mut header).unwrap();
+    let mut body = vec![0; usize::from(header[7])];
+    stream.read_exact(&mut body).unwrap();
+}
+
+#[test]
+fn every_wrong_server_is_one_definite_error() {
+    type Case = (fn(std::net::TcpStream), ErrorKind, &'static str);
+    let cases: &[Case] = &[
+        (|_| (), ErrorKind::Disconnected, "without an answer"),
+        (|mut s| read_request(&mut s), ErrorKind::Disconnected, "without an answer"),
+        (
+            |mut s| {
+                read_request(&mut s);
+                s.write_all(b"pb\x01\x01\x01").unwrap();
+            },
+            ErrorKind::Protocol,
+            "input ended after 5 of 11 bytes of a packet's header",
+        ),
+        (
+            |mut s| {
+                read_request(&mut s);
+                s.write_all(b"pb\x01\x01\x01\0\0\x10\0\0\0{\"pay").unwrap();
+            },
+            ErrorKind::Protocol,
+            "input ended after 5 of 16 bytes of a packet's body",
+        ),
+        (
+            |mut s| {
+                read_request(&mut s);
+                s.write_all(b"pb\x01\x01\x01\0\0\x0b\0\0\0pb\x01\x01\x01\0\0\x02\0\0\0{}").unwrap();
+            },
+            ErrorKind::Protocol,
+            "body is not JSON",
+        ),
+        (
+            |mut s| {
+                read_request(&mut s);
+                s.write_all(b"pb\x01\x02\x01\0\0\x02\0\0\0{}").unwrap();
+            },
+            ErrorKind::Protocol,
+            "unsupported version 1.2, expected 1.1",
+        ),
+        (
+            |mut s| {
+                read_request(&mut s);
+                s.write_all(b"pb\x01\x01\x01\0\0\xff\xff\xff\xff{}").unwrap();
+            },
+            ErrorKind::TooLarge,
+            "body of 4294967295 B exceeds the limit of 16777216 B (max_body)",
+        ),
+        (
+            |mut s| {
+                read_request(&mut s);
+                s.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+            },
+            ErrorKind::Protocol,
+            "not a ProcBridge packet: byte 0 is 0x48",
+        ),
+        (
+            |mut s| {
+                read_request(&mut s);
+                s.write_all(b"pb\x01\x01\x03\0\0\x02\0\0\0{}").unwrap();
+            },
+            ErrorKind::Protocol,
+            "unexpected status code 3",
+        ),
+    ];
+    for &face in support::FACES {
+        for &(act, kind, words) in cases {
+            watched(move || {
+                let error = error_from(face, ClientConfig::new(), act);
+                // A server that closes without reading may reset the connection; that is the same loss.
+                let reset =
+                    kind == ErrorKind::Disconnected && error.to_string().contains("connection was lost");
+                assert!(
+                    error.kind() == kind && (error.to_string().contains(words) || reset),
+                    "{face:?}: {error:?}"
+                );
+                assert!(!error.to_string().contains('\n'));
+                assert_eq!(error.outcome(), Outcome::Unknown);
+                assert!(!error.is_retryable());
+            });
+        }
+    }
+}
+
+#[test]
+fn a_silent_server_ends_a_call_at_its_limit() {
+    for &face in support::FACES {
+        watched(move || {
+            let config = ClientConfig::new().with_call_timeout(Duration::from_millis(200));
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let endpoint = Endpoint::from(listener.local_addr().unwrap());
+            let client = TestClient::new(face, &endpoint, config);
+            let started = Instant::now();
+            let error = client.request("m", &json!(1)).unwrap_err();
+            let took = started.elapsed();
+            assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Outcome::Unknown), "{error:?}");
+            assert!(took > Duration::from_millis(190) && took < Duration::from_secs(2), "{took:?}");
+        });
+    }
+}
+
+#[test]
+fn a_full_queue_ends_a_connect_at_its_limit() {
+    for &face in support::FACES {
+        watched(move || {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("full.sock");
+            let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+            rustix::net::listen(&listener, 0).unwrap();
+            let _first = std::os::unix::net::UnixStream::connect(&path).unwrap();
+            let config = ClientConfig::new().with_connect_timeout(Duration::from_millis(200));
+            let client = TestClient::new(face, &Endpoint::unix(&path), config);
+            let error = client.request("m", &json!(1)).unwrap_err();
+            assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Outcome::NotSent), "{error:?}");
+            assert!(error.is_retryable());
+        });
+    }
+}
+
+#[test]
+fn nobody_there_is_told_at_once() {
+    for &face in support::FACES {
+        watched(move || {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let started = Instant::now();
+            for endpoint in [Endpoint::from(free), Endpoint::tcp("localhost", free.port())] {
+                let error = TestClient::new(face, &endpoint, ClientConfig::new())
+                    .request("m", &json!(1))
+                    .unwrap_err();
+                assert_eq!(
+                    (error.kind(), error.outcome()),
+                    (ErrorKind::Connect, Outcome::NotSent),
+                    "{error:?}"
+                );
+                let expected =
+                    format!("cannot connect to {endpoint}: connection refused, no server answers there");
+                assert_eq!(error.to_string(), expected);
+            }
+            assert!(started.elapsed() < Duration::from_secs(2));
+        });
+    }
+}
+
+#[test]
+fn an_endpoint_that_others_can_reach_must_be_allowed() {
+    let error = procbridge::Server::bind("0.0.0.0:0").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    assert!(error.to_string().starts_with("will not listen on tcp:0.0.0.0:0: other machines"), "{error}");
+    assert!(procbridge::Server::bind_with("0.0.0.0:0", ServerConfig::new().allow_remote()).is_ok());
+}
+
+#[test]
+fn localhost_is_served_on_every_address_it_has() {
+    watched(|| {
+        let server =
+            procbridge::Server::bind("localhost:0").unwrap().spawn(Router::new().method("n", || 1)).unwrap();
+        let port = server.endpoint().port().unwrap();
+        for endpoint in server.endpoints() {
+            assert_eq!(endpoint.port(), Some(port));
+            let client = procbridge::Client::connect(endpoint).unwrap();
+            assert_eq!(client.request::<i64>("n", &()).unwrap(), 1);
+        }
+        let client = procbridge::Client::connect(format!("localhost:{port}")).unwrap();
+        assert_eq!(client.request::<i64>("n", &()).unwrap(), 1);
+    });
+}
+
+#[test]
+fn a_handler_may_call_its_own_server() {
+    everywhere(|server, client, transport| {
+        let (sender, receiver) = mpsc::channel::<TestClient>();
+        let inner: Arc<Mutex<Option<TestClient>>> = Arc::default();
+        let slot = inner.clone();
+        let router = Router::new()
+            .method("outer", move || {
+                slot.lock().unwrap().clone().unwrap().request("inner", &json!(null)).unwrap()
+            })
+            .method("inner", || 7);
+        let server = TestServer::start(server, transport, router, ServerConfig::new().with_acceptors(1));
+        *inner.lock().unwrap() = Some(server.client(Face::Blocking));
+        sender.send(server.client(client)).unwrap();
+        assert_eq!(receiver.recv().unwrap().request("outer", &json!(null)).unwrap(), json!(7));
+        *inner.lock().unwrap() = None;
+    });
+}

@@ -1,0 +1,302 @@
+//! Both faces behind one pair of types, so that one list of scenarios runs on all of them, and a watchdog on all that
+//! waits.
+#![allow(unreachable_pub, reason = "a module of a test program")]
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may stop at the first surprise")]
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::process;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use procbridge::{Client, ClientConfig, Endpoint, Error, Router, RunningServer, Server, ServerConfig};
+use serde_json::Value;
+
+/// Which implementation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    Blocking,
+    #[cfg(feature = "tokio")]
+    Tokio,
+}
+
+/// Which kind of socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Tcp,
+    Unix,
+    Abstract,
+}
+
+pub const FACES: &[Face] = &[
+    Face::Blocking,
+    #[cfg(feature = "tokio")]
+    Face::Tokio,
+];
+pub const TRANSPORTS: &[Transport] = &[Transport::Tcp, Transport::Unix, Transport::Abstract];
+
+/// A server of either face, stopped when dropped.
+pub struct TestServer {
+    pub endpoint: Endpoint,
+    inner: Inner,
+    _dir: tempfile::TempDir,
+}
+
+enum Inner {
+    Blocking(RunningServer),
+    #[cfg(feature = "tokio")]
+    Tokio {
+        handle: procbridge::tokio::ServerHandle,
+        ended: mpsc::Receiver<Result<(), Error>>,
+    },
+}
+
+/// A client of either face.
+#[derive(Clone)]
+pub enum TestClient {
+    Blocking(Client),
+    #[cfg(feature = "tokio")]
+    Tokio(procbridge::tokio::Client, std::sync::Arc<tokio::runtime::Runtime>),
+}
+
+impl TestServer {
+    pub fn start(face: Face, transport: Transport, router: Router, config: ServerConfig) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let unique = dir.path().file_name().unwrap().to_str().unwrap().to_string();
+        let endpoint = match transport {
+            Transport::Tcp => "127.0.0.1:0".to_string(),
+            Transport::Unix => format!("unix:{}/s.sock", dir.path().display()),
+            Transport::Abstract => format!("unix:@procbridge-test-{}-{unique}", process::id()),
+        };
+        let (endpoint, inner) = match face {
+            Face::Blocking => {
+                let server = Server::bind_with(endpoint, config).unwrap().spawn(router).unwrap();
+                (server.endpoint(), Inner::Blocking(server))
+            }
+            #[cfg(feature = "tokio")]
+            Face::Tokio => {
+                let (ready, started) = mpsc::channel();
+                let (done, ended) = mpsc::channel();
+                thread::spawn(move || {
+                    let runtime =
+                        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+                    let result = runtime.unwrap().block_on(async {
+                        let server = procbridge::tokio::Server::bind_with(endpoint, config)?;
+                        let endpoint = server.endpoints().first().unwrap().clone();
+                        ready.send((endpoint, server.handle())).unwrap();
+                        server.serve(procbridge::tokio::Router::from(router)).await
+                    });
+                    let _ = done.send(result);
+                });
+                let (endpoint, handle) = started.recv().unwrap();
+                (endpoint, Inner::Tokio { handle, ended })
+            }
+        };
+        Self { endpoint, inner, _dir: dir }
+    }
+
+    pub fn stop_soon(&self) {
+        match &self.inner {
+            Inner::Blocking(server) => server.handle().stop(),
+            #[cfg(feature = "tokio")]
+            Inner::Tokio { handle, .. } => handle.stop(),
+        }
+    }
+
+    pub fn abort_soon(&self) {
+        match &self.inner {
+            Inner::Blocking(server) => server.handle().abort(),
+            #[cfg(feature = "tokio")]
+            Inner::Tokio { handle, .. } => handle.abort(),
+        }
+    }
+
+    /// Stops in an orderly way and waits for the end.
+    pub fn stop(self) {
+        self.stop_soon();
+        match self.inner {
+            Inner::Blocking(server) => server.stop().unwrap(),
+            #[cfg(feature = "tokio")]
+            Inner::Tokio { ended, .. } => ended.recv_timeout(WATCHDOG).unwrap().unwrap(),
+        }
+    }
+
+    pub fn client(&self, face: Face) -> TestClient {
+        TestClient::new(face, &self.endpoint, ClientConfig::default())
+    }
+
+    /// A bare connection, for bytes that no client would send.
+    pub fn connect(&self) -> RawStream {
+        raw(&self.endpoint)
+    }
+}
+
+impl TestClient {
+    pub fn new(face: Face, endpoint: &Endpoint, config: ClientConfig) -> Self {
+        match face {
+            Face::Blocking => Self::Blocking(Client::connect_with(endpoint, config).unwrap()),
+            #[cfg(feature = "tokio")]
+            Face::Tokio => {
+                let runtime =
+                    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+                let client = procbridge::tokio::Client::connect_with(endpoint, config).unwrap();
+                Self::Tokio(client, std::sync::Arc::new(runtime.unwrap()))
+            }
+        }
+    }
+
+    pub fn request(&self, method: &str, payload: &Value) -> Result<Value, Error> {
+        match self {
+            Self::Blocking(client) => client.request(method, payload),
+            #[cfg(feature = "tokio")]
+            Self::Tokio(client, runtime) => runtime.block_on(client.request(method, payload)),
+        }
+    }
+
+    pub fn request_without_method(&self, payload: &Value) -> Result<Value, Error> {
+        match self {
+            Self::Blocking(client) => client.call_without_method().payload(payload).send(),
+            #[cfg(feature = "tokio")]
+            Self::Tokio(client, runtime) => {
+                runtime.block_on(client.call_without_method().payload(payload).send())
+            }
+        }
+    }
+
+    pub fn request_within(&self, limit: Duration, method: &str, payload: &Value) -> Result<Value, Error> {
+        match self {
+            Self::Blocking(client) => client.call(method).payload(payload).timeout(limit).send(),
+            #[cfg(feature = "tokio")]
+            Self::Tokio(client, runtime) => {
+                runtime.block_on(client.call(method).payload(payload).timeout(limit).send())
+            }
+        }
+    }
+}
+
+/// A blocking connection of either kind.
+pub enum RawStream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Connects to `endpoint` with nothing of ours in between.
+pub fn raw(endpoint: &Endpoint) -> RawStream {
+    let text = endpoint.to_string();
+    let stream = if let Some(name) = text.strip_prefix("unix:@") {
+        use std::os::linux::net::SocketAddrExt;
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
+        RawStream::Unix(UnixStream::connect_addr(&address).unwrap())
+    } else if let Some(path) = text.strip_prefix("unix:") {
+        RawStream::Unix(UnixStream::connect(path).unwrap())
+    } else {
+        RawStream::Tcp(TcpStream::connect(text.strip_prefix("tcp:").unwrap()).unwrap())
+    };
+    match &stream {
+        RawStream::Tcp(stream) => stream.set_read_timeout(Some(WATCHDOG)).unwrap(),
+        RawStream::Unix(stream) => stream.set_read_timeout(Some(WATCHDOG)).unwrap(),
+    }
+    stream
+}
+
+impl RawStream {
+    pub fn finish_writing(&self) {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write).unwrap(),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write).unwrap(),
+        }
+    }
+
+    /// The status code and the body of the one packet that arrives before the end; nothing if there is none.
+    pub fn answer(&mut self) -> Option<(u8, Value)> {
+        let mut bytes = Vec::new();
+        self.read_to_end(&mut bytes).unwrap();
+        let (header, body) = bytes.split_at_checked(11)?;
+        assert_eq!(header.get(..2), Some(&b"pb"[..]));
+        Some((*header.get(4).unwrap(), serde_json::from_slice(body).unwrap()))
+    }
+}
+
+impl AsFd for RawStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+/// The first of `streams` to have something to read.
+pub fn first_readable(streams: &[RawStream]) -> usize {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut polled: Vec<_> = streams.iter().map(|stream| PollFd::new(stream, PollFlags::IN)).collect();
+    let limit = Timespec { tv_sec: i64::try_from(WATCHDOG.as_secs()).unwrap(), tv_nsec: 0 };
+    poll(&mut polled, Some(&limit)).unwrap();
+    polled.iter().position(|stream| !stream.revents().is_empty()).unwrap()
+}
+
+impl Read for RawStream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for RawStream {
+    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(buffer),
+            Self::Unix(stream) => stream.write(buffer),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A request packet, made by hand.
+pub fn packet(body: &str) -> Vec<u8> {
+    let mut out = b"pb\x01\x01\0\0\0".to_vec();
+    out.extend(u32::try_from(body.len()).unwrap().to_le_bytes());
+    out.extend(body.as_bytes());
+    out
+}
+
+/// Runs `scenario`, and ends the whole test program if it hangs.
+pub fn watched<T: Send + 'static>(scenario: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, done) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        let result = scenario();
+        let _ = sender.send(());
+        result
+    });
+    if let Err(mpsc::RecvTimeoutError::Timeout) = done.recv_timeout(WATCHDOG) {
+        let _ = writeln!(std::io::stderr(), "watchdog: no end after {WATCHDOG:?}");
+        process::abort();
+    }
+    match thread.join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Runs `scenario` on every face of the server, every face of the client, and every transport.
+pub fn everywhere(scenario: fn(Face, Face, Transport)) {
+    for &server in FACES {
+        for &client in FACES {
+            for &transport in TRANSPORTS {
+                watched(move || scenario(server, client, transport));
+            }
+        }
+    }
+}
+
+/// Far more than anything here takes.
+pub const WATCHDOG: Duration = Duration::from_secs(60);
