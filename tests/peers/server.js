@@ -89,11 +89,12 @@ async function main (args) {
   }
 
   // Serve until standard input ends, so that a test that is killed leaves no server behind.
-  process.stdin.on('error', () => {})
-  process.stdin.on('close', () => {
+  const leave = () => {
     server.stop() // removes the socket file
     process.exit(0)
-  })
+  }
+  process.stdin.on('end', leave)
+  process.stdin.on('error', leave)
   process.stdin.resume()
 }
 

@@ -154,7 +154,8 @@ const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 mod tests {
     use super::*;
 
-    const TEXT: &str = " {\"b\" : [ 1.10,18446744073709551617 , { } ,[\n] ], \"a\":{\"\\u00e9 \\\" , :\":null},\"x\":\"\"} ";
+    const TEXT: &str =
+        " {\"b\" : [ 1.10,18446744073709551617 , { } ,[\n] ], \"a\":{\"\\u00e9 \\\" , :\":null},\"x\":\"\"} ";
 
     #[test]
     fn compact_is_one_line_and_changes_no_token() {

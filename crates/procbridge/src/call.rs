@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use procbridge_proto::{Request, Version};
 
+use crate::config::ServerConfig;
 use crate::peer::Peer;
 
 /// A call that is being answered. Clones are the same call.
@@ -23,7 +24,11 @@ struct Inner {
 }
 
 impl Call {
-    pub(crate) fn new(request: Request, peer: Peer, deadline: Option<Instant>) -> Self {
+    /// A call whose time begins now. The earlier of the caller's own limit and the server's holds.
+    pub(crate) fn new(request: Request, peer: Peer, config: &ServerConfig) -> Self {
+        let asked = request.timeout_ms().map(Duration::from_millis);
+        let limit = [asked, config.handler_timeout].into_iter().flatten().min();
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         Self { inner: Arc::new(Inner { request, peer, deadline, cancelled: AtomicBool::new(false) }) }
     }
 

@@ -245,3 +245,54 @@ pub(crate) fn cannot_connect(endpoint: &crate::Endpoint, error: io::Error) -> Er
     };
     Error::new(kind, format!("cannot connect to {endpoint}: {reason}")).with_source(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_kinds_are_those_of_the_specification() {
+        let spec = include_str!("../../../spec/procbridge-1.1.md");
+        let kinds = [
+            ErrorKind::InvalidEndpoint,
+            ErrorKind::InvalidInput,
+            ErrorKind::Connect,
+            ErrorKind::Timeout,
+            ErrorKind::Protocol,
+            ErrorKind::Remote,
+            ErrorKind::Denied,
+            ErrorKind::Disconnected,
+            ErrorKind::InvalidResult,
+            ErrorKind::TooLarge,
+            ErrorKind::Listen,
+            ErrorKind::Io,
+        ];
+        for (number, kind) in (1..).zip(kinds) {
+            assert_eq!(kind.number(), number);
+            assert!(spec.contains(&format!("| {number} | {kind:?} |")), "{kind:?}");
+        }
+        use procbridge_proto::code;
+        for code in [
+            code::UNKNOWN_METHOD,
+            code::INVALID_PAYLOAD,
+            code::INVALID_REQUEST,
+            code::UNSUPPORTED_VERSION,
+            code::TOO_LARGE,
+            code::TIMEOUT,
+            code::CANCELLED,
+            code::OVERLOADED,
+            code::UNAVAILABLE,
+            code::DENIED,
+            code::INTERNAL,
+        ] {
+            assert!(spec.contains(&format!("| `{code}` |")), "{code}");
+        }
+    }
+
+    #[test]
+    fn the_systems_words_are_put_in_our_style() {
+        let words = |code| plain(&io::Error::from_raw_os_error(code));
+        assert_eq!(words(2), "no such file or directory");
+        assert_eq!(words(104), "connection reset by peer");
+    }
+}

@@ -31,20 +31,26 @@
 //!
 //! - `tokio`: the async face. Off by default; the default has no async runtime among its dependencies.
 
+mod admission;
+mod backoff;
 mod budget;
 mod call;
 mod config;
+mod dial;
 mod endpoint;
 mod error;
 pub mod handler;
+mod incoming;
 mod journal;
 mod json;
 mod listener;
+mod outgoing;
 mod pace;
 mod peer;
 mod refusal;
 mod request;
 mod router;
+mod socket;
 mod socket_file;
 
 mod blocking;

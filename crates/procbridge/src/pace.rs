@@ -12,7 +12,9 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) fn new(now: Instant, header_timeout: Duration) -> Self {
-        Self { deadline: now + header_timeout, due: None }
+        // A limit beyond the clock's range is none that anybody will see.
+        let deadline = now.checked_add(header_timeout).unwrap_or(now + FAR);
+        Self { deadline, due: None }
     }
 
     /// When the request is too slow unless more of it arrives.
@@ -37,6 +39,8 @@ impl Pace {
     }
 }
 
+/// Thirty years.
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 const WINDOW: Duration = Duration::from_secs(10);
 /// 1 KiB/s over the window.
 const BYTES: usize = 10 * 1024;
@@ -53,6 +57,12 @@ mod tests {
         let mut pace = Pace::new(start, Duration::from_secs(10));
         pace.arrived(start + Duration::from_secs(9), 10, false);
         assert_eq!(pace.deadline(), start + Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_limit_may_be_as_long_as_it_can_be() {
+        let start = Instant::now();
+        assert!(Pace::new(start, Duration::MAX).deadline() > start + Duration::from_secs(1_000_000));
     }
 
     #[test]

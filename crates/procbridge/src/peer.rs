@@ -34,7 +34,12 @@ impl Peer {
         }
     }
 
-    pub(crate) fn of_unix_socket(socket: impl AsFd) -> std::io::Result<Self> {
+    /// The other end of an accepted `socket`; its `address` if it has one.
+    pub(crate) fn of(socket: impl AsFd, address: Option<SocketAddr>) -> std::io::Result<Self> {
+        address.map_or_else(|| Self::of_unix_socket(socket), |address| Ok(Self::Tcp(address)))
+    }
+
+    fn of_unix_socket(socket: impl AsFd) -> std::io::Result<Self> {
         let found = rustix::net::sockopt::socket_peercred(socket)?;
         let (uid, gid, pid) = (found.uid.as_raw(), found.gid.as_raw(), found.pid.as_raw_pid());
         Ok(Self::Unix(Credentials { uid, gid, pid }))

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use procbridge_proto::{Misuse, Packet, code};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::call::Call;
@@ -32,15 +33,16 @@ use crate::refusal::Refusal;
 /// ```
 #[derive(Clone, Default)]
 pub struct Router {
-    routes: Routes<BoxedHandler>,
+    pub(crate) routes: Routes<BoxedHandler>,
 }
 
-type BoxedHandler = dyn Fn(&Call, Reply) -> Result<Reply, Refusal> + Send + Sync;
+/// A blocking handler of any form.
+pub(crate) type BoxedHandler = dyn Fn(&Call, Reply) -> Result<Reply, Refusal> + Send + Sync;
 
 /// Handlers by name and the one for all other names; the same for blocking and for async handlers.
 pub(crate) struct Routes<H: ?Sized> {
-    methods: HashMap<String, Arc<H>>,
-    fallback: Option<Arc<H>>,
+    pub(crate) methods: HashMap<String, Arc<H>>,
+    pub(crate) fallback: Option<Arc<H>>,
 }
 
 impl Router {
@@ -81,11 +83,13 @@ impl Router {
         self
     }
 
-    /// Answers all calls that have no method here, those that name none included.
+    /// Answers all calls that have no method here, those that name none included. Payload and result are of one type:
+    /// a `Value`, or `Box<RawValue>` for JSON text exactly as it was sent.
     #[must_use]
-    pub fn fallback<F>(mut self, handler: F) -> Self
+    pub fn fallback<F, T>(mut self, handler: F) -> Self
     where
-        F: Fn(&Call, Value) -> Result<Value, Refusal> + Send + Sync + 'static,
+        F: Fn(&Call, T) -> Result<T, Refusal> + Send + Sync + 'static,
+        T: DeserializeOwned + Serialize,
     {
         self.routes.set_fallback(Arc::new(move |call: &Call, reply: Reply| {
             reply.write(&handler(call, payload(call)?)?)
@@ -96,9 +100,7 @@ impl Router {
     /// The packet that answers `call`, whatever its handler does.
     pub(crate) fn answer(&self, call: &Call, config: &ServerConfig) -> Packet {
         let handled = match self.routes.find(call) {
-            // The handler is not looked at again after a panic; its captured state is its own affair.
-            Some(handler) => catch_unwind(AssertUnwindSafe(|| handler(call, reply(call, config))))
-                .unwrap_or_else(|_| Err(panicked())),
+            Some(handler) => guarded(|| handler(call, reply(call, config))),
             None => Err(Refusal::unknown_method(call.method())),
         };
         packet(call, config, handled)
@@ -137,6 +139,12 @@ pub(crate) fn packet(call: &Call, config: &ServerConfig, handled: Result<Reply, 
     finished.unwrap_or_else(|refusal| refusal.packet(call.version(), &config.limits))
 }
 
+/// What `work` returns, or the answer to its panic. A handler is not looked at again after a panic; its captured state
+/// is its own affair.
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(panicked()))
+}
+
 pub(crate) fn panicked() -> Refusal {
     Refusal::internal("the method failed unexpectedly (panic)")
 }
@@ -160,6 +168,16 @@ pub(crate) fn overloaded(what: &str, limit: usize, setting: &str) -> Refusal {
 /// The answer to a request that had not arrived when the server began to stop.
 pub(crate) fn stopping() -> Refusal {
     Refusal::new("the server is stopping").with_code(code::UNAVAILABLE)
+}
+
+/// The answer to a request that arrives too slowly.
+pub(crate) fn too_slow() -> Refusal {
+    Refusal::new("the request did not arrive in time (header_timeout)").with_code(code::TIMEOUT)
+}
+
+/// The answer to a peer of another user.
+pub(crate) fn denied() -> Refusal {
+    Refusal::new("only the server's own user may connect (allow_any_user)").with_code(code::DENIED)
 }
 
 fn unsendable(error: Misuse) -> Refusal {

@@ -2,16 +2,17 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use procbridge_proto::{Connection, Event, Packet, Response};
+use procbridge_proto::{Packet, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::blocking::stream::{Read, Readiness, Stream};
+use crate::blocking::stream::{Readiness, Stream};
 use crate::config::ClientConfig;
 use crate::endpoint::Endpoint;
-use crate::error::{Error, Outcome};
+use crate::error::Error;
+use crate::outgoing::Outgoing;
 use crate::request;
 
 /// Calls a server's methods. Clones are the same client; all of them can be used by any number of threads at a time.
@@ -123,16 +124,9 @@ impl Client {
 
     fn exchange(&self, packet: Packet, timeout: Option<Duration>) -> Result<Response, Error> {
         let Inner { endpoint, config } = &*self.inner;
-        let start = Instant::now();
-        let deadline = timeout.and_then(|limit| start.checked_add(limit));
-        let connect = config.connect_timeout.and_then(|limit| start.checked_add(limit));
-        let connect_deadline = [deadline, connect].into_iter().flatten().min();
-
-        let mut connection = Connection::client(config.limits);
-        connection.call(packet).map_err(Error::misuse)?;
-        let stream = Stream::connect(endpoint, connect_deadline)?;
-        let exchange = Exchange { stream, connection, deadline, started: start };
-        exchange.run()
+        let outgoing = Outgoing::new(config, packet, timeout)?;
+        let stream = Stream::connect(endpoint, outgoing.connect_deadline)?;
+        Exchange { stream, outgoing }.run()
     }
 }
 
@@ -163,7 +157,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     pub fn send<R: DeserializeOwned>(self) -> Result<R, Error> {
         let config = &self.client.inner.config;
         let packet = request::packet(config, self.method, self.payload, self.timeout)?;
-        let response = self.client.exchange(packet, self.timeout.or(config.call_timeout))?;
+        let response = self.client.exchange(packet, self.timeout)?;
         request::result(&response)
     }
 }
@@ -181,28 +175,26 @@ impl<P: ?Sized> fmt::Debug for RequestBuilder<'_, P> {
 /// One call on its connection.
 struct Exchange {
     stream: Stream,
-    connection: Connection,
-    deadline: Option<Instant>,
-    started: Instant,
+    outgoing: Outgoing,
 }
 
 impl Exchange {
     fn run(mut self) -> Result<Response, Error> {
         // The request: usually one write. A server that refuses it may answer before it has read all of it.
-        while !self.connection.transmit().is_empty() {
-            match self.stream.write(self.connection.transmit()) {
+        while !self.outgoing.transmit().is_empty() {
+            match self.stream.write(self.outgoing.transmit()) {
                 Ok(0) => {
                     self.wait(Readiness::Either)?;
                     if let Some(response) = self.read()? {
                         return Ok(response);
                     }
                 }
-                Ok(count) => self.connection.transmitted(count),
+                Ok(count) => self.outgoing.transmitted(count),
                 Err(error) => {
                     // The server reads no more; what it said before that may be here.
                     return match self.read() {
                         Ok(Some(response)) => Ok(response),
-                        _ => Err(self.lost(error)),
+                        _ => Err(self.outgoing.lost(error)),
                     };
                 }
             }
@@ -217,34 +209,15 @@ impl Exchange {
     }
 
     fn read(&mut self) -> Result<Option<Response>, Error> {
-        loop {
-            match self.stream.read(self.connection.read_buffer()) {
-                Ok(Read::Bytes(_)) => self.connection.received(),
-                Ok(Read::End) => self.connection.receive_end(),
-                Ok(Read::Nothing) => return Ok(None),
-                Err(error) => return Err(self.lost(error)),
-            }
-            match self.connection.poll_event() {
-                Some(Event::Response { response, .. }) => return Ok(Some(response)),
-                Some(Event::Closed { error: Some(error) }) => return Err(Error::protocol(error)),
-                _ => {}
-            }
-        }
+        let stream = &self.stream;
+        self.outgoing.read(|buffer| stream.read(buffer))
     }
 
     fn wait(&self, readiness: Readiness) -> Result<(), Error> {
-        match self.stream.wait(readiness, self.deadline) {
+        match self.stream.wait(readiness, self.outgoing.deadline) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Error::timed_out(self.started.elapsed()).with_outcome(self.outcome())),
-            Err(error) => Err(self.lost(error)),
+            Ok(false) => Err(self.outgoing.timed_out()),
+            Err(error) => Err(self.outgoing.lost(error)),
         }
-    }
-
-    fn outcome(&self) -> Outcome {
-        if self.connection.has_transmitted() { Outcome::Unknown } else { Outcome::NotSent }
-    }
-
-    fn lost(&self, error: std::io::Error) -> Error {
-        Error::lost(error).with_outcome(self.outcome())
     }
 }

@@ -9,13 +9,15 @@ use std::time::Instant;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 
-use crate::blocking::exchange::{Exchange, Patience, Progress};
+use crate::blocking::exchange::{Exchange, Patience};
 use crate::blocking::server::Shared;
-use crate::blocking::stream::{Read, Stream, wait_for};
+use crate::blocking::stream::{Stream, wait_for};
 use crate::budget::Share;
+use crate::incoming::{LINGER_BYTES, Progress};
 use crate::journal::Matter;
 use crate::refusal::Refusal;
 use crate::router;
+use crate::socket::Read;
 
 /// The way to the poller's thread.
 #[derive(Debug)]
@@ -115,7 +117,7 @@ impl Poller {
 
 impl Entry {
     fn lingering(shared: &Shared, exchange: Exchange) -> Self {
-        let deadline = Instant::now() + shared.config.linger_timeout;
+        let deadline = Instant::now() + shared.admission.config.linger_timeout;
         Self::Lingering(Lingering {
             stream: exchange.stream,
             deadline,
@@ -165,7 +167,7 @@ impl Entry {
     /// The deadline has passed.
     fn expire(self, shared: &Shared) -> Option<Self> {
         let Self::Request(exchange) = self else { return None };
-        Self::refuse(shared, exchange, &too_slow())
+        Self::refuse(shared, exchange, &router::too_slow())
     }
 
     /// The server is stopping: what has no request yet will not get one served.
@@ -196,16 +198,12 @@ fn expire_calls(shared: &Shared) -> Option<Instant> {
     for running in expired {
         let method = running.call.method().unwrap_or_default().to_string();
         shared
+            .admission
             .journal
             .write(Matter::Timeout, || format!("method {method:?} is past its time limit and still runs"));
         shared.answer_without_handler(running, &router::timed_out());
     }
     next
-}
-
-fn too_slow() -> Refusal {
-    Refusal::new("the request did not arrive in time (header_timeout)")
-        .with_code(procbridge_proto::code::TIMEOUT)
 }
 
 impl Shared {
@@ -218,7 +216,7 @@ impl Shared {
         let crate::blocking::running::RunningCall { call, mut exchange } = running;
         self.control.leaked.fetch_add(1, Ordering::Relaxed);
         call.cancel();
-        exchange.reply(refusal.packet(call.version(), &self.config.limits));
+        exchange.incoming.reply(refusal.packet(call.version(), &self.admission.config.limits));
         if exchange.write(self, Patience::None) {
             self.poller.linger(self, exchange);
         }
@@ -227,5 +225,3 @@ impl Shared {
 
 /// Room for what is read to be dropped.
 const SCRATCH: usize = 64 * 1024;
-/// What a peer may still send after its answer.
-const LINGER_BYTES: usize = 64 * 1024 * 1024;

@@ -65,7 +65,11 @@ impl RunningCalls {
         let is_over = |running: &RunningCall| running.call.deadline().is_some_and(|deadline| deadline <= now);
         let expired =
             table.calls.extract_if(|_, running| is_over(running)).map(|(_, running)| running).collect();
-        table.next_look = table.calls.values().filter_map(|running| running.call.deadline()).min();
+        let earliest = table.calls.values().filter_map(|running| running.call.deadline()).min();
+        // The call that set the look may have ended. Looking then all the same spares the next calls, whose deadlines
+        // are later as a rule, from waking the poller one by one.
+        let planned = table.next_look.filter(|&look| look > now);
+        table.next_look = [earliest, planned].into_iter().flatten().min();
         (expired, table.next_look)
     }
 

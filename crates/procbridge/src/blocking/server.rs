@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,23 +12,24 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use procbridge_proto::Request;
-use rustix::io::Errno;
-use rustix::net::{Shutdown, SocketFlags};
 
-use crate::blocking::exchange::{Exchange, Patience, Progress};
+use crate::admission::Admission;
+use crate::backoff::Backoff;
+use crate::blocking::exchange::{Exchange, Patience};
 use crate::blocking::poller::Poller;
 use crate::blocking::running::RunningCalls;
 use crate::blocking::stream::{Readiness, Stream};
-use crate::budget::Budget;
 use crate::call::Call;
 use crate::config::ServerConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
-use crate::journal::{Journal, Matter};
+use crate::incoming::Progress;
+use crate::journal::Matter;
 use crate::listener::{Listener, Peers};
 use crate::peer::Peer;
 use crate::refusal::Refusal;
 use crate::router::{self, Router};
+use crate::socket::{self, Accepted};
 
 /// A server that listens and is ready to serve.
 ///
@@ -62,16 +62,11 @@ pub struct RunningServer {
 
 /// What a server, its handles and its threads share.
 pub(super) struct Shared {
-    pub(super) config: ServerConfig,
+    pub(super) admission: Admission,
     pub(super) control: Arc<Control>,
     pub(super) poller: Poller,
     pub(super) running: RunningCalls,
-    pub(super) journal: Journal,
     router: Router,
-    connections: Budget,
-    waiting: Budget,
-    calls: Budget,
-    held: Budget,
 }
 
 /// The state of a server's life.
@@ -174,17 +169,11 @@ impl Server {
     pub fn serve(self, router: Router) -> Result<(), Error> {
         let failed = |error: io::Error| Error::io(ErrorKind::Io, "cannot start the server", error);
         let Self { mut listeners, config, control } = self;
-        let connections = config.max_connections.unwrap_or(MAX_CONNECTIONS);
         let shared = Arc::new(Shared {
             router,
-            connections: Budget::new(connections),
-            waiting: Budget::new(config.max_waiting),
-            calls: Budget::new(config.max_calls.min(connections)),
-            held: Budget::new(config.max_unfinished),
             poller: Poller::new().map_err(failed)?,
             running: RunningCalls::default(),
-            journal: Journal::new(),
-            config,
+            admission: Admission::new(config, MAX_CONNECTIONS),
             control: control.clone(),
         });
         let poller = {
@@ -195,7 +184,7 @@ impl Server {
         for listener in &mut listeners {
             let Some(socket) = listener.take_socket().map(Arc::new) else { continue };
             control.sockets().push(socket.clone());
-            let kept = shared.config.acceptors.unwrap_or_else(default_acceptors);
+            let kept = shared.admission.config.acceptors.unwrap_or_else(default_acceptors);
             let (shared, peers) = (shared.clone(), listener.peers);
             let acceptors = Arc::new(Acceptors { shared, socket, peers, kept, idle: AtomicUsize::new(0) });
             started = started.and_then(|()| (0..kept).try_for_each(|_| Acceptors::start(&acceptors)));
@@ -320,7 +309,7 @@ impl Control {
     /// Ends listening: who connects from now on is refused, and threads that wait in accept return.
     fn close_sockets(&self) {
         for socket in self.sockets().iter() {
-            let _ = rustix::net::shutdown(socket, Shutdown::Both);
+            socket::stop_listening(socket);
         }
     }
 
@@ -357,41 +346,30 @@ impl Acceptors {
     /// Accepts and serves. There is always a thread that accepts: the last one to find a connection starts another
     /// before it serves; one that comes back and finds enough of them ends.
     fn run(this: &Arc<Self>) {
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = Backoff::new();
+        let journal = &this.shared.admission.journal;
         loop {
-            let accepted =
-                rustix::net::acceptfrom_with(&this.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
-            match accepted {
-                Ok((socket, address)) => {
-                    pause = FIRST_PAUSE;
+            match socket::accept(&this.socket) {
+                Ok(accepted) => {
+                    backoff.reset();
                     if this.idle.fetch_sub(1, Ordering::AcqRel) == 1
                         && let Err(error) = Self::start(this)
                     {
-                        this.shared
-                            .journal
-                            .write(Matter::Accept, || format!("cannot start a thread: {error}"));
+                        journal.write(Matter::Accept, || format!("cannot start a thread: {error}"));
                     }
-                    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-                    this.shared.serve(Stream::accepted(socket), address, this.peers);
+                    this.shared.serve(accepted, this.peers);
                     if this.idle.fetch_add(1, Ordering::AcqRel) >= this.kept {
                         this.idle.fetch_sub(1, Ordering::AcqRel);
                         return;
                     }
                 }
                 Err(_) if this.shared.control.is_stopping() => return,
-                // Out of descriptors or memory: they come back when calls end, and trying at once would only burn.
-                Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
-                    this.shared
-                        .journal
-                        .write(Matter::Accept, || format!("cannot accept: {}", io::Error::from(error)));
-                    this.shared.control.wait_past(Stage::Serving, Some(Instant::now() + pause));
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-                // The peer gave up meanwhile, or a signal came: it concerns one connection, not the server.
                 Err(error) => {
-                    this.shared
-                        .journal
-                        .write(Matter::Accept, || format!("cannot accept: {}", io::Error::from(error)));
+                    journal.write(Matter::Accept, || format!("cannot accept: {}", io::Error::from(error)));
+                    if Backoff::is_needed(error) {
+                        let until = Instant::now() + backoff.pause();
+                        this.shared.control.wait_past(Stage::Serving, Some(until));
+                    }
                 }
             }
         }
@@ -400,23 +378,15 @@ impl Acceptors {
 
 impl Shared {
     /// Serves one connection as far as that goes without waiting for the peer.
-    fn serve(self: &Arc<Self>, stream: Stream, address: Option<SocketAddr>, peers: Peers) {
-        let peer = match address {
-            Some(address) => Peer::Tcp(address),
-            None => match Peer::of_unix_socket(&stream) {
-                Ok(peer) => peer,
-                Err(_) => return,
-            },
+    fn serve(self: &Arc<Self>, (socket, address): Accepted, peers: Peers) {
+        let Ok(peer) = Peer::of(&socket, address) else { return };
+        let (place, held) = match self.admission.connection() {
+            Ok(shares) => shares,
+            Err(refusal) => return self.admission.turn_away(&socket, &peer, &refusal),
         };
-        let (Some(place), Some(held)) = (self.connections.take(1), self.held.take(0)) else {
-            let limit = self.connections.limit();
-            self.turn_away(stream, peer, &router::overloaded("connections", limit, "max_connections"));
-            return;
-        };
-        let mut exchange = Exchange::new(self, stream, peer, place, held);
-        if peers == Peers::SameUser && !peer.is_same_user_or_root() {
-            let refusal = Refusal::new("only the server's own user may connect (allow_any_user)");
-            exchange.refuse(self, &refusal.with_code(procbridge_proto::code::DENIED));
+        let mut exchange = Exchange::new(self, Stream::accepted(socket), peer, place, held);
+        if let Err(refusal) = self.admission.check(peers, &peer) {
+            exchange.refuse(self, &refusal);
             return self.finish_exchange(exchange, Patience::None);
         }
         let inline_end = Instant::now() + INLINE;
@@ -431,15 +401,13 @@ impl Shared {
                 Progress::Over => return self.finish_exchange(exchange, Patience::None),
             }
         }
-        match self.waiting.take(1) {
-            Some(share) => {
+        match self.admission.waiting() {
+            Ok(share) => {
                 exchange.waiting = Some(share);
                 self.poller.wait_for_request(exchange);
             }
-            None => {
-                let limit = self.waiting.limit();
-                exchange
-                    .refuse(self, &router::overloaded("connections without a request", limit, "max_waiting"));
+            Err(refusal) => {
+                exchange.refuse(self, &refusal);
                 self.finish_exchange(exchange, Patience::None);
             }
         }
@@ -450,35 +418,35 @@ impl Shared {
         let shared = self.clone();
         // If there is no thread the connection is closed: dropping the closure drops what it holds.
         if let Err(error) = spawn("procbridge-server", move || shared.answer(exchange, request)) {
-            self.journal.write(Matter::Accept, || format!("cannot start a thread: {error}"));
+            self.admission.journal.write(Matter::Accept, || format!("cannot start a thread: {error}"));
         }
     }
 
     /// Runs the handler of a request and writes the answer.
     fn answer(&self, mut exchange: Exchange, request: Request) {
-        let started = Instant::now();
-        let asked = request.timeout_ms().map(Duration::from_millis);
-        let limit = [asked, self.config.handler_timeout].into_iter().flatten().min();
-        let deadline = limit.and_then(|limit| started.checked_add(limit));
-        let call = Call::new(request, exchange.peer, deadline);
-        let refuse = |refusal: Refusal| refusal.packet(call.version(), &self.config.limits);
+        let config = &self.admission.config;
+        let call = Call::new(request, exchange.incoming.peer, config);
+        let refuse = |refusal: Refusal| refusal.packet(call.version(), &config.limits);
 
-        let Some(slot) = self.calls.take(1) else {
-            exchange.reply(refuse(router::overloaded("calls in flight", self.calls.limit(), "max_calls")));
-            return self.finish_exchange(exchange, Patience::None);
+        let slot = match self.admission.call() {
+            Ok(slot) => slot,
+            Err(refusal) => {
+                exchange.incoming.reply(refuse(refusal));
+                return self.finish_exchange(exchange, Patience::None);
+            }
         };
-        if limit.is_some_and(|limit| limit.is_zero()) {
-            exchange.reply(refuse(router::timed_out()));
+        if call.remaining() == Some(Duration::ZERO) {
+            exchange.incoming.reply(refuse(router::timed_out()));
             return self.finish_exchange(exchange, Patience::None);
         }
         let (ticket, wake) = self.running.begin(call.clone(), exchange);
         if wake {
             self.poller.wake();
         }
-        let packet = self.router.answer(&call, &self.config);
+        let packet = self.router.answer(&call, config);
         match self.running.end(&ticket) {
             Some(mut exchange) => {
-                exchange.reply(packet);
+                exchange.incoming.reply(packet);
                 self.finish_exchange(exchange, Patience::WriteTimeout);
             }
             // It was answered without this handler.
@@ -498,23 +466,13 @@ impl Shared {
         }
     }
 
-    /// Tells a connection beyond the limit that it is one. It holds nothing of the server, so it is not waited for.
-    fn turn_away(&self, stream: Stream, peer: Peer, refusal: &Refusal) {
-        self.journal.write(Matter::Refused, || format!("{peer}: {}", refusal.message()));
-        // What it has sent is taken, or closing would reset the connection and destroy the answer.
-        let _ = stream.read(&mut Vec::with_capacity(TURNED_AWAY));
-        let packet = refusal.packet(procbridge_proto::Version::V1_1, &self.config.limits);
-        let _ = stream.write(packet.bytes());
-        let _ = stream.finish_writing();
-    }
-
     /// Waits for the stop, then for the calls in flight within their time, and answers the rest.
     fn finish(&self) {
         self.control.wait_past(Stage::Serving, None);
         self.poller.wake();
-        let deadline = Instant::now() + self.config.drain_timeout;
+        let deadline = Instant::now() + self.admission.config.drain_timeout;
         while self.control.stage() == Stage::Draining
-            && self.calls.used() > self.control.leaked.load(Ordering::Relaxed)
+            && self.admission.calls() > self.control.leaked.load(Ordering::Relaxed)
         {
             let soon = Instant::now() + DRAIN_LOOK;
             self.control.wait_change(soon.min(deadline));
@@ -573,8 +531,5 @@ const MAX_CONNECTIONS: usize = 512;
 const SOON: Duration = Duration::from_millis(1);
 /// How long it reads a request that keeps arriving.
 const INLINE: Duration = Duration::from_millis(20);
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A call can end between a look at the calls and the wait for a change.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
-const TURNED_AWAY: usize = 16 * 1024;

@@ -8,15 +8,15 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::dial::{self, Dialled, FullQueue};
 use crate::endpoint::{Address, Endpoint};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, cannot_connect};
+use crate::socket::{self, Read};
 
 /// A connected socket that does not block.
 #[derive(Debug)]
@@ -32,14 +32,6 @@ pub(super) enum Readiness {
     Either,
 }
 
-/// What a read brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Read {
-    Bytes(usize),
-    End,
-    Nothing,
-}
-
 impl Stream {
     pub(super) fn accepted(socket: OwnedFd) -> Self {
         Self { socket }
@@ -47,103 +39,62 @@ impl Stream {
 
     /// Connects; all addresses of a name share the time until `deadline`.
     pub(super) fn connect(endpoint: &Endpoint, deadline: Option<Instant>) -> Result<Self, Error> {
-        match &endpoint.address {
-            Address::Path { path, .. } => Self::connect_unix(endpoint, SocketAddrUnix::new(path), deadline),
-            Address::Abstract(name) => {
-                Self::connect_unix(endpoint, SocketAddrUnix::new_abstract_name(name.as_bytes()), deadline)
-            }
-            Address::Tcp { host, port } => {
-                let addresses = resolve(endpoint, host, *port, deadline)?;
-                let mut result = Err(cannot(endpoint, io::Error::from(io::ErrorKind::NotFound)));
-                for (tried, address) in addresses.iter().enumerate() {
-                    let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-                    let now = Instant::now();
-                    let share = deadline.map(|deadline| now + deadline.saturating_duration_since(now) / left);
-                    match Self::connect_tcp(*address, share) {
-                        Ok(stream) => return Ok(stream),
-                        // The first address is the preferred one: its error is the one to tell.
-                        Err(error) if tried == 0 => result = Err(cannot(endpoint, error)),
-                        Err(_) => {}
-                    }
-                }
-                result
+        let Address::Tcp { host, port } = &endpoint.address else {
+            return Self::connect_unix(endpoint, deadline).map_err(|error| cannot_connect(endpoint, error));
+        };
+        let addresses = resolve(endpoint, host, *port, deadline)?;
+        let mut result = Err(cannot_connect(endpoint, io::Error::from(io::ErrorKind::NotFound)));
+        for (tried, address) in addresses.iter().enumerate() {
+            match Self::connect_tcp(*address, dial::share(deadline, addresses.len() - tried)) {
+                Ok(stream) => return Ok(stream),
+                // The first address is the preferred one: its error is the one to tell.
+                Err(error) if tried == 0 => result = Err(cannot_connect(endpoint, error)),
+                Err(_) => {}
             }
         }
+        result
     }
 
     fn connect_tcp(address: SocketAddr, deadline: Option<Instant>) -> io::Result<Self> {
-        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let stream = Self { socket: socket(family)? };
-        match rustix::net::connect(&stream.socket, &address) {
-            Ok(()) => Ok(stream),
-            Err(Errno::INPROGRESS | Errno::INTR) => {
+        match dial::tcp(address)? {
+            Dialled::Connected(socket) => Ok(Self { socket }),
+            Dialled::Begun(socket) => {
+                let stream = Self { socket };
                 if !stream.wait(Readiness::Write, deadline)? {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
-                rustix::net::sockopt::socket_error(&stream.socket)??;
+                dial::check(&stream.socket)?;
                 Ok(stream)
             }
-            Err(error) => Err(error.into()),
         }
     }
 
-    fn connect_unix(
-        endpoint: &Endpoint,
-        address: Result<SocketAddrUnix, Errno>,
-        deadline: Option<Instant>,
-    ) -> Result<Self, Error> {
-        let mut pause = Duration::from_micros(200);
-        let connect = || -> Result<Self, Errno> {
-            let stream = Self { socket: socket(AddressFamily::UNIX)? };
-            rustix::net::connect(&stream.socket, address.as_ref().map_err(|error| *error)?)?;
-            Ok(stream)
-        };
+    fn connect_unix(endpoint: &Endpoint, deadline: Option<Instant>) -> io::Result<Self> {
+        let mut queue = FullQueue::new();
         loop {
-            match connect() {
-                Ok(stream) => return Ok(stream),
-                // The queue of the listener is full. There is nothing to poll for; the kernel has no event for it.
+            match dial::unix(endpoint) {
+                Ok(socket) => return Ok(Self { socket }),
                 Err(Errno::AGAIN) => {
-                    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-                    if left == Some(Duration::ZERO) {
-                        return Err(cannot(endpoint, io::ErrorKind::TimedOut.into()));
-                    }
-                    thread::sleep(left.map_or(pause, |left| left.min(pause)));
-                    pause = (pause * 2).min(Duration::from_millis(20));
+                    thread::sleep(queue.pause(deadline).ok_or(io::ErrorKind::TimedOut)?);
                 }
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(cannot(endpoint, error.into())),
+                Err(error) => return Err(error.into()),
             }
         }
     }
 
     /// Appends what has arrived to `buffer`, as far as it has room.
     pub(super) fn read(&self, buffer: &mut Vec<u8>) -> io::Result<Read> {
-        loop {
-            return match rustix::net::recv(&self.socket, spare_capacity(buffer), RecvFlags::empty()) {
-                Ok((_, 0)) => Ok(Read::End),
-                Ok((_, count)) => Ok(Read::Bytes(count)),
-                Err(Errno::AGAIN) => Ok(Read::Nothing),
-                Err(Errno::INTR) => continue,
-                Err(error) => Err(error.into()),
-            };
-        }
+        Read::of(socket::receive(&self.socket, buffer))
     }
 
     /// Writes what the socket takes of `bytes`; 0 when it takes nothing now.
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            return match rustix::net::send(&self.socket, bytes, SendFlags::NOSIGNAL) {
-                Ok(count) => Ok(count),
-                Err(Errno::AGAIN) => Ok(0),
-                Err(Errno::INTR) => continue,
-                Err(error) => Err(error.into()),
-            };
-        }
+        socket::sent(socket::send(&self.socket, bytes))
     }
 
     /// Tells the peer that nothing more will be written.
     pub(super) fn finish_writing(&self) -> io::Result<()> {
-        Ok(rustix::net::shutdown(&self.socket, Shutdown::Write)?)
+        socket::finish_writing(&self.socket)
     }
 
     /// Waits until the socket is ready, or has failed, or `deadline` has passed: then false.
@@ -195,26 +146,11 @@ fn resolve(
     thread::Builder::new()
         .name("procbridge-resolve".to_string())
         .spawn(ask)
-        .map_err(|error| cannot(endpoint, error))?;
+        .map_err(|error| cannot_connect(endpoint, error))?;
     let answer = match deadline {
         Some(deadline) => receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok(),
         None => receiver.recv().ok(),
     };
     let answer = answer.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()));
-    answer.map_err(|error| match error.kind() {
-        io::ErrorKind::TimedOut => cannot(endpoint, error),
-        _ => {
-            let message = format!("cannot connect to {endpoint}: no address for {host:?}");
-            Error::new(ErrorKind::Connect, message).with_source(error)
-        }
-    })
-}
-
-fn socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    rustix::net::socket_with(family, SocketType::STREAM, flags, None)
-}
-
-fn cannot(endpoint: &Endpoint, error: io::Error) -> Error {
-    crate::error::cannot_connect(endpoint, error)
+    answer.map_err(|error| dial::unresolved(endpoint, host, error))
 }

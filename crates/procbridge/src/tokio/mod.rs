@@ -1,1 +1,42 @@
-//! The async face.
+//! The async face: the same names as at the root of this crate, with `.await`, on tokio.
+//!
+//! ```
+//! use procbridge::tokio::{Client, Router, Server};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), procbridge::Error> {
+//! // A server: async functions by name. What they take is read from the JSON, what they return is the answer.
+//! let router = Router::new()
+//!     .method("sum", |xs: Vec<i64>| async move { xs.iter().sum::<i64>() })
+//!     .method("greet", |name: String| async move { format!("hello {name}") });
+//! let server = Server::bind("127.0.0.1:0")?.spawn(router);
+//!
+//! // A client, in this process or in any other.
+//! let client = Client::connect(server.endpoint())?;
+//! let total: i64 = client.request("sum", &[1, 2, 3]).await?;
+//! assert_eq!(total, 6);
+//! server.stop().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What does not wait is the same type in both faces: [`Endpoint`](crate::Endpoint),
+//! [`ClientConfig`](crate::ClientConfig), [`ServerConfig`](crate::ServerConfig), [`Call`](crate::Call),
+//! [`Refusal`](crate::Refusal), [`Error`](crate::Error). Blocking functions are served too: a
+//! [`procbridge::Router`](crate::Router) becomes a [`Router`] of this face with `from`.
+//!
+//! Everything here needs a tokio runtime of any flavour with I/O and time enabled, and panics where there is none.
+
+mod client;
+mod control;
+mod exchange;
+pub mod handler;
+mod router;
+mod running;
+mod server;
+mod stream;
+
+pub use client::{Client, RequestBuilder};
+pub use control::ServerHandle;
+pub use router::Router;
+pub use server::{RunningServer, Server};

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use procbridge::{Client, ClientConfig, Endpoint, Error, Router, RunningServer, Server, ServerConfig};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// Which implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +166,23 @@ impl TestClient {
                 runtime.block_on(client.call_without_method().payload(payload).send())
             }
         }
+    }
+
+    /// JSON text there and back, untouched.
+    pub fn request_text(&self, method: Option<&str>, payload: &str) -> Result<String, Error> {
+        let payload = RawValue::from_string(payload.to_string()).unwrap();
+        let answer: Result<Box<RawValue>, Error> = match self {
+            Self::Blocking(client) => {
+                let call = method.map_or(client.call_without_method(), |method| client.call(method));
+                call.payload(&payload).send()
+            }
+            #[cfg(feature = "tokio")]
+            Self::Tokio(client, runtime) => {
+                let call = method.map_or(client.call_without_method(), |method| client.call(method));
+                runtime.block_on(call.payload(&payload).send())
+            }
+        };
+        answer.map(|answer| answer.get().to_string())
     }
 
     pub fn request_within(&self, limit: Duration, method: &str, payload: &Value) -> Result<Value, Error> {

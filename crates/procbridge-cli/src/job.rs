@@ -1,0 +1,286 @@
+//! One run of a command: its input and output, its end, and the end of all that it started.
+
+use std::collections::HashSet;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// The commands that run now. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Jobs {
+    running: Arc<Mutex<Running>>,
+}
+
+#[derive(Debug, Default)]
+struct Running {
+    groups: HashSet<Pid>,
+    is_over: bool,
+}
+
+/// A running command. Dropping it kills what is left of it.
+#[derive(Debug)]
+pub(crate) struct Job {
+    child: Child,
+    group: Option<Pid>,
+    jobs: Jobs,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) output: Vec<u8>,
+    pub(crate) last_words: String,
+}
+
+/// Why a command was not let go on.
+#[derive(Debug)]
+pub(crate) enum Stopped {
+    /// Nobody waits for its end any more.
+    Unwanted,
+    /// Its output went past the limit.
+    TooMuch,
+    /// Reading from it failed.
+    Failed(io::Error),
+}
+
+impl Jobs {
+    /// Starts `command` in a process group of its own, so that it can be ended with all that it starts.
+    pub(crate) fn start(&self, mut command: Command) -> io::Result<Job> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let child = command.spawn()?;
+        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let job = Job { child, group, jobs: self.clone() };
+        let mut running = self.lock();
+        running.groups.extend(group);
+        // The server ended meanwhile; nobody would end this one.
+        if running.is_over {
+            return Err(io::Error::other("the server is stopping"));
+        }
+        drop(running);
+        Ok(job)
+    }
+
+    /// Kills everything that runs, and lets nothing start any more.
+    pub(crate) fn end(&self) {
+        let mut running = self.lock();
+        running.is_over = true;
+        for group in running.groups.drain() {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Job {
+    /// Gives the command its `input` and collects at most `limit` bytes of output. `patience` tells how long it may go
+    /// on, nothing when it must end now; it is asked at least every [`LOOK`].
+    pub(crate) fn run(
+        mut self,
+        input: &[u8],
+        limit: usize,
+        patience: impl Fn() -> Option<Duration>,
+    ) -> Result<Ended, Stopped> {
+        let mut pipes = Pipes::of(&mut self.child).map_err(Stopped::Failed)?;
+        let (mut left, mut output, mut words) = (input, Vec::new(), LastWords::default());
+        let mut chunk = vec![0; CHUNK];
+        while pipes.are_open() {
+            let wait = patience().ok_or(Stopped::Unwanted)?.min(LOOK);
+            pipes.wait(wait).map_err(Stopped::Failed)?;
+            pipes.write(&mut left);
+            if let Some(bytes) = take(&mut pipes.stdout, &mut chunk).map_err(Stopped::Failed)? {
+                output.extend_from_slice(bytes);
+                if output.len() > limit {
+                    return Err(Stopped::TooMuch);
+                }
+            }
+            if let Some(bytes) = take(&mut pipes.stderr, &mut chunk).map_err(Stopped::Failed)? {
+                words.hear(bytes);
+            }
+        }
+        drop(pipes);
+        // Its pipes are closed; usually it has ended with that.
+        let mut pause = Duration::from_micros(50);
+        loop {
+            if let Some(status) = self.end().map_err(Stopped::Failed)? {
+                return Ok(Ended { status, output, last_words: words.text() });
+            }
+            let wait = patience().ok_or(Stopped::Unwanted)?.min(pause);
+            thread::sleep(wait);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// How the command ended, if it has. Its number may belong to another process from then on, so it is taken off the
+    /// list before anybody could kill by it.
+    fn end(&mut self) -> io::Result<Option<ExitStatus>> {
+        let mut running = self.jobs.lock();
+        let status = self.child.try_wait()?;
+        if status.is_some()
+            && let Some(group) = self.group.take()
+        {
+            running.groups.remove(&group);
+        }
+        Ok(status)
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        // It has not been waited for, so the number is still its own.
+        if let Some(group) = self.group.take() {
+            let _ = kill_process_group(group, Signal::KILL);
+            self.jobs.lock().groups.remove(&group);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// The pipes of a command that are still open on this side.
+struct Pipes {
+    stdin: Option<ChildStdin>,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+}
+
+impl Pipes {
+    fn of(child: &mut Child) -> io::Result<Self> {
+        let pipes =
+            Self { stdin: child.stdin.take(), stdout: child.stdout.take(), stderr: child.stderr.take() };
+        for pipe in pipes.fds().into_iter().flatten() {
+            rustix::io::ioctl_fionbio(pipe, true)?;
+        }
+        Ok(pipes)
+    }
+
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; 3] {
+        [
+            self.stdin.as_ref().map(AsFd::as_fd),
+            self.stdout.as_ref().map(AsFd::as_fd),
+            self.stderr.as_ref().map(AsFd::as_fd),
+        ]
+    }
+
+    /// Whether there may be more to read.
+    fn are_open(&self) -> bool {
+        self.stdout.is_some() || self.stderr.is_some()
+    }
+
+    fn wait(&self, limit: Duration) -> io::Result<()> {
+        let flags = [PollFlags::OUT, PollFlags::IN, PollFlags::IN];
+        let mut pipes: Vec<_> = self
+            .fds()
+            .into_iter()
+            .zip(flags)
+            .filter_map(|(pipe, flags)| pipe.map(|pipe| PollFd::from_borrowed_fd(pipe, flags)))
+            .collect();
+        let limit = Timespec {
+            tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(limit.subsec_nanos()),
+        };
+        match poll(&mut pipes, Some(&limit)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes what the command takes of `left`. One that takes no more of it has its reasons.
+    fn write(&mut self, left: &mut &[u8]) {
+        let Some(stdin) = &mut self.stdin else { return };
+        match stdin.write(left) {
+            Ok(count) => *left = left.get(count..).unwrap_or_default(),
+            Err(error) if is_passing(&error) => {}
+            Err(_) => *left = &[],
+        }
+        if left.is_empty() {
+            self.stdin = None;
+        }
+    }
+}
+
+/// Reads what is there into `chunk`; a pipe that has ended is closed.
+fn take<'a>(pipe: &mut Option<impl Read>, chunk: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
+    let Some(open) = pipe else { return Ok(None) };
+    match open.read(chunk) {
+        Ok(0) => {
+            *pipe = None;
+            Ok(None)
+        }
+        Ok(count) => Ok(chunk.get(..count)),
+        Err(error) if is_passing(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// The last line that is not blank, of a stream that may be long.
+#[derive(Debug, Default)]
+struct LastWords {
+    line: Vec<u8>,
+    last: Vec<u8>,
+}
+
+impl LastWords {
+    fn hear(&mut self, bytes: &[u8]) {
+        for part in bytes.split_inclusive(|&byte| byte == b'\n') {
+            let room = LAST_WORDS.saturating_sub(self.line.len());
+            self.line.extend_from_slice(part.get(..part.len().min(room)).unwrap_or_default());
+            if part.ends_with(b"\n") {
+                self.end_line();
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        if !line.trim_ascii().is_empty() {
+            self.last = line;
+        }
+    }
+
+    fn text(mut self) -> String {
+        self.end_line();
+        let text = String::from_utf8_lossy(&self.last);
+        // A character that was cut at the bound is left out.
+        text.trim().trim_end_matches(char::REPLACEMENT_CHARACTER).to_string()
+    }
+}
+
+/// How often a running command is looked after when it says nothing.
+const LOOK: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+const CHUNK: usize = 64 * 1024;
+/// Bytes of a line on standard error that make a message.
+const LAST_WORDS: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_that_is_not_blank_is_kept_within_its_bound() {
+        let heard = |parts: &[&[u8]]| {
+            let mut words = LastWords::default();
+            parts.iter().for_each(|part| words.hear(part));
+            words.text()
+        };
+        assert_eq!(heard(&[]), "");
+        assert_eq!(heard(&[b"one\ntw", b"o\n \r\n\n"]), "two");
+        assert_eq!(heard(&[b"one\n", b"two"]), "two");
+        assert_eq!(heard(&["é".repeat(1000).as_bytes()]).len(), 1024);
+        assert_eq!(heard(&[b"x", "é".repeat(1000).as_bytes()]).len(), 1023);
+    }
+}

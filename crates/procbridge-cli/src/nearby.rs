@@ -1,0 +1,75 @@
+//! A socket that is not there: perhaps the one that was meant is next to it.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+/// A line of help about `missing`, the path of a socket that does not exist.
+pub(crate) fn help(missing: &Path) -> Option<String> {
+    let parent = missing.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !parent.is_dir() {
+        return Some(format!("there is no directory {}", parent.display()));
+    }
+    let wanted = stem(missing)?;
+    let mut similar: Vec<(f64, PathBuf)> = fs::read_dir(parent)
+        .ok()?
+        .take(LOOKED_AT)
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()))
+        .map(|entry| parent.join(entry.file_name()))
+        .map(|path| (strsim::normalized_damerau_levenshtein(&wanted, &stem(&path).unwrap_or_default()), path))
+        .filter(|(likeness, _)| *likeness >= SIMILAR)
+        .collect();
+    similar.sort_by(|(a, first), (b, second)| b.total_cmp(a).then_with(|| first.cmp(second)));
+    similar.iter().find_map(|(_, path)| {
+        let what = match owner(path) {
+            Owner::Nobody => return None,
+            Owner::Unknown => "a socket in the same directory",
+            // The server of this library keeps a lock file next to its socket.
+            Owner::Somebody if lock_file(path).exists() => "where a ProcBridge server answers",
+            Owner::Somebody => "where a server listens",
+        };
+        Some(format!("is it {}, {what}?", path.display()))
+    })
+}
+
+enum Owner {
+    Somebody,
+    Nobody,
+    Unknown,
+}
+
+/// Whether a process has the socket at `path` bound. No connection is opened to find out, as some servers die of one
+/// that sends nothing: a datagram socket is refused with "wrong type" where a stream socket lives.
+///
+/// The library's server asks the same question at its start, but does not offer it; this goes when it does.
+fn owner(path: &Path) -> Owner {
+    let asked = UnixDatagram::unbound().and_then(|probe| probe.connect(path));
+    match asked {
+        // A datagram socket, to which nobody can connect a stream.
+        Ok(()) => Owner::Nobody,
+        Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {
+            Owner::Nobody
+        }
+        Err(error) if error.raw_os_error() == Some(Errno::PROTOTYPE.raw_os_error()) => Owner::Somebody,
+        Err(_) => Owner::Unknown,
+    }
+}
+
+fn stem(path: &Path) -> Option<String> {
+    path.file_stem().map(|stem| stem.to_string_lossy().into_owned())
+}
+
+fn lock_file(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}
+
+/// A directory may be of any size, and the error should not be late.
+const LOOKED_AT: usize = 1000;
+const SIMILAR: f64 = 0.5;

@@ -1,0 +1,197 @@
+//! `procbridge serve`: where it listens, what the demo answers, how it ends.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may stop at the first surprise"
+)]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use support::{Run, Running, Serving, program, run, run_with};
+
+#[test]
+fn several_endpoints_are_one_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = format!("{}/app.sock", directory.path().display());
+    let server = Serving::start(&["127.0.0.1:0", &format!("{path}?mode=0660"), "localhost:0", "--demo"]);
+    let [tcp, unix, names @ ..] = &server.endpoints[..] else { panic!("{:?}", server.endpoints) };
+    assert!(tcp.starts_with("tcp:127.0.0.1:") && !tcp.ends_with(":0"), "{tcp}");
+    assert_eq!(*unix, format!("unix:{path}?mode=0660"));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+    // With IPv6 or without.
+    assert!((1..=2).contains(&names.len()), "{names:?}");
+    for endpoint in [&server.endpoints[..], std::slice::from_ref(&path)].concat() {
+        run(&["call", &endpoint, "sum", "[1,2]"]).prints("3\n");
+    }
+    server.signal("TERM");
+    assert_eq!(server.end().0, Some(0));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_variable_is_the_default_endpoint() {
+    let mut command = program(&["serve", "--demo", "--max-calls", "x"]);
+    command.env("PROCBRIDGE_ENDPOINT", "127.0.0.1:0");
+    assert_eq!(run_with(command, b"").code, Some(2));
+    let mut command = program(&["serve", "--demo"]);
+    command.env("PROCBRIDGE_ENDPOINT", "8000");
+    run_with(command, b"").fails(
+        2,
+        "error: invalid endpoint \"8000\": no port, did you mean \":8000\"?\n  \
+         help: it is the value of PROCBRIDGE_ENDPOINT\n",
+    );
+    run(&["serve", "--demo"]).fails(
+        2,
+        "error: no endpoint to listen on\n  help: it is an argument such as :8000 or ./app.sock\n  \
+         help: PROCBRIDGE_ENDPOINT holds the default\n",
+    );
+}
+
+#[test]
+fn where_it_cannot_listen_it_says_why() {
+    let server = Serving::demo();
+    run(&["serve", server.endpoint(), "--demo"]).fails(
+        4,
+        &format!(
+            "error: cannot listen on {}: another server listens there\n  \
+             help: with port 0 the system chooses a free one\n",
+            server.endpoint()
+        ),
+    );
+    let remote = run(&["serve", "0.0.0.0:0", "--demo"]);
+    assert_eq!(remote.code, Some(7), "{remote:?}");
+    assert!(remote.stderr.ends_with("\n  help: --allow-remote allows it\n"), "{remote:?}");
+    let allowed = Serving::start(&["0.0.0.0:0", "--demo", "--allow-remote"]);
+    let port = allowed.endpoint().rsplit(':').next().unwrap();
+    run(&["call", &format!(":{port}"), "sum", "[1]"]).prints("1\n");
+    run(&["serve", "/no/such/directory/a.sock", "--demo"]).fails(
+        4,
+        "error: cannot listen on unix:/no/such/directory/a.sock: no directory /no/such/directory\n",
+    );
+    // One that fails takes back those that did not.
+    let directory = tempfile::tempdir().unwrap();
+    let path = format!("{}/a.sock", directory.path().display());
+    assert_eq!(run(&["serve", &path, server.endpoint(), "--demo"]).code, Some(4));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_demo_answers() {
+    let server = Serving::demo();
+    server.call(&["echo", "{\"b\":[1.0],\"a\":null}"]).prints("{\"b\":[1.0],\"a\":null}\n");
+    server.call(&["sum", "[1.5,2]"]).prints("3.5\n");
+    server.call(&["sum", "[]"]).prints("0\n");
+    server.call(&["sleep", "0.001"]).prints("null\n");
+    for wrong in ["-1", "null", "\"1\"", "1e300"] {
+        let refused = server.call(&["sleep", wrong]);
+        assert_eq!(refused.code, Some(3), "{refused:?}");
+        assert!(refused.stderr.ends_with("  code: invalid_payload\n"), "{refused:?}");
+    }
+    for wrong in ["null", "[1,\"2\"]", "{\"a\":1}", "[1e999]"] {
+        let refused = server.call(&["sum", wrong]);
+        assert!(refused.stderr.ends_with("  code: invalid_payload\n"), "{refused:?}");
+    }
+}
+
+#[test]
+fn limits_are_the_servers() {
+    let server = Serving::start(&["127.0.0.1:0", "--demo", "-v", "--max-body", "1KiB", "--max-calls", "1"]);
+    server
+        .call(&["echo", &format!("\"{}\"", "x".repeat(2000))])
+        .fails(3, "error: body of 2030 B exceeds the limit of 1024 B (max_body)\n  code: too_large\n");
+    let call = server.begin_call(&["sleep", "30", "--timeout", "none"]);
+    server.wait_for_call("sleep");
+    server.call(&["sum", "[1]"]).fails(
+        3,
+        "error: the server has reached its limit of 1 calls in flight (max_calls)\n  code: overloaded\n",
+    );
+    drop(server);
+    assert_eq!(call.end().code, Some(6));
+}
+
+#[test]
+fn explicit_null_writes_the_key() {
+    for (options, body) in [(&[][..], "{}"), (&["--explicit-null"], "{\"payload\":null}")] {
+        let server = Serving::start(&[&["127.0.0.1:0", "--demo"], options].concat());
+        let address = server.endpoint().strip_prefix("tcp:").unwrap();
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(support::WATCHDOG)).unwrap();
+        std::io::Write::write_all(&mut stream, &support::packet(0, "{}")).unwrap();
+        let mut answer = Vec::new();
+        std::io::Read::read_to_end(&mut stream, &mut answer).unwrap();
+        assert_eq!(answer, support::packet(1, body));
+    }
+}
+
+/// A server with one slow call in flight.
+fn busy(options: &[&str]) -> (Serving, Running) {
+    let server = Serving::start(&[&["127.0.0.1:0", "--demo", "--verbose"], options].concat());
+    let call = server.begin_call(&["sleep", "30"]);
+    server.wait_for_call("sleep");
+    (server, call)
+}
+
+#[test]
+fn a_term_signal_lets_calls_finish() {
+    for signal in ["TERM", "INT"] {
+        let server = Serving::start(&["127.0.0.1:0", "--demo", "--verbose"]);
+        let call = server.begin_call(&["sleep", "0.5"]);
+        server.wait_for_call("sleep");
+        server.signal(signal);
+        assert_eq!(
+            server.line(),
+            "stopping: calls in flight may finish within 10 s; another signal ends them"
+        );
+        assert_eq!(server.call(&["sum", "[1]"]).code, Some(4));
+        call.end().prints("null\n");
+        assert_eq!(server.end(), (Some(0), Vec::new()));
+    }
+}
+
+#[test]
+fn calls_that_take_too_long_to_finish_are_cancelled() {
+    let (server, call) = busy(&["--drain", "50ms"]);
+    server.signal("TERM");
+    cancelled(call.end());
+    let (code, lines) = server.end();
+    assert_eq!(code, Some(143));
+    assert_eq!(lines.last().unwrap(), "warn: the time to stop was over before all calls had ended");
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+        let (server, call) = busy(&["--drain", "1h"]);
+        server.signal(signal);
+        server.line();
+        server.signal(signal);
+        cancelled(call.end());
+        assert_eq!(server.end().0, Some(code));
+    }
+}
+
+#[track_caller]
+fn cancelled(run: Run) {
+    run.fails(3, "error: the server stopped before the method finished\n  code: cancelled\n");
+}
+
+#[test]
+fn warnings_are_shown_and_details_with_verbose() {
+    for (options, debug) in [(&[][..], 0), (&["-v"], 2)] {
+        let server = Serving::start(&[&["127.0.0.1:0", "--demo", "--timeout", "20ms"], options].concat());
+        let address = server.endpoint().strip_prefix("tcp:").unwrap();
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        std::io::Write::write_all(&mut stream, b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        assert_eq!(std::io::Read::read(&mut stream, &mut [0]).unwrap_or(0), 0);
+        assert_eq!(server.call(&["sleep", "1"]).code, Some(3));
+        server.signal("TERM");
+        let (code, lines) = server.end();
+        assert_eq!(code, Some(0));
+        let count = |label: &str| lines.iter().filter(|line| line.starts_with(label)).count();
+        assert_eq!((count("debug: "), count("warn: ")), (debug, 1), "{lines:?}");
+    }
+}

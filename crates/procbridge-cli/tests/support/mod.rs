@@ -1,0 +1,261 @@
+//! Running the program and the servers that it talks to. Everything that waits has a watchdog.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may stop at the first surprise"
+)]
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What a run left behind.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Run {
+    /// A success that printed exactly this, and nothing on standard error.
+    #[track_caller]
+    pub(crate) fn prints(&self, stdout: &str) {
+        assert_eq!((self.code, self.stdout.as_str(), self.stderr.as_str()), (Some(0), stdout, ""));
+    }
+
+    /// A failure with nothing on standard output and exactly this on standard error.
+    #[track_caller]
+    pub(crate) fn fails(&self, code: i32, stderr: &str) {
+        assert_eq!((self.code, self.stdout.as_str(), self.stderr.as_str()), (Some(code), "", stderr));
+    }
+
+    /// The one line of JSON that it printed, and nothing else.
+    #[track_caller]
+    pub(crate) fn envelope(&self) -> serde_json::Value {
+        assert_eq!((self.stderr.as_str(), self.stdout.matches('\n').count()), ("", 1), "{self:?}");
+        serde_json::from_str(&self.stdout).unwrap()
+    }
+}
+
+/// The program, away from the environment of whoever runs the tests.
+pub(crate) fn program(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_procbridge"));
+    command.args(args).env_remove("PROCBRIDGE_ENDPOINT").env_remove("NO_COLOR");
+    command
+}
+
+/// Runs the program to its end.
+pub(crate) fn run(args: &[&str]) -> Run {
+    run_with(program(args), b"")
+}
+
+/// Runs a command to its end, with `input` on its standard input.
+pub(crate) fn run_with(command: Command, input: &[u8]) -> Run {
+    Running::start(command, input).end()
+}
+
+/// A program that runs.
+pub(crate) struct Running {
+    pub(crate) id: u32,
+    ended: Receiver<ExitStatus>,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+}
+
+impl Running {
+    pub(crate) fn start(mut command: Command, input: &[u8]) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        // A program that takes no more of its input is right to do so.
+        thread::spawn(move || drop(stdin.write_all(&input)));
+        let (stdout, stderr) = (on_a_thread(move || all(stdout)), on_a_thread(move || all(stderr)));
+        Self { id: child.id(), ended: on_a_thread(move || child.wait().unwrap()), stdout, stderr }
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.id, name);
+    }
+
+    pub(crate) fn end(self) -> Run {
+        let Ok(status) = self.ended.recv_timeout(WATCHDOG) else {
+            self.signal("KILL");
+            panic!("the program did not end");
+        };
+        let stdout = self.stdout.recv_timeout(WATCHDOG).unwrap();
+        let stderr = self.stderr.recv_timeout(WATCHDOG).unwrap();
+        Run { code: status.code(), signal: status.signal(), stdout, stderr }
+    }
+}
+
+/// A `procbridge serve` that is ready.
+pub(crate) struct Serving {
+    child: Child,
+    pub(crate) endpoints: Vec<String>,
+    lines: Receiver<String>,
+}
+
+impl Serving {
+    pub(crate) fn demo() -> Self {
+        Self::start(&["127.0.0.1:0", "--demo"])
+    }
+
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let mut command = program(&["serve"]);
+        command.args(args).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let ready = lines.recv_timeout(WATCHDOG).unwrap();
+        let endpoints = ready.strip_prefix("ready: listening on ").unwrap_or_else(|| panic!("{ready}"));
+        let endpoints = endpoints.split(' ').map(str::to_string).collect();
+        Self { child, endpoints, lines }
+    }
+
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoints[0]
+    }
+
+    pub(crate) fn call(&self, args: &[&str]) -> Run {
+        run(&self.arguments(args))
+    }
+
+    /// A call that is not waited for.
+    pub(crate) fn begin_call(&self, args: &[&str]) -> Running {
+        Running::start(program(&self.arguments(args)), b"")
+    }
+
+    fn arguments<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+        [&["call", self.endpoint()], args].concat()
+    }
+
+    /// Waits until a server with `--verbose` has taken a call of `method`.
+    pub(crate) fn wait_for_call(&self, method: &str) {
+        while !self.line().ends_with(&format!(" calls {method:?}")) {}
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// The next line on standard error.
+    pub(crate) fn line(&self) -> String {
+        self.lines.recv_timeout(WATCHDOG).unwrap()
+    }
+
+    /// The exit code once it has ended, and what else it said.
+    pub(crate) fn end(mut self) -> (Option<i32>, Vec<String>) {
+        let mut lines = Vec::new();
+        loop {
+            match self.lines.recv_timeout(WATCHDOG) {
+                Ok(line) => lines.push(line),
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(_) => panic!("the server did not end"),
+            }
+        }
+        // Its standard error is closed: it has ended, or is about to.
+        (self.child.wait().unwrap().code(), lines)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn signal(id: u32, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &id.to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// Whether a process is there and is more than a corpse that nobody collects.
+pub(crate) fn is_alive(id: &str) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    status.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+}
+
+/// Waits until a process has ended.
+pub(crate) fn wait_until_dead(id: &str) {
+    let end = Instant::now() + WATCHDOG;
+    while is_alive(id) {
+        assert!(Instant::now() < end, "process {id} still lives");
+        thread::yield_now();
+    }
+}
+
+/// A named pipe by which a command tells that it has come so far.
+pub(crate) struct Pipe {
+    pub(crate) path: PathBuf,
+}
+
+impl Pipe {
+    pub(crate) fn new(directory: &Path) -> Self {
+        let path = directory.join("pipe");
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        Self { path }
+    }
+
+    pub(crate) fn read(&self) -> String {
+        let path = self.path.clone();
+        let read = on_a_thread(move || all(File::open(path).unwrap()));
+        read.recv_timeout(WATCHDOG).unwrap().trim().to_string()
+    }
+}
+
+/// A server that takes one connection and its request, and does `answer` then.
+pub(crate) fn fake(answer: impl FnOnce(&mut TcpStream) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(WATCHDOG)).unwrap();
+        let mut header = [0; 11];
+        stream.read_exact(&mut header).unwrap();
+        let length = u32::from_le_bytes([header[7], header[8], header[9], header[10]]);
+        stream.read_exact(&mut vec![0; length as usize]).unwrap();
+        answer(&mut stream);
+    });
+    endpoint
+}
+
+/// A server that answers these bytes and closes.
+pub(crate) fn lying(bytes: Vec<u8>) -> String {
+    fake(move |stream| stream.write_all(&bytes).unwrap())
+}
+
+/// A packet, written by hand.
+pub(crate) fn packet(status: u8, body: &str) -> Vec<u8> {
+    let length = u32::try_from(body.len()).unwrap().to_le_bytes();
+    [&b"pb\x01\x01"[..], &[status, 0, 0], &length, body.as_bytes()].concat()
+}
+
+fn all(mut source: impl Read) -> String {
+    let mut bytes = Vec::new();
+    source.read_to_end(&mut bytes).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || sender.send(work()));
+    receiver
+}
+
+/// Nothing that these tests do takes long; this is for machines that are busy.
+pub(crate) const WATCHDOG: Duration = Duration::from_secs(30);

@@ -1,0 +1,98 @@
+//! How a client gets its connection: the steps and the rules about time; the same for both faces, which wait in their
+//! own ways.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::endpoint::{Address, Endpoint};
+use crate::error::{Error, ErrorKind, cannot_connect};
+
+/// A TCP connection that is being made.
+#[derive(Debug)]
+pub(crate) enum Dialled {
+    Connected(OwnedFd),
+    /// It is made, or has failed, once the socket can be written to; [`check`] tells.
+    Begun(OwnedFd),
+}
+
+/// The pauses between the attempts at a Unix socket whose queue is full. There is nothing to poll for; the kernel has no
+/// event for it.
+#[derive(Debug)]
+pub(crate) struct FullQueue {
+    pause: Duration,
+}
+
+/// Begins to connect to one address.
+pub(crate) fn tcp(address: SocketAddr) -> io::Result<Dialled> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket(family)?;
+    match rustix::net::connect(&socket, &address) {
+        Ok(()) => Ok(Dialled::Connected(socket)),
+        Err(Errno::INPROGRESS | Errno::INTR) => Ok(Dialled::Begun(socket)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What came of a connection that was [begun](Dialled::Begun), once its socket can be written to.
+pub(crate) fn check(socket: impl AsFd) -> io::Result<()> {
+    Ok(rustix::net::sockopt::socket_error(socket)??)
+}
+
+/// Connects to a Unix socket, which takes no time. `AGAIN` means that its queue is full.
+pub(crate) fn unix(endpoint: &Endpoint) -> Result<OwnedFd, Errno> {
+    let address = match &endpoint.address {
+        Address::Path { path, .. } => SocketAddrUnix::new(path)?,
+        Address::Abstract(name) => SocketAddrUnix::new_abstract_name(name.as_bytes())?,
+        Address::Tcp { .. } => return Err(Errno::AFNOSUPPORT),
+    };
+    loop {
+        let socket = socket(AddressFamily::UNIX)?;
+        match rustix::net::connect(&socket, &address) {
+            Err(Errno::INTR) => {}
+            result => return result.map(|()| socket),
+        }
+    }
+}
+
+/// Until when the next of `left` addresses may be tried: they share the time until `deadline`.
+pub(crate) fn share(deadline: Option<Instant>, left: usize) -> Option<Instant> {
+    let now = Instant::now();
+    let left = u32::try_from(left).unwrap_or(u32::MAX).max(1);
+    deadline.map(|deadline| now + deadline.saturating_duration_since(now) / left)
+}
+
+/// The error of a name that the resolver was asked for.
+pub(crate) fn unresolved(endpoint: &Endpoint, host: &str, error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::TimedOut {
+        return cannot_connect(endpoint, error);
+    }
+    let message = format!("cannot connect to {endpoint}: no address for {host:?}");
+    Error::new(ErrorKind::Connect, message).with_source(error)
+}
+
+impl FullQueue {
+    pub(crate) fn new() -> Self {
+        Self { pause: Duration::from_micros(200) }
+    }
+
+    /// How long to wait before the next attempt; nothing when the time is over.
+    pub(crate) fn pause(&mut self, deadline: Option<Instant>) -> Option<Duration> {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left == Some(Duration::ZERO) {
+            return None;
+        }
+        let pause = self.pause;
+        self.pause = (pause * 2).min(Duration::from_millis(20));
+        Some(left.map_or(pause, |left| left.min(pause)))
+    }
+}
+
+fn socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socket_with(family, SocketType::STREAM, flags, None)
+}

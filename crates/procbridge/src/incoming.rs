@@ -1,0 +1,128 @@
+//! The server's side of one connection without its socket: what arrives becomes a request, and what is decided about
+//! it becomes an answer (PB-CON-*, PB-ERR-*). The same for both faces.
+
+use std::io;
+use std::time::Instant;
+
+use procbridge_proto::{CallId, Connection, Ending, Event, Packet, Request};
+
+use crate::admission::Admission;
+use crate::budget::Share;
+use crate::journal::Matter;
+use crate::pace::Pace;
+use crate::peer::Peer;
+use crate::refusal::Refusal;
+use crate::router;
+use crate::socket::Read;
+
+/// One request and the answer to it.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) peer: Peer,
+    connection: Connection,
+    pace: Pace,
+    id: Option<CallId>,
+    held: Share,
+}
+
+/// How far a request has come.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// More of it must arrive.
+    Waiting,
+    /// It is there.
+    Request(Request),
+    /// There will be none; an answer to what was wrong may be queued.
+    Over,
+}
+
+/// What a peer may still send after its answer (PB-CON-13).
+pub(crate) const LINGER_BYTES: usize = 64 * 1024 * 1024;
+
+impl Incoming {
+    pub(crate) fn new(admission: &Admission, peer: Peer, held: Share) -> Self {
+        let connection = Connection::server(admission.config.limits);
+        let pace = Pace::new(Instant::now(), admission.config.header_timeout);
+        Self { peer, connection, pace, id: None, held }
+    }
+
+    /// When the request is too slow.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.pace.deadline()
+    }
+
+    /// Takes in what has arrived of the request, as `read` appends it to a buffer without waiting.
+    pub(crate) fn read(
+        &mut self,
+        admission: &Admission,
+        mut read: impl FnMut(&mut Vec<u8>) -> io::Result<Read>,
+    ) -> Progress {
+        loop {
+            let buffer = self.connection.read_buffer();
+            match read(buffer) {
+                Ok(Read::Bytes(count)) => {
+                    self.connection.received();
+                    self.pace.arrived(Instant::now(), count, self.connection.has_header());
+                }
+                Ok(Read::End) => self.connection.receive_end(),
+                Ok(Read::Nothing) => {
+                    // A connection that has sent nothing holds no buffer.
+                    if buffer.is_empty() {
+                        *buffer = Vec::new();
+                    }
+                    return Progress::Waiting;
+                }
+                Err(_) => return Progress::Over,
+            }
+            match self.connection.poll_event() {
+                Some(Event::Request { id, request }) => {
+                    self.id = Some(id);
+                    return Progress::Request(request);
+                }
+                Some(Event::Closed { error }) => {
+                    if let Some(error) = error {
+                        admission.journal.write(Matter::Protocol, || format!("{}: {error}", self.peer));
+                    }
+                    return Progress::Over;
+                }
+                _ if !self.held.resize(self.connection.held()) => {
+                    let limit = admission.config.max_unfinished;
+                    self.refuse(
+                        admission,
+                        &router::overloaded("bytes of unanswered requests", limit, "max_unfinished"),
+                    );
+                    return Progress::Over;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Queues an answer to a request that is not waited for any longer.
+    pub(crate) fn refuse(&mut self, admission: &Admission, refusal: &Refusal) {
+        admission.journal.write(Matter::Refused, || format!("{}: {}", self.peer, refusal.message()));
+        self.connection.refuse(refusal.packet(self.connection.version(), &admission.config.limits));
+    }
+
+    /// Queues the answer.
+    pub(crate) fn reply(&mut self, packet: Packet) {
+        if let Some(id) = self.id.take() {
+            let replied = self.connection.reply(id, packet);
+            debug_assert!(replied.is_ok(), "an exchange is answered once, in the version of its request");
+        }
+    }
+
+    /// What is to be written, empty if there is nothing.
+    pub(crate) fn transmit(&self) -> &[u8] {
+        self.connection.transmit()
+    }
+
+    pub(crate) fn transmitted(&mut self, count: usize) {
+        self.connection.transmitted(count);
+    }
+
+    /// Whether the peer may still be sending, so that closing now would destroy the answer on its way.
+    pub(crate) fn must_linger(&self) -> bool {
+        self.connection.ending() == Ending::Linger && self.connection.has_transmitted()
+    }
+}

@@ -1,0 +1,218 @@
+//! The life of a server: who stops it, and how everybody who waits hears of it.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use ::tokio::io::Interest;
+use ::tokio::sync::Notify;
+use ::tokio::sync::futures::Notified;
+use ::tokio::time::Sleep;
+
+use crate::listener::Peers;
+use crate::socket::{self, Accepted};
+use crate::tokio::stream::Watched;
+
+/// Stops a server from anywhere, see [`Server::handle`](crate::tokio::Server::handle).
+#[derive(Clone)]
+pub struct ServerHandle {
+    pub(super) control: Arc<Control>,
+}
+
+/// The state of a server's life.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    /// A [`Stage`].
+    stage: AtomicU8,
+    changed: Notify,
+    gates: Mutex<Vec<Weak<Gate>>>,
+    /// Handlers at work for nobody.
+    pub(super) leaked: Arc<AtomicUsize>,
+}
+
+/// How far a server's end has come. It begins below all of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// No new work; what runs is finished.
+    Draining = 1,
+    /// What runs is not waited for any longer.
+    Aborting = 2,
+}
+
+/// What a task waits with besides what it waits for: a timer, and an ear for the server's end. They are made once and
+/// serve all waits of the task, which keeps the task small.
+#[derive(Debug)]
+pub(super) struct Patience<'task, 'server> {
+    control: &'server Control,
+    changed: Pin<&'task mut Notified<'server>>,
+    timer: Pin<&'task mut Sleep>,
+}
+
+/// A socket that listens until the server is stopped.
+#[derive(Debug)]
+pub(super) struct Gate {
+    socket: Watched,
+    pub(super) peers: Peers,
+    /// The connections that were in the queue when the gate was closed.
+    last: Mutex<Vec<Accepted>>,
+}
+
+/// Why a wait is over.
+#[derive(Debug)]
+pub(super) enum Woken<T> {
+    Done(T),
+    /// The server has reached the stage.
+    Stopped,
+    /// The deadline has passed.
+    Late,
+}
+
+impl ServerHandle {
+    /// Stops the server in an orderly way: new connections are refused from now on, requests that have not fully
+    /// arrived are answered with the code `unavailable`, the calls in flight are finished within the
+    /// [drain time](crate::ServerConfig::with_drain_timeout) and then answered with the code `cancelled`. Returns at
+    /// once; [`Server::serve`](crate::tokio::Server::serve) returns when it is done.
+    pub fn stop(&self) {
+        self.control.advance(Stage::Draining);
+    }
+
+    /// Stops the server without waiting for the calls in flight, which are answered with the code `cancelled`.
+    pub fn abort(&self) {
+        self.control.advance(Stage::Aborting);
+    }
+
+    /// Blocking handlers that are still at work although their callers have been answered without them: they ran past
+    /// their time limit. Async handlers are dropped and never count.
+    pub fn leaked_handlers(&self) -> usize {
+        self.control.leaked.load(Ordering::Relaxed)
+    }
+}
+
+impl Control {
+    pub(super) fn has_reached(&self, stage: Stage) -> bool {
+        self.stage.load(Ordering::Acquire) >= stage as u8
+    }
+
+    /// Ends with the next change of the stage.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    pub(super) fn advance(&self, stage: Stage) {
+        // First, so that whoever hears of the stop finds that nobody can connect any more.
+        for gate in self.gates().iter().filter_map(Weak::upgrade) {
+            gate.close();
+        }
+        if self.stage.fetch_max(stage as u8, Ordering::AcqRel) < stage as u8 {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Closes `gate` when the server is stopped, or now if that has happened.
+    pub(super) fn watch(&self, gate: &Arc<Gate>) {
+        self.gates().push(Arc::downgrade(gate));
+        if self.has_reached(Stage::Draining) {
+            gate.close();
+        }
+    }
+
+    fn gates(&self) -> MutexGuard<'_, Vec<Weak<Gate>>> {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gate {
+    pub(super) fn open(socket: OwnedFd, peers: Peers) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        Ok(Self { socket: Watched::new(socket)?, peers, last: Mutex::default() })
+    }
+
+    /// Takes the next connection, without waiting.
+    pub(super) fn accept(&self) -> io::Result<Accepted> {
+        self.socket.attempt(Interest::READABLE, |socket| Ok(socket::accept(socket)?))
+    }
+
+    /// Ready when there is a connection.
+    pub(super) fn poll_arrival(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_readable(context)
+    }
+
+    /// Ends listening. Who connects from now on is refused; who has connected is among the [last](Self::last).
+    fn close(&self) {
+        let mut last = self.lock();
+        // Closing resets what is in the queue of the system, with the requests that may have arrived.
+        while last.len() < QUEUED
+            && let Ok(accepted) = socket::accept(self.socket.as_fd())
+        {
+            last.push(accepted);
+        }
+        socket::stop_listening(self.socket.as_fd());
+    }
+
+    /// Takes the connections that were there when the gate was closed.
+    pub(super) fn last(&self) -> Vec<Accepted> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Accepted>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<'task, 'server> Patience<'task, 'server> {
+    pub(super) fn new(
+        control: &'server Control,
+        changed: Pin<&'task mut Notified<'server>>,
+        timer: Pin<&'task mut Sleep>,
+    ) -> Self {
+        Self { control, changed, timer }
+    }
+
+    /// Waits until `work` is ready, unless the server reaches `stage` or `deadline` comes first. What is there at the same
+    /// time counts in this order.
+    pub(super) async fn unless<T>(
+        &mut self,
+        stage: Stage,
+        deadline: Option<Instant>,
+        mut work: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Woken<T> {
+        poll_fn(|context| match work(context) {
+            Poll::Ready(done) => Poll::Ready(Woken::Done(done)),
+            Poll::Pending if self.poll_stage(stage, context).is_ready() => Poll::Ready(Woken::Stopped),
+            Poll::Pending => self.poll_deadline(deadline, context).map(|()| Woken::Late),
+        })
+        .await
+    }
+
+    fn poll_stage(&mut self, stage: Stage, context: &mut Context<'_>) -> Poll<()> {
+        while !self.control.has_reached(stage) {
+            // It hears of every change since it was made, so none is missed between the look and the wait.
+            ready!(self.changed.as_mut().poll(context));
+            self.changed.set(self.control.changed());
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_deadline(&mut self, deadline: Option<Instant>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = deadline else { return Poll::Pending };
+        if self.timer.deadline().into_std() != deadline {
+            self.timer.as_mut().reset(deadline.into());
+        }
+        self.timer.as_mut().poll(context)
+    }
+}
+
+impl fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerHandle").finish_non_exhaustive()
+    }
+}
+
+/// More than any queue of the system holds: the settings have no larger number for it.
+const QUEUED: usize = u16::MAX as usize;

@@ -1,0 +1,220 @@
+//! The server's side of one connection, from its first byte to its end: a request is read, a handler answers, the
+//! answer is written, and the connection ends well. One task.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Context;
+use std::time::{Duration, Instant};
+
+use ::tokio::time::sleep_until;
+
+use crate::budget::Share;
+use crate::call::Call;
+use crate::handler::Reply;
+use crate::incoming::{Incoming, LINGER_BYTES, Progress};
+use crate::journal::Matter;
+use crate::listener::Peers;
+use crate::peer::Peer;
+use crate::refusal::Refusal;
+use crate::router;
+use crate::socket::{Accepted, Read};
+use crate::tokio::control::{Patience, Stage, Woken};
+use crate::tokio::server::{Shared, Ticket};
+use crate::tokio::stream::{Readiness, Stream};
+
+/// One accepted connection and what it holds of the server's limits.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    stream: Stream,
+    incoming: Incoming,
+    peers: Peers,
+    /// Held unless the connection waits for its peer: a server that stops waits for those who hold it.
+    busy: Option<Ticket>,
+    hold: Hold,
+}
+
+/// What a connection holds as long as it is open.
+#[derive(Debug)]
+struct Hold {
+    _place: Share,
+    _alive: Ticket,
+}
+
+impl Exchange {
+    /// Lets a connection in, or turns it away.
+    pub(super) fn admit(shared: &Shared, (socket, address): Accepted, peers: Peers) -> Option<Box<Self>> {
+        let admission = &shared.admission;
+        let peer = Peer::of(&socket, address).ok()?;
+        match admission.connection() {
+            Ok((place, held)) => Some(Box::new(Self {
+                stream: Stream::accepted(socket),
+                incoming: Incoming::new(admission, peer, held),
+                peers,
+                busy: Some(shared.busy()),
+                hold: Hold { _place: place, _alive: shared.alive() },
+            })),
+            Err(refusal) => {
+                admission.turn_away(&socket, &peer, &refusal);
+                None
+            }
+        }
+    }
+
+    /// Serves the connection to its end.
+    pub(super) async fn serve(mut self: Box<Self>, shared: Arc<Shared>) {
+        let changed = pin!(shared.control.changed());
+        let timer = pin!(sleep_until(self.incoming.deadline().into()));
+        let mut patience = Patience::new(&shared.control, changed, timer);
+        if let Err(refusal) = shared.admission.check(self.peers, &self.incoming.peer) {
+            self.incoming.refuse(&shared.admission, &refusal);
+        } else if let Some(call) = self.request(&shared, &mut patience).await {
+            self.answer(&shared, &mut patience, call).await;
+        }
+        if self.write(&shared, &mut patience).await {
+            // From here on it holds a socket and a place, but no packet, and a server that stops does not wait for it.
+            let Self { stream, incoming, busy, hold: _hold, .. } = *self;
+            drop((incoming, busy));
+            linger(stream, &shared, &mut patience).await;
+        }
+    }
+
+    /// Reads the request. There is none if the peer closes, breaks a rule, is too slow, or comes too late for a server
+    /// that stops; the answer to that is queued.
+    async fn request(&mut self, shared: &Shared, patience: &mut Patience<'_, '_>) -> Option<Call> {
+        let admission = &shared.admission;
+        let soon = Instant::now() + SOON;
+        let mut waiting = None;
+        loop {
+            match self.read(shared) {
+                Progress::Waiting => {}
+                progress => return self.begin(shared, progress),
+            }
+            self.busy = None;
+            // A place is for those who keep the server waiting. Without one they have a moment.
+            waiting = waiting.or_else(|| admission.waiting().ok());
+            let deadline = if waiting.is_some() { self.incoming.deadline() } else { soon };
+            let woken = if deadline <= Instant::now() {
+                Woken::Late
+            } else {
+                let stream = &mut self.stream;
+                patience
+                    .unless(Stage::Draining, Some(deadline), |context| stream.poll(Readiness::Read, context))
+                    .await
+            };
+            let refusal = match woken {
+                Woken::Done(Ok(())) => continue,
+                Woken::Done(Err(_)) => return None,
+                Woken::Late if waiting.is_some() => router::too_slow(),
+                Woken::Late => admission.full(),
+                // What has arrived by now is served.
+                Woken::Stopped => match self.read(shared) {
+                    Progress::Waiting => router::stopping(),
+                    progress => return self.begin(shared, progress),
+                },
+            };
+            self.incoming.refuse(admission, &refusal);
+            return None;
+        }
+    }
+
+    fn read(&mut self, shared: &Shared) -> Progress {
+        let stream = &self.stream;
+        self.incoming.read(&shared.admission, |buffer| stream.read(buffer))
+    }
+
+    fn begin(&mut self, shared: &Shared, progress: Progress) -> Option<Call> {
+        let Progress::Request(request) = progress else { return None };
+        self.busy.get_or_insert_with(|| shared.busy());
+        Some(Call::new(request, self.incoming.peer, &shared.admission.config))
+    }
+
+    /// Queues the answer to a call, which is its handler's if there is a place for it and it is done in time.
+    async fn answer(&mut self, shared: &Shared, patience: &mut Patience<'_, '_>, call: Call) {
+        let Shared { admission, control, .. } = shared;
+        let handled = match admission.call() {
+            Err(refusal) => Err(refusal),
+            Ok(_) if call.remaining() == Some(Duration::ZERO) => Err(router::timed_out()),
+            Ok(_) if control.has_reached(Stage::Aborting) => Err(router::stopping()),
+            Ok(slot) => handle(shared, patience, &call, slot).await,
+        };
+        self.incoming.reply(router::packet(&call, &admission.config, handled));
+    }
+
+    /// Writes what is queued, waiting for the peer as long as it takes something and the server has time. Tells whether
+    /// the connection must linger.
+    async fn write(&mut self, shared: &Shared, patience: &mut Patience<'_, '_>) -> bool {
+        let Self { stream, incoming, .. } = self;
+        let admission = &shared.admission;
+        while !incoming.transmit().is_empty() {
+            let error = match stream.write(incoming.transmit()) {
+                Ok(0) => {
+                    let deadline = Instant::now().checked_add(admission.config.write_timeout);
+                    let room = |context: &mut Context<'_>| stream.poll(Readiness::Write, context);
+                    match patience.unless(Stage::Aborting, deadline, room).await {
+                        Woken::Done(Ok(())) => continue,
+                        Woken::Done(Err(error)) => error.to_string(),
+                        Woken::Late => "takes no more of its answer".to_string(),
+                        Woken::Stopped => "had not taken its answer when the server ended".to_string(),
+                    }
+                }
+                Ok(count) => {
+                    incoming.transmitted(count);
+                    continue;
+                }
+                Err(error) => error.to_string(),
+            };
+            admission.journal.write(Matter::Write, || format!("{}: {error}", incoming.peer));
+            return false;
+        }
+        incoming.must_linger() && stream.finish_writing().is_ok()
+    }
+}
+
+/// What the handler of `call` gives, or what is answered in its place.
+async fn handle(
+    shared: &Shared,
+    patience: &mut Patience<'_, '_>,
+    call: &Call,
+    slot: Share,
+) -> Result<Reply, Refusal> {
+    let Shared { admission, control, router, .. } = shared;
+    let mut running = router.start(call, &admission.config, slot, &control.leaked)?;
+    let work = |context: &mut Context<'_>| Pin::new(&mut running).poll(context);
+    match patience.unless(Stage::Aborting, call.deadline(), work).await {
+        Woken::Done(handled) => handled,
+        Woken::Late => {
+            let method = call.method().unwrap_or_default();
+            admission.journal.write(Matter::Timeout, || format!("method {method:?} is past its time limit"));
+            Err(router::timed_out())
+        }
+        Woken::Stopped => Err(router::cancelled()),
+    }
+}
+
+/// Reads and drops what a peer still sends that has been answered already, within the bounds of PB-CON-13: closing at
+/// once would destroy the answer on its way.
+async fn linger(mut stream: Stream, shared: &Shared, patience: &mut Patience<'_, '_>) {
+    let deadline = Instant::now().checked_add(shared.admission.config.linger_timeout);
+    let mut budget = LINGER_BYTES;
+    while deadline.is_none_or(|deadline| Instant::now() < deadline) {
+        match stream.discard() {
+            Ok(Read::Bytes(count)) => {
+                let Some(left) = budget.checked_sub(count) else { return };
+                budget = left;
+                // A peer that sends as fast as it is read must not keep the thread.
+                ::tokio::task::yield_now().await;
+            }
+            Ok(Read::Nothing) => {
+                let more = |context: &mut Context<'_>| stream.poll(Readiness::Read, context);
+                let Woken::Done(Ok(())) = patience.unless(Stage::Aborting, deadline, more).await else {
+                    return;
+                };
+            }
+            Ok(Read::End) | Err(_) => return,
+        }
+    }
+}
+
+/// How long a request may take to arrive that finds no place among those that are waited for. Clients that send at
+/// once are served so, however many others keep silent.
+const SOON: Duration = Duration::from_millis(20);

@@ -1,0 +1,106 @@
+//! Async functions become handlers: what a function takes is read from the payload, what it returns is the answer.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::call::Call;
+use crate::handler::payload;
+pub use crate::handler::{Context, ContextAndPayload, Nothing, Payload, Reply};
+use crate::refusal::Refusal;
+
+/// An async function that can answer calls. You write the function; this is implemented for you:
+///
+/// - `async fn() -> R`
+/// - `async fn(T) -> R`, with `T` anything that serde can read: a struct, a tuple filled from an array, a `Value`, or
+///   `Box<RawValue>` for the payload's text exactly as it was sent
+/// - `async fn(Call) -> R` and `async fn(Call, T) -> R`
+///
+/// and for closures that return such a future, as in `|xs: Vec<i64>| async move { xs.len() }`. The future must be
+/// `Send` and own what it uses.
+///
+/// `R` is anything that serde can write, or a `Result` of that. An `Err` is answered as a bad response: a
+/// [`Refusal`] as it is, a string as the message, anything else that can be serialised as data. With `?` every
+/// error becomes a [`Refusal`]. `Box<RawValue>` goes out as the text that it is. A float that is not finite cannot be
+/// answered and becomes a bad response, as does a panic (unless the program is built to abort).
+///
+/// `Args` only tells the implementations apart.
+///
+/// # Cancel safety
+///
+/// The future is dropped, wherever it waits, when the call's [deadline](Call::deadline) has passed and when the
+/// server's time to stop is over. A caller that goes away does not drop it. Work that must be finished whatever becomes
+/// of the call belongs in a task of its own; [`Call::is_cancelled`] is true there too.
+pub trait Handler<Args>: Send + Sync + 'static {
+    /// Answers one call.
+    ///
+    /// # Errors
+    ///
+    /// The future's error is the refusal that is to be answered.
+    fn handle(
+        &self,
+        call: Call,
+        reply: Reply,
+    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static;
+}
+
+impl<F, T, R> Handler<Nothing<T>> for F
+where
+    F: Fn() -> T + Send + Sync + 'static,
+    T: Future<Output = R> + Send + 'static,
+    R: Serialize,
+{
+    fn handle(&self, _: Call, reply: Reply) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
+        let handled = self();
+        async move { reply.write(&handled.await) }
+    }
+}
+
+impl<F, T, R> Handler<Context<T>> for F
+where
+    F: Fn(Call) -> T + Send + Sync + 'static,
+    T: Future<Output = R> + Send + 'static,
+    R: Serialize,
+{
+    fn handle(
+        &self,
+        call: Call,
+        reply: Reply,
+    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
+        let handled = self(call);
+        async move { reply.write(&handled.await) }
+    }
+}
+
+impl<F, A, T, R> Handler<Payload<A, T>> for F
+where
+    F: Fn(A) -> T + Send + Sync + 'static,
+    A: DeserializeOwned,
+    T: Future<Output = R> + Send + 'static,
+    R: Serialize,
+{
+    fn handle(
+        &self,
+        call: Call,
+        reply: Reply,
+    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
+        let handled = payload(&call).map(self);
+        async move { reply.write(&handled?.await) }
+    }
+}
+
+impl<F, A, T, R> Handler<ContextAndPayload<A, T>> for F
+where
+    F: Fn(Call, A) -> T + Send + Sync + 'static,
+    A: DeserializeOwned,
+    T: Future<Output = R> + Send + 'static,
+    R: Serialize,
+{
+    fn handle(
+        &self,
+        call: Call,
+        reply: Reply,
+    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
+        let handled = payload(&call).map(|payload| self(call, payload));
+        async move { reply.write(&handled?.await) }
+    }
+}
