@@ -1,12 +1,10 @@
 //! A socket that is not there: perhaps the one that was meant is next to it.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
+use procbridge::Endpoint;
 
 /// A line of help about `missing`, the path of a socket that does not exist.
 pub(crate) fn help(missing: &Path) -> Option<String> {
@@ -26,38 +24,15 @@ pub(crate) fn help(missing: &Path) -> Option<String> {
         .collect();
     similar.sort_by(|(a, first), (b, second)| b.total_cmp(a).then_with(|| first.cmp(second)));
     similar.iter().find_map(|(_, path)| {
-        let what = match owner(path) {
-            Owner::Nobody => return None,
-            Owner::Unknown => "a socket in the same directory",
+        let what = match Endpoint::unix(path).has_listener() {
+            Ok(false) => return None,
+            Err(_) => "a socket in the same directory",
             // The server of this library keeps a lock file next to its socket.
-            Owner::Somebody if lock_file(path).exists() => "where a ProcBridge server answers",
-            Owner::Somebody => "where a server listens",
+            Ok(true) if lock_file(path).exists() => "where a ProcBridge server answers",
+            Ok(true) => "where a server listens",
         };
         Some(format!("is it {}, {what}?", path.display()))
     })
-}
-
-enum Owner {
-    Somebody,
-    Nobody,
-    Unknown,
-}
-
-/// Whether a process has the socket at `path` bound. No connection is opened to find out, as some servers die of one
-/// that sends nothing: a datagram socket is refused with "wrong type" where a stream socket lives.
-///
-/// The library's server asks the same question at its start, but does not offer it; this goes when it does.
-fn owner(path: &Path) -> Owner {
-    let asked = UnixDatagram::unbound().and_then(|probe| probe.connect(path));
-    match asked {
-        // A datagram socket, to which nobody can connect a stream.
-        Ok(()) => Owner::Nobody,
-        Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {
-            Owner::Nobody
-        }
-        Err(error) if error.raw_os_error() == Some(Errno::PROTOTYPE.raw_os_error()) => Owner::Somebody,
-        Err(_) => Owner::Unknown,
-    }
 }
 
 fn stem(path: &Path) -> Option<String> {

@@ -107,7 +107,7 @@ fn limits_are_the_servers() {
     server.wait_for_call("sleep");
     server.call(&["sum", "[1]"]).fails(
         3,
-        "error: the server has reached its limit of 1 calls in flight (max_calls)\n  code: overloaded\n",
+        "error: the server has reached its limit of calls in flight (max_calls = 1)\n  code: overloaded\n",
     );
     drop(server);
     assert_eq!(call.end().code, Some(6));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind};
+use crate::socket_file::is_bound;
 
 /// A TCP address or a Unix-domain socket.
 ///
@@ -65,6 +66,28 @@ impl Endpoint {
         match &self.address {
             Address::Tcp { port, .. } => Some(*port),
             _ => None,
+        }
+    }
+
+    /// Whether a process has the Unix socket at this path bound. It is told without opening a connection, of which some
+    /// servers die if it carries no call.
+    ///
+    /// # Errors
+    ///
+    /// - `Unsupported`: this is not a Unix socket with a path; only a call tells about the others.
+    /// - `PermissionDenied` and others: the system does not tell.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// let endpoint = procbridge::Endpoint::unix("/nowhere/app.sock");
+    /// assert!(!endpoint.has_listener()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn has_listener(&self) -> std::io::Result<bool> {
+        match &self.address {
+            Address::Path { path, .. } => Ok(is_bound(path)?),
+            _ => Err(std::io::ErrorKind::Unsupported.into()),
         }
     }
 

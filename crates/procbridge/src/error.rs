@@ -135,9 +135,8 @@ impl Error {
     }
 
     /// The client's own time limit passed.
-    pub(crate) fn timed_out(after: Duration) -> Self {
-        let after = after.as_secs_f64();
-        Self::new(ErrorKind::Timeout, format!("no answer within the time limit ({after:.1} s)"))
+    pub(crate) fn timed_out(limit: Duration) -> Self {
+        Self::new(ErrorKind::Timeout, format!("no answer within the time limit of {limit:?}"))
     }
 
     /// The connection failed under a call.
@@ -233,9 +232,7 @@ pub(crate) fn plain(error: &io::Error) -> String {
 /// A failed connect, told as what it means to a caller; the same for both faces.
 pub(crate) fn cannot_connect(endpoint: &crate::Endpoint, error: io::Error) -> Error {
     let (kind, reason) = match error.kind() {
-        io::ErrorKind::TimedOut => {
-            (ErrorKind::Timeout, "no answer within the connect time limit".to_string())
-        }
+        io::ErrorKind::TimedOut => (ErrorKind::Timeout, "no connection within the time limit".to_string()),
         io::ErrorKind::PermissionDenied => (ErrorKind::Denied, plain(&error)),
         io::ErrorKind::NotFound => (ErrorKind::Connect, "no such file".to_string()),
         io::ErrorKind::ConnectionRefused => {

@@ -68,7 +68,8 @@ impl Outgoing {
 
     /// The error of a call whose time is over.
     pub(crate) fn timed_out(&self) -> Error {
-        Error::timed_out(self.started.elapsed()).with_outcome(self.outcome())
+        let limit = self.deadline.unwrap_or_else(Instant::now).duration_since(self.started);
+        Error::timed_out(limit).with_outcome(self.outcome())
     }
 
     /// The error of a call whose connection failed.

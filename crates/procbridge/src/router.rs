@@ -161,7 +161,7 @@ pub(crate) fn cancelled() -> Refusal {
 
 /// The answer to a call that would be one too many. `limit` is the setting that says so.
 pub(crate) fn overloaded(what: &str, limit: usize, setting: &str) -> Refusal {
-    Refusal::new(format!("the server has reached its limit of {limit} {what} ({setting})"))
+    Refusal::new(format!("the server has reached its limit of {what} ({setting} = {limit})"))
         .with_code(code::OVERLOADED)
 }
 

@@ -217,7 +217,7 @@ fn limits_on_calls_and_connections_are_answered_as_overloaded() {
             .collect();
         door.wait_for_callers(2);
         let error = client.request("sum", &json!([1])).unwrap_err();
-        assert_eq!(error.to_string(), "the server has reached its limit of 2 calls in flight (max_calls)");
+        assert_eq!(error.to_string(), "the server has reached its limit of calls in flight (max_calls = 2)");
 
         // Two places for connections without a request; the third is refused, and says so without being asked.
         let mut idle: Vec<_> = (0..3).map(|_| server.connect()).collect();
@@ -250,7 +250,10 @@ fn connections_beyond_the_limit_are_told() {
             .collect();
         door.wait_for_callers(2);
         let error = client.request("sum", &json!([1])).unwrap_err();
-        assert_eq!(error.to_string(), "the server has reached its limit of 2 connections (max_connections)");
+        assert_eq!(
+            error.to_string(),
+            "the server has reached its limit of connections (max_connections = 2)"
+        );
         door.open();
         assert!(waiting.into_iter().all(|caller| caller.join().unwrap().is_ok()));
     });
