@@ -591,3 +591,40 @@ fn a_handler_may_call_its_own_server() {
         *inner.lock().unwrap() = None;
     });
 }
+
+#[test]
+fn a_stop_does_not_lose_calls_that_have_just_arrived() {
+    everywhere(|server, client, transport| {
+        for _ in 0..5 {
+            let (server, _) = start(server, transport, ServerConfig::new());
+            // Requests that are on their way when the stop comes, also those that nobody has accepted yet.
+            let mut streams: Vec<_> = (0..100)
+                .map(|n| {
+                    let mut stream = server.connect();
+                    stream.write_all(&packet(&format!("{{\"method\":\"sum\",\"payload\":[{n}]}}"))).unwrap();
+                    stream
+                })
+                .collect();
+            server.stop_soon();
+            for (n, stream) in streams.iter_mut().enumerate() {
+                assert_eq!(stream.answer().expect("a call was lost"), (1, json!({ "payload": n })));
+            }
+            assert!(server.client(client).request("sum", &json!([1])).is_err());
+            server.stop();
+        }
+    });
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn a_blocking_call_may_be_made_inside_an_async_runtime() {
+    watched(|| {
+        let (server, _) = start(Face::Tokio, Transport::Tcp, ServerConfig::new());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let endpoint = server.endpoint.clone();
+        let sum = runtime.block_on(async move {
+            procbridge::Client::connect(&endpoint).unwrap().request::<i64>("sum", &[1, 2]).unwrap()
+        });
+        assert_eq!(sum, 3);
+    });
+}

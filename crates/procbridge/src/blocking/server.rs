@@ -5,20 +5,21 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use procbridge_proto::Request;
 
 use crate::admission::Admission;
-use crate::backoff::Backoff;
+use crate::blocking::acceptors::Acceptors;
+use crate::blocking::control::{Control, ServerHandle, Stage};
 use crate::blocking::exchange::{Exchange, Patience};
 use crate::blocking::poller::Poller;
 use crate::blocking::running::RunningCalls;
 use crate::blocking::stream::{Readiness, Stream};
+use crate::budget::{Budget, Share};
 use crate::call::Call;
 use crate::config::ServerConfig;
 use crate::endpoint::Endpoint;
@@ -29,7 +30,7 @@ use crate::listener::{Listener, Peers};
 use crate::peer::Peer;
 use crate::refusal::Refusal;
 use crate::router::{self, Router};
-use crate::socket::{self, Accepted};
+use crate::socket::Accepted;
 
 /// A server that listens and is ready to serve.
 ///
@@ -43,12 +44,6 @@ use crate::socket::{self, Accepted};
 pub struct Server {
     listeners: Vec<Listener>,
     config: ServerConfig,
-    control: Arc<Control>,
-}
-
-/// Stops a server from anywhere, see [`Server::handle`].
-#[derive(Clone)]
-pub struct ServerHandle {
     control: Arc<Control>,
 }
 
@@ -67,37 +62,8 @@ pub(super) struct Shared {
     pub(super) poller: Poller,
     pub(super) running: RunningCalls,
     router: Router,
-}
-
-/// The state of a server's life.
-#[derive(Debug, Default)]
-pub(super) struct Control {
-    stage: Mutex<Stage>,
-    changed: Condvar,
-    sockets: Mutex<Vec<Arc<OwnedFd>>>,
-    /// Handlers at work for nobody.
-    pub(super) leaked: AtomicUsize,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
-    #[default]
-    Serving,
-    /// No new work; what runs is finished.
-    Draining,
-    /// What runs is not waited for any longer.
-    Aborting,
-    /// Everybody has been answered.
-    Ended,
-}
-
-/// The acceptors of one listener.
-struct Acceptors {
-    shared: Arc<Shared>,
-    socket: Arc<OwnedFd>,
-    peers: Peers,
-    kept: usize,
-    idle: AtomicUsize,
+    /// Connections that are neither with the poller nor with a handler: one may become a call at any moment.
+    pub(super) arriving: Budget,
 }
 
 impl Server {
@@ -171,6 +137,7 @@ impl Server {
         let Self { mut listeners, config, control } = self;
         let shared = Arc::new(Shared {
             router,
+            arriving: Budget::new(usize::MAX),
             poller: Poller::new().map_err(failed)?,
             running: RunningCalls::default(),
             admission: Admission::new(config, MAX_CONNECTIONS),
@@ -183,18 +150,11 @@ impl Server {
         let mut started = Ok(());
         for listener in &mut listeners {
             let Some(socket) = listener.take_socket().map(Arc::new) else { continue };
-            control.sockets().push(socket.clone());
-            let kept = shared.admission.config.acceptors.unwrap_or_else(default_acceptors);
-            let (shared, peers) = (shared.clone(), listener.peers);
-            let acceptors = Arc::new(Acceptors { shared, socket, peers, kept, idle: AtomicUsize::new(0) });
-            started = started.and_then(|()| (0..kept).try_for_each(|_| Acceptors::start(&acceptors)));
+            control.watch(socket.clone(), listener.peers);
+            started = started.and_then(|()| Acceptors::begin(&shared, socket, listener.peers));
         }
         if started.is_err() {
             control.advance(Stage::Aborting);
-        }
-        // A stop that came before the sockets were known has not reached them.
-        if control.stage() > Stage::Serving {
-            control.close_sockets();
         }
         shared.finish();
         let _ = poller.join();
@@ -211,27 +171,6 @@ impl Server {
         let thread = spawn("procbridge-server", move || self.serve(router))
             .map_err(|error| Error::io(ErrorKind::Io, "cannot start the server", error))?;
         Ok(RunningServer { handle, endpoints, thread: Some(thread) })
-    }
-}
-
-impl ServerHandle {
-    /// Stops the server in an orderly way: new connections are refused from now on, requests that have not fully
-    /// arrived are answered with the code `unavailable`, the calls in flight are finished within the
-    /// [drain time](ServerConfig::with_drain_timeout) and then answered with the code `cancelled`. Returns at once;
-    /// [`Server::serve`] returns when it is done.
-    pub fn stop(&self) {
-        self.control.advance(Stage::Draining);
-    }
-
-    /// Stops the server without waiting for the calls in flight, which are answered with the code `cancelled`.
-    pub fn abort(&self) {
-        self.control.advance(Stage::Aborting);
-    }
-
-    /// Handlers that are still at work although their callers have been answered without them: they ran past their
-    /// time limit.
-    pub fn leaked_handlers(&self) -> usize {
-        self.control.leaked.load(Ordering::Relaxed)
     }
 }
 
@@ -277,108 +216,14 @@ impl Drop for RunningServer {
     }
 }
 
-impl Control {
-    fn stage(&self) -> Stage {
-        *self.lock()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Stage> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn sockets(&self) -> MutexGuard<'_, Vec<Arc<OwnedFd>>> {
-        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn is_stopping(&self) -> bool {
-        self.stage() > Stage::Serving
-    }
-
-    pub(super) fn has_ended(&self) -> bool {
-        self.stage() == Stage::Ended
-    }
-
-    fn advance(&self, stage: Stage) {
-        let mut current = self.lock();
-        *current = stage.max(*current);
-        drop(current);
-        self.close_sockets();
-        self.changed.notify_all();
-    }
-
-    /// Ends listening: who connects from now on is refused, and threads that wait in accept return.
-    fn close_sockets(&self) {
-        for socket in self.sockets().iter() {
-            socket::stop_listening(socket);
-        }
-    }
-
-    /// Waits until the server's stage is past `stage`, or `deadline`.
-    fn wait_past(&self, stage: Stage, deadline: Option<Instant>) {
-        let mut current = self.lock();
-        while *current <= stage {
-            let left =
-                deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
-            if left.is_zero() {
-                return;
-            }
-            let waited = self.changed.wait_timeout(current, left.min(Duration::from_secs(3600)));
-            current = waited.map_or_else(|error| error.into_inner().0, |(current, _)| current);
-        }
-    }
-}
-
-impl Acceptors {
-    /// Starts one more thread that accepts.
-    fn start(this: &Arc<Self>) -> io::Result<()> {
-        let this = this.clone();
-        this.idle.fetch_add(1, Ordering::AcqRel);
-        let thread = {
-            let this = this.clone();
-            spawn("procbridge-server", move || Self::run(&this))
-        };
-        if thread.is_err() {
-            this.idle.fetch_sub(1, Ordering::AcqRel);
-        }
-        thread.map(drop)
-    }
-
-    /// Accepts and serves. There is always a thread that accepts: the last one to find a connection starts another
-    /// before it serves; one that comes back and finds enough of them ends.
-    fn run(this: &Arc<Self>) {
-        let mut backoff = Backoff::new();
-        let journal = &this.shared.admission.journal;
-        loop {
-            match socket::accept(&this.socket) {
-                Ok(accepted) => {
-                    backoff.reset();
-                    if this.idle.fetch_sub(1, Ordering::AcqRel) == 1
-                        && let Err(error) = Self::start(this)
-                    {
-                        journal.write(Matter::Accept, || format!("cannot start a thread: {error}"));
-                    }
-                    this.shared.serve(accepted, this.peers);
-                    if this.idle.fetch_add(1, Ordering::AcqRel) >= this.kept {
-                        this.idle.fetch_sub(1, Ordering::AcqRel);
-                        return;
-                    }
-                }
-                Err(_) if this.shared.control.is_stopping() => return,
-                Err(error) => {
-                    journal.write(Matter::Accept, || format!("cannot accept: {}", io::Error::from(error)));
-                    if Backoff::is_needed(error) {
-                        let until = Instant::now() + backoff.pause();
-                        this.shared.control.wait_past(Stage::Serving, Some(until));
-                    }
-                }
-            }
-        }
-    }
-}
-
 impl Shared {
     /// Serves one connection as far as that goes without waiting for the peer.
-    fn serve(self: &Arc<Self>, (socket, address): Accepted, peers: Peers) {
+    pub(super) fn serve(
+        self: &Arc<Self>,
+        (socket, address): Accepted,
+        peers: Peers,
+        arriving: Option<Share>,
+    ) {
         let Ok(peer) = Peer::of(&socket, address) else { return };
         let (place, held) = match self.admission.connection() {
             Ok(shares) => shares,
@@ -397,7 +242,7 @@ impl Shared {
             }
             match exchange.read(self) {
                 Progress::Waiting => {}
-                Progress::Request(request) => return self.answer(exchange, request),
+                Progress::Request(request) => return self.answer(exchange, request, arriving),
                 Progress::Over => return self.finish_exchange(exchange, Patience::None),
             }
         }
@@ -415,15 +260,15 @@ impl Shared {
 
     /// Answers a request that the poller has completed.
     pub(super) fn answer_on_a_thread(self: &Arc<Self>, exchange: Exchange, request: Request) {
-        let shared = self.clone();
+        let (shared, arriving) = (self.clone(), self.arriving.take(1));
         // If there is no thread the connection is closed: dropping the closure drops what it holds.
-        if let Err(error) = spawn("procbridge-server", move || shared.answer(exchange, request)) {
+        if let Err(error) = spawn("procbridge-server", move || shared.answer(exchange, request, arriving)) {
             self.admission.journal.write(Matter::Accept, || format!("cannot start a thread: {error}"));
         }
     }
 
     /// Runs the handler of a request and writes the answer.
-    fn answer(&self, mut exchange: Exchange, request: Request) {
+    fn answer(&self, mut exchange: Exchange, request: Request, arriving: Option<Share>) {
         let config = &self.admission.config;
         let call = Call::new(request, exchange.incoming.peer, config);
         let refuse = |refusal: Refusal| refusal.packet(call.version(), &config.limits);
@@ -439,6 +284,7 @@ impl Shared {
             exchange.incoming.reply(refuse(router::timed_out()));
             return self.finish_exchange(exchange, Patience::None);
         }
+        drop(arriving);
         let (ticket, wake) = self.running.begin(call.clone(), exchange);
         if wake {
             self.poller.wake();
@@ -456,7 +302,7 @@ impl Shared {
         }
         drop(slot);
         if self.control.is_stopping() {
-            self.control.changed.notify_all();
+            self.control.notify();
         }
     }
 
@@ -467,16 +313,21 @@ impl Shared {
     }
 
     /// Waits for the stop, then for the calls in flight within their time, and answers the rest.
-    fn finish(&self) {
+    fn finish(self: &Arc<Self>) {
         self.control.wait_past(Stage::Serving, None);
         self.poller.wake();
-        let deadline = Instant::now() + self.admission.config.drain_timeout;
-        while self.control.stage() == Stage::Draining
-            && self.admission.calls() > self.control.leaked.load(Ordering::Relaxed)
-        {
+        self.control.close_gates();
+        for (accepted, peers) in self.control.last() {
+            let (shared, arriving) = (self.clone(), self.arriving.take(1));
+            let serve = move || shared.serve(accepted, peers, arriving);
+            // If there is no thread the connection is closed, and its client told that it was.
+            let _ = spawn("procbridge-server", serve);
+        }
+        let deadline = Instant::now().checked_add(self.admission.config.drain_timeout);
+        while self.control.stage() == Stage::Draining && self.is_at_work() {
             let soon = Instant::now() + DRAIN_LOOK;
-            self.control.wait_change(soon.min(deadline));
-            if Instant::now() >= deadline {
+            self.control.wait_change(deadline.map_or(soon, |deadline| soon.min(deadline)));
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 break;
             }
         }
@@ -486,13 +337,10 @@ impl Shared {
         self.control.advance(Stage::Ended);
         self.poller.wake();
     }
-}
 
-impl Control {
-    /// Waits until something was reported, or `deadline`.
-    fn wait_change(&self, deadline: Instant) {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let _ = self.changed.wait_timeout(self.lock(), left);
+    /// Whether a call is, or may be about to be, with a handler that somebody waits for.
+    fn is_at_work(&self) -> bool {
+        self.arriving.used() + self.admission.calls() > self.control.leaked.load(Ordering::Relaxed)
     }
 }
 
@@ -502,27 +350,17 @@ impl fmt::Debug for Server {
     }
 }
 
-impl fmt::Debug for ServerHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerHandle").field("stage", &self.control.stage()).finish_non_exhaustive()
-    }
-}
-
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 
-fn spawn<T: Send + 'static>(
+pub(super) fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<thread::JoinHandle<T>> {
     thread::Builder::new().name(name.to_string()).spawn(work)
-}
-
-fn default_acceptors() -> usize {
-    thread::available_parallelism().map_or(4, |cores| (cores.get() * 2).clamp(2, 8))
 }
 
 /// A thread may be needed for each, so there are fewer than a task-based server would allow.

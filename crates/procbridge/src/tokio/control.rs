@@ -155,8 +155,9 @@ impl Gate {
         socket::stop_listening(self.socket.as_fd());
     }
 
-    /// Takes the connections that were there when the gate was closed.
+    /// Takes the connections that were there when the gate was closed. It is closed now if a stop has missed it.
     pub(super) fn last(&self) -> Vec<Accepted> {
+        self.close();
         std::mem::take(&mut *self.lock())
     }
 
@@ -210,7 +211,8 @@ impl<'task, 'server> Patience<'task, 'server> {
 
 impl fmt::Debug for ServerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerHandle").finish_non_exhaustive()
+        let stopping = self.control.has_reached(Stage::Draining);
+        f.debug_struct("ServerHandle").field("stopping", &stopping).finish_non_exhaustive()
     }
 }
 

@@ -1,0 +1,85 @@
+//! The threads that accept at one endpoint, each of which serves what it accepts.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use crate::backoff::Backoff;
+use crate::blocking::control::Stage;
+use crate::blocking::server::{Shared, spawn};
+use crate::journal::Matter;
+use crate::listener::Peers;
+use crate::socket;
+
+/// The acceptors of one listener.
+pub(super) struct Acceptors {
+    shared: Arc<Shared>,
+    socket: Arc<OwnedFd>,
+    peers: Peers,
+    kept: usize,
+    idle: AtomicUsize,
+}
+
+impl Acceptors {
+    /// Starts the threads that accept at `socket`.
+    pub(super) fn begin(shared: &Arc<Shared>, socket: Arc<OwnedFd>, peers: Peers) -> io::Result<()> {
+        let kept = shared.admission.config.acceptors.unwrap_or_else(default_acceptors);
+        let acceptors =
+            Arc::new(Self { shared: shared.clone(), socket, peers, kept, idle: AtomicUsize::new(0) });
+        (0..kept).try_for_each(|_| Self::start(&acceptors))
+    }
+
+    /// Starts one more thread that accepts.
+    fn start(this: &Arc<Self>) -> io::Result<()> {
+        let this = this.clone();
+        this.idle.fetch_add(1, Ordering::AcqRel);
+        let thread = {
+            let this = this.clone();
+            spawn("procbridge-server", move || Self::run(&this))
+        };
+        if thread.is_err() {
+            this.idle.fetch_sub(1, Ordering::AcqRel);
+        }
+        thread.map(drop)
+    }
+
+    /// Accepts and serves. There is always a thread that accepts: the last one to find a connection starts another
+    /// before it serves; one that comes back and finds enough of them ends.
+    fn run(this: &Arc<Self>) {
+        let mut backoff = Backoff::new();
+        let journal = &this.shared.admission.journal;
+        loop {
+            match socket::accept(&this.socket) {
+                Ok(accepted) => {
+                    let arriving = this.shared.arriving.take(1);
+                    backoff.reset();
+                    if this.idle.fetch_sub(1, Ordering::AcqRel) == 1
+                        && let Err(error) = Self::start(this)
+                    {
+                        journal.write(Matter::Accept, || format!("cannot start a thread: {error}"));
+                    }
+                    this.shared.serve(accepted, this.peers, arriving);
+                    if this.idle.fetch_add(1, Ordering::AcqRel) >= this.kept {
+                        this.idle.fetch_sub(1, Ordering::AcqRel);
+                        return;
+                    }
+                }
+                Err(_) if this.shared.control.is_stopping() => return,
+                Err(error) => {
+                    journal.write(Matter::Accept, || format!("cannot accept: {}", io::Error::from(error)));
+                    if Backoff::is_needed(error) {
+                        let until = Instant::now() + backoff.pause();
+                        this.shared.control.wait_past(Stage::Serving, Some(until));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn default_acceptors() -> usize {
+    thread::available_parallelism().map_or(4, |cores| (cores.get() * 2).clamp(2, 8))
+}

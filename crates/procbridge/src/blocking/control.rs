@@ -1,0 +1,161 @@
+//! The life of a server: who stops it, and how everybody who waits hears of it.
+
+use std::fmt;
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::listener::Peers;
+use crate::socket::{self, Accepted};
+
+/// Stops a server from anywhere, see [`Server::handle`].
+#[derive(Clone)]
+pub struct ServerHandle {
+    pub(super) control: Arc<Control>,
+}
+
+/// The state of a server's life.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    stage: Mutex<Stage>,
+    changed: Condvar,
+    gates: Mutex<Gates>,
+    /// Handlers at work for nobody.
+    pub(super) leaked: AtomicUsize,
+}
+
+/// The sockets that listen, and what was in their queues when they ceased to.
+#[derive(Debug, Default)]
+struct Gates {
+    open: Vec<(Arc<OwnedFd>, Peers)>,
+    last: Vec<(Accepted, Peers)>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    #[default]
+    Serving,
+    /// No new work; what runs is finished.
+    Draining,
+    /// What runs is not waited for any longer.
+    Aborting,
+    /// Everybody has been answered.
+    Ended,
+}
+
+impl ServerHandle {
+    /// Stops the server in an orderly way: new connections are refused from now on, requests that have not fully
+    /// arrived are answered with the code `unavailable`, the calls in flight are finished within the
+    /// [drain time](ServerConfig::with_drain_timeout) and then answered with the code `cancelled`. Returns at once;
+    /// [`Server::serve`] returns when it is done.
+    pub fn stop(&self) {
+        self.control.advance(Stage::Draining);
+    }
+
+    /// Stops the server without waiting for the calls in flight, which are answered with the code `cancelled`.
+    pub fn abort(&self) {
+        self.control.advance(Stage::Aborting);
+    }
+
+    /// Handlers that are still at work although their callers have been answered without them: they ran past their
+    /// time limit.
+    pub fn leaked_handlers(&self) -> usize {
+        self.control.leaked.load(Ordering::Relaxed)
+    }
+}
+
+impl Control {
+    pub(super) fn stage(&self) -> Stage {
+        *self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gates(&self) -> MutexGuard<'_, Gates> {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends listening at `socket` when the server is stopped, or now if that has happened.
+    pub(super) fn watch(&self, socket: Arc<OwnedFd>, peers: Peers) {
+        self.gates().open.push((socket, peers));
+        if self.is_stopping() {
+            self.close_gates();
+        }
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stage() > Stage::Serving
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.stage() == Stage::Ended
+    }
+
+    pub(super) fn advance(&self, stage: Stage) {
+        let mut current = self.lock();
+        *current = stage.max(*current);
+        drop(current);
+        self.close_gates();
+        self.changed.notify_all();
+    }
+
+    /// Ends listening: who connects from now on is refused, and threads that wait in accept return. Who has connected is
+    /// among the [last](Self::last): closing would reset what is in the queue of the system, with the requests that
+    /// may have arrived.
+    pub(super) fn close_gates(&self) {
+        let Gates { open, last } = &mut *self.gates();
+        for (socket, peers) in open.drain(..) {
+            // From here on nobody waits in accept who does not wait there yet.
+            let _ = rustix::io::ioctl_fionbio(&socket, true);
+            while last.len() < QUEUED
+                && let Ok(accepted) = socket::accept(&socket)
+            {
+                last.push((accepted, peers));
+            }
+            socket::stop_listening(&socket);
+        }
+    }
+
+    /// Takes the connections that were in the queues when the server was stopped.
+    pub(super) fn last(&self) -> Vec<(Accepted, Peers)> {
+        mem::take(&mut self.gates().last)
+    }
+
+    /// Tells those who wait that something has changed.
+    pub(super) fn notify(&self) {
+        self.changed.notify_all();
+    }
+
+    /// Waits until the server's stage is past `stage`, or `deadline`.
+    pub(super) fn wait_past(&self, stage: Stage, deadline: Option<Instant>) {
+        let mut current = self.lock();
+        while *current <= stage {
+            let left =
+                deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.changed.wait_timeout(current, left.min(Duration::from_secs(3600)));
+            current = waited.map_or_else(|error| error.into_inner().0, |(current, _)| current);
+        }
+    }
+
+    /// Waits until something was reported, or `deadline`.
+    pub(super) fn wait_change(&self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let _ = self.changed.wait_timeout(self.lock(), left);
+    }
+}
+
+impl fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerHandle").field("stage", &self.control.stage()).finish_non_exhaustive()
+    }
+}
+
+/// More than any queue of the system holds: the settings have no larger number for it.
+const QUEUED: usize = u16::MAX as usize;
