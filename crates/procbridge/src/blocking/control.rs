@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::listener::Peers;
 use crate::socket::{self, Accepted};
 
-/// Stops a server from anywhere, see [`Server::handle`].
+/// Stops a server from anywhere, see [`Server::handle`](crate::Server::handle).
 #[derive(Clone)]
 pub struct ServerHandle {
     pub(super) control: Arc<Control>,
@@ -48,8 +48,8 @@ pub(super) enum Stage {
 impl ServerHandle {
     /// Stops the server in an orderly way: new connections are refused from now on, requests that have not fully
     /// arrived are answered with the code `unavailable`, the calls in flight are finished within the
-    /// [drain time](ServerConfig::with_drain_timeout) and then answered with the code `cancelled`. Returns at once;
-    /// [`Server::serve`] returns when it is done.
+    /// [drain time](crate::ServerConfig::with_drain_timeout) and then answered with the code `cancelled`. Returns at once;
+    /// [`Server::serve`](crate::Server::serve) returns when it is done.
     pub fn stop(&self) {
         self.control.advance(Stage::Draining);
     }
