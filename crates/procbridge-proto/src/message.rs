@@ -215,6 +215,8 @@ fn read_method(
 
 /// A plain whole number of milliseconds that every language can hold; anything else counts as absent.
 fn milliseconds(value: &str) -> Option<u64> {
-    const LARGEST_EXACT: u64 = (1 << 53) - 1;
     value.parse().ok().filter(|&number| number <= LARGEST_EXACT)
 }
+
+/// The largest integer that a double holds exactly together with all smaller ones.
+pub(crate) const LARGEST_EXACT: u64 = (1 << 53) - 1;

@@ -10,7 +10,7 @@ use crate::error::{Misuse, ProtocolError};
 use crate::header::{HEADER_LENGTH, Header, Status, Version};
 use crate::json;
 use crate::limits::Limits;
-use crate::message::Keys;
+use crate::message::{Keys, LARGEST_EXACT};
 
 /// A complete packet, ready to be queued with [`Connection::call`](crate::Connection::call) or
 /// [`Connection::reply`](crate::Connection::reply).
@@ -51,6 +51,8 @@ impl Packet {
             json::push_string(&mut builder.bytes, method);
         }
         if let (Some(timeout), Version::V1_1) = (timeout_ms, version) {
+            // PB-CNV-2: no more than every language can hold.
+            let timeout = timeout.min(LARGEST_EXACT);
             builder.key("timeout_ms");
             builder.bytes.extend_from_slice(format!("{timeout}").as_bytes());
         }
@@ -212,6 +214,7 @@ mod tests {
             body(Packet::request(v, None, Some(5)).json_text("0").unwrap()),
             r#"{"timeout_ms":5,"payload":0}"#
         );
+        assert_eq!(body(Packet::request(v, None, Some(u64::MAX))), r#"{"timeout_ms":9007199254740991}"#);
         assert_eq!(body(Packet::good(v)), "{}");
         assert_eq!(body(Packet::good(v).explicit_null()), r#"{"payload":null}"#);
         assert_eq!(body(Packet::bad(v, "no\n", None)), r#"{"message":"no\n"}"#);

@@ -628,3 +628,36 @@ fn a_blocking_call_may_be_made_inside_an_async_runtime() {
         assert_eq!(sum, 3);
     });
 }
+
+#[test]
+fn limits_of_any_size_are_understood() {
+    everywhere(|server, client, transport| {
+        let ever = Duration::MAX;
+        let config = ServerConfig::new()
+            .with_header_timeout(ever)
+            .with_write_timeout(ever)
+            .with_handler_timeout(ever)
+            .with_linger_timeout(ever)
+            .with_drain_timeout(ever)
+            .with_max_unfinished(usize::MAX)
+            .with_max_connections(usize::MAX)
+            .with_max_waiting(usize::MAX)
+            .with_max_calls(usize::MAX);
+        let (server, _) = start(server, transport, config);
+        let config = ClientConfig::new().with_connect_timeout(ever).with_call_timeout(ever);
+        let client = TestClient::new(client, &server.endpoint, config);
+        let large = json!("x".repeat(1_000_000));
+        assert_eq!(client.request("echo", &large).unwrap(), large);
+        assert_eq!(client.request_within(ever, "sum", &json!([1])).unwrap(), json!(1));
+        // One that is slow, one that lingers.
+        let mut slow = server.connect();
+        slow.write_all(b"pb\x01\x01").unwrap();
+        let mut refused = server.connect();
+        refused.write_all(b"pb\x01\x02\0").unwrap();
+        assert_eq!(refused.answer().map(|(status, _)| status), Some(2));
+        server.stop_soon();
+        assert_eq!(slow.answer().map(|(status, _)| status), Some(2));
+        drop((slow, refused));
+        server.stop();
+    });
+}

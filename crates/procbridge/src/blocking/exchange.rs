@@ -49,8 +49,8 @@ impl Exchange {
             match stream.write(incoming.transmit()) {
                 Ok(0) if patience == Patience::None => return false,
                 Ok(0) => {
-                    let deadline = Instant::now() + shared.admission.config.write_timeout;
-                    if !stream.wait(Readiness::Write, Some(deadline)).unwrap_or(false) {
+                    let deadline = Instant::now().checked_add(shared.admission.config.write_timeout);
+                    if !stream.wait(Readiness::Write, deadline).unwrap_or(false) {
                         journal.write(Matter::Write, || {
                             format!("{}: takes no more of its answer", incoming.peer)
                         });

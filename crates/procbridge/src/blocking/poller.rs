@@ -3,7 +3,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -42,7 +41,7 @@ enum Entry {
 #[derive(Debug)]
 struct Lingering {
     stream: Stream,
-    deadline: Instant,
+    deadline: Option<Instant>,
     budget: usize,
     _place: Share,
 }
@@ -87,7 +86,7 @@ impl Poller {
                 }
             }
             let next_call = expire_calls(shared);
-            let next_entry = entries.iter().map(Entry::deadline).min();
+            let next_entry = entries.iter().filter_map(Entry::deadline).min();
             let deadline = [next_call, next_entry].into_iter().flatten().min();
 
             let mut sockets = Vec::with_capacity(entries.len() + 1);
@@ -108,7 +107,11 @@ impl Poller {
             entries = turn
                 .filter_map(|(entry, ready)| {
                     let entry = if ready { entry.progress(shared, &mut scratch)? } else { entry };
-                    if entry.deadline() <= now { entry.expire(shared) } else { Some(entry) }
+                    if entry.deadline().is_some_and(|deadline| deadline <= now) {
+                        entry.expire(shared)
+                    } else {
+                        Some(entry)
+                    }
                 })
                 .collect();
         }
@@ -117,7 +120,7 @@ impl Poller {
 
 impl Entry {
     fn lingering(shared: &Shared, exchange: Exchange) -> Self {
-        let deadline = Instant::now() + shared.admission.config.linger_timeout;
+        let deadline = Instant::now().checked_add(shared.admission.config.linger_timeout);
         Self::Lingering(Lingering {
             stream: exchange.stream,
             deadline,
@@ -133,9 +136,9 @@ impl Entry {
         }
     }
 
-    fn deadline(&self) -> Instant {
+    fn deadline(&self) -> Option<Instant> {
         match self {
-            Self::Request(exchange) => exchange.deadline(),
+            Self::Request(exchange) => Some(exchange.deadline()),
             Self::Lingering(lingering) => lingering.deadline,
         }
     }
@@ -194,7 +197,7 @@ impl Entry {
 
 /// Answers the calls whose time is over. Tells when the next one's will be.
 fn expire_calls(shared: &Shared) -> Option<Instant> {
-    let (expired, next) = shared.running.expired(Instant::now());
+    let (expired, next) = shared.running.expired(Instant::now(), &shared.control.leaked);
     for running in expired {
         let method = running.call.method().unwrap_or_default().to_string();
         shared
@@ -214,7 +217,6 @@ impl Shared {
         refusal: &Refusal,
     ) {
         let crate::blocking::running::RunningCall { call, mut exchange } = running;
-        self.control.leaked.fetch_add(1, Ordering::Relaxed);
         call.cancel();
         exchange.incoming.reply(refusal.packet(call.version(), &self.admission.config.limits));
         if exchange.write(self, Patience::None) {

@@ -4,6 +4,7 @@
 //! this table first answers it, the handler's thread when the handler returns, or the poller when its time is over.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -29,6 +30,8 @@ struct Table {
     calls: HashMap<u64, RunningCall>,
     /// When the poller will look at the deadlines again without being woken.
     next_look: Option<Instant>,
+    /// The server has answered all calls; there will be no more.
+    is_closed: bool,
 }
 
 /// The place of one call in the table.
@@ -37,8 +40,16 @@ pub(super) struct Ticket(u64);
 
 impl RunningCalls {
     /// Enters a call. Tells also whether the poller must be woken, as the call's deadline comes before it would look.
-    pub(super) fn begin(&self, call: Call, exchange: Exchange) -> (Ticket, bool) {
+    ///
+    /// # Errors
+    ///
+    /// The exchange, if the server has ended: nobody would cancel the call any more.
+    #[allow(clippy::result_large_err, reason = "the exchange is moved once, at the end of a server")]
+    pub(super) fn begin(&self, call: Call, exchange: Exchange) -> Result<(Ticket, bool), Exchange> {
         let mut table = self.table();
+        if table.is_closed {
+            return Err(exchange);
+        }
         let wake = match (call.deadline(), table.next_look) {
             (Some(deadline), Some(look)) => deadline < look,
             (Some(_), None) => true,
@@ -51,7 +62,7 @@ impl RunningCalls {
         table.next += 1;
         let id = table.next;
         table.calls.insert(id, RunningCall { call, exchange });
-        (Ticket(id), wake)
+        Ok((Ticket(id), wake))
     }
 
     /// Takes a call out whose handler has returned; nothing if it has been answered without the handler.
@@ -59,12 +70,14 @@ impl RunningCalls {
         self.table().calls.remove(&ticket.0).map(|running| running.exchange)
     }
 
-    /// Takes out the calls whose time is over, and tells when to look again.
-    pub(super) fn expired(&self, now: Instant) -> (Vec<RunningCall>, Option<Instant>) {
+    /// Takes out the calls whose time is over, and tells when to look again. Their handlers are `leaked` from now on.
+    pub(super) fn expired(&self, now: Instant, leaked: &AtomicUsize) -> (Vec<RunningCall>, Option<Instant>) {
         let mut table = self.table();
         let is_over = |running: &RunningCall| running.call.deadline().is_some_and(|deadline| deadline <= now);
-        let expired =
+        let expired: Vec<_> =
             table.calls.extract_if(|_, running| is_over(running)).map(|(_, running)| running).collect();
+        // Before the table is let go: a handler that ends finds that it was counted.
+        leaked.fetch_add(expired.len(), Ordering::Relaxed);
         let earliest = table.calls.values().filter_map(|running| running.call.deadline()).min();
         // The call that set the look may have ended. Looking then all the same spares the next calls, whose deadlines
         // are later as a rule, from waking the poller one by one.
@@ -73,9 +86,12 @@ impl RunningCalls {
         (expired, table.next_look)
     }
 
-    /// Takes out all calls.
-    pub(super) fn take_all(&self) -> Vec<RunningCall> {
-        self.table().calls.drain().map(|(_, running)| running).collect()
+    /// Takes out all calls and lets no more in. Their handlers are `leaked` from now on.
+    pub(super) fn close(&self, leaked: &AtomicUsize) -> Vec<RunningCall> {
+        let mut table = self.table();
+        table.is_closed = true;
+        leaked.fetch_add(table.calls.len(), Ordering::Relaxed);
+        table.calls.drain().map(|(_, running)| running).collect()
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

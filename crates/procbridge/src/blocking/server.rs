@@ -285,7 +285,13 @@ impl Shared {
             return self.finish_exchange(exchange, Patience::None);
         }
         drop(arriving);
-        let (ticket, wake) = self.running.begin(call.clone(), exchange);
+        let (ticket, wake) = match self.running.begin(call.clone(), exchange) {
+            Ok(begun) => begun,
+            Err(mut exchange) => {
+                exchange.incoming.reply(refuse(router::stopping()));
+                return self.finish_exchange(exchange, Patience::None);
+            }
+        };
         if wake {
             self.poller.wake();
         }
@@ -331,7 +337,7 @@ impl Shared {
                 break;
             }
         }
-        for running in self.running.take_all() {
+        for running in self.running.close(&self.control.leaked) {
             self.answer_without_handler(running, &router::cancelled());
         }
         self.control.advance(Stage::Ended);
