@@ -97,7 +97,7 @@ pub(crate) struct ServeArgs {
     pub(crate) shell: bool,
 
     /// Time limit of a call, or "none". When it is over the caller gets the code "timeout" and a command is killed
-    /// with all that it started
+    /// with its process group
     #[arg(long, value_name = "DURATION", value_parser = units::limit, default_value = "60s")]
     pub(crate) timeout: Limit,
 
@@ -274,7 +274,8 @@ Commands (--exec):
   there is none. Standard output that is JSON is the result as it stands; other
   text is a string without its last newline; nothing is null. A status other
   than 0 answers an error: the last line of standard error, the code
-  \"exec.failed\" and the status as data.
+  \"exec.failed\" and the status as data. The answer is sent when the command
+  has closed its output: one that leaves a program behind must redirect it.
 
 When it listens it says so on standard error, with the ports that the system
 chose:

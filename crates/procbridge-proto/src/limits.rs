@@ -3,7 +3,7 @@
 /// What one packet may hold.
 ///
 /// A packet beyond a limit is refused with an error that names the limit; for a body that happens as soon as its
-/// header has arrived. The limits hold for what is received and for what is sent.
+/// header has arrived. The limits on body and method hold for what is sent too; depth is judged by the receiver alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     max_body: u32,

@@ -48,6 +48,14 @@ impl ClientConfig {
         self
     }
 
+    /// The longest method name that is sent, in bytes. Default 256, as servers have it. A longer one is not sent, error
+    /// kind `InvalidInput`.
+    #[must_use]
+    pub fn with_max_method(mut self, bytes: u32) -> Self {
+        self.limits = self.limits.with_max_method(bytes);
+        self
+    }
+
     /// How long connecting may take, all addresses of a name together. Default 5 s. Past it: error kind `Timeout`,
     /// outcome `NotSent`.
     #[must_use]
@@ -64,7 +72,7 @@ impl ClientConfig {
     }
 
     /// How long a call may take from its start to the whole answer, connecting included. Default 30 s. Past it: error
-    /// kind `Timeout`. A single call can have its own limit.
+    /// kind `Timeout`. The server is not told of this one; it is of the limit that a single call can have of its own.
     #[must_use]
     pub fn with_call_timeout(mut self, limit: Duration) -> Self {
         self.call_timeout = Some(limit);
@@ -110,6 +118,7 @@ pub struct ServerConfig {
     pub(crate) max_waiting: usize,
     pub(crate) max_calls: usize,
     pub(crate) header_timeout: Duration,
+    pub(crate) min_rate: u32,
     pub(crate) write_timeout: Duration,
     pub(crate) handler_timeout: Option<Duration>,
     pub(crate) drain_timeout: Duration,
@@ -131,6 +140,7 @@ impl ServerConfig {
             max_waiting: 256,
             max_calls: 1024,
             header_timeout: Duration::from_secs(10),
+            min_rate: 1024,
             write_timeout: Duration::from_secs(10),
             handler_timeout: Some(Duration::from_secs(60)),
             drain_timeout: Duration::from_secs(10),
@@ -144,7 +154,8 @@ impl ServerConfig {
     }
 
     /// The largest body that is accepted or answered, in bytes. Default 16 MiB. A larger request is refused from its
-    /// header alone, code `too_large`; so is a larger result.
+    /// header alone, code `too_large`; so is a larger result. The limit is one for all methods: the header does not
+    /// tell which it will be.
     #[must_use]
     pub fn with_max_body(mut self, bytes: u32) -> Self {
         self.limits = self.limits.with_max_body(bytes);
@@ -197,11 +208,18 @@ impl ServerConfig {
         self
     }
 
-    /// How long a request's header may take to arrive, from the connection on. Default 10 s. Its body must then keep
-    /// up at least 1 KiB/s over any 10 s, the first 5 s being free. Past it: code `timeout`.
+    /// How long a request's header may take to arrive, from the connection on. Default 10 s. Past it: code `timeout`.
     #[must_use]
     pub fn with_header_timeout(mut self, limit: Duration) -> Self {
         self.header_timeout = limit;
+        self
+    }
+
+    /// How fast a request's body must arrive once its header is there, in bytes a second. Default 1 KiB/s, counted over
+    /// any 10 s, of which the first 5 s are free. Slower than that: code `timeout`.
+    #[must_use]
+    pub fn with_min_rate(mut self, bytes_per_second: u32) -> Self {
+        self.min_rate = bytes_per_second;
         self
     }
 

@@ -91,7 +91,8 @@ impl Error {
 
     /// Whether sending the same call again is safe and may help: it was not sent, for a reason that can pass.
     pub fn is_retryable(&self) -> bool {
-        self.outcome() == Outcome::NotSent && matches!(self.kind(), ErrorKind::Connect | ErrorKind::Timeout)
+        self.outcome() == Outcome::NotSent
+            && matches!(self.kind(), ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Disconnected)
     }
 
     /// What the server said, if it answered with an error.

@@ -126,5 +126,6 @@ pub(crate) fn payload<T: DeserializeOwned>(call: &Call) -> Result<T, Refusal> {
 
 fn invalid_payload(call: &Call, error: &serde_json::Error) -> Refusal {
     let method = call.method().unwrap_or_default();
-    Refusal::new(format!("invalid payload for {method:?}: {error}")).with_code(code::INVALID_PAYLOAD)
+    Refusal::new(format!("invalid payload for {method:?}: {}", json::mismatch(error)))
+        .with_code(code::INVALID_PAYLOAD)
 }

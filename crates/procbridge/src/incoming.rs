@@ -42,7 +42,7 @@ pub(crate) const LINGER_BYTES: usize = 64 * 1024 * 1024;
 impl Incoming {
     pub(crate) fn new(admission: &Admission, peer: Peer, held: Share) -> Self {
         let connection = Connection::server(admission.config.limits);
-        let pace = Pace::new(Instant::now(), admission.config.header_timeout);
+        let pace = Pace::new(Instant::now(), admission.config.header_timeout, admission.config.min_rate);
         Self { peer, connection, pace, id: None, held }
     }
 

@@ -21,6 +21,23 @@ pub(crate) fn write_result<T: Serialize>(out: &mut Vec<u8>, value: &T) -> Result
     Ok(written.get())
 }
 
+/// Why a value is not of the type that was asked for: serde's words without the value itself, which is somebody's data.
+pub(crate) fn mismatch(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    // "invalid type: string \"secret\", expected a sequence at line 1 column 8"
+    let Some((found, expected)) = text.rsplit_once(", expected ") else { return text };
+    let Some((what, value)) = found.split_once(": ") else {
+        // "unknown field `secret`" and "unknown variant `secret`"
+        let what = found.split(" `").next().unwrap_or_default();
+        return format!("{what}, expected {expected}");
+    };
+    let kind: Vec<_> = value.split(' ').take_while(|word| word.chars().all(char::is_alphabetic)).collect();
+    match (what, kind.is_empty()) {
+        ("invalid type" | "invalid value", false) => format!("found {}, expected {expected}", kind.join(" ")),
+        _ => format!("{what}, expected {expected}"),
+    }
+}
+
 /// What a handler returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
@@ -331,6 +348,30 @@ mod tests {
         assert!(text(Shape::Tuple(1, nan)).is_err());
         let error = text(Shape::Struct { x: f32::NAN }).unwrap_err();
         assert_eq!(error.to_string(), "JSON has no NaN");
+    }
+
+    #[test]
+    fn a_mismatch_does_not_tell_the_value() {
+        fn told<T: serde::de::DeserializeOwned>(text: &str) -> String {
+            mismatch(&serde_json::from_str::<T>(text).map(drop).unwrap_err())
+        }
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[allow(dead_code, reason = "only its shape matters")]
+        struct Named {
+            name: u8,
+        }
+        let secret = r#""secret, expected nothing""#;
+        assert_eq!(told::<Vec<u8>>(secret), "found string, expected a sequence at line 1 column 26");
+        assert_eq!(told::<u8>("777"), "found integer, expected u8 at line 1 column 3");
+        assert_eq!(told::<u8>("1.5"), "found floating point, expected u8 at line 1 column 3");
+        assert_eq!(told::<String>("null"), "found null, expected a string at line 1 column 4");
+        assert_eq!(told::<Named>(r#"{"secret":1}"#), "unknown field, expected `name` at line 1 column 9");
+        assert_eq!(told::<Named>("{}"), "missing field `name` at line 1 column 2");
+        assert_eq!(
+            told::<(u8, u8)>("[1]"),
+            "invalid length 1, expected a tuple of size 2 at line 1 column 3"
+        );
     }
 
     #[test]

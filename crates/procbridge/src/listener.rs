@@ -54,7 +54,7 @@ impl Listener {
     fn bind_name(
         endpoint: &Endpoint,
         host: &str,
-        mut port: u16,
+        port: u16,
         config: &ServerConfig,
     ) -> Result<Vec<Self>, Error> {
         let addresses = Endpoint::resolve(host, port).map_err(|error| {
@@ -75,8 +75,28 @@ impl Listener {
                 ),
             ));
         }
-        let (mut listeners, mut unavailable) = (Vec::new(), None);
-        for mut address in addresses {
+        // The port that is free on the first address may be taken on the next: then another one is chosen.
+        let mut result = Self::bind_addresses(endpoint, &addresses, port, config);
+        for _ in 0..PORTS_TRIED {
+            match &result {
+                Err((Errno::ADDRINUSE, _)) if port == 0 && addresses.len() > 1 => {
+                    result = Self::bind_addresses(endpoint, &addresses, port, config);
+                }
+                _ => break,
+            }
+        }
+        result.map_err(|(error, endpoint)| cannot(&endpoint, error))
+    }
+
+    fn bind_addresses(
+        endpoint: &Endpoint,
+        addresses: &[SocketAddr],
+        mut port: u16,
+        config: &ServerConfig,
+    ) -> Result<Vec<Self>, (Errno, Endpoint)> {
+        let mut listeners = Vec::new();
+        for address in addresses {
+            let mut address = *address;
             address.set_port(port);
             match Self::bind_address(address, config) {
                 Ok(listener) => {
@@ -85,14 +105,11 @@ impl Listener {
                     listeners.push(listener);
                 }
                 // A name may have an address that this machine does not have, IPv6 for one.
-                Err(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT) => unavailable = Some(Errno::ADDRNOTAVAIL),
-                Err(error) => return Err(cannot(&Endpoint::from(address), error)),
+                Err(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT) => {}
+                Err(error) => return Err((error, Endpoint::from(address))),
             }
         }
-        match (listeners.is_empty(), unavailable) {
-            (true, error) => Err(cannot(endpoint, error.unwrap_or(Errno::ADDRNOTAVAIL))),
-            (false, _) => Ok(listeners),
-        }
+        if listeners.is_empty() { Err((Errno::ADDRNOTAVAIL, endpoint.clone())) } else { Ok(listeners) }
     }
 
     fn bind_address(address: SocketAddr, config: &ServerConfig) -> Result<Self, Errno> {
@@ -148,3 +165,6 @@ fn cannot(endpoint: &Endpoint, error: Errno) -> Error {
     let error = io::Error::from(error);
     Error::new(ErrorKind::Listen, format!("cannot listen on {endpoint}: {reason}")).with_source(error)
 }
+
+/// More than enough: nearly all ports are free.
+const PORTS_TRIED: usize = 10;

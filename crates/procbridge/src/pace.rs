@@ -8,13 +8,17 @@ pub(crate) struct Pace {
     deadline: Instant,
     /// Bytes still to come before the deadline moves on; none is counted before the header is complete.
     due: Option<usize>,
+    /// Bytes due in a window.
+    rate: usize,
 }
 
 impl Pace {
-    pub(crate) fn new(now: Instant, header_timeout: Duration) -> Self {
+    /// `min_rate` is in bytes a second.
+    pub(crate) fn new(now: Instant, header_timeout: Duration, min_rate: u32) -> Self {
         // A limit beyond the clock's range is none that anybody will see.
         let deadline = now.checked_add(header_timeout).unwrap_or(now + FAR);
-        Self { deadline, due: None }
+        let rate = usize::try_from(u64::from(min_rate) * WINDOW.as_secs()).unwrap_or(usize::MAX);
+        Self { deadline, due: None, rate }
     }
 
     /// When the request is too slow unless more of it arrives.
@@ -26,11 +30,12 @@ impl Pace {
     pub(crate) fn arrived(&mut self, now: Instant, bytes: usize, has_header: bool) {
         match self.due {
             None if has_header => {
-                self.due = Some(BYTES - FREE);
+                // Half of the first window is free.
+                self.due = Some(self.rate / 2);
                 self.deadline = now + WINDOW;
             }
             Some(due) if bytes >= due => {
-                self.due = Some(BYTES);
+                self.due = Some(self.rate);
                 self.deadline = now + WINDOW;
             }
             Some(due) => self.due = Some(due - bytes),
@@ -42,10 +47,6 @@ impl Pace {
 /// Thirty years.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 const WINDOW: Duration = Duration::from_secs(10);
-/// 1 KiB/s over the window.
-const BYTES: usize = 10 * 1024;
-/// The first five seconds of a body are free.
-const FREE: usize = 5 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -54,7 +55,7 @@ mod tests {
     #[test]
     fn the_header_has_its_time_whatever_arrives() {
         let start = Instant::now();
-        let mut pace = Pace::new(start, Duration::from_secs(10));
+        let mut pace = Pace::new(start, Duration::from_secs(10), 1024);
         pace.arrived(start + Duration::from_secs(9), 10, false);
         assert_eq!(pace.deadline(), start + Duration::from_secs(10));
     }
@@ -62,14 +63,16 @@ mod tests {
     #[test]
     fn a_limit_may_be_as_long_as_it_can_be() {
         let start = Instant::now();
-        assert!(Pace::new(start, Duration::MAX).deadline() > start + Duration::from_secs(1_000_000));
+        assert!(
+            Pace::new(start, Duration::MAX, u32::MAX).deadline() > start + Duration::from_secs(1_000_000)
+        );
     }
 
     #[test]
     fn a_body_must_keep_up_one_kibibyte_a_second() {
         let start = Instant::now();
         let second = |n| start + Duration::from_secs(n);
-        let mut pace = Pace::new(start, Duration::from_secs(10));
+        let mut pace = Pace::new(start, Duration::from_secs(10), 1024);
         pace.arrived(start, 11, true);
         assert_eq!(pace.deadline(), second(10));
         pace.arrived(second(5), 5 * 1024 - 1, true);

@@ -45,7 +45,7 @@ pub(crate) fn result<R: DeserializeOwned>(response: &Response) -> Result<R, Erro
         Response::Bad(bad) => return Err(Error::refused(bad)),
     };
     serde_json::from_str(payload).map_err(|error| {
-        let message = format!("the answer is not of the expected type: {error}");
+        let message = format!("the answer is not of the expected type: {}", json::mismatch(&error));
         Error::new(ErrorKind::InvalidResult, message).with_outcome(Outcome::Replied).with_source(error)
     })
 }

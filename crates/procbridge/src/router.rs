@@ -142,7 +142,11 @@ pub(crate) fn packet(call: &Call, config: &ServerConfig, handled: Result<Reply, 
 /// What `work` returns, or the answer to its panic. A handler is not looked at again after a panic; its captured state
 /// is its own affair.
 pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(panicked()))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+        // What was thrown may throw again when it is dropped.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(payload))).map_err(std::mem::forget);
+        Err(panicked())
+    })
 }
 
 pub(crate) fn panicked() -> Refusal {

@@ -128,7 +128,7 @@ fn every_form_of_failure_is_a_bad_response() {
     );
     let large = "the result cannot be sent: body of 1014 B exceeds the limit of 1000 B (max_body)";
     assert_eq!(ask("large", json!(null)), no(large, Some(code::TOO_LARGE), None));
-    let invalid = "invalid payload for \"sum\": invalid type: null, expected a sequence at line 1 column 4";
+    let invalid = "invalid payload for \"sum\": found null, expected a sequence at line 1 column 4";
     assert_eq!(ask("sum", json!(null)), no(invalid, Some(code::INVALID_PAYLOAD), None));
     // And it is still there.
     assert_eq!(client.request::<i64>("sum", &[1, 2]).unwrap(), 3);

@@ -278,7 +278,7 @@ fn bytes_of_unfinished_requests_are_bounded_together() {
 #[test]
 fn slow_requests_are_ended() {
     everywhere(|server, client, transport| {
-        let config = ServerConfig::new().with_header_timeout(Duration::from_millis(100));
+        let config = ServerConfig::new().with_header_timeout(Duration::from_millis(500));
         let (server, _) = start(server, transport, config);
         let mut silent = server.connect();
         let mut half = server.connect();
@@ -294,7 +294,7 @@ fn slow_requests_are_ended() {
 #[test]
 fn a_handler_past_its_time_is_answered_for() {
     everywhere(|server, client, transport| {
-        let config = ServerConfig::new().with_handler_timeout(Duration::from_millis(100));
+        let config = ServerConfig::new().with_handler_timeout(Duration::from_millis(500));
         let (server, door) = start(server, transport, config);
         let client = server.client(client);
         assert_eq!(code_of(client.request("wait", &json!(null))), code::TIMEOUT);
@@ -659,5 +659,152 @@ fn limits_of_any_size_are_understood() {
         assert_eq!(slow.answer().map(|(status, _)| status), Some(2));
         drop((slow, refused));
         server.stop();
+    });
+}
+
+#[test]
+fn idle_connections_do_not_hold_up_the_end() {
+    everywhere(|server, client, transport| {
+        for _ in 0..5 {
+            let (server, _) = start(server, transport, ServerConfig::new());
+            let idle: Vec<_> = (0..5).map(|_| server.connect()).collect();
+            let mut half = server.connect();
+            half.write_all(b"pb\x01").unwrap();
+            let mut lingering = server.connect();
+            lingering.write_all(b"pb\x09\x09").unwrap();
+            assert_eq!(server.client(client).request("sum", &json!([1])).unwrap(), json!(1));
+            let started = Instant::now();
+            server.stop();
+            assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+            drop((idle, half, lingering));
+        }
+    });
+}
+
+#[test]
+fn late_senders_are_served_however_many_are_silent() {
+    everywhere(|server, _, transport| {
+        let (server, _) = start(server, transport, ServerConfig::new().with_max_waiting(2));
+        let _silent: Vec<_> = (0..2).map(|_| server.connect()).collect();
+        let served = (0..20).any(|_| {
+            let mut stream = server.connect();
+            // Later than the fast path waits, and well within what is left to those without a place.
+            thread::sleep(Duration::from_millis(4));
+            stream.write_all(&packet(r#"{"method":"sum","payload":[1]}"#)).unwrap();
+            stream.answer() == Some((1, json!({"payload": 1})))
+        });
+        assert!(served);
+    });
+}
+
+#[test]
+fn peers_that_linger_take_no_places_from_others() {
+    everywhere(|server, client, transport| {
+        let config = ServerConfig::new().with_max_connections(8).with_max_waiting(4);
+        let (server, _) = start(server, transport, config);
+        let _lingering: Vec<_> = (0..30)
+            .map(|_| {
+                let mut stream = server.connect();
+                stream.write_all(b"pb\x09\x09").unwrap();
+                stream
+            })
+            .collect();
+        let client = server.client(client);
+        let soon = Instant::now() + Duration::from_secs(2);
+        while let Err(error) = client.request("sum", &json!([1])) {
+            assert!(Instant::now() < soon, "{error}");
+        }
+        for _ in 0..50 {
+            assert_eq!(client.request("sum", &json!([1])).unwrap(), json!(1));
+        }
+    });
+}
+
+#[test]
+fn a_peer_that_does_not_read_its_answer_is_left() {
+    everywhere(|server, client, transport| {
+        let config = ServerConfig::new().with_max_calls(1).with_write_timeout(Duration::from_millis(100));
+        let (server, _) = start(server, transport, config);
+        let mut deaf = server.connect();
+        let body = format!(r#"{{"method":"echo","payload":"{}"}}"#, "x".repeat(12_000_000));
+        deaf.write_all(&packet(&body)).unwrap();
+        let client = server.client(client);
+        let late = Instant::now() + support::WATCHDOG;
+        while client.request("sum", &json!([1])).is_err() {
+            assert!(Instant::now() < late);
+        }
+        // It was cut off: what the system had taken is there, and no more.
+        let mut taken = Vec::new();
+        let _ = deaf.read_to_end(&mut taken);
+        assert!(taken.len() < body.len(), "{} bytes", taken.len());
+    });
+}
+
+#[test]
+fn limits_on_depth_and_names_hold_over_sockets() {
+    everywhere(|server, client, transport| {
+        let config = ServerConfig::new().with_max_depth(3).with_max_method(4).with_explicit_null();
+        let (server, _) = start(server, transport, config);
+        let client = server.client(client);
+        assert_eq!(client.request("echo", &json!([[1]])).unwrap(), json!([[1]]));
+        let deep = client.request("echo", &json!([[[1]]])).unwrap_err();
+        assert_eq!(deep.to_string(), "JSON nested deeper than the limit of 3 levels (max_depth)");
+        assert_eq!(deep.remote().unwrap().code(), Some(code::TOO_LARGE));
+        let long = client.request("panic", &json!(1)).unwrap_err();
+        assert_eq!(long.to_string(), "method name of 5 B exceeds the limit of 4 B (max_method)");
+        let mut stream = server.connect();
+        stream.write_all(&packet(r#"{"method":"echo"}"#)).unwrap();
+        assert_eq!(stream.answer(), Some((1, json!({"payload": null}))));
+    });
+}
+
+#[test]
+fn an_endpoint_is_free_again_when_its_server_has_ended() {
+    watched(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = format!("unix:{}/again.sock", dir.path().display());
+        let name = format!("unix:@procbridge-again-{}", std::process::id());
+        let mut endpoints =
+            vec![path.parse().unwrap(), name.parse().unwrap(), "127.0.0.1:0".parse().unwrap()];
+        let mut handles = Vec::new();
+        for _ in 0..20 {
+            for endpoint in &mut endpoints {
+                let door = Door::default();
+                let server = procbridge::Server::bind(&*endpoint).unwrap().spawn(router(&door)).unwrap();
+                *endpoint = server.endpoint();
+                // A handle that outlives its server, and a handler that does.
+                handles.push(server.handle());
+                let client = procbridge::Client::connect(&*endpoint).unwrap();
+                let caller = thread::spawn(move || client.request::<Value>("wait", &()));
+                door.wait_for_callers(1);
+                server.handle().abort();
+                server.stop().unwrap();
+                assert_eq!(code_of(caller.join().unwrap()), code::CANCELLED);
+            }
+        }
+    });
+}
+
+#[test]
+fn leaked_handlers_are_counted_right() {
+    watched(|| {
+        let config = ServerConfig::new().with_handler_timeout(Duration::from_millis(5));
+        let router = Router::new().method("late", || thread::sleep(Duration::from_millis(5)));
+        let server = procbridge::Server::bind_with("127.0.0.1:0", config).unwrap().spawn(router).unwrap();
+        let (handle, client) = (server.handle(), procbridge::Client::connect(server.endpoint()).unwrap());
+        let callers: Vec<_> = (0..16)
+            .map(|_| {
+                let client = client.clone();
+                thread::spawn(move || (0..20).for_each(|_| drop(client.request::<Value>("late", &()))))
+            })
+            .collect();
+        while callers.iter().any(|caller| !caller.is_finished()) {
+            assert!(handle.leaked_handlers() <= 1000, "{}", handle.leaked_handlers());
+        }
+        callers.into_iter().for_each(|caller| caller.join().unwrap());
+        let late = Instant::now() + support::WATCHDOG;
+        while handle.leaked_handlers() > 0 {
+            assert!(Instant::now() < late);
+        }
     });
 }

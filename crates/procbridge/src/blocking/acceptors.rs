@@ -2,8 +2,8 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Instant;
 
@@ -17,7 +17,8 @@ use crate::socket;
 /// The acceptors of one listener.
 pub(super) struct Acceptors {
     shared: Arc<Shared>,
-    socket: Arc<OwnedFd>,
+    /// Not held while a connection is served: a handler must not keep the endpoint from the next server.
+    socket: Weak<OwnedFd>,
     peers: Peers,
     kept: usize,
     idle: AtomicUsize,
@@ -25,7 +26,7 @@ pub(super) struct Acceptors {
 
 impl Acceptors {
     /// Starts the threads that accept at `socket`.
-    pub(super) fn begin(shared: &Arc<Shared>, socket: Arc<OwnedFd>, peers: Peers) -> io::Result<()> {
+    pub(super) fn begin(shared: &Arc<Shared>, socket: Weak<OwnedFd>, peers: Peers) -> io::Result<()> {
         let kept = shared.admission.config.acceptors.unwrap_or_else(default_acceptors);
         let acceptors =
             Arc::new(Self { shared: shared.clone(), socket, peers, kept, idle: AtomicUsize::new(0) });
@@ -52,7 +53,10 @@ impl Acceptors {
         let mut backoff = Backoff::new();
         let journal = &this.shared.admission.journal;
         loop {
-            match socket::accept(&this.socket) {
+            let Some(socket) = this.socket.upgrade() else { return };
+            let accepted = socket::accept(&socket);
+            drop(socket);
+            match accepted {
                 Ok(accepted) => {
                     let arriving = this.shared.arriving.take(1);
                     backoff.reset();

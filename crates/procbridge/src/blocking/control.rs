@@ -111,12 +111,17 @@ impl Control {
         for (socket, peers) in open.drain(..) {
             // From here on nobody waits in accept who does not wait there yet.
             let _ = rustix::io::ioctl_fionbio(&socket, true);
-            while last.len() < QUEUED
-                && let Ok(accepted) = socket::accept(&socket)
-            {
-                last.push((accepted, peers));
-            }
+            let mut take = || {
+                while last.len() < QUEUED
+                    && let Ok(accepted) = socket::accept(&socket)
+                {
+                    last.push((accepted, peers));
+                }
+            };
+            take();
             socket::stop_listening(&socket);
+            // A Unix socket keeps what came between the two.
+            take();
         }
     }
 

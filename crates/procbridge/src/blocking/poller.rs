@@ -44,6 +44,7 @@ struct Lingering {
     deadline: Option<Instant>,
     budget: usize,
     _place: Share,
+    _waiting: Share,
 }
 
 impl Poller {
@@ -65,7 +66,9 @@ impl Poller {
 
     /// Hands over a connection that was answered and may still be sending.
     pub(super) fn linger(&self, shared: &Shared, exchange: Exchange) {
-        self.enter(Entry::lingering(shared, exchange));
+        if let Some(entry) = Entry::lingering(shared, exchange) {
+            self.enter(entry);
+        }
     }
 
     fn enter(&self, entry: Entry) {
@@ -119,14 +122,19 @@ impl Poller {
 }
 
 impl Entry {
-    fn lingering(shared: &Shared, exchange: Exchange) -> Self {
+    /// A connection that lingers is one that the server waits for, and needs a place among them; without one it is
+    /// closed at once.
+    fn lingering(shared: &Shared, mut exchange: Exchange) -> Option<Self> {
+        let waiting = exchange.waiting.take().or_else(|| shared.admission.waiting().ok())?;
         let deadline = Instant::now().checked_add(shared.admission.config.linger_timeout);
-        Self::Lingering(Lingering {
-            stream: exchange.stream,
+        let (stream, place) = (exchange.stream, exchange.place);
+        Some(Self::Lingering(Lingering {
+            stream,
             deadline,
             budget: LINGER_BYTES,
-            _place: exchange.place,
-        })
+            _place: place,
+            _waiting: waiting,
+        }))
     }
 
     fn stream(&self) -> &Stream {
@@ -173,15 +181,22 @@ impl Entry {
         Self::refuse(shared, exchange, &router::too_slow())
     }
 
-    /// The server is stopping: what has no request yet will not get one served.
-    fn stop(self, shared: &Shared) -> Option<Self> {
-        match self {
-            Self::Request(exchange) => Self::refuse(shared, exchange, &router::stopping()),
-            Self::Lingering(lingering) => {
-                // The end of the server's time is also the end of theirs.
-                (!shared.control.has_ended()).then_some(Self::Lingering(lingering))
-            }
-        }
+    /// The server is stopping: what has no request yet will not get one served. The end of the server's time is also the
+    /// end of those that linger.
+    fn stop(self, shared: &Arc<Shared>) -> Option<Self> {
+        let rest = match self {
+            Self::Request(mut exchange) => match exchange.read(shared) {
+                Progress::Waiting => Self::refuse(shared, exchange, &router::stopping()),
+                Progress::Over => Self::finish(shared, exchange),
+                // What has arrived by now is served.
+                Progress::Request(request) => {
+                    shared.answer_on_a_thread(exchange, request);
+                    None
+                }
+            },
+            lingering @ Self::Lingering(_) => Some(lingering),
+        };
+        rest.filter(|_| !shared.control.has_ended())
     }
 
     fn refuse(shared: &Shared, mut exchange: Exchange, refusal: &Refusal) -> Option<Self> {
@@ -191,7 +206,7 @@ impl Entry {
 
     /// Writes what is queued; a short answer fits the socket's buffer, and a peer that fills it is not waited for.
     fn finish(shared: &Shared, mut exchange: Exchange) -> Option<Self> {
-        exchange.write(shared, Patience::None).then(|| Self::lingering(shared, exchange))
+        if exchange.write(shared, Patience::None) { Self::lingering(shared, exchange) } else { None }
     }
 }
 

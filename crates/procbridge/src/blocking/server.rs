@@ -147,17 +147,24 @@ impl Server {
             let shared = shared.clone();
             spawn("procbridge-poller", move || shared.poller.run(&shared)).map_err(failed)?
         };
-        let mut started = Ok(());
+        let (mut started, mut sockets) = (Ok(()), Vec::new());
         for listener in &mut listeners {
             let Some(socket) = listener.take_socket().map(Arc::new) else { continue };
-            control.watch(socket.clone(), listener.peers);
-            started = started.and_then(|()| Acceptors::begin(&shared, socket, listener.peers));
+            let weak = Arc::downgrade(&socket);
+            sockets.push(weak.clone());
+            control.watch(socket, listener.peers);
+            started = started.and_then(|()| Acceptors::begin(&shared, weak, listener.peers));
         }
         if started.is_err() {
             control.advance(Stage::Aborting);
         }
         shared.finish();
         let _ = poller.join();
+        // The threads that waited in accept leave it now; the endpoint is free when the last of them has.
+        let late = Instant::now() + GRACE;
+        while sockets.iter().any(|socket| socket.strong_count() > 0) && Instant::now() < late {
+            thread::sleep(Duration::from_micros(100));
+        }
         started.map_err(failed)
     }
 
@@ -237,23 +244,23 @@ impl Shared {
         let inline_end = Instant::now() + INLINE;
         loop {
             let soon = Instant::now() + SOON;
-            if !exchange.stream.wait(Readiness::Read, Some(soon.min(inline_end))).unwrap_or(false) {
-                break;
-            }
+            let ready = exchange.stream.wait(Readiness::Read, Some(soon.min(inline_end))).unwrap_or(false);
             match exchange.read(self) {
-                Progress::Waiting => {}
                 Progress::Request(request) => return self.answer(exchange, request, arriving),
                 Progress::Over => return self.finish_exchange(exchange, Patience::None),
-            }
-        }
-        match self.admission.waiting() {
-            Ok(share) => {
-                exchange.waiting = Some(share);
-                self.poller.wait_for_request(exchange);
-            }
-            Err(refusal) => {
-                exchange.refuse(self, &refusal);
-                self.finish_exchange(exchange, Patience::None);
+                Progress::Waiting if ready && Instant::now() < inline_end => {}
+                // A place is for those who keep the server waiting. Without one they have a moment.
+                Progress::Waiting => match self.admission.waiting() {
+                    Ok(share) => {
+                        exchange.waiting = Some(share);
+                        return self.poller.wait_for_request(exchange);
+                    }
+                    Err(_) if Instant::now() < inline_end => {}
+                    Err(refusal) => {
+                        exchange.refuse(self, &refusal);
+                        return self.finish_exchange(exchange, Patience::None);
+                    }
+                },
             }
         }
     }
@@ -373,7 +380,10 @@ pub(super) fn spawn<T: Send + 'static>(
 const MAX_CONNECTIONS: usize = 512;
 /// How long an acceptor waits for the next bytes of a request before the poller takes over.
 const SOON: Duration = Duration::from_millis(1);
-/// How long it reads a request that keeps arriving.
+/// How long it reads a request that keeps arriving, or waits for one that finds no place with the poller. Clients that
+/// send at once are served so, however many others keep silent.
 const INLINE: Duration = Duration::from_millis(20);
+/// How long a server that has ended waits for its threads to let go of the sockets.
+const GRACE: Duration = Duration::from_secs(1);
 /// A call can end between a look at the calls and the wait for a change.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);

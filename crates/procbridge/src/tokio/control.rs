@@ -147,12 +147,17 @@ impl Gate {
     fn close(&self) {
         let mut last = self.lock();
         // Closing resets what is in the queue of the system, with the requests that may have arrived.
-        while last.len() < QUEUED
-            && let Ok(accepted) = socket::accept(self.socket.as_fd())
-        {
-            last.push(accepted);
-        }
+        let mut take = || {
+            while last.len() < QUEUED
+                && let Ok(accepted) = socket::accept(self.socket.as_fd())
+            {
+                last.push(accepted);
+            }
+        };
+        take();
         socket::stop_listening(self.socket.as_fd());
+        // A Unix socket keeps what came between the two.
+        take();
     }
 
     /// Takes the connections that were there when the gate was closed. It is closed now if a stop has missed it.

@@ -70,7 +70,11 @@ impl Exchange {
         } else if let Some(call) = self.request(&shared, &mut patience).await {
             self.answer(&shared, &mut patience, call).await;
         }
-        if self.write(&shared, &mut patience).await {
+        // A connection that lingers is one that the server waits for, and needs a place among them; without one it is
+        // closed at once.
+        if self.write(&shared, &mut patience).await
+            && let Ok(_waiting) = shared.admission.waiting()
+        {
             // From here on it holds a socket and a place, but no packet, and a server that stops does not wait for it.
             let Self { stream, incoming, busy, hold: _hold, .. } = *self;
             drop((incoming, busy));

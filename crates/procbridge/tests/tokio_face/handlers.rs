@@ -130,8 +130,7 @@ fn every_form_of_failure_is_a_bad_response() {
         assert_eq!(ask("panic_at_the_end", json!(null)).await, panic);
         let large = "the result cannot be sent: body of 1014 B exceeds the limit of 1000 B (max_body)";
         assert_eq!(ask("large", json!(null)).await, no(large, Some(code::TOO_LARGE), None));
-        let invalid =
-            "invalid payload for \"sum\": invalid type: null, expected a sequence at line 1 column 4";
+        let invalid = "invalid payload for \"sum\": found null, expected a sequence at line 1 column 4";
         assert_eq!(ask("sum", json!(null)).await, no(invalid, Some(code::INVALID_PAYLOAD), None));
         let unknown = no("unknown method \"nope\"", Some(code::UNKNOWN_METHOD), None);
         assert_eq!(ask("nope", json!(null)).await, unknown);
