@@ -180,8 +180,18 @@ impl Drop for Serving {
 }
 
 pub(crate) fn signal(id: u32, name: &str) {
-    let status = Command::new("kill").args([&format!("-{name}"), &id.to_string()]).status().unwrap();
-    assert!(status.success());
+    use rustix::process::{Pid, Signal, kill_process};
+    // Not by the program of that name, which a bare machine lacks.
+    let signal = match name {
+        "CONT" => Signal::CONT,
+        "INT" => Signal::INT,
+        "KILL" => Signal::KILL,
+        "STOP" => Signal::STOP,
+        "TERM" => Signal::TERM,
+        other => panic!("no signal {other} here"),
+    };
+    let process = Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
+    kill_process(process, signal).unwrap();
 }
 
 /// Whether a process is there and is more than a corpse that nobody collects.
