@@ -35,12 +35,9 @@ impl Acceptors {
 
     /// Starts one more thread that accepts.
     fn start(this: &Arc<Self>) -> io::Result<()> {
-        let this = this.clone();
         this.idle.fetch_add(1, Ordering::AcqRel);
-        let thread = {
-            let this = this.clone();
-            spawn("procbridge-server", move || Self::run(&this))
-        };
+        let acceptors = this.clone();
+        let thread = spawn("procbridge-server", move || Self::run(&acceptors));
         if thread.is_err() {
             this.idle.fetch_sub(1, Ordering::AcqRel);
         }

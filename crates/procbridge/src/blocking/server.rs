@@ -275,29 +275,25 @@ impl Shared {
     }
 
     /// Runs the handler of a request and writes the answer.
-    fn answer(&self, mut exchange: Exchange, request: Request, arriving: Option<Share>) {
+    fn answer(&self, exchange: Exchange, request: Request, arriving: Option<Share>) {
         let config = &self.admission.config;
         let call = Call::new(request, exchange.incoming.peer, config);
-        let refuse = |refusal: Refusal| refusal.packet(call.version(), &config.limits);
+        let refuse = |mut exchange: Exchange, refusal: Refusal| {
+            exchange.incoming.reply(refusal.packet(call.version(), &config.limits));
+            self.finish_exchange(exchange, Patience::None);
+        };
 
         let slot = match self.admission.call() {
             Ok(slot) => slot,
-            Err(refusal) => {
-                exchange.incoming.reply(refuse(refusal));
-                return self.finish_exchange(exchange, Patience::None);
-            }
+            Err(refusal) => return refuse(exchange, refusal),
         };
         if call.remaining() == Some(Duration::ZERO) {
-            exchange.incoming.reply(refuse(router::timed_out()));
-            return self.finish_exchange(exchange, Patience::None);
+            return refuse(exchange, router::timed_out());
         }
         drop(arriving);
         let (ticket, wake) = match self.running.begin(call.clone(), exchange) {
             Ok(begun) => begun,
-            Err(mut exchange) => {
-                exchange.incoming.reply(refuse(router::stopping()));
-                return self.finish_exchange(exchange, Patience::None);
-            }
+            Err(exchange) => return refuse(exchange, router::stopping()),
         };
         if wake {
             self.poller.wake();
