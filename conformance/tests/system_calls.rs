@@ -26,6 +26,13 @@ fn strace(output: &Path) -> Command {
     command
 }
 
+/// Traces the thread that calls, and not the one that waits for signals, whose calls would cut the others in two.
+fn strace_caller(output: &Path) -> Command {
+    let mut command = Command::new("strace");
+    command.args(["-D", "-q", "-o"]).arg(output).arg(binary());
+    command
+}
+
 /// The trace, once strace has written all of it.
 fn read(trace: &Path) -> String {
     let deadline = Instant::now() + WATCHDOG;
@@ -47,7 +54,8 @@ fn calls(trace: &Path) -> Vec<String> {
     };
     let text = read(trace);
     text.lines()
-        .filter_map(|line| Some(line.split_once(' ')?.1.trim()))
+        // With -f each line begins with a thread's number.
+        .map(|line| line.trim_start_matches(|digit: char| digit.is_ascii_digit()).trim())
         .filter(is_call)
         .map(str::to_string)
         .collect()
@@ -89,7 +97,10 @@ fn a_client_makes_a_classic_call_in_six_system_calls_and_one_write() {
     let demo = Demo::start(&[]);
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("trace");
-    let output = strace(&trace).args(["call", &demo.endpoints[1], "echo", "[1,2,3]"]).output().unwrap();
+    let output = strace_caller(&trace)
+        .args(["call", "--classic", &demo.endpoints[1], "echo", "[1,2,3]"])
+        .output()
+        .unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "[1,2,3]\n");
     let calls = calls(&trace);
     let first = calls.iter().position(|call| call.starts_with("socket(AF_UNIX, SOCK_STREAM")).unwrap();
@@ -99,4 +110,28 @@ fn a_client_makes_a_classic_call_in_six_system_calls_and_one_write() {
     let call = &calls[first..=last];
     assert!(call.len() <= 6, "{} system calls: {call:#?}", call.len());
     assert_eq!(call.iter().filter(|call| is_write(call)).count(), 1, "{call:#?}");
+}
+
+/// Makes `count` calls on a session, one after the other, and returns the traces of the client and of the server.
+fn converse(count: usize) -> (Vec<String>, Vec<String>) {
+    let dir = tempfile::tempdir().unwrap();
+    let (there, here) = (dir.path().join("server"), dir.path().join("client"));
+    let demo = Demo::start_as(strace(&there), &[]);
+    let count = count.to_string();
+    let mut client = strace_caller(&here);
+    client.args(["call", "--session", "--count", &count, &demo.endpoints[1], "echo", "[1,2,3]"]);
+    assert_eq!(String::from_utf8(client.output().unwrap().stdout).unwrap(), "[1,2,3]\n");
+    demo.terminate();
+    (calls(&here), calls(&there))
+}
+
+#[test]
+fn a_call_on_a_session_takes_two_system_calls_on_each_side() {
+    let (few, many) = (converse(10), converse(510));
+    let each = |few: &[String], many: &[String]| (many.len() as f64 - few.len() as f64) / 500.0;
+    let client = each(&few.0, &many.0);
+    assert!((1.9..2.1).contains(&client), "{client} system calls for a call at the client");
+    // The server's poller looks at the clock now and then; strace makes that more often for each call.
+    let server = each(&few.1, &many.1);
+    assert!((1.5..3.5).contains(&server), "{server} system calls for a call at the server");
 }

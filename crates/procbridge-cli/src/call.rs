@@ -1,189 +1,191 @@
 //! `procbridge call`: arguments become a call, its answer becomes data on standard output.
 
-use std::error::Error as _;
-use std::io::ErrorKind as IoKind;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use procbridge::{Client, ClientConfig, Endpoint, Error, ErrorKind, RemoteError, code};
+use procbridge::{ClientConfig, Codec, Error, RequestBuilder, Sessions};
 use serde_json::value::RawValue;
 
-use crate::args::CallArgs;
-use crate::default_endpoint::VARIABLE;
-use crate::failure::{Exit, Failure};
-use crate::json_text::{Layout, Object, lay_out};
+use crate::args::{CallArgs, Compression};
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::json_text::Layout;
+use crate::latency::Latency;
+use crate::reach::{Reach, Wishes};
+use crate::target::Target;
 use crate::units::Limit;
-use crate::{default_endpoint, nearby, output, payload};
+use crate::{json_text, output, payload, result};
 
 /// Makes the call and prints its result.
 pub(crate) fn run(args: &CallArgs) -> Result<(), Failure> {
-    let Words { endpoint, method, payload, assumed } = Words::of(args)?;
-    let payload = payload::read(&payload, args.max_body).map_err(|failure| match assumed {
+    let interrupt = Interrupt::listen(args.shape.json)?;
+    let words = args.first.iter().chain(&args.second).chain(&args.rest).cloned().collect();
+    // An error without any words tells what a whole call looks like.
+    let next = if args.no_method { "payload" } else { "method" };
+    let Target { endpoint, words, assumed } = Target::of(words, next, USAGE)?;
+    let mut words = words.into_iter();
+    let method = if args.no_method { None } else { words.next() };
+    if method.is_none() && !args.no_method {
+        return Err(Failure::usage(format!("no method to call at {endpoint}"))
+            .with_help(USAGE)
+            .with_help("--no-method calls without one"));
+    }
+    let words: Vec<_> = words.collect();
+    let payload = payload::read(&words, args.reach.max_body).map_err(|failure| match assumed {
         // The variable made a method of what may have been meant as an endpoint.
         Some(reason) => failure.with_help(reason),
         None => failure,
     })?;
-    let client = Client::connect_with(&endpoint, config(args))?;
-    let started = Instant::now();
-    let request = match &method {
-        Some(method) => client.call(method),
-        None => client.call_without_method(),
-    };
-    let request = match args.timeout {
-        Some(Limit::After(limit)) => request.timeout(limit),
-        _ => request,
-    };
-    let result: Result<Box<RawValue>, Error> = request.payload(&payload).send();
-    let elapsed = started.elapsed();
-
-    let result = result.map_err(|error| {
-        let own_limit = matches!(args.timeout, Some(Limit::After(limit)) if elapsed >= limit);
-        failure(error, &endpoint, own_limit).with_elapsed(elapsed)
-    })?;
-    if args.json {
-        let envelope = Object::new()
-            .member("ok", "true")
-            .member("payload", &lay_out(result.get(), Layout::Compact))
-            .member("elapsed_us", &elapsed.as_micros().to_string());
-        return output::line(envelope.finish());
-    }
-    output::line(shown(args, result.get()))
-}
-
-/// What the arguments stand for.
-struct Words {
-    endpoint: Endpoint,
-    method: Option<String>,
-    payload: Vec<String>,
-    /// A line of help, if the first argument was read as the method.
-    assumed: Option<String>,
-}
-
-impl Words {
-    fn of(args: &CallArgs) -> Result<Self, Failure> {
-        let words = args.first.iter().chain(&args.second).chain(&args.rest).cloned();
-        let mut words = words.collect::<Vec<_>>().into_iter().peekable();
-        let mut assumed = None;
-        let endpoint = match words.peek().map(|first| first.parse::<Endpoint>()) {
-            Some(Ok(endpoint)) => {
-                words.next();
-                endpoint
-            }
-            first => match (default_endpoint::read()?, first) {
-                (Some(endpoint), _) => {
-                    let what = if args.no_method { "payload" } else { "method" };
-                    let reason = |word| format!("{word:?} was read as the {what}, as {VARIABLE} is set");
-                    assumed = words.peek().map(reason);
-                    endpoint
-                }
-                (None, Some(Err(error))) => {
-                    return Err(Failure::from(error).with_help(format!(
-                        "the first argument is the endpoint, unless {VARIABLE} holds one"
-                    )));
-                }
-                (None, _) => return Err(Failure::usage("no endpoint and no method").with_help(USAGE)),
-            },
-        };
-        let method = if args.no_method { None } else { words.next() };
-        if method.is_none() && !args.no_method {
-            return Err(Failure::usage(format!("no method to call at {endpoint}"))
-                .with_help(USAGE)
-                .with_help("--no-method calls without one"));
-        }
-        Ok(Self { endpoint, method, payload: words.collect(), assumed })
+    let meta = args.meta.iter().map(|word| payload::entry(word, args.reach.max_body));
+    let meta = meta.collect::<Result<_, _>>()?;
+    let reach = Reach::new(&endpoint, &args.reach, Wishes::from(config(args)), &interrupt)?;
+    let calls = Calls { args, reach: &reach, method, payload, meta };
+    match args {
+        CallArgs { stream: true, .. } => calls.stream(),
+        CallArgs { notify: true, .. } => calls.notify(),
+        CallArgs { count: Some(count), .. } => calls.repeat(*count, &interrupt),
+        _ => calls.once(),
     }
 }
 
 fn config(args: &CallArgs) -> ClientConfig {
-    let mut config = ClientConfig::new().with_max_body(args.max_body);
-    config = match args.connect_timeout {
-        Limit::After(limit) => config.with_connect_timeout(limit),
-        Limit::Never => config.without_connect_timeout(),
-    };
+    let mut config = ClientConfig::new();
     if args.timeout == Some(Limit::Never) {
         config = config.without_call_timeout();
     }
+    if args.classic {
+        config = config.with_sessions(Sessions::Never);
+    }
+    // The call that opens a session cannot be compressed; with a session required it is not this one.
+    if args.session || args.compress.is_some() {
+        config = config.with_sessions(Sessions::Required);
+    }
+    config = match args.compress {
+        Some(Compression::Lz4) => config.with_compression(Codec::Lz4),
+        Some(Compression::Zstd) => config.with_compression(Codec::Zstd),
+        None => config,
+    };
     if args.old { config.speaking_1_0() } else { config }
 }
 
-fn shown(args: &CallArgs, result: &str) -> String {
-    // A string with half a surrogate pair is no text; it stays JSON.
-    if args.raw
-        && result.starts_with('"')
-        && let Ok(text) = serde_json::from_str::<String>(result)
-    {
-        return text;
-    }
-    let layout = match (args.pretty, args.compact) {
-        (_, true) => Layout::Compact,
-        (_, false) if output::is_terminal() => Layout::Terminal,
-        (true, false) => Layout::Pretty,
-        (false, false) => Layout::Compact,
-    };
-    lay_out(result, layout)
+/// The calls of one command line; they are all alike.
+struct Calls<'a> {
+    args: &'a CallArgs,
+    reach: &'a Reach,
+    method: Option<String>,
+    payload: Option<Box<RawValue>>,
+    meta: Vec<(String, Box<RawValue>)>,
 }
 
-/// An error of the library, with what a person at a shell can do about it. With `own_limit` the limit of the call
-/// itself has passed.
-fn failure(error: Error, endpoint: &Endpoint, own_limit: bool) -> Failure {
-    // The server was told the limit, and may tell that it passed before this side looks at its clock. Which of them
-    // is first is chance, and the exit code must not be.
-    let remote = error.remote().and_then(RemoteError::code);
-    if own_limit && remote == Some(code::TIMEOUT) {
-        return Failure::new(Exit::Timeout, "timeout", format!("no answer within the time limit: {error}"))
-            .with_outcome(error.outcome())
-            .with_help(LONGER);
+impl Calls<'_> {
+    fn once(&self) -> Result<(), Failure> {
+        let began = Instant::now();
+        let answer = self.send(began)?;
+        let elapsed = began.elapsed();
+        if self.args.shape.json {
+            return output::line(result::envelope(answer.get(), elapsed).finish());
+        }
+        result::print(&self.args.shape, answer.get())
     }
-    let help = match error.kind() {
-        ErrorKind::Connect | ErrorKind::Denied => unreachable_help(&error, endpoint),
-        ErrorKind::Timeout if !own_limit && error.to_string().starts_with("cannot connect") => {
-            Some("--connect-timeout allows more time for connecting".to_string())
-        }
-        ErrorKind::Timeout => Some(LONGER.to_string()),
-        ErrorKind::TooLarge | ErrorKind::InvalidInput if error.to_string().contains("(max_body)") => {
-            Some("--max-body sets another limit; the server has its own".to_string())
-        }
-        ErrorKind::Protocol | ErrorKind::Disconnected => answer_help(&error),
-        _ => None,
-    };
-    help.into_iter().fold(Failure::from(error), Failure::with_help)
-}
 
-/// What can be done when nobody is reached.
-fn unreachable_help(error: &Error, endpoint: &Endpoint) -> Option<String> {
-    let reason = error.source().and_then(|source| source.downcast_ref::<std::io::Error>())?.kind();
-    let text = endpoint.to_string();
-    let is_near = ["tcp:127.", "tcp:localhost:", "tcp:[::1]:"].iter().any(|start| text.starts_with(start));
-    match (reason, endpoint.path()) {
-        (IoKind::NotFound, Some(path)) => nearby::help(path),
-        (IoKind::ConnectionRefused, Some(_)) => Some(format!(
-            "its server has ended and left the file; \"procbridge serve {endpoint} --demo\" starts another there"
-        )),
-        (IoKind::ConnectionRefused, None) if is_near => {
-            Some(format!("\"procbridge serve {endpoint} --demo\" starts one to try"))
+    fn notify(&self) -> Result<(), Failure> {
+        let began = Instant::now();
+        let sent = self.request().payload(&self.payload).notify();
+        let elapsed = began.elapsed();
+        sent.map_err(|error| self.failure(error, elapsed))?;
+        if self.args.shape.json {
+            output::line(result::envelope("null", elapsed).finish())?;
         }
-        (IoKind::PermissionDenied, Some(path)) => {
-            Some(format!("\"ls -l {}\" shows who may use the socket", path.display()))
-        }
-        _ => None,
+        Ok(())
     }
-}
 
-/// What can be done about an answer that is none.
-fn answer_help(error: &Error) -> Option<String> {
-    use procbridge_proto::{ProtocolError, Version};
+    fn stream(&self) -> Result<(), Failure> {
+        let (began, shape) = (Instant::now(), &self.args.shape);
+        let failed = |error| self.failure(error, began.elapsed());
+        let mut items = self.request().payload(&self.payload).stream::<Box<RawValue>>().map_err(failed)?;
+        let mut count = 0_u64;
+        for item in items.by_ref() {
+            let item = item.map_err(failed)?;
+            count += 1;
+            let is_wanted = if shape.json {
+                let item = json_text::lay_out(item.get(), Layout::Compact);
+                output::offer_line(json_text::Object::new().member("item", &item).finish())?
+            } else {
+                result::print_line(shape, item.get())?
+            };
+            if !is_wanted {
+                return Ok(());
+            }
+        }
+        let own: Box<RawValue> = items.finish().map_err(failed)?;
+        if shape.json {
+            let envelope = result::envelope(own.get(), began.elapsed());
+            return output::line(envelope.member("items", &count.to_string()).finish());
+        }
+        if own.get() == "null" { Ok(()) } else { result::print_line(shape, own.get()).map(drop) }
+    }
 
-    match error.source().and_then(|source| source.downcast_ref::<ProtocolError>())? {
-        ProtocolError::NotProcBridge { .. } => Some("another kind of server listens there".to_string()),
-        ProtocolError::NoReply => {
-            Some("servers of the 1.0 format do so; if it is one, --old speaks to it".to_string())
+    fn repeat(&self, count: u64, interrupt: &Interrupt) -> Result<(), Failure> {
+        let mut latency = Latency::begin()?;
+        let first = Instant::now();
+        let mut last = RawValue::NULL.to_owned();
+        while latency.calls() < count && interrupt.failure().is_none() {
+            let began = Instant::now();
+            match self.send(began) {
+                Ok(answer) => last = answer,
+                Err(failure) => {
+                    self.summarise(&latency);
+                    return Err(failure);
+                }
+            }
+            latency.record(began.elapsed());
         }
-        ProtocolError::UnsupportedVersion { found, .. } if *found == Version::V1_0.bytes() => {
-            Some("--old speaks the 1.0 format".to_string())
+        let elapsed = first.elapsed();
+        self.summarise(&latency);
+        if let Some(failure) = interrupt.failure() {
+            return Err(failure);
         }
-        _ => None,
+        if self.args.shape.json {
+            let envelope = result::envelope(last.get(), elapsed)
+                .member("calls", &latency.calls().to_string())
+                .member("calls_per_second", &format!("{:.1}", latency.rate()));
+            return output::line(latency.members(envelope).finish());
+        }
+        result::print(&self.args.shape, last.get())
+    }
+
+    /// Tells how the calls went, to who reads it.
+    fn summarise(&self, latency: &Latency) {
+        if !self.args.shape.json && latency.calls() > 0 {
+            let (calls, rate, times) = (latency.calls(), latency.rate(), latency.text());
+            let word = if calls == 1 { "call" } else { "calls" };
+            output::note(format!("{calls} {word}, {rate:.0} a second: {times}"));
+        }
+    }
+
+    fn send(&self, began: Instant) -> Result<Box<RawValue>, Failure> {
+        let answer = self.request().payload(&self.payload).send();
+        answer.map_err(|error| self.failure(error, began.elapsed()))
+    }
+
+    fn request(&self) -> RequestBuilder<'_> {
+        let mut request = match &self.method {
+            Some(method) => self.reach.client().call(method),
+            None => self.reach.client().call_without_method(),
+        };
+        if let Some(Limit::After(limit)) = self.args.timeout {
+            request = request.timeout(limit);
+        }
+        if self.args.idempotent {
+            request = request.idempotent();
+        }
+        self.meta.iter().fold(request, |request, (key, value)| request.meta(key, value))
+    }
+
+    fn failure(&self, error: Error, elapsed: Duration) -> Failure {
+        let own_limit = matches!(self.args.timeout, Some(Limit::After(limit)) if elapsed >= limit);
+        self.reach.failure(error, own_limit).with_elapsed(elapsed)
     }
 }
 
 const USAGE: &str =
     "it is \"procbridge call ENDPOINT METHOD [PAYLOAD]\", as in \"procbridge call :8000 sum '[1,2]'\"";
-const LONGER: &str = "--timeout sets another limit, \"none\" waits for ever";

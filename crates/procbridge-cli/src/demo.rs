@@ -3,34 +3,98 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use procbridge::{Call, Refusal, Router, code};
+use procbridge::{Call, Hub, ItemSink, Refusal, Router, code};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::logger;
 
+/// What `count` takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct Counting {
+    /// How many numbers.
+    n: u64,
+    /// The pause before each.
+    #[serde(default)]
+    interval_ms: u64,
+}
+
+/// What `call_me` takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct CallMe {
+    /// The method of the caller.
+    method: String,
+    /// What it is called with.
+    #[serde(default)]
+    #[schemars(with = "Value")]
+    payload: Option<Box<RawValue>>,
+}
+
+/// What `publish` takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct Publishing {
+    /// Segments between dots.
+    topic: String,
+    /// What the event carries.
+    #[serde(default)]
+    #[schemars(with = "Value")]
+    payload: Option<Box<RawValue>>,
+}
+
 pub(crate) fn router() -> Router {
+    let hub = Hub::new();
+    let publisher = hub.clone();
     Router::new()
-        .method("echo", reported(|_, payload| Ok(payload)))
-        .method("sum", reported(|_, payload| sum(payload.get())))
-        .method("err", reported(|_, _| Err(Refusal::new("generated error"))))
-        .method("sleep", reported(|call, payload| sleep(call, payload.get())))
-        .fallback(reported(|_, _| null()))
+        .layer(|call, next| {
+            logger::call(call);
+            next.run()
+        })
+        .method("echo", |payload: Box<RawValue>| payload)
+        .describe("echo", "Answers the payload, untouched.")
+        .schema::<Value, Value>("echo")
+        .method("sum", |payload: Box<RawValue>| sum(payload.get()))
+        .describe("sum", "Adds the numbers of an array, whole ones exactly.")
+        .schema::<Vec<f64>, f64>("sum")
+        .method("err", || -> Answer { Err(Refusal::new("generated error")) })
+        .describe("err", "Always answers the error \"generated error\".")
+        .method("sleep", |call: &Call, payload: Box<RawValue>| sleep(call, payload.get()))
+        .describe("sleep", "Answers null after a number of seconds.")
+        .schema::<f64, ()>("sleep")
+        .stream("count", count)
+        .describe("count", "Streams the numbers from 0 to n-1, interval_ms apart.")
+        .schema::<Counting, u64>("count")
+        .method("call_me", call_me)
+        .describe("call_me", "Calls a method of the caller, and answers what that answers.")
+        .schema::<CallMe, Value>("call_me")
+        .method("publish", move |event: Publishing| -> Result<usize, Refusal> {
+            let payload = event.payload.as_deref().unwrap_or(RawValue::NULL);
+            Ok(publisher.publish(&event.topic, payload)?)
+        })
+        .describe("publish", "Publishes an event, and answers how many watch its topic.")
+        .schema::<Publishing, usize>("publish")
+        .events(&hub)
+        .fallback(|_, _: Box<RawValue>| null())
 }
 
 type Answer = Result<Box<RawValue>, Refusal>;
 
-/// A handler whose calls are reported.
-fn reported(
-    handler: impl Fn(&Call, Box<RawValue>) -> Answer + Send + Sync + 'static,
-) -> impl Fn(&Call, Box<RawValue>) -> Answer + Send + Sync + 'static {
-    move |call, payload| {
-        logger::call(call);
-        handler(call, payload)
-    }
-}
-
 fn null() -> Answer {
     Ok(RawValue::NULL.to_owned())
+}
+
+/// A caller that takes no more, or has gone, makes sending an error, which ends it.
+fn count(call: &Call, Counting { n, interval_ms }: Counting, items: &mut ItemSink) -> Result<(), Refusal> {
+    for number in 0..n {
+        pause(call, Duration::from_millis(interval_ms))?;
+        items.send(&number)?;
+    }
+    Ok(())
+}
+
+fn call_me(call: &Call, CallMe { method, payload }: CallMe) -> Answer {
+    Ok(call.session()?.request(&method, &payload)?)
 }
 
 /// The sum of whole numbers exactly, as far as 128 bits go; with any other number among them, as a float.
@@ -60,6 +124,11 @@ fn sleep(call: &Call, payload: &str) -> Answer {
     let length = seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .ok_or_else(|| invalid("expected a number of seconds, 0 or more".to_string()))?;
+    pause(call, length)?;
+    null()
+}
+
+fn pause(call: &Call, length: Duration) -> Result<(), Refusal> {
     let started = Instant::now();
     while let Some(left) = length.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {
         if call.is_cancelled() {
@@ -67,7 +136,7 @@ fn sleep(call: &Call, payload: &str) -> Answer {
         }
         thread::sleep(left.min(LOOK));
     }
-    null()
+    Ok(())
 }
 
 fn invalid(reason: String) -> Refusal {

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::failure::Failure;
 use crate::job::{Ended, Jobs, Stopped};
-use crate::{logger, output};
+use crate::{logger, output, token};
 
 /// The command that answers calls.
 #[derive(Debug)]
@@ -55,6 +55,7 @@ impl Exec {
         logger::call(call);
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).env("PROCBRIDGE_PEER", call.peer().to_string());
+        command.env_remove(token::VARIABLE);
         match call.method() {
             Some(method) if method.contains('\0') => {
                 return Err(Refusal::new("a method with a NUL character cannot be given to a command")
@@ -71,7 +72,8 @@ impl Exec {
         let mut input = payload.get().as_bytes().to_vec();
         input.push(b'\n');
         let patience = || match call.remaining() {
-            _ if call.is_cancelled() => None,
+            // Whoever wants no answer need not stay for it, and is gone as a rule.
+            _ if call.is_cancelled() && !call.is_one_way() => None,
             Some(left) if left.is_zero() => None,
             left => Some(left.unwrap_or(Duration::MAX)),
         };

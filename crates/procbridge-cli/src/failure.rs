@@ -18,6 +18,9 @@ pub(crate) enum Exit {
     Timeout = 5,
     Protocol = 6,
     Denied = 7,
+    Threshold = 8,
+    Interrupted = 130,
+    Terminated = 143,
 }
 
 /// Why a command did not do what it was asked for.
@@ -53,6 +56,12 @@ impl Failure {
         Self::new(Exit::Internal, "internal", format!("{doing}: {}", output::plain(error)))
     }
 
+    /// A signal ended it. There is nothing to say to who sent it.
+    pub(crate) fn signal(signal: i32) -> Self {
+        let exit = if signal == signal_hook::consts::SIGTERM { Exit::Terminated } else { Exit::Interrupted };
+        Self::new(exit, "cancelled", format!("cancelled by signal {signal}")).with_outcome(Outcome::Unknown)
+    }
+
     /// Adds a line that helps.
     pub(crate) fn with_help(mut self, help: impl Into<String>) -> Self {
         self.0.help.push(help.into());
@@ -61,6 +70,12 @@ impl Failure {
 
     pub(crate) fn with_code(mut self, code: &str) -> Self {
         self.0.code = Some(code.to_string());
+        self
+    }
+
+    /// Adds JSON text.
+    pub(crate) fn with_data(mut self, data: String) -> Self {
+        self.0.data = Some(data);
         self
     }
 
@@ -74,12 +89,20 @@ impl Failure {
         self
     }
 
+    /// The code of the server's error, if it gave one.
+    pub(crate) fn code(&self) -> Option<&str> {
+        self.0.code.as_deref()
+    }
+
     pub(crate) fn exit(&self) -> u8 {
         self.0.exit as u8
     }
 
     /// For people: the message on one line, then what belongs to it.
     pub(crate) fn print(&self) {
+        if matches!(self.0.exit, Exit::Interrupted | Exit::Terminated) {
+            return;
+        }
         let details = [("code", &self.0.code), ("data", &self.0.data)];
         let details = details.into_iter().filter_map(|(label, text)| Some((label, text.as_ref()?)));
         let help = self.0.help.iter().map(|line| ("help", line));

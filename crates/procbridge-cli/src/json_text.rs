@@ -10,6 +10,8 @@ pub(crate) enum Layout {
     Pretty,
     /// The same for a terminal, which might take some characters in a string for commands: they are shown escaped.
     Terminal,
+    /// On one line, for a terminal.
+    TerminalLine,
 }
 
 /// Lays out `text`, which must be one JSON value.
@@ -27,7 +29,7 @@ pub(crate) fn lay_out(text: &str, layout: Layout) -> String {
         }
         rest = behind.trim_start_matches(SPACE);
         match c {
-            _ if layout == Layout::Compact => out.push(c),
+            _ if matches!(layout, Layout::Compact | Layout::TerminalLine) => out.push(c),
             '{' | '[' if rest.starts_with(['}', ']']) => {
                 // An empty one stays on its line.
                 out.push(c);
@@ -125,7 +127,8 @@ fn string_length(text: &str) -> usize {
 
 fn push_string(out: &mut String, string: &str, layout: Layout) {
     let is_command = |c: char| matches!(c, '\u{7f}'..='\u{9f}');
-    if layout != Layout::Terminal || !string.contains(is_command) {
+    let is_for_terminal = matches!(layout, Layout::Terminal | Layout::TerminalLine);
+    if !is_for_terminal || !string.contains(is_command) {
         out.push_str(string);
         return;
     }
@@ -180,6 +183,7 @@ mod tests {
         let text = "\"\u{9b}2J\u{7f}é\"";
         assert_eq!(lay_out(text, Layout::Terminal), "\"\\u009b2J\\u007fé\"");
         assert_eq!(lay_out(text, Layout::Pretty), text);
+        assert_eq!(lay_out("[ \"\u{9b}\" ]", Layout::TerminalLine), "[\"\\u009b\"]");
     }
 
     #[test]

@@ -3,24 +3,42 @@
 //! `args` says what can be asked for, one file for each subcommand does it. A subcommand returns a [`Failure`] or has
 //! printed its data; what is printed where, and which exit code there is, is decided in `output` and `failure`.
 
+mod advice;
 mod args;
 mod call;
 mod completions;
 mod decode;
 mod default_endpoint;
 mod demo;
+mod describe;
+mod emit;
 mod exec;
 mod failure;
+mod frames;
 mod hex;
+mod info;
+mod interrupt;
 mod job;
 mod json_text;
+mod latency;
 mod logger;
 mod man;
 mod nearby;
 mod output;
+mod packet_words;
 mod payload;
+mod piece;
+mod ping;
+mod question;
+mod reach;
+mod result;
 mod serve;
+mod stats;
+mod tap;
+mod target;
+mod token;
 mod units;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -36,7 +54,14 @@ fn main() -> ExitCode {
         Err(error) => return not_parsed(&error),
     };
     let (done, json) = match &arguments.command {
-        Command::Call(args) => (call::run(args).map(|()| 0), args.json),
+        Command::Call(args) => (call::run(args).map(|()| 0), args.shape.json),
+        Command::Watch(args) => (watch::run(args).map(|()| 0), args.json),
+        Command::Emit(args) => (emit::run(args).map(|()| 0), args.shape.json),
+        Command::Ping(args) => (ping::run(args).map(|()| 0), args.json),
+        Command::Info(args) => (info::run(args).map(|()| 0), args.question.json),
+        Command::List(args) => (describe::list(args).map(|()| 0), args.question.json),
+        Command::Describe(args) => (describe::describe(args).map(|()| 0), args.question.json),
+        Command::Stats(args) => (stats::run(args).map(|()| 0), args.question.json),
         Command::Serve(args) => (serve::run(args), false),
         Command::Decode(args) => (decode::run(args).map(|()| 0), args.json),
         Command::Completions(args) => (completions::run(args).map(|()| 0), false),

@@ -35,6 +35,11 @@ pub(crate) fn help(missing: &Path) -> Option<String> {
     })
 }
 
+/// Whether what stands at `path` is a socket.
+pub(crate) fn is_socket(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
+}
+
 fn stem(path: &Path) -> Option<String> {
     path.file_stem().map(|stem| stem.to_string_lossy().into_owned())
 }

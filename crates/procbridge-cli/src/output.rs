@@ -8,19 +8,27 @@ use crate::failure::Failure;
 
 /// Writes data on standard output. A reader that has seen enough and closed the pipe is no error.
 pub(crate) fn data(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::system("cannot write to standard output", &error))
-        }
-        _ => Ok(()),
-    }
+    offer(bytes).map(drop)
 }
 
 /// Writes data on standard output, and ends the line.
-pub(crate) fn line(mut text: String) -> Result<(), Failure> {
+pub(crate) fn line(text: String) -> Result<(), Failure> {
+    offer_line(text).map(drop)
+}
+
+/// The same for one line of many: tells whether the reader may want more.
+pub(crate) fn offer_line(mut text: String) -> Result<bool, Failure> {
     text.push('\n');
-    data(text.as_bytes())
+    offer(text.as_bytes())
+}
+
+fn offer(bytes: &[u8]) -> Result<bool, Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::system("cannot write to standard output", &error)),
+    }
 }
 
 pub(crate) fn is_terminal() -> bool {

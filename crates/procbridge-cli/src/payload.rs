@@ -28,6 +28,15 @@ pub(crate) fn read(words: &[String], limit: u32) -> Result<Option<Box<RawValue>>
     }
 }
 
+/// The key and the value of one pair.
+pub(crate) fn entry(word: &str, limit: u32) -> Result<(String, Box<RawValue>), Failure> {
+    let pair = Pair::of(word);
+    let pair = pair.ok_or_else(|| {
+        Failure::usage(format!("the entry {word:?} of --meta is neither KEY=STRING nor KEY:=JSON"))
+    })?;
+    Ok((pair.key.to_string(), pair.json(limit)?))
+}
+
 /// `KEY=STRING` or `KEY:=JSON`.
 struct Pair<'a> {
     key: &'a str,

@@ -14,14 +14,18 @@ use crate::exec::Exec;
 use crate::failure::Failure;
 use crate::job::Jobs;
 use crate::units::Limit;
-use crate::{default_endpoint, demo, logger, output};
+use crate::{default_endpoint, demo, logger, output, token};
 
 /// Serves until a signal ends it; the exit code says how orderly that was.
 pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failure> {
     logger::start(args.verbose);
     let endpoints = endpoints(args)?;
     let (router, jobs) = router(args)?;
-    let server = bind(&endpoints, &config(args))?;
+    let config = match token::read(args.token.as_deref())? {
+        Some(token) => config(args).with_token(token),
+        None => config(args),
+    };
+    let server = bind(&endpoints, &config)?;
 
     // Before anybody is told that it is ready: who waits for that may send a signal at once.
     let ending = Ending::default();
@@ -132,6 +136,9 @@ fn config(args: &ServeArgs) -> ServerConfig {
     };
     config = if args.allow_remote { config.allow_remote() } else { config };
     config = if args.allow_any_user { config.allow_any_user() } else { config };
+    config = if args.no_sessions { config.without_sessions() } else { config };
+    config = if args.no_describe { config.without_describe() } else { config };
+    config = if args.no_stats { config.without_stats() } else { config };
     if args.explicit_null { config.with_explicit_null() } else { config }
 }
 
@@ -150,7 +157,7 @@ fn bind(endpoints: &[Endpoint], config: &ServerConfig) -> Result<Server, Failure
 fn cannot_listen(error: Error) -> Failure {
     let message = error.to_string();
     let help = match error.kind() {
-        ErrorKind::Denied => Some("--allow-remote allows it"),
+        ErrorKind::Denied => Some("--token asks callers for a secret; --allow-remote allows it without"),
         ErrorKind::Listen
             if message.contains(" tcp:") && message.ends_with("another server listens there") =>
         {

@@ -17,6 +17,15 @@ pub(crate) fn limit(text: &str) -> Result<Limit, String> {
 
 /// Reads `200ms`, `1.5s`, `2m`, `1h`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let duration = pause(text)?;
+    if duration < Duration::from_millis(1) {
+        return Err("too short, the least is 1ms".to_string());
+    }
+    Ok(duration)
+}
+
+/// Reads the same, and `0s`.
+pub(crate) fn pause(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let seconds = match unit {
         "ms" => 0.001,
@@ -27,12 +36,21 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "" => return Err(format!("no unit; write {number}ms, {number}s or {number}m")),
         _ => return Err(format!("expected a number with the unit ms, s, m or h, found the unit {unit:?}")),
     };
+    scaled(number, seconds)
+}
+
+/// Reads the same, and `150us`: what is measured may be shorter than what is waited for.
+pub(crate) fn fine(text: &str) -> Result<Duration, String> {
+    let duration = match split(text) {
+        (number, "us") => scaled(number, 0.000_001)?,
+        _ => pause(text)?,
+    };
+    if duration.is_zero() { Err("too short, the least is 1us".to_string()) } else { Ok(duration) }
+}
+
+fn scaled(number: &str, seconds: f64) -> Result<Duration, String> {
     let number: f64 = number.parse().map_err(|_| format!("{number:?} is not a number"))?;
-    let duration = Duration::try_from_secs_f64(number * seconds).map_err(|_| "too long".to_string())?;
-    if duration < Duration::from_millis(1) {
-        return Err("too short, the least is 1ms".to_string());
-    }
-    Ok(duration)
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| "too long".to_string())
 }
 
 /// Reads `65536`, `64KiB`, `16MiB`, `1GiB`: a number of bytes that a packet's header can announce.
@@ -77,6 +95,8 @@ mod tests {
         for wrong in ["", "s", "-1s", "0s", "1.2.3s", "5sec", "99999999999999999999h", "None"] {
             assert!(limit(wrong).is_err(), "{wrong}");
         }
+        assert_eq!((pause("0s"), fine("150us")), (Ok(Duration::ZERO), Ok(Duration::from_micros(150))));
+        assert!(pause("1us").is_err() && fine("0us").is_err() && fine("us").is_err());
     }
 
     #[test]

@@ -280,8 +280,21 @@ fn nobody_there_is_exit_4() {
     );
     run(&["call", "unix:@procbridge-test-nobody", "m"]).fails(
         4,
-        "error: cannot connect to unix:@procbridge-test-nobody: connection refused, no server answers there\n",
+        "error: cannot connect to unix:@procbridge-test-nobody: connection refused, no server answers there\n  \
+         help: \"procbridge serve unix:@procbridge-test-nobody --demo\" starts one to try\n",
     );
+    let plain = directory.path().join("plain");
+    fs::write(&plain, "").unwrap();
+    for path in [&*plain, directory.path()] {
+        let path = path.display();
+        run(&["call", &format!("unix:{path}"), "m"]).fails(
+            4,
+            &format!(
+                "error: cannot connect to unix:{path}: connection refused, no server answers there\n  \
+                 help: {path} is not a socket\n"
+            ),
+        );
+    }
 }
 
 #[test]
@@ -289,12 +302,13 @@ fn a_socket_with_nearly_the_same_name_is_offered() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| format!("{}/{name}", directory.path().display());
     let missing = format!("error: cannot connect to unix:{}: no such file\n", path("ap.sock"));
-    run(&["call", &path("ap.sock"), "m"]).fails(4, &missing);
+    let start = format!("  help: \"procbridge serve unix:{} --demo\" starts one to try\n", path("ap.sock"));
+    run(&["call", &path("ap.sock"), "m"]).fails(4, &(missing.clone() + &start));
     // Neither what is too different, nor what has no owner, nor what is no socket.
     drop(UnixListener::bind(path("app2.sock")).unwrap());
     fs::write(path("apo.sock"), "").unwrap();
     let different = UnixListener::bind(path("database.sock")).unwrap();
-    run(&["call", &path("ap.sock"), "m"]).fails(4, &missing);
+    run(&["call", &path("ap.sock"), "m"]).fails(4, &(missing.clone() + &start));
     // Another program's, which is not connected to for it.
     let foreign = UnixListener::bind(path("appl.sock")).unwrap();
     let help = format!("  help: is it {}, where a server listens?\n", path("appl.sock"));
@@ -395,7 +409,7 @@ fn an_answer_that_is_none_is_exit_6() {
     at(
         lying(Vec::new()),
         "the server closed the connection without an answer",
-        "servers of the 1.0 format do so; if it is one, --old speaks to it",
+        "servers of the 1.0 format do so; if it is one, \"procbridge call --old\" speaks to it",
     );
     at(
         lying(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()),
@@ -423,7 +437,7 @@ fn an_answer_that_is_none_is_exit_6() {
     at(
         lying(version(0)),
         &format!("{unread}unsupported version 1.0, expected 1.1"),
-        "--old speaks the 1.0 format",
+        "\"procbridge call --old\" speaks the 1.0 format",
     );
     at(
         lying(packet(0, "{}")),
@@ -444,11 +458,14 @@ fn a_server_that_is_killed_in_a_call_is_exit_6() {
     let call = server.begin_call(&["sleep", "30", "--json"]);
     server.wait_for_call("sleep");
     server.signal("KILL");
-    let run = call.end();
-    assert_eq!(run.code, Some(6), "{run:?}");
-    assert_eq!(run.envelope()["error"]["outcome"], json!("unknown"));
-    // And then nobody is there.
-    assert_eq!(server.call(&["sum", "[1]"]).code, Some(4));
+    let killed = call.end();
+    assert_eq!(killed.code, Some(6), "{killed:?}");
+    assert_eq!(killed.envelope()["error"]["outcome"], json!("unknown"));
+    // And then nobody is there: a thread in accept may keep the socket for a moment longer than the connections are kept.
+    let endpoint = server.endpoint().to_string();
+    server.end();
+    let later = run(&["call", &endpoint, "sum", "[1]"]);
+    assert_eq!(later.code, Some(4), "{later:?}");
 }
 
 #[test]
@@ -469,8 +486,9 @@ fn a_signal_ends_a_call() {
     });
     let call = Running::start(program(&["call", &endpoint, "m"]), b"");
     arrived.recv_timeout(support::WATCHDOG).unwrap();
+    // There is no way to tell a classic server but to be gone.
     call.signal("INT");
-    assert_eq!(call.end().signal, Some(2));
+    call.end().fails(130, "");
 }
 
 #[test]
@@ -478,6 +496,13 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     let server = Serving::demo();
     for args in [
         &["call", server.endpoint(), "echo", "-"][..],
+        &["call", server.endpoint(), "count", "n:=100000000", "--stream"],
+        &["call", server.endpoint(), "count", "n:=100000000", "--stream", "--json"],
+        &["list", server.endpoint()],
+        &["describe", server.endpoint()],
+        &["stats", server.endpoint()],
+        &["info", server.endpoint()],
+        &["ping", server.endpoint(), "-n", "1000000", "-i", "1h"],
         &["call", "--help"],
         &["completions", "zsh"],
         &["man"],

@@ -165,6 +165,25 @@ fn an_orderly_end_waits_for_commands_and_a_hasty_one_kills_them() {
     }
 }
 
+#[test]
+fn a_command_whose_answer_nobody_wants_outlives_its_caller() {
+    let directory = tempfile::tempdir().unwrap();
+    let (begun, done) = (Pipe::new(directory.path()), format!("{}/done", directory.path().display()));
+    assert!(Command::new("mkfifo").arg(&done).status().unwrap().success());
+    let line = format!("echo begun > '{}'; echo done > '{done}'", begun.path.display());
+    let server = shell(&line, &[]);
+    server.call(&["m", "--notify"]).prints("");
+    // The caller has ended, and the command is let go on only now.
+    assert_eq!(begun.read(), "begun");
+    let done = Pipe { path: done.into() };
+    assert_eq!(done.read(), "done");
+    // A time limit holds for it all the same.
+    let server = shell(&clinging(&begun), &["--timeout", "300ms"]);
+    server.call(&["m", "--notify"]).prints("");
+    let child = begun.read();
+    wait_until_dead(&child);
+}
+
 /// A script that may not be run yet. Another process writes it: a file that this one has written to may still be open in
 /// a child that another test begins, and then it cannot be run.
 fn script(directory: &Path) -> String {

@@ -11,6 +11,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use serde_json::json;
 use support::{Run, Running, Serving, program, run, run_with};
 
 #[test]
@@ -64,7 +65,12 @@ fn where_it_cannot_listen_it_says_why() {
     );
     let remote = run(&["serve", "0.0.0.0:0", "--demo"]);
     assert_eq!(remote.code, Some(7), "{remote:?}");
-    assert!(remote.stderr.ends_with("\n  help: --allow-remote allows it\n"), "{remote:?}");
+    assert!(
+        remote
+            .stderr
+            .ends_with("\n  help: --token asks callers for a secret; --allow-remote allows it without\n"),
+        "{remote:?}"
+    );
     let allowed = Serving::start(&["0.0.0.0:0", "--demo", "--allow-remote"]);
     let port = allowed.endpoint().rsplit(':').next().unwrap();
     run(&["call", &format!(":{port}"), "sum", "[1]"]).prints("1\n");
@@ -95,6 +101,54 @@ fn the_demo_answers() {
         let refused = server.call(&["sum", wrong]);
         assert!(refused.stderr.ends_with("  code: invalid_payload\n"), "{refused:?}");
     }
+}
+
+#[test]
+fn the_demo_calls_its_caller_back() {
+    let server = Serving::demo();
+    let client = procbridge::Client::connect(server.endpoint()).unwrap();
+    client.serve(procbridge::Router::new().method("double", |n: u32| 2 * n)).unwrap();
+    let doubled: u32 = client.request("call_me", &json!({"method": "double", "payload": 21})).unwrap();
+    assert_eq!(doubled, 42);
+    let refused = client.request::<()>("call_me", &json!({"method": "half"})).unwrap_err();
+    assert_eq!(refused.to_string(), "unknown method \"half\"");
+    // The command line serves nothing, and a classic caller cannot be called.
+    server.call(&["call_me", "method=m"]).fails(3, "error: the other side of the session takes no calls\n");
+    server
+        .call(&["call_me", "method=m", "--classic"])
+        .fails(3, "error: the caller holds no session, so it cannot be called\n");
+    for wrong in ["null", "{}", "{\"method\":1}"] {
+        let refused = server.call(&["call_me", wrong]);
+        assert!(
+            refused.code == Some(3) && refused.stderr.ends_with("  code: invalid_payload\n"),
+            "{refused:?}"
+        );
+    }
+}
+
+#[test]
+fn the_demo_counts_and_publishes() {
+    let server = Serving::demo();
+    server.call(&["publish", "topic=a"]).prints("0\n");
+    for (method, wrong) in [("count", "{}"), ("count", "{\"n\":-1}"), ("publish", "{}"), ("publish", "[1]")] {
+        let refused = server.call(&[method, wrong, "--stream"]);
+        assert_eq!((refused.code, refused.stdout.as_str()), (Some(3), ""), "{refused:?}");
+        assert!(refused.stderr.ends_with("  code: invalid_payload\n"), "{refused:?}");
+    }
+}
+
+#[test]
+fn what_is_switched_off_is_not_there() {
+    let server =
+        Serving::start(&["127.0.0.1:0", "--exec", "echo 1", "--no-describe", "--no-stats", "--no-sessions"]);
+    // They are methods like any, and the command answers all.
+    server.call(&["$/describe"]).prints("1\n");
+    server.call(&["$/stats"]).prints("1\n");
+    server.call(&["$/ping", "5"]).prints("5\n");
+    assert_eq!(server.call(&["$/ping", "--session"]).code, Some(6));
+    let server = Serving::start(&["127.0.0.1:0", "--exec", "echo 1"]);
+    server.call(&["m", "--session"]).prints("1\n");
+    server.run("list", &[]).prints("");
 }
 
 #[test]

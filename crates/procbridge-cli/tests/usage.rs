@@ -10,6 +10,21 @@ mod support;
 
 use support::{program, run, run_with};
 
+const COMMANDS: [&str; 12] = [
+    "call",
+    "watch",
+    "emit",
+    "ping",
+    "info",
+    "list",
+    "describe",
+    "stats",
+    "serve",
+    "decode",
+    "completions",
+    "man",
+];
+
 #[test]
 fn without_arguments_it_explains_itself() {
     let bare = run(&[]);
@@ -19,7 +34,7 @@ fn without_arguments_it_explains_itself() {
     assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
     assert!(help.stdout.contains("Exit codes:"), "{}", help.stdout);
     run(&["--version"]).prints(concat!("procbridge ", env!("CARGO_PKG_VERSION"), "\n"));
-    for command in ["call", "serve", "decode", "completions", "man"] {
+    for command in COMMANDS {
         for flag in ["-h", "--help"] {
             let help = run(&[command, flag]);
             assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""), "{command}");
@@ -78,6 +93,50 @@ fn every_typo_is_exit_2_with_a_line_that_helps() {
         ),
         (&["completions"], "the following required arguments were not provided: <SHELL>\n"),
         (&["man", "cal"], "help: a similar value exists: 'call'\n"),
+        (&["wach"], "error: unrecognized subcommand 'wach'\n  help: a similar subcommand exists: 'watch'\n"),
+        (&["call", ":1", "m", "--strem"], "'--strem' found\n  help: a similar argument exists: '--stream'\n"),
+        (&["call", ":1", "m", "--stream", "--notify"], "'--stream' cannot be used with '--notify'\n"),
+        (&["call", ":1", "m", "--stream", "--count", "2"], "'--stream' cannot be used with '--count <N>'\n"),
+        (&["call", ":1", "m", "--notify", "--raw"], "'--notify' cannot be used with '--raw'\n"),
+        (&["call", ":1", "m", "--classic", "--session"], "'--classic' cannot be used with '--session'\n"),
+        (
+            &["call", ":1", "m", "--classic", "--compress", "lz4"],
+            "'--classic' cannot be used with '--compress <CODEC>'\n",
+        ),
+        (&["call", ":1", "m", "--session", "--old"], "'--session' cannot be used with '--old'\n"),
+        (&["call", ":1", "m", "--count", "0"], "0 is not in 1..18446744073709551615\n"),
+        (
+            &["call", ":1", "m", "--compress", "zst"],
+            "[possible values: lz4, zstd]\n  help: a similar value exists: 'zstd'\n",
+        ),
+        (
+            &["call", ":1", "m", "--meta", "x"],
+            "the entry \"x\" of --meta is neither KEY=STRING nor KEY:=JSON\n",
+        ),
+        (
+            &["call", ":1", "m", "--meta", "a:=x"],
+            "the value of \"a\" is not JSON: expected value at column 1",
+        ),
+        (&["watch"], "error: no endpoint and no topic\n  help: it is \"procbridge watch ENDPOINT TOPIC...\""),
+        (&["watch", ":1"], "error: no topic to watch at tcp:127.0.0.1:1\n  help: it is \"procbridge watch"),
+        (&["watch", "a.b"], "invalid endpoint \"a.b\": no port"),
+        (&["watch", ":1", "a", "--count", "x"], "'--count <N>': invalid digit found in string\n"),
+        (&["emit", ":1"], "error: no topic to publish at tcp:127.0.0.1:1\n  help: it is \"procbridge emit"),
+        (&["emit", ":1", "a", "x"], "the payload is not JSON: expected value at column 1, here: x\n"),
+        (&["ping"], "error: no endpoint\n  help: it is an argument such as :8000 or ./app.sock\n"),
+        (&["ping", "8000"], "invalid endpoint \"8000\": no port, did you mean \":8000\"?\n"),
+        (&["ping", ":1", "-i", "1"], "'--interval <DURATION>': no unit; write 1ms, 1s or 1m\n"),
+        (&["ping", ":1", "--threshold", "0us"], "'--threshold <DURATION>': too short, the least is 1us\n"),
+        (&["ping", ":1", ":2"], "unexpected argument ':2' found\n"),
+        (&["info", ":0"], "cannot connect to tcp:127.0.0.1:0: port 0 is for servers"),
+        (&["list", ":1", "--jsn"], "'--jsn' found\n  help: a similar argument exists: '--json'\n"),
+        (&["describe"], "error: no endpoint\n"),
+        (&["describe", "sum"], "invalid endpoint \"sum\": no port"),
+        (&["stats", ":1", "x"], "unexpected argument 'x' found\n"),
+        (
+            &["serve", ":0", "--demo", "--no-session"],
+            "'--no-session' found\n  help: a similar argument exists: '--no-sessions'\n",
+        ),
     ];
     for (args, line) in cases {
         let run = run(args);
@@ -85,6 +144,15 @@ fn every_typo_is_exit_2_with_a_line_that_helps() {
         assert!(run.stderr.contains(line), "{args:?} {run:?}");
         assert!(run.stderr.starts_with("error: ") && run.stderr.contains("\n"), "{run:?}");
         assert!(run.stderr.lines().skip(1).all(|line| line.starts_with("  help: ")), "{run:?}");
+    }
+}
+
+#[test]
+fn what_a_command_takes_stands_before_the_connection() {
+    let help = run(&["describe", "--help"]).stdout;
+    let (own, connection) = help.split_once("\nConnection:\n").unwrap();
+    for own_one in ["[METHOD]  ", "--compact  "] {
+        assert!(own.contains(own_one) && !connection.contains(own_one), "{help}");
     }
 }
 
@@ -99,17 +167,14 @@ fn completions_know_commands_and_options() {
 
 #[test]
 fn every_command_has_a_page() {
-    for (args, title) in [
-        (&["man"][..], ".TH procbridge 1"),
-        (&["man", "call"], ".TH procbridge-call 1"),
-        (&["man", "serve"], ".TH procbridge-serve 1"),
-        (&["man", "decode"], ".TH procbridge-decode 1"),
-        (&["man", "completions"], ".TH procbridge-completions 1"),
-        (&["man", "man"], ".TH procbridge-man 1"),
-    ] {
+    let page = |args: &[&str], title: &str| {
         let page = run(args);
         assert_eq!((page.code, page.stderr.as_str()), (Some(0), ""));
         assert!(page.stdout.contains(title), "{}", page.stdout);
+    };
+    page(&["man"], ".TH procbridge 1");
+    for command in COMMANDS {
+        page(&["man", command], &format!(".TH procbridge-{command} 1"));
     }
 }
 

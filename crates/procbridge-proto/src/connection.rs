@@ -1,327 +1,440 @@
 //! One connection, either role: bytes and packets go in, events and bytes come out (PB-CON-*).
 //!
+//! A connection begins as a classic one, with one call on it (`classic.rs`). Where both sides can hold a session it
+//! becomes one, with any number of calls (`session.rs`, `intake.rs`). Here is what both have in common.
+//!
 //! Both faces drive it the same way: write what [`transmit`](Connection::transmit) holds, read into
-//! [`read_buffer`](Connection::read_buffer), deliver what [`poll_event`](Connection::poll_event) gives. A classic
-//! connection has one call on it; its id is there because a session will have many.
+//! [`read_buffer`](Connection::read_buffer), deliver what [`poll_event`](Connection::poll_event) gives.
 
-use alloc::collections::VecDeque;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::decoder::{Decoder, check_length};
-use crate::error::{Misuse, ProtocolError};
-use crate::header::{Status, Version};
+use crate::classic::{Classic, Role};
+use crate::error::Misuse;
+use crate::event::{CallId, Ending, Event};
+use crate::header::Version;
 use crate::limits::Limits;
-use crate::message::{Request, Response};
 use crate::packet::Packet;
-
-/// Names one call on a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct CallId(u32);
-
-/// What happened on a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event {
-    /// A call came in; answer it with [`Connection::reply`].
-    Request {
-        /// The call.
-        id: CallId,
-        /// What is asked.
-        request: Request,
-    },
-    /// A call was answered.
-    Response {
-        /// The call.
-        id: CallId,
-        /// The answer.
-        response: Response,
-    },
-    /// The connection is over. This is the last event, and it comes once. Without an error it means that the peer
-    /// closed before it sent a byte. With one, the answer to it, if there is one, is queued already.
-    Closed {
-        /// Why, if it was not orderly.
-        error: Option<ProtocolError>,
-    },
-}
-
-/// How a connection is to be closed once everything is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// Close at once: the peer has sent what it had to send.
-    Close,
-    /// The peer may still be sending, and closing now would destroy the answer on its way (PB-CON-*): stop
-    /// writing, read and discard within a bound, then close.
-    Linger,
-}
+use crate::session::{Input, Session, Side};
+use crate::terms::Terms;
 
 /// The state machine of one connection.
 #[derive(Debug)]
 pub struct Connection {
-    role: Role,
-    limits: Limits,
-    decoder: Decoder,
-    state: State,
-    events: VecDeque<Event>,
-    out: Vec<u8>,
-    sent: usize,
-    ending: Ending,
+    kind: Kind,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Client,
-    Server,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Client: no call was made yet.
-    Idle,
-    /// A packet is expected: server, the request; client, the response in this version.
-    Expecting(Version),
-    /// Server: the request is with its handler.
-    Serving(Version),
-    /// Nothing more is expected from the peer, and nothing that it sends matters.
-    Over,
+/// What a connection is. Once it is a session, that is all that matters.
+#[derive(Debug)]
+enum Kind {
+    Classic(Box<Classic>),
+    Session(Box<Session>),
 }
 
 impl Connection {
     /// The caller's side.
     pub fn client(limits: Limits) -> Self {
-        Self::new(Role::Client, State::Idle, limits)
+        Self { kind: Kind::Classic(Box::new(Classic::new(Role::Client, limits))) }
     }
 
     /// The answering side.
     pub fn server(limits: Limits) -> Self {
-        Self::new(Role::Server, State::Expecting(Version::V1_1), limits)
+        Self { kind: Kind::Classic(Box::new(Classic::new(Role::Server, limits))) }
     }
 
-    fn new(role: Role, state: State, limits: Limits) -> Self {
-        let (decoder, events) = (Decoder::default(), VecDeque::new());
-        Self { role, limits, decoder, state, events, out: Vec::new(), sent: 0, ending: Ending::Close }
+    /// Makes this side hold a session, on these terms: a client offers it with its call, a server accepts an offer.
+    /// Where the other side wants none, everything is as without it. Any number of connections can share the terms.
+    #[must_use]
+    pub fn with_session(mut self, terms: impl Into<Arc<Terms>>) -> Self {
+        if let Kind::Classic(classic) = &mut self.kind {
+            let (mut terms, max_body) = (terms.into(), classic.limits.max_body());
+            if terms.max_body() != max_body {
+                terms = Arc::new(terms.with_max_body(max_body));
+            }
+            classic.terms = Some(terms);
+        }
+        self
     }
 
-    /// Queues a request.
+    /// What the other side said of itself, once a session is established. A client may tell its terms late.
+    pub fn peer(&self) -> Option<&Terms> {
+        self.session().map(|session| &session.peer)
+    }
+
+    /// Whether a session is established.
+    pub fn is_session(&self) -> bool {
+        self.session().is_some()
+    }
+
+    /// Queues a request. In a session any number of calls can be made, by both sides.
     ///
     /// # Errors
     ///
-    /// - [`Misuse::WrongPacket`]: the packet is not a request.
-    /// - [`Misuse::NoCallPossible`]: this connection had its call, or is a server's.
+    /// - [`Misuse::WrongPacket`]: the packet is not a request, or is compressed in a way that the other side cannot
+    ///   read; without a session that is every way.
+    /// - [`Misuse::NoCallPossible`]: this connection had its call, or is a server's, or is over.
+    /// - [`Misuse::GoingAway`], [`Misuse::IdsExhausted`], [`Misuse::PeerTakesNoCalls`]: the session takes no more,
+    ///   or never took any.
+    /// - [`Misuse::TooLarge`]: the body is over the limit that the peer told.
     pub fn call(&mut self, packet: Packet) -> Result<CallId, Misuse> {
-        if packet.status != Status::REQUEST {
-            return Err(Misuse::WrongPacket);
+        match &mut self.kind {
+            Kind::Session(session) => session.call(packet),
+            Kind::Classic(classic) => classic.call(packet),
         }
-        if self.state != State::Idle {
-            return Err(Misuse::NoCallPossible);
-        }
-        self.state = State::Expecting(packet.version);
-        self.queue(packet);
-        Ok(CLASSIC_CALL)
     }
 
-    /// Queues the answer to a call.
+    /// Queues a copy of a request, so that `packet` is at hand if it has to be sent again. In a session a small one is
+    /// copied to where it is written from, without memory of its own.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`call`](Self::call).
+    pub fn call_copied(&mut self, packet: &Packet) -> Result<CallId, Misuse> {
+        match &mut self.kind {
+            Kind::Session(session) => session.call_copied(packet),
+            Kind::Classic(classic) => classic.call(packet.clone()),
+        }
+    }
+
+    /// Queues the answer to a call. The answer to one that wants none is dropped, but must be given all the same.
     ///
     /// # Errors
     ///
     /// - [`Misuse::UnknownCall`]: the call has been answered, or never came.
-    /// - [`Misuse::WrongPacket`]: the packet is a request, or not of the version that was asked in.
+    /// - [`Misuse::WrongPacket`]: the packet is not a response, not of the version that was asked in, or compressed in
+    ///   a way that the other side cannot read.
+    /// - [`Misuse::TooLarge`]: the body is over the limit that the peer told. The call still waits for its answer.
     pub fn reply(&mut self, id: CallId, packet: Packet) -> Result<(), Misuse> {
-        let State::Serving(version) = self.state else { return Err(Misuse::UnknownCall) };
-        if id != CLASSIC_CALL {
-            return Err(Misuse::UnknownCall);
+        match &mut self.kind {
+            Kind::Session(session) => session.reply(id, packet),
+            Kind::Classic(classic) => classic.reply(id, packet),
         }
-        if packet.status == Status::REQUEST || packet.version != version {
-            return Err(Misuse::WrongPacket);
+    }
+
+    /// Queues one element of the result of a call of the peer.
+    ///
+    /// # Errors
+    ///
+    /// - [`Misuse::UnknownCall`]: the call has been answered, or never came, or is a classic one.
+    /// - [`Misuse::WrongPacket`]: the packet is not an item, the caller asked for none, or it is compressed in a way
+    ///   that the other side cannot read.
+    /// - [`Misuse::NoCredit`]: the caller takes no more for now; [`Event::Credit`] tells when it does.
+    /// - [`Misuse::TooLarge`]: the item is over the limit that the peer told.
+    pub fn item(&mut self, id: CallId, packet: Packet) -> Result<(), Misuse> {
+        self.session_mut().ok_or(Misuse::UnknownCall)?.item(id, packet)
+    }
+
+    /// Whether [`item`](Self::item) would find credit.
+    pub fn may_send_item(&self, id: CallId) -> bool {
+        self.session().is_some_and(|session| session.may_send_item(id))
+    }
+
+    /// Tells that items of a call of ours were taken, and how large they were ([`Item::size`](crate::Item::size)). The peer is given
+    /// credit for more once half of what it may send ahead was taken.
+    pub fn consumed(&mut self, id: CallId, items: u64, bytes: u64) {
+        if let Kind::Session(session) = &mut self.kind {
+            session.consumed(id, items, bytes);
         }
-        self.state = State::Over;
-        self.queue(packet);
-        Ok(())
+    }
+
+    /// Gives up a call of ours. If nothing of it was written it is taken back ([`Event::NotRun`]), be it that
+    /// [`transmit`](Self::transmit) showed it. Otherwise the peer is told, and what it still sends for the call is
+    /// dropped without an event. A call that has ended, and one without answer that is written, cannot be given up
+    /// any more. A classic call is given up by closing its connection.
+    pub fn cancel(&mut self, id: CallId) {
+        if let Kind::Session(session) = &mut self.kind {
+            session.cancel(id);
+        }
+    }
+
+    /// Asks whether the peer is there; [`Event::Pong`] says so.
+    pub fn ping(&mut self) {
+        if let Kind::Session(session) = &mut self.kind {
+            session.ping();
+        }
+    }
+
+    /// Tells the peer that the session ends with the calls in flight. Telling it twice tells it once. Without a
+    /// session there is nothing to tell.
+    pub fn goodbye(&mut self, reason: &str) {
+        if let Kind::Session(session) = &mut self.kind {
+            session.goodbye(reason);
+        }
+    }
+
+    /// Answers `overloaded` to the request that holds the most memory of those that have not fully arrived, and drops
+    /// it. Tells whether there was one. Only sessions have them; see [`refuse`](Self::refuse).
+    pub fn shed(&mut self) -> bool {
+        self.session_mut().is_some_and(|session| session.shed())
     }
 
     /// Server: answers a request that has not fully arrived, because the server will not wait for the rest (it is
     /// out of time, full or stopping), and ends the connection. Nothing happens if a request has arrived.
     pub fn refuse(&mut self, packet: Packet) {
-        if self.role == Role::Server && matches!(self.state, State::Expecting(_)) {
-            self.ending = Ending::Linger;
-            self.state = State::Over;
-            self.decoder.clear();
-            self.queue(packet);
+        if let Kind::Classic(classic) = &mut self.kind {
+            classic.refuse(packet);
         }
     }
 
     /// The buffer to append received bytes to, with room for the next read; call [`received`](Self::received)
-    /// afterwards. It grows with what has arrived, never by what a header announces.
+    /// afterwards. It grows with what has arrived, never by what a header announces. While it is empty it can be
+    /// replaced by one without memory.
     pub fn read_buffer(&mut self) -> &mut Vec<u8> {
-        self.decoder.buffer()
+        match &mut self.kind {
+            Kind::Session(session) => session.frames.buffer(),
+            Kind::Classic(classic) => classic.decoder.buffer(),
+        }
+    }
+
+    /// Takes the [read buffer](Self::read_buffer) away, to be filled elsewhere and [put back](Self::put_read_buffer).
+    pub fn take_read_buffer(&mut self) -> Vec<u8> {
+        core::mem::take(self.read_buffer())
+    }
+
+    /// Puts the read buffer back that was taken away, with what was appended to it.
+    pub fn put_read_buffer(&mut self, buffer: Vec<u8>) {
+        match &mut self.kind {
+            Kind::Session(session) => session.frames.put(buffer),
+            Kind::Classic(classic) => *classic.decoder.buffer() = buffer,
+        }
+    }
+
+    /// In a session, has what arrives next go to `room`, whose memory many connections can share: the [read
+    /// buffer](Self::read_buffer) is that until it is [given back](Self::give_back_room). Otherwise, `room` is dropped.
+    pub fn lend_room(&mut self, room: Vec<u8>) {
+        if let Kind::Session(session) = &mut self.kind {
+            session.frames.lend(room);
+        }
+    }
+
+    /// Gives back the room that was [lent](Self::lend_room). Of what has not fully arrived this keeps a copy, in memory of
+    /// its own.
+    pub fn give_back_room(&mut self) -> Vec<u8> {
+        self.session_mut().map(|session| session.frames.give_back()).unwrap_or_default()
     }
 
     /// Takes in `bytes`: the same as appending them to [`read_buffer`](Self::read_buffer).
     pub fn receive(&mut self, bytes: &[u8]) {
-        self.decoder.buffer().extend_from_slice(bytes);
+        self.read_buffer().extend_from_slice(bytes);
         self.received();
     }
 
     /// Looks at what was appended to [`read_buffer`](Self::read_buffer).
     pub fn received(&mut self) {
-        if let State::Expecting(version) = self.state
-            && let Err(error) = self.advance(version)
-        {
-            self.fail(error);
+        match &mut self.kind {
+            Kind::Session(session) => session.received(),
+            Kind::Classic(classic) => {
+                if let Some(mut session) = classic.received() {
+                    // What came behind the first packet belongs to the session.
+                    session.received();
+                    self.kind = Kind::Session(Box::new(session));
+                }
+            }
         }
-        if !matches!(self.state, State::Expecting(_)) && !self.decoder.is_empty() {
-            // What follows the packet has no meaning here (PB-CON-*), but its sender may not be done sending.
-            self.ending = Ending::Linger;
-            self.decoder.clear();
+    }
+
+    /// The same as [`received`](Self::received), but for the packets of a session, which are only looked at one by one, by
+    /// [`pull_event`](Self::pull_event): so each can be dealt with before the next one takes memory.
+    pub fn appended(&mut self) {
+        match &mut self.kind {
+            Kind::Session(session) => session.frames.appended(),
+            Kind::Classic(_) => self.received(),
+        }
+    }
+
+    /// The next thing that happened, be it by what was [appended](Self::appended). After the last one all of that has been
+    /// looked at.
+    pub fn pull_event(&mut self) -> Option<Event> {
+        match &mut self.kind {
+            Kind::Session(session) => session.pull_event(),
+            Kind::Classic(_) => self.poll_event(),
+        }
+    }
+
+    /// Gives back memory for calls that a quiet session does not need. Many of them may be open and do nothing.
+    pub fn shrink(&mut self) {
+        if let Kind::Session(session) = &mut self.kind {
+            session.ours.shrink();
+            session.theirs.shrink();
+            session.out.shrink();
+            session.events.shrink();
         }
     }
 
     /// Takes in the end of the input: the peer will send nothing more.
+    ///
+    /// In a session the calls of ours that are in flight end with it. Those of which nothing was written get
+    /// [`Event::NotRun`], the others no event of their own. Calls of the peer can still be answered, if it reads.
     pub fn receive_end(&mut self) {
-        if !matches!(self.state, State::Expecting(_)) {
-            return;
-        }
-        match (self.decoder.end(), self.role) {
-            (Err(error), _) => self.fail(error),
-            (Ok(()), Role::Client) => self.fail(ProtocolError::NoReply),
-            (Ok(()), Role::Server) => {
-                self.state = State::Over;
-                self.events.push_back(Event::Closed { error: None });
-            }
+        match &mut self.kind {
+            Kind::Session(session) => session.end(),
+            Kind::Classic(classic) => classic.receive_end(),
         }
     }
 
     /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        match &mut self.kind {
+            Kind::Session(session) => session.poll_event(),
+            Kind::Classic(classic) => classic.events.pop_front(),
+        }
     }
 
-    /// The bytes to be written, empty if there are none.
+    /// The bytes to be written next, empty if there are none.
     pub fn transmit(&self) -> &[u8] {
-        self.out.get(self.sent..).unwrap_or_default()
+        match &self.kind {
+            Kind::Session(session) => session.out.transmit(),
+            Kind::Classic(classic) => classic.transmit(),
+        }
     }
 
-    /// Tells that the first `count` bytes of [`transmit`](Self::transmit) have been written.
+    /// Tells that the first `count` bytes of [`transmit`](Self::transmit) have been written. Between the two nothing
+    /// may be cancelled.
     pub fn transmitted(&mut self, count: usize) {
-        self.sent = self.sent.saturating_add(count).min(self.out.len());
+        match &mut self.kind {
+            Kind::Session(session) => session.out.transmitted(count),
+            Kind::Classic(classic) => classic.transmitted(count),
+        }
+    }
+
+    /// Bytes that wait to be written.
+    pub fn queued(&self) -> usize {
+        match &self.kind {
+            Kind::Session(session) => session.out.queued(),
+            Kind::Classic(classic) => classic.transmit().len(),
+        }
     }
 
     /// Whether any byte has been written. A call none of whose bytes was written has not happened.
     pub fn has_transmitted(&self) -> bool {
-        self.sent > 0
+        match &self.kind {
+            Kind::Session(session) => session.side == Side::Opener || session.out.written() > 0,
+            Kind::Classic(classic) => classic.has_transmitted(),
+        }
     }
 
-    /// Whether more input is needed: a packet is expected and has not fully arrived.
+    /// Whether any byte of a call of ours has been written. One that was not has not happened.
+    pub fn was_sent(&self, id: CallId) -> bool {
+        match &self.kind {
+            Kind::Session(session) => session.was_sent(id),
+            Kind::Classic(classic) => classic.is_client() && classic.has_transmitted(),
+        }
+    }
+
+    /// Whether more input is needed: a packet is expected and has not fully arrived. In a session that is so until
+    /// it is over.
     pub fn wants_input(&self) -> bool {
-        matches!(self.state, State::Expecting(_))
+        match &self.kind {
+            Kind::Session(session) => session.input == Input::Open,
+            Kind::Classic(classic) => classic.wants_input(),
+        }
     }
 
-    /// Whether the header of the expected packet is complete.
+    /// Whether the header of the packet that is arriving is complete.
     pub fn has_header(&self) -> bool {
-        self.decoder.has_header()
+        match &self.kind {
+            Kind::Session(session) => session.frames.has_header(),
+            Kind::Classic(classic) => classic.decoder.has_header(),
+        }
     }
 
-    /// Bytes of memory held for the packet that is arriving.
+    /// Whether something has begun to arrive and is not whole: a packet, or in a session a body in pieces.
+    pub fn is_receiving(&self) -> bool {
+        match &self.kind {
+            Kind::Session(session) => session.frames.is_inside() || session.pieces.is_any_open(),
+            Kind::Classic(classic) => classic.wants_input() && !classic.decoder.is_empty(),
+        }
+    }
+
+    /// Bytes of memory held for what has not fully arrived: packets, and in a session bodies in pieces.
     pub fn held(&self) -> usize {
-        self.decoder.held()
+        match &self.kind {
+            Kind::Session(session) => session.frames.held() + session.pieces.held(),
+            Kind::Classic(classic) => classic.decoder.held(),
+        }
+    }
+
+    /// Whether memory is held only because it may be of use soon: the buffer of a large body that was written.
+    pub fn has_spare(&self) -> bool {
+        self.session().is_some_and(|session| session.out.spare() > 0)
+    }
+
+    /// Gives up memory that is held only because it may be of use soon.
+    pub fn drop_spare(&mut self) {
+        if let Kind::Session(session) = &mut self.kind {
+            session.out.take_spare();
+            session.out.shrink();
+        }
     }
 
     /// How to close this connection once everything is written.
     pub fn ending(&self) -> Ending {
-        self.ending
+        match &self.kind {
+            Kind::Session(session) => session.ending(),
+            Kind::Classic(classic) => classic.ending,
+        }
     }
 
     /// The version to answer in, as far as it is known: that of the request, else 1.1.
     pub fn version(&self) -> Version {
-        match self.state {
-            State::Expecting(version) | State::Serving(version) => version,
-            State::Idle | State::Over => Version::V1_1,
+        match &self.kind {
+            Kind::Session(_) => Version::V1_1,
+            Kind::Classic(classic) => classic.version(),
         }
     }
 
-    fn advance(&mut self, expected: Version) -> Result<(), ProtocolError> {
-        let (role, limits) = (self.role, self.limits);
-        match (role, self.decoder.version()) {
-            // From here on the answer is in the version of the request, also if it says what is wrong with it.
-            (Role::Server, Some(version)) => self.state = State::Expecting(version),
-            (Role::Client, Some(found)) if found != expected => {
-                return Err(ProtocolError::UnsupportedVersion {
-                    found: found.bytes(),
-                    expected: Some(expected),
-                });
-            }
-            _ => {}
+    /// Calls of the peer in flight, those whose request has not fully arrived included.
+    pub fn serving(&self) -> usize {
+        match &self.kind {
+            Kind::Session(session) => session.theirs.len(),
+            Kind::Classic(classic) => usize::from(classic.is_serving()),
         }
-        let next = self.decoder.next(|header| {
-            check_status(role, header.status)?;
-            check_length(header, &limits)
-        });
-        let next = next.map_err(|error| match (role, error) {
-            (Role::Client, ProtocolError::UnsupportedVersion { found, .. }) => {
-                ProtocolError::UnsupportedVersion { found, expected: Some(expected) }
-            }
-            (_, error) => error,
-        });
-        let Some((header, body)) = next? else { return Ok(()) };
-        let event = match role {
-            Role::Server => {
-                let request = Request::read(header.version, body, &limits)?;
-                self.state = State::Serving(header.version);
-                Event::Request { id: CLASSIC_CALL, request }
-            }
-            Role::Client => {
-                let response = Response::read(&header, body, &limits)?;
-                self.state = State::Over;
-                Event::Response { id: CLASSIC_CALL, response }
-            }
-        };
-        self.events.push_back(event);
-        Ok(())
     }
 
-    /// Ends the connection with `error`, and tells the peer if it can understand it.
-    fn fail(&mut self, error: ProtocolError) {
-        let version = self.version();
-        self.state = State::Over;
-        self.decoder.clear();
-        if self.role == Role::Server {
-            self.ending = Ending::Linger;
-            if let Some(answer) = error.answer() {
-                // Not held to the peer's limits: a refusal is always short.
-                let packet =
-                    Packet::bad(version, &answer.message, Some(answer.code)).finish(&Limits::default());
-                if let Ok(packet) = packet {
-                    self.queue(packet);
-                }
-            } else {
-                // A stranger is told nothing and is not waited for.
-                self.ending = Ending::Close;
-            }
+    /// Calls of ours in flight, those that were given up and not answered yet included.
+    pub fn calling(&self) -> usize {
+        match &self.kind {
+            Kind::Session(session) => session.ours.len(),
+            Kind::Classic(classic) => usize::from(classic.is_client() && classic.wants_input()),
         }
-        self.events.push_back(Event::Closed { error: Some(error) });
     }
 
-    fn queue(&mut self, packet: Packet) {
-        // A classic connection has at most one packet to send; it is taken as it is.
-        self.out = packet.into_bytes();
-        self.sent = 0;
+    /// How many PINGs came in so far.
+    pub fn pings(&self) -> u64 {
+        self.session().map_or(0, |session| session.pings)
+    }
+
+    /// How many packets came in on the session so far.
+    pub fn received_packets(&self) -> u64 {
+        self.session().map_or(0, |session| session.packets)
+    }
+
+    /// Whether one of the sides said goodbye.
+    pub fn is_leaving(&self) -> bool {
+        self.session().is_some_and(|session| session.is_leaving())
+    }
+
+    /// Whether nothing is left to do: the connection is over or one side said goodbye, no call is in flight and
+    /// everything is written. Then it is to be closed.
+    pub fn is_finished(&self) -> bool {
+        match &self.kind {
+            Kind::Session(session) => session.is_finished(),
+            Kind::Classic(classic) => classic.is_over() && classic.transmit().is_empty(),
+        }
+    }
+
+    fn session(&self) -> Option<&Session> {
+        match &self.kind {
+            Kind::Session(session) => Some(session),
+            Kind::Classic(_) => None,
+        }
+    }
+
+    fn session_mut(&mut self) -> Option<&mut Session> {
+        match &mut self.kind {
+            Kind::Session(session) => Some(session),
+            Kind::Classic(_) => None,
+        }
     }
 }
-
-impl CallId {
-    /// The number, as it stands on the wire of a session; 1 on a classic connection.
-    pub fn number(self) -> u32 {
-        self.0
-    }
-}
-
-fn check_status(role: Role, found: Status) -> Result<(), ProtocolError> {
-    let expected = match role {
-        Role::Server if found != Status::REQUEST => "a request (0)",
-        Role::Client if found != Status::GOOD && found != Status::BAD => "a response (1 or 2)",
-        _ => return Ok(()),
-    };
-    Err(ProtocolError::UnexpectedStatus { found, expected })
-}
-
-/// The one call of a classic connection, which is also the opening call of a session.
-const CLASSIC_CALL: CallId = CallId(1);

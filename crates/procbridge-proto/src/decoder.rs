@@ -91,6 +91,11 @@ impl Decoder {
         self.buffer.capacity()
     }
 
+    /// Gives up the bytes that are behind the last packet.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        core::mem::take(&mut self.buffer)
+    }
+
     /// Drops what is held and the memory for it.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();

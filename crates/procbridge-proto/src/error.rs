@@ -86,6 +86,63 @@ pub enum ProtocolError {
     },
     /// The server closed the connection without a byte of an answer.
     NoReply,
+    /// A HELLO of another session format than 1.
+    UnsupportedSession {
+        /// The format, if it is a number.
+        found: Option<u64>,
+    },
+    /// A call id that a packet of this kind cannot have here: not of that side, never opened, used before.
+    InvalidId {
+        /// The kind of packet.
+        kind: Status,
+        /// The id.
+        id: u32,
+    },
+    /// A session packet too short for its call id.
+    TruncatedId {
+        /// The announced length, in bytes.
+        length: u32,
+    },
+    /// An item of a result that was not asked for in items.
+    UnexpectedItem {
+        /// The call.
+        id: u32,
+    },
+    /// An item beyond the credit that was given.
+    NoCredit {
+        /// The call.
+        id: u32,
+    },
+    /// A piece of a body where none belongs.
+    UnexpectedPiece {
+        /// The kind of packet.
+        kind: Status,
+        /// The call.
+        id: u32,
+    },
+    /// A compression that this side did not offer to read, or that this kind of packet cannot have.
+    UnexpectedCodec {
+        /// The kind of packet.
+        kind: Status,
+        /// Its flags.
+        flags: u8,
+    },
+    /// The compressed bytes are broken.
+    InvalidCompression,
+    /// A PING with more to repeat than is allowed.
+    PingTooLarge {
+        /// Its size, in bytes.
+        length: usize,
+    },
+    /// Too many packets of kinds that nobody knows.
+    TooManyUnknown,
+    /// Too many requests that were answered before they had arrived, and never went on.
+    TooManyUnfinished,
+    /// A number of a session packet is of another form.
+    InvalidNumber {
+        /// Its key.
+        key: &'static str,
+    },
 }
 
 /// Whose fault an error is, and so what may be done about it.
@@ -139,6 +196,14 @@ pub enum Misuse {
     },
     /// The 1.0 format cannot leave out the method or send an empty one.
     MethodRequired,
+    /// The session ends: one side said goodbye, and no new calls are made on it.
+    GoingAway,
+    /// The session has used up its call ids; another connection has new ones.
+    IdsExhausted,
+    /// The other side of the session takes no calls.
+    PeerTakesNoCalls,
+    /// The caller takes no more items for now; [`Event::Credit`](crate::Event::Credit) tells when it does.
+    NoCredit,
 }
 
 /// The stable codes of a bad response (PB-CNV-*). Applications add their own with a dot in them.
@@ -183,6 +248,18 @@ impl ProtocolError {
             Self::MethodTooLong { .. } => "method_too_long",
             Self::Truncated { .. } => "truncated",
             Self::NoReply => "no_reply",
+            Self::UnsupportedSession { .. } => "unsupported_session",
+            Self::InvalidId { .. } => "invalid_id",
+            Self::TruncatedId { .. } => "truncated_id",
+            Self::UnexpectedItem { .. } => "unexpected_item",
+            Self::NoCredit { .. } => "no_credit",
+            Self::UnexpectedPiece { .. } => "unexpected_piece",
+            Self::UnexpectedCodec { .. } => "unexpected_codec",
+            Self::InvalidCompression => "invalid_compression",
+            Self::PingTooLarge { .. } => "ping_too_large",
+            Self::TooManyUnknown => "too_many_unknown",
+            Self::TooManyUnfinished => "too_many_unfinished",
+            Self::InvalidNumber { .. } => "invalid_number",
         }
     }
 
@@ -192,10 +269,24 @@ impl ProtocolError {
             Self::NotProcBridge { .. }
             | Self::InvalidUtf8 { .. }
             | Self::InvalidJson { .. }
-            | Self::NotAnObject { .. } => Fault::Malformed,
-            Self::UnexpectedStatus { .. } | Self::InvalidMethod { .. } => Fault::Violation,
-            Self::UnsupportedVersion { .. } => Fault::TooNew,
-            Self::TooLarge { .. } | Self::TooDeep { .. } | Self::MethodTooLong { .. } => Fault::Limit,
+            | Self::NotAnObject { .. }
+            | Self::TruncatedId { .. }
+            | Self::InvalidCompression
+            | Self::InvalidNumber { .. } => Fault::Malformed,
+            Self::UnexpectedStatus { .. }
+            | Self::InvalidMethod { .. }
+            | Self::InvalidId { .. }
+            | Self::UnexpectedItem { .. }
+            | Self::NoCredit { .. }
+            | Self::UnexpectedPiece { .. }
+            | Self::UnexpectedCodec { .. } => Fault::Violation,
+            Self::UnsupportedVersion { .. } | Self::UnsupportedSession { .. } => Fault::TooNew,
+            Self::TooLarge { .. }
+            | Self::TooDeep { .. }
+            | Self::MethodTooLong { .. }
+            | Self::PingTooLarge { .. }
+            | Self::TooManyUnknown
+            | Self::TooManyUnfinished => Fault::Limit,
             Self::Truncated { .. } | Self::NoReply => Fault::Ended,
         }
     }
@@ -248,6 +339,33 @@ impl fmt::Display for ProtocolError {
                 write!(f, "input ended after {received} of {expected} bytes of a packet's {part}")
             }
             Self::NoReply => f.write_str("connection closed without an answer"),
+            Self::UnsupportedSession { found: Some(found) } => {
+                write!(f, "unsupported session format {found}, this side speaks 1")
+            }
+            Self::UnsupportedSession { found: None } => {
+                f.write_str("HELLO without a session format, this side speaks 1")
+            }
+            Self::InvalidId { kind, id } => {
+                write!(f, "packet of kind {kind} cannot have the call id {id} here")
+            }
+            Self::TruncatedId { length } => {
+                write!(f, "session packet of {length} B has no room for its call id of 4 B")
+            }
+            Self::UnexpectedItem { id } => write!(f, "item of call {id}, which did not ask for items"),
+            Self::NoCredit { id } => write!(f, "item of call {id} beyond its credit"),
+            Self::UnexpectedPiece { kind, id } => {
+                write!(f, "packet of kind {kind} of call {id} does not fit the pieces before it")
+            }
+            Self::UnexpectedCodec { kind, flags } => {
+                write!(f, "packet of kind {kind} has a compression that was not offered: flags {flags:#04x}")
+            }
+            Self::InvalidCompression => f.write_str("body cannot be decompressed"),
+            Self::PingTooLarge { length } => {
+                write!(f, "PING of {length} B exceeds the limit of {} B", crate::session::MAX_PING)
+            }
+            Self::TooManyUnknown => f.write_str("too many packets of unknown kinds"),
+            Self::TooManyUnfinished => f.write_str("too many requests that were begun and not ended"),
+            Self::InvalidNumber { key } => write!(f, "\"{key}\" must be a whole number within its bounds"),
         }
     }
 }
@@ -267,6 +385,10 @@ impl fmt::Display for Misuse {
                 write!(f, "method name of {length} B exceeds the limit of {limit} B (max_method)")
             }
             Self::MethodRequired => f.write_str("the 1.0 format needs a method name that is not empty"),
+            Self::GoingAway => f.write_str("the session is ending and takes no new calls"),
+            Self::IdsExhausted => f.write_str("the session has used up its call ids"),
+            Self::PeerTakesNoCalls => f.write_str("the other side of the session takes no calls"),
+            Self::NoCredit => f.write_str("the caller takes no more items for now"),
         }
     }
 }

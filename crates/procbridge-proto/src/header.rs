@@ -12,6 +12,18 @@ use crate::error::ProtocolError;
 /// Length of the header, in bytes.
 pub const HEADER_LENGTH: usize = 11;
 
+/// The flags in byte 5 of a header. They mean something in the offer of a session and within one.
+pub mod flag {
+    /// The sender of this request can hold a session; in HELLO: here it is.
+    pub const SESSION: u8 = 0x01;
+    /// A request that is not answered.
+    pub const ONE_WAY: u8 = 0x02;
+    /// A request whose result may come in items.
+    pub const STREAM: u8 = 0x04;
+    /// More pieces of this body follow.
+    pub const MORE: u8 = 0x08;
+}
+
 /// A version of the packet format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
@@ -66,6 +78,20 @@ impl Status {
     pub const GOOD: Self = Self(1);
     /// A response with an error.
     pub const BAD: Self = Self(2);
+    /// A side's terms; the first packet of a session.
+    pub const HELLO: Self = Self(3);
+    /// One element of a streamed result.
+    pub const ITEM: Self = Self(4);
+    /// Room for more elements.
+    pub const CREDIT: Self = Self(5);
+    /// A call is to stop.
+    pub const CANCEL: Self = Self(6);
+    /// Is the peer there?
+    pub const PING: Self = Self(7);
+    /// It is.
+    pub const PONG: Self = Self(8);
+    /// No more calls; the session ends with those in flight.
+    pub const GOODBYE: Self = Self(9);
 }
 
 impl Header {
@@ -104,6 +130,17 @@ impl Header {
         let &[status, flags, options, l0, l1, l2, l3, ..] = rest else { return Ok(None) };
         let length = u32::from_le_bytes([l0, l1, l2, l3]);
         Ok(Some(Self { version, status: Status(status), flags, options, length }))
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMES: [&str; 10] =
+            ["REQUEST", "GOOD", "BAD", "HELLO", "ITEM", "CREDIT", "CANCEL", "PING", "PONG", "GOODBYE"];
+        match NAMES.get(usize::from(self.0)) {
+            Some(name) => f.write_str(name),
+            None => write!(f, "{}", self.0),
+        }
     }
 }
 

@@ -1,21 +1,109 @@
 //! JSON text without a value tree (PB-BODY-*): one pass that checks the grammar and finds the members of the
-//! body's object, and the two conversions between JSON strings and text that the envelope needs.
+//! body's object.
 //!
 //! Payloads are never decoded here. They stay the text that was sent; the pass only proves that it is JSON, so
 //! that no handler and no caller meets a broken one. There is no recursion: nesting costs one bit a level.
 
 use alloc::borrow::Cow;
-use alloc::string::String;
 use core::ops::Range;
 
+use crate::brackets;
 use crate::error::ProtocolError;
+use crate::skim;
+use crate::string;
 
 /// Checks that `body` is one JSON object and calls `member` with each of its keys, unescaped, and the place of its
 /// value in `body`.
+#[inline(always)]
 pub(crate) fn members(
     body: &str,
     max_depth: u32,
+    member: impl FnMut(&str, Range<usize>),
+) -> Result<(), ProtocolError> {
+    members_but(body, max_depth, "", member)
+}
+
+/// The same, but for the value of the key `left`, which is not `""`: if that is an object or array it is only known how
+/// deep it is and where it ends. It must go to a parser, and nowhere else before it was [checked](check).
+#[inline(always)]
+pub(crate) fn members_but(
+    body: &str,
+    max_depth: u32,
+    left: &str,
     mut member: impl FnMut(&str, Range<usize>),
+) -> Result<(), ProtocolError> {
+    match skim_members(body, max_depth, left, &mut member) {
+        Some(()) => Ok(()),
+        // Members that were found already are found again.
+        None => scan_members(body, max_depth, &mut member),
+    }
+}
+
+/// The same for a body in which nothing is wrong, and no key escaped; else nothing is said about it.
+#[inline(always)]
+fn skim_members(
+    body: &str,
+    max_depth: u32,
+    left: &str,
+    member: &mut impl FnMut(&str, Range<usize>),
+) -> Option<()> {
+    let bytes = body.as_bytes();
+    let levels = max_depth.checked_sub(1)?;
+    let mut at = skim::space(bytes, 0);
+    if *bytes.get(at)? != b'{' {
+        return None;
+    }
+    at = skim::space(bytes, at + 1);
+    let mut has_left = false;
+    if *bytes.get(at)? != b'}' {
+        loop {
+            let (key, start) = usual_key(bytes.get(at..)?).map_or_else(
+                || {
+                    let end = skim::plain_key(bytes, at)?;
+                    Some((body.get(at + 1..end - 1)?, skim::colon(bytes, end)?))
+                },
+                |key| Some((key, skim::space(bytes, at + key.len() + 3))),
+            )?;
+            let is_left = !left.is_empty() && key == left;
+            if is_left && has_left {
+                // Only the last one goes to a parser.
+                return None;
+            }
+            has_left |= is_left;
+            at = if is_left {
+                brackets::value(bytes, start, levels)?
+            } else {
+                skim::value(bytes, start, levels)?
+            };
+            member(key, start..at);
+            at = skim::space(bytes, at);
+            match *bytes.get(at)? {
+                b',' => at = skim::space(bytes, at + 1),
+                b'}' => break,
+                _ => return None,
+            }
+        }
+    }
+    if skim::space(bytes, at + 1) == bytes.len() { Some(()) } else { None }
+}
+
+/// The key at the front of `rest`, if it is one of those that are in nearly every body, as everybody writes them.
+#[inline(always)]
+fn usual_key(rest: &[u8]) -> Option<&'static str> {
+    if rest.starts_with(b"\"payload\":") {
+        Some("payload")
+    } else if rest.starts_with(b"\"method\":") {
+        Some("method")
+    } else {
+        None
+    }
+}
+
+/// The same as [`members`], for what is small or seldom: it is slower, and compiled once.
+pub(crate) fn scan_members(
+    body: &str,
+    max_depth: u32,
+    member: &mut dyn FnMut(&str, Range<usize>),
 ) -> Result<(), ProtocolError> {
     let mut scan = Scan { text: body, bytes: body.as_bytes(), at: 0, max_depth };
     scan.space();
@@ -54,6 +142,13 @@ pub(crate) fn members(
 
 /// Checks that `text` is exactly one JSON value.
 pub(crate) fn check(text: &str, max_depth: u32) -> Result<(), ProtocolError> {
+    let bytes = text.as_bytes();
+    let end = skim::value(bytes, skim::space(bytes, 0), max_depth).map(|end| skim::space(bytes, end));
+    if end == Some(bytes.len()) { Ok(()) } else { scan(text, max_depth) }
+}
+
+/// The same, slowly: it can say what is wrong.
+fn scan(text: &str, max_depth: u32) -> Result<(), ProtocolError> {
     let mut scan = Scan { text, bytes: text.as_bytes(), at: 0, max_depth };
     scan.space();
     scan.value(0)?;
@@ -71,100 +166,6 @@ pub(crate) fn kind(value: &str) -> &'static str {
         None => "nothing",
         _ => "a number",
     }
-}
-
-/// The text of a JSON string, quotes included, if `value` is one.
-pub(crate) fn string(value: &str) -> Option<Text<'_>> {
-    let inner = value.strip_prefix('"')?.strip_suffix('"')?;
-    Some(unescape(inner))
-}
-
-/// A JSON string that was read.
-pub(crate) struct Text<'a> {
-    pub(crate) text: Cow<'a, str>,
-    /// A surrogate without its other half was read as U+FFFD.
-    pub(crate) lossy: bool,
-}
-
-/// Appends `text` as a JSON string, with its quotes.
-pub(crate) fn push_string(out: &mut alloc::vec::Vec<u8>, text: &str) {
-    const HEX: [u8; 16] = *b"0123456789abcdef";
-    out.reserve(text.len() + 2);
-    out.push(b'"');
-    for byte in text.bytes() {
-        match byte {
-            b'"' | b'\\' => out.extend([b'\\', byte]),
-            0x08 => out.extend(*b"\\b"),
-            0x0C => out.extend(*b"\\f"),
-            b'\n' => out.extend(*b"\\n"),
-            b'\r' => out.extend(*b"\\r"),
-            b'\t' => out.extend(*b"\\t"),
-            0..0x20 => {
-                out.extend(*b"\\u00");
-                out.extend(
-                    [byte >> 4, byte & 15].map(|digit| HEX.get(usize::from(digit)).copied().unwrap_or(b'0')),
-                );
-            }
-            _ => out.push(byte),
-        }
-    }
-    out.push(b'"');
-}
-
-/// Reads the escapes of `inner`, the part of a checked JSON string between its quotes.
-fn unescape(inner: &str) -> Text<'_> {
-    let Some((plain, mut rest)) = inner.split_once('\\') else {
-        return Text { text: Cow::Borrowed(inner), lossy: false };
-    };
-    let mut text = String::with_capacity(inner.len());
-    let mut lossy = false;
-    text.push_str(plain);
-    loop {
-        let mut chars = rest.chars();
-        match chars.next() {
-            Some('u') => {
-                let (unit, behind) = code_unit(chars.as_str());
-                let (character, behind) = match unit {
-                    // A high half, which needs the low half as the next escape.
-                    0xD800..0xDC00 => match behind.strip_prefix("\\u").map(code_unit) {
-                        Some((low @ 0xDC00..0xE000, behind)) => {
-                            (char::from_u32(0x1_0000 + ((unit - 0xD800) << 10) + (low - 0xDC00)), behind)
-                        }
-                        _ => (None, behind),
-                    },
-                    _ => (char::from_u32(unit), behind),
-                };
-                lossy |= character.is_none();
-                text.push(character.unwrap_or(char::REPLACEMENT_CHARACTER));
-                rest = behind;
-            }
-            Some(escaped) => {
-                text.push(match escaped {
-                    'b' => '\u{8}',
-                    'f' => '\u{c}',
-                    'n' => '\n',
-                    'r' => '\r',
-                    't' => '\t',
-                    itself => itself,
-                });
-                rest = chars.as_str();
-            }
-            None => break,
-        }
-        let Some((plain, behind)) = rest.split_once('\\') else {
-            text.push_str(rest);
-            break;
-        };
-        text.push_str(plain);
-        rest = behind;
-    }
-    Text { text: Cow::Owned(text), lossy }
-}
-
-/// The four hexadecimal digits at the front of `text`, and what follows them.
-fn code_unit(text: &str) -> (u32, &str) {
-    let (digits, rest) = text.split_at_checked(4).unwrap_or(("", ""));
-    (u32::from_str_radix(digits, 16).unwrap_or(0xD800), rest)
 }
 
 /// The pass itself: a place in the text.
@@ -208,7 +209,7 @@ impl<'a> Scan<'a> {
             return self.expected("':'");
         }
         self.at += 1;
-        Ok(unescape(inner).text)
+        Ok(string::unescape(inner).text)
     }
 
     /// One value of any kind that stands `outer` levels deep, everything inside it included.
@@ -382,14 +383,19 @@ impl<'a> Scan<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::string::ToString;
+    use std::string::{String, ToString};
     use std::vec::Vec;
 
     use super::*;
 
     fn found(body: &str) -> Vec<(String, &str)> {
         let mut all = Vec::new();
-        members(body, 128, |key, value| all.push((key.to_string(), &body[value]))).unwrap();
+        let member = |key: &str, value: Range<usize>| {
+            // What is unusual is gone over twice.
+            all.retain(|(before, _)| before != key);
+            all.push((key.to_string(), &body[value]));
+        };
+        members(body, 128, member).unwrap();
         all
     }
 
@@ -423,28 +429,5 @@ mod tests {
             let expected = "no control character in a string";
             assert_eq!(check(&control, 1), Err(ProtocolError::InvalidJson { at, expected }));
         }
-    }
-
-    #[test]
-    fn escapes_are_read() {
-        let read = |json: &str| string(json).map(|read| (read.text.to_string(), read.lossy)).unwrap();
-        assert_eq!(read(r#""a\"\\\/\b\f\n\r\tz""#), ("a\"\\/\u{8}\u{c}\n\r\tz".to_string(), false));
-        assert_eq!(read(r#""\u00e9\uD83D\uDE04!""#), ("é😄!".to_string(), false));
-        assert_eq!(read(r#""\ud83d""#), ("\u{fffd}".to_string(), true));
-        assert_eq!(read(r#""\ud83d\u0041""#), ("\u{fffd}A".to_string(), true));
-        assert_eq!(read(r#""\ude04\ud83d""#), ("\u{fffd}\u{fffd}".to_string(), true));
-        assert_eq!(read(r#""\ud83d\ud83d\ude04""#), ("\u{fffd}😄".to_string(), true));
-    }
-
-    #[test]
-    fn what_is_written_is_what_serde_json_writes() {
-        let text: String = (0..0x100).filter_map(char::from_u32).chain("😄\u{2028}".chars()).collect();
-        let mut out = Vec::new();
-        push_string(&mut out, &text);
-        let written: String = serde_json::from_slice(&out).unwrap();
-        assert_eq!(written, text);
-        let mut plain = Vec::new();
-        push_string(&mut plain, &text);
-        assert_eq!(plain, serde_json::to_vec(&text).unwrap());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Bytes go into a [`Connection`], events and bytes come out of it. There is no socket, clock, thread, lock, log
 //! or `unsafe` in this crate: the `procbridge` crate moves the bytes, this one knows the rules. The rules are
-//! those of `spec/procbridge-1.1.md`; the comments name them by their ids (`PB-HDR-1`).
+//! those of `spec/procbridge-1.1.md` and `spec/sessions.md`; the comments name them by their ids (`PB-HDR-1`).
 //!
 //! ```
 //! use procbridge_proto::{Connection, Event, Limits, Packet, Version};
@@ -26,24 +26,100 @@
 //! assert_eq!(response.good().and_then(|good| good.payload()), Some("3"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Sessions
+//!
+//! A client that is willing to hold a session offers one with its first call, in two bytes that every classic server
+//! ignores. If the server is willing too, the connection stays, and both sides make as many calls as they like, with
+//! streams, cancelling, a heartbeat and an orderly end. Large bodies go in pieces so that small calls do not wait for
+//! them, and may be compressed with the features `lz4` and `zstd`.
+//!
+//! ```
+//! use procbridge_proto::{Connection, Event, Limits, Packet, Terms, Version};
+//!
+//! let limits = Limits::default();
+//! let packet = |builder: procbridge_proto::PacketBuilder| builder.finish(&limits);
+//! let mut client = Connection::client(limits).with_session(Terms::new());
+//! let mut server = Connection::server(limits).with_session(Terms::new().with_name("counter"));
+//!
+//! // What a face does with a socket between them.
+//! fn carry(from: &mut Connection, to: &mut Connection) {
+//!     while !from.transmit().is_empty() {
+//!         to.receive(from.transmit());
+//!         from.transmitted(from.transmit().len());
+//!     }
+//! }
+//!
+//! // The first call makes the offer. The server accepts at once, before it has an answer.
+//! client.call(packet(Packet::request(Version::V1_1, Some("slow"), None))?)?;
+//! carry(&mut client, &mut server);
+//! carry(&mut server, &mut client);
+//! assert_eq!(client.poll_event(), Some(Event::Session));
+//! assert_eq!(client.peer().and_then(|peer| peer.name()), Some("counter"));
+//!
+//! // The second call need not wait for the first one. It welcomes items.
+//! let count = client.call(packet(Packet::request(Version::V1_1, Some("count"), None).stream())?)?;
+//! carry(&mut client, &mut server);
+//! while let Some(event) = server.poll_event() {
+//!     match event {
+//!         Event::Request { id, request } if request.wants_items() => {
+//!             server.item(id, packet(Packet::item().json_text("1")?)?)?;
+//!             server.item(id, packet(Packet::item().json_text("2")?)?)?;
+//!             server.reply(id, packet(Packet::good(Version::V1_1))?)?;
+//!         }
+//!         other => println!("{other:?}"),
+//!     }
+//! }
+//! carry(&mut server, &mut client);
+//! let mut items = Vec::new();
+//! while let Some(Event::Item { id, item }) = client.poll_event() {
+//!     assert_eq!(id, count);
+//!     items.push(item.payload().unwrap_or("null").to_owned());
+//!     // The server may send more for what was taken.
+//!     client.consumed(id, 1, item.size());
+//! }
+//! assert_eq!(items, ["1", "2"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![no_std]
 
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod brackets;
+mod calls;
+mod classic;
+mod codec;
+mod compression;
 mod connection;
+mod credit;
 mod decoder;
 mod error;
+mod event;
+mod events;
+mod frames;
 mod header;
+mod intake;
 mod json;
 mod limits;
 mod message;
+mod outbox;
 mod packet;
+mod pieces;
+mod session;
+mod skim;
+mod string;
+mod terms;
 
-pub use connection::{CallId, Connection, Ending, Event};
+pub use codec::{Codec, Codecs};
+pub use connection::Connection;
 pub use error::{Answer, Fault, Misuse, ProtocolError, code};
-pub use header::{HEADER_LENGTH, Header, Status, Version};
+pub use event::{CallId, Ending, Event};
+pub use header::{HEADER_LENGTH, Header, Status, Version, flag};
 pub use limits::Limits;
-pub use message::{Bad, Good, Request, Response};
-pub use packet::{Packet, PacketBuilder};
+pub use message::{Bad, Good, Item, Request, Response};
+#[doc(hidden)]
+pub use message::{member, split_request};
+pub use packet::{Envelope, Packet, PacketBuilder};
+pub use terms::Terms;

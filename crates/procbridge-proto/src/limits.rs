@@ -9,6 +9,7 @@ pub struct Limits {
     max_body: u32,
     max_depth: u32,
     max_method: u32,
+    lazy: bool,
 }
 
 impl Limits {
@@ -36,6 +37,19 @@ impl Limits {
         self
     }
 
+    /// Leaves the results of good responses to a parser: an object or array in one is only known to end where it does and
+    /// to be nested no deeper than is allowed. Who does anything else with it than to parse it has to
+    /// [check](crate::Good::check) it first. By default everything is checked.
+    #[must_use]
+    pub fn with_results_unchecked(mut self) -> Self {
+        self.lazy = true;
+        self
+    }
+
+    pub(crate) fn leaves_results(&self) -> bool {
+        self.lazy
+    }
+
     /// The largest body, in bytes.
     pub fn max_body(&self) -> u32 {
         self.max_body
@@ -54,6 +68,6 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_body: 16 * 1024 * 1024, max_depth: Self::DEEPEST, max_method: 256 }
+        Self { max_body: 16 * 1024 * 1024, max_depth: Self::DEEPEST, max_method: 256, lazy: false }
     }
 }

@@ -2,23 +2,36 @@
 //!
 //! A message owns the body it was read from; payload and data are places in it, never copies.
 
+use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use crate::codec::Codec;
 use crate::error::ProtocolError;
-use crate::header::{Header, Status, Version};
+use crate::header::{Header, Status, Version, flag};
 use crate::json;
 use crate::limits::Limits;
+use crate::string;
 
 /// A request as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     version: Version,
     body: String,
-    method: Option<String>,
+    method: Option<Name>,
     payload: Option<Range<usize>>,
     timeout_ms: Option<u64>,
+    meta: Option<Range<usize>>,
+    token: Option<Range<usize>>,
+    flags: u8,
+}
+
+/// One element of a streamed result, as it arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    body: String,
+    payload: Option<Range<usize>>,
 }
 
 /// A response as it arrived.
@@ -35,6 +48,8 @@ pub enum Response {
 pub struct Good {
     body: String,
     payload: Option<Range<usize>>,
+    /// How deep the payload may be, if nobody has checked it.
+    unchecked: Option<u32>,
 }
 
 /// A bad response.
@@ -46,6 +61,24 @@ pub struct Bad {
     data: Option<Range<usize>>,
 }
 
+/// The name of a method.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Name {
+    /// Where it stands in the body.
+    Plain(Range<usize>),
+    /// What stands there, with the escapes read.
+    Escaped(String),
+}
+
+impl Name {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Plain(place) => place.is_empty(),
+            Self::Escaped(name) => name.is_empty(),
+        }
+    }
+}
+
 impl Request {
     /// The version of the packet, in which it wants to be answered.
     pub fn version(&self) -> Version {
@@ -54,7 +87,10 @@ impl Request {
 
     /// The method's name; absent in a request that names none.
     pub fn method(&self) -> Option<&str> {
-        self.method.as_deref()
+        match self.method.as_ref()? {
+            Name::Plain(place) => self.body.get(place.clone()),
+            Name::Escaped(name) => Some(name),
+        }
     }
 
     /// The payload as JSON text, exactly as it was sent; absent if the request has none or `null`.
@@ -67,27 +103,88 @@ impl Request {
         self.timeout_ms
     }
 
+    /// What goes with the call besides its payload, as the text of a JSON object (PB-CNV-*).
+    pub fn meta(&self) -> Option<&str> {
+        slice(&self.body, self.meta.as_ref())
+    }
+
+    /// The secret that the caller shows, if it shows one (PB-CNV-*).
+    pub fn token(&self) -> Option<Cow<'_, str>> {
+        string::read(slice(&self.body, self.token.as_ref())?).map(|token| token.text)
+    }
+
+    /// Bytes of the body that this holds.
+    pub fn size(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Whether the caller wants no answer. Only in a session: a classic caller always gets one.
+    pub fn is_one_way(&self) -> bool {
+        self.flags & flag::ONE_WAY != 0
+    }
+
+    /// Whether the caller welcomes the result in items.
+    pub fn wants_items(&self) -> bool {
+        self.flags & (flag::STREAM | flag::ONE_WAY) == flag::STREAM
+    }
+
+    /// How the request was compressed on its way, if it was.
+    pub fn codec(&self) -> Option<Codec> {
+        Codec::of_flags(self.flags)
+    }
+
+    /// Adds what a session packet says outside its body.
+    pub(crate) fn with_flags(mut self, flags: u8) -> Self {
+        self.flags = flags;
+        self
+    }
+
     pub(crate) fn read(version: Version, body: Vec<u8>, limits: &Limits) -> Result<Self, ProtocolError> {
         let body = text(body)?;
         let keys = Keys::of(version);
         let (mut method, mut payload, mut timeout) = (None, None, None);
-        json::members(&body, limits.max_depth(), |key, value| {
-            if key == keys.method {
-                method = Some(value);
-            } else if key == keys.payload {
-                payload = Some(value);
-            } else if key == "timeout_ms" && version == Version::V1_1 {
-                timeout = Some(value);
-            }
+        let (mut meta, mut token) = (None, None);
+        json::members(&body, limits.max_depth(), |key, value| match (version, key) {
+            (Version::V1_1, "method") | (Version::V1_0, "api") => method = Some(value),
+            (Version::V1_1, "payload") | (Version::V1_0, "body") => payload = Some(value),
+            (Version::V1_1, "timeout_ms") => timeout = Some(value),
+            (Version::V1_1, "meta") => meta = Some(value),
+            (Version::V1_1, "token") => token = Some(value),
+            _ => {}
         })?;
         let method = read_method(&body, method, &keys, limits)?;
-        if version == Version::V1_0 && method.as_deref().unwrap_or_default().is_empty() {
+        if version == Version::V1_0 && method.as_ref().is_none_or(Name::is_empty) {
             let found = if method.is_some() { "an empty one" } else { "nothing" };
             return Err(ProtocolError::InvalidMethod { key: keys.method, found });
         }
         let payload = not_null(&body, payload);
         let timeout_ms = slice(&body, timeout.as_ref()).and_then(milliseconds);
-        Ok(Self { version, body, method, payload, timeout_ms })
+        let meta = meta.filter(|meta| slice(&body, Some(meta)).is_some_and(|meta| meta.starts_with('{')));
+        Ok(Self { version, body, method, payload, timeout_ms, meta, token, flags: 0 })
+    }
+}
+
+impl Item {
+    /// The payload as JSON text, exactly as it was sent; absent if the item has none or `null`.
+    pub fn payload(&self) -> Option<&str> {
+        slice(&self.body, self.payload.as_ref())
+    }
+
+    /// What the item costs of its call's credit, in bytes: the size of its body.
+    pub fn size(&self) -> u64 {
+        self.body.len() as u64
+    }
+
+    pub(crate) fn read(body: Vec<u8>, limits: &Limits) -> Result<Self, ProtocolError> {
+        let body = text(body)?;
+        let mut payload = None;
+        json::members(&body, limits.max_depth(), |key, value| {
+            if key == "payload" {
+                payload = Some(value);
+            }
+        })?;
+        let payload = not_null(&body, payload);
+        Ok(Self { body, payload })
     }
 }
 
@@ -110,32 +207,30 @@ impl Response {
 
     pub(crate) fn read(header: &Header, body: Vec<u8>, limits: &Limits) -> Result<Self, ProtocolError> {
         let body = text(body)?;
-        let keys = Keys::of(header.version);
         let is_good = header.status == Status::GOOD;
         let (mut payload, mut message, mut code, mut data) = (None, None, None, None);
-        json::members(&body, limits.max_depth(), |key, value| {
-            if key == keys.payload {
-                payload = Some(value);
-            } else if key == keys.message {
-                message = Some(value);
-            } else if header.version == Version::V1_1 && key == "code" {
-                code = Some(value);
-            } else if header.version == Version::V1_1 && key == "data" {
-                data = Some(value);
-            }
+        let is_left = is_good && limits.leaves_results() && header.version == Version::V1_1;
+        let left = if is_left { "payload" } else { "" };
+        json::members_but(&body, limits.max_depth(), left, |key, value| match (header.version, key) {
+            (Version::V1_1, "payload") | (Version::V1_0, "body") => payload = Some(value),
+            (Version::V1_1, "message") | (Version::V1_0, "msg") => message = Some(value),
+            (Version::V1_1, "code") => code = Some(value),
+            (Version::V1_1, "data") => data = Some(value),
+            _ => {}
         })?;
         if is_good {
             let payload = not_null(&body, payload);
-            return Ok(Self::Good(Good { body, payload }));
+            let unchecked = is_left.then(|| limits.max_depth());
+            return Ok(Self::Good(Good { body, payload, unchecked }));
         }
         let message = match slice(&body, not_null(&body, message).as_ref()) {
             None => "unknown server error".to_string(),
             // Node's package sends what was thrown, which need not be a string.
             Some(value) => {
-                json::string(value).map_or_else(|| value.to_string(), |read| read.text.into_owned())
+                string::read(value).map_or_else(|| value.to_string(), |read| read.text.into_owned())
             }
         };
-        let code = slice(&body, code.as_ref()).and_then(json::string).map(|read| read.text.into_owned());
+        let code = slice(&body, code.as_ref()).and_then(string::read).map(|read| read.text.into_owned());
         let data = not_null(&body, data);
         Ok(Self::Bad(Bad { body, message, code, data }))
     }
@@ -145,6 +240,27 @@ impl Good {
     /// The payload as JSON text, exactly as it was sent; absent if the response has none or `null`.
     pub fn payload(&self) -> Option<&str> {
         slice(&self.body, self.payload.as_ref())
+    }
+
+    /// Checks the payload, if that was [left](Limits::with_results_unchecked) to do.
+    ///
+    /// # Errors
+    ///
+    /// The payload is not JSON.
+    pub fn check(&self) -> Result<(), ProtocolError> {
+        match (self.unchecked, &self.payload) {
+            // The whole body, so that the error names the place in it.
+            (Some(max_depth), Some(_)) => json::members(&self.body, max_depth, |_, _| ()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The [payload](Self::payload) in a string of its own, which is the memory that it came in.
+    pub fn into_payload(self) -> Option<String> {
+        let (place, mut body) = (self.payload?, self.body);
+        body.truncate(place.end);
+        body.drain(..place.start);
+        Some(body)
     }
 }
 
@@ -165,23 +281,64 @@ impl Bad {
     }
 }
 
-/// The names of the three keys, by version.
+/// Splits the body of a 1.1 request into method and payload, for measurements. The payload is left to a parser.
+#[doc(hidden)]
+pub fn split_request(body: &[u8]) -> Option<(Option<&str>, Option<&str>)> {
+    let body = core::str::from_utf8(body).ok()?;
+    let (mut method, mut payload) = (None, None);
+    let split = json::members_but(body, Limits::DEEPEST, "payload", |key, value| match key {
+        "method" => method = Some(value),
+        "payload" => payload = Some(value),
+        _ => {}
+    });
+    split.ok()?;
+    let method = slice(body, method.as_ref()).and_then(|method| method.strip_prefix('"')?.strip_suffix('"'));
+    Some((method, slice(body, payload.as_ref())))
+}
+
+/// The text of the member `key` of `object`, which is known to be JSON; of several the last one. What is deeper than 128
+/// levels is not looked at.
+#[doc(hidden)]
+pub fn member<'a>(object: &'a str, key: &str) -> Option<&'a str> {
+    let mut found = None;
+    // An error is that of too many levels, and of a member behind the one that was found.
+    let _ = json::scan_members(object, Limits::DEEPEST, &mut |name, value| {
+        if name == key {
+            found = object.get(value);
+        }
+    });
+    found
+}
+
+/// The three keys by version: the name of one, and all as they are [written](crate::PacketBuilder).
 pub(crate) struct Keys {
     pub(crate) method: &'static str,
-    pub(crate) payload: &'static str,
-    pub(crate) message: &'static str,
+    pub(crate) method_key: &'static str,
+    pub(crate) payload_key: &'static str,
+    pub(crate) message_key: &'static str,
 }
 
 impl Keys {
+    #[inline]
     pub(crate) fn of(version: Version) -> Self {
         match version {
-            Version::V1_0 => Self { method: "api", payload: "body", message: "msg" },
-            Version::V1_1 => Self { method: "method", payload: "payload", message: "message" },
+            Version::V1_0 => Self {
+                method: "api",
+                method_key: ",\"api\":",
+                payload_key: ",\"body\":",
+                message_key: ",\"msg\":",
+            },
+            Version::V1_1 => Self {
+                method: "method",
+                method_key: ",\"method\":",
+                payload_key: ",\"payload\":",
+                message_key: ",\"message\":",
+            },
         }
     }
 }
 
-fn text(body: Vec<u8>) -> Result<String, ProtocolError> {
+pub(crate) fn text(body: Vec<u8>) -> Result<String, ProtocolError> {
     String::from_utf8(body)
         .map_err(|error| ProtocolError::InvalidUtf8 { at: error.utf8_error().valid_up_to() })
 }
@@ -200,17 +357,22 @@ fn read_method(
     place: Option<Range<usize>>,
     keys: &Keys,
     limits: &Limits,
-) -> Result<Option<String>, ProtocolError> {
-    let Some(value) = slice(body, not_null(body, place).as_ref()) else { return Ok(None) };
+) -> Result<Option<Name>, ProtocolError> {
+    let Some(place) = not_null(body, place) else { return Ok(None) };
+    let value = slice(body, Some(&place)).unwrap_or_default();
     let invalid = |found| ProtocolError::InvalidMethod { key: keys.method, found };
-    let read = json::string(value).ok_or_else(|| invalid(json::kind(value)))?;
+    let read = string::read(value).ok_or_else(|| invalid(json::kind(value)))?;
     if read.lossy {
         return Err(invalid("a string with half a surrogate pair"));
     }
     if read.text.len() > limits.max_method() as usize {
         return Err(ProtocolError::MethodTooLong { length: read.text.len(), limit: limits.max_method() });
     }
-    Ok(Some(read.text.into_owned()))
+    Ok(Some(match read.text {
+        // Between its quotes.
+        Cow::Borrowed(_) => Name::Plain(place.start + 1..place.end - 1),
+        Cow::Owned(name) => Name::Escaped(name),
+    }))
 }
 
 /// A plain whole number of milliseconds that every language can hold; anything else counts as absent.
@@ -220,3 +382,27 @@ fn milliseconds(value: &str) -> Option<u64> {
 
 /// The largest integer that a double holds exactly together with all smaller ones.
 pub(crate) const LARGEST_EXACT: u64 = (1 << 53) - 1;
+
+#[cfg(test)]
+mod tests {
+    use std::string::String;
+
+    use super::*;
+
+    #[test]
+    fn a_member_is_the_last_of_its_name_as_it_stands() {
+        let object = r#" {"a": [1, 2], "\u0062":"\n", "a" : {"b":3} } "#;
+        assert_eq!(member(object, "a"), Some(r#"{"b":3}"#));
+        assert_eq!(member(object, "b"), Some(r#""\n""#));
+        assert_eq!(member(object, "c"), None);
+        assert_eq!(member("[1]", "a"), None);
+    }
+
+    #[test]
+    fn what_is_too_deep_hides_nothing_before_it() {
+        let mut object = String::from(r#"{"a":1,"deep":"#);
+        object.extend(core::iter::repeat_n('[', 200).chain(core::iter::repeat_n(']', 200)));
+        object.push('}');
+        assert_eq!((member(&object, "a"), member(&object, "deep")), (Some("1"), None));
+    }
+}

@@ -3,22 +3,40 @@
 //! A packet is built front to back without a copy: the envelope up to the payload's key, then the payload, written
 //! straight into the buffer, then the end, the length last.
 
-use alloc::format;
 use alloc::vec::Vec;
 
+use crate::codec::Codec;
+use crate::compression;
 use crate::error::{Misuse, ProtocolError};
-use crate::header::{HEADER_LENGTH, Header, Status, Version};
+use crate::header::{HEADER_LENGTH, Header, Status, Version, flag};
 use crate::json;
 use crate::limits::Limits;
 use crate::message::{Keys, LARGEST_EXACT};
+use crate::string;
 
-/// A complete packet, ready to be queued with [`Connection::call`](crate::Connection::call) or
-/// [`Connection::reply`](crate::Connection::reply).
+/// A complete packet, ready to be queued with [`Connection::call`](crate::Connection::call),
+/// [`Connection::reply`](crate::Connection::reply) or [`Connection::item`](crate::Connection::item).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
-    bytes: Vec<u8>,
+    /// Headroom, header, body. In a session the header moves to the front and the call id takes its place.
+    pub(crate) buffer: Vec<u8>,
     pub(crate) version: Version,
     pub(crate) status: Status,
+    /// What a session packet says outside its body.
+    pub(crate) flags: u8,
+    json_len: usize,
+    has_token: bool,
+}
+
+/// What a request says besides its method and its payload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Envelope<'a> {
+    /// How many milliseconds the caller waits for the answer.
+    pub timeout_ms: Option<u64>,
+    /// What goes with the call, as the text of a JSON object.
+    pub meta: Option<&'a str>,
+    /// The secret that the server asks for.
+    pub token: Option<&'a str>,
 }
 
 /// A packet whose envelope is written and whose payload (or an error's data) may follow.
@@ -27,6 +45,8 @@ pub struct PacketBuilder {
     bytes: Vec<u8>,
     version: Version,
     status: Status,
+    flags: u8,
+    has_token: bool,
     /// Where the key of the value began, so that it can be taken back if the value is null.
     value_key: usize,
     /// Where the value itself begins.
@@ -44,56 +64,162 @@ enum Null {
 impl Packet {
     /// A request for `method`, whose caller waits `timeout_ms` milliseconds (left out in the 1.0 format).
     pub fn request(version: Version, method: Option<&str>, timeout_ms: Option<u64>) -> PacketBuilder {
+        let envelope = Envelope { timeout_ms, ..Envelope::default() };
+        Self::request_unchecked(version, method, &envelope)
+    }
+
+    /// A request for `method` with all that can be said besides. The 1.0 format leaves the envelope out.
+    ///
+    /// # Errors
+    ///
+    /// The envelope's `meta` is not the text of a JSON object.
+    pub fn request_with(
+        version: Version,
+        method: Option<&str>,
+        envelope: &Envelope<'_>,
+    ) -> Result<PacketBuilder, ProtocolError> {
+        if let Some(meta) = envelope.meta {
+            // The body's own object is a level, too.
+            json::members(meta, Limits::DEEPEST - 1, |_, _| ())?;
+        }
+        Ok(Self::request_unchecked(version, method, envelope))
+    }
+
+    fn request_unchecked(version: Version, method: Option<&str>, envelope: &Envelope<'_>) -> PacketBuilder {
         let mut builder = PacketBuilder::new(version, Status::REQUEST);
         builder.method_length = method.map(str::len);
         if let Some(method) = method {
-            builder.key(Keys::of(version).method);
-            json::push_string(&mut builder.bytes, method);
+            builder.key(Keys::of(version).method_key);
+            string::push(&mut builder.bytes, method);
         }
-        if let (Some(timeout), Version::V1_1) = (timeout_ms, version) {
-            // PB-CNV-2: no more than every language can hold.
-            let timeout = timeout.min(LARGEST_EXACT);
-            builder.key("timeout_ms");
-            builder.bytes.extend_from_slice(format!("{timeout}").as_bytes());
+        if version == Version::V1_1 {
+            if let Some(timeout) = envelope.timeout_ms {
+                // PB-CNV-2: no more than every language can hold.
+                let timeout = timeout.min(LARGEST_EXACT);
+                builder.key(",\"timeout_ms\":");
+                push_number(&mut builder.bytes, timeout);
+            }
+            if let Some(meta) = envelope.meta {
+                builder.key(",\"meta\":");
+                builder.bytes.extend_from_slice(meta.as_bytes());
+            }
+            if let Some(token) = envelope.token {
+                builder.key(",\"token\":");
+                string::push(&mut builder.bytes, token);
+                builder.has_token = true;
+            }
         }
-        builder.value_key(Keys::of(version).payload)
+        builder.value_key(Keys::of(version).payload_key)
     }
 
     /// A good response; its payload follows.
     pub fn good(version: Version) -> PacketBuilder {
-        PacketBuilder::new(version, Status::GOOD).value_key(Keys::of(version).payload)
+        PacketBuilder::new(version, Status::GOOD).value_key(Keys::of(version).payload_key)
+    }
+
+    /// One element of a streamed result; its payload follows. Only sessions have it.
+    pub fn item() -> PacketBuilder {
+        PacketBuilder::new(Version::V1_1, Status::ITEM).value_key(",\"payload\":")
     }
 
     /// A bad response; its data may follow. The 1.0 format has the message only.
     pub fn bad(version: Version, message: &str, code: Option<&str>) -> PacketBuilder {
         let mut builder = PacketBuilder::new(version, Status::BAD);
-        builder.key(Keys::of(version).message);
-        json::push_string(&mut builder.bytes, message);
+        builder.key(Keys::of(version).message_key);
+        string::push(&mut builder.bytes, message);
         if let (Some(code), Version::V1_1) = (code, version) {
-            builder.key("code");
-            json::push_string(&mut builder.bytes, code);
+            builder.key(",\"code\":");
+            string::push(&mut builder.bytes, code);
         }
-        builder.value_key("data")
+        builder.value_key(",\"data\":")
     }
 
-    /// The bytes of the packet: header and body.
+    /// The bytes of the packet as a classic connection has them: header and body.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.buffer.get(HEADROOM..).unwrap_or_default()
     }
 
-    /// The bytes of the packet: header and body.
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+    /// The bytes of the packet as a classic connection has them: header and body.
+    pub fn into_bytes(mut self) -> Vec<u8> {
+        self.buffer.drain(..HEADROOM);
+        self.buffer
+    }
+
+    /// How large the packet's JSON is, in bytes; before compression, if it is compressed.
+    pub fn json_len(&self) -> usize {
+        self.json_len
+    }
+
+    /// The packet with its body compressed, for a session whose other side can read that
+    /// ([`Terms::codecs`](crate::Terms::codecs)). The packet stays as it is where compression is not allowed or
+    /// not worth it: below 1,024 bytes, with a token, in the 1.0 format, if it would not get smaller, or if this
+    /// build does not have the compression.
+    #[must_use]
+    pub fn compressed(mut self, codec: Codec) -> Self {
+        let json = self.buffer.get(FRONT..).unwrap_or_default();
+        if json.len() < MIN_COMPRESSED
+            || self.has_token
+            || self.version != Version::V1_1
+            || self.codec().is_some()
+        {
+            return self;
+        }
+        if let Some(buffer) = compression::compress(codec, json, FRONT)
+            && buffer.len() < self.buffer.len()
+        {
+            let length = u32::try_from(buffer.len() - FRONT).unwrap_or(u32::MAX);
+            self.buffer = buffer;
+            self.flags |= codec.flags();
+            self.write_header(length);
+        }
+        self
+    }
+
+    /// How the body is compressed, if it is.
+    pub fn codec(&self) -> Option<Codec> {
+        Codec::of_flags(self.flags)
+    }
+
+    /// Makes the packet the offer of a session: `options` tell what this side can read.
+    pub(crate) fn offer(&mut self, options: u8) {
+        let flags = flag::SESSION | self.flags & (flag::ONE_WAY | flag::STREAM);
+        if let Some([at_flags, at_options]) = self.buffer.get_mut(HEADROOM + 5..HEADROOM + 7) {
+            (*at_flags, *at_options) = (flags, options);
+        }
+    }
+
+    /// Writes the classic header in front of a body of `length` bytes.
+    fn write_header(&mut self, length: u32) {
+        let header = Header::classic(self.version, self.status, length);
+        if let Some(place) = self.buffer.get_mut(HEADROOM..FRONT) {
+            place.copy_from_slice(&header.encode());
+        }
     }
 }
 
 impl PacketBuilder {
     fn new(version: Version, status: Status) -> Self {
         let mut bytes = Vec::with_capacity(FIRST_CAPACITY);
-        // The length is not known yet; finish() writes the header again.
-        bytes.extend_from_slice(&Header::classic(version, status, 0).encode());
+        // The length is not known yet; finish() writes the header.
+        bytes.extend_from_slice(&[0; FRONT]);
         bytes.push(b'{');
-        Self { bytes, version, status, value_key: 0, value: 0, method_length: None, null: Null::LeftOut }
+        let (flags, has_token) = (0, false);
+        let (value_key, value, method_length, null) = (0, 0, None, Null::LeftOut);
+        Self { bytes, version, status, flags, has_token, value_key, value, method_length, null }
+    }
+
+    /// Makes a request one that is not answered. A classic server answers it all the same.
+    #[must_use]
+    pub fn one_way(mut self) -> Self {
+        self.flags |= flag::ONE_WAY;
+        self
+    }
+
+    /// Makes a request one whose result may come in items. It has no meaning to a classic server.
+    #[must_use]
+    pub fn stream(mut self) -> Self {
+        self.flags |= flag::STREAM;
+        self
     }
 
     /// Appends a value written by `write`, which must append exactly one JSON value to the buffer and leave what
@@ -149,25 +275,37 @@ impl PacketBuilder {
             match (self.status, self.version, self.null) {
                 // 1.0 knows objects only, and always writes one.
                 (Status::REQUEST | Status::GOOD, Version::V1_0, _) => self.bytes.extend_from_slice(b"{}"),
-                (Status::GOOD, Version::V1_1, Null::Written) => self.bytes.extend_from_slice(b"null"),
+                (Status::GOOD | Status::ITEM, Version::V1_1, Null::Written) => {
+                    self.bytes.extend_from_slice(b"null")
+                }
                 _ => self.bytes.truncate(self.value_key),
             }
         } else if (self.status, self.version) == (Status::BAD, Version::V1_0) {
             self.bytes.truncate(self.value_key);
         }
+        // What is large has about the room that it needs, which is not to be doubled for one byte.
+        self.bytes.reserve_exact(1);
         self.bytes.push(b'}');
 
-        let length = self.bytes.len() - HEADER_LENGTH;
+        let json_len = self.bytes.len() - FRONT;
         let limit = limits.max_body();
-        let length = u32::try_from(length)
+        let length = u32::try_from(json_len)
             .ok()
             .filter(|&length| length <= limit)
-            .ok_or(Misuse::TooLarge { length, limit })?;
-        let header = Header::classic(self.version, self.status, length).encode();
-        self.bytes.splice(..HEADER_LENGTH, header);
-        Ok(Packet { bytes: self.bytes, version: self.version, status: self.status })
+            .ok_or(Misuse::TooLarge { length: json_len, limit })?;
+        // A call that nobody answers has no items either.
+        let flags = match self.flags {
+            flags if self.status != Status::REQUEST => flags & !(flag::ONE_WAY | flag::STREAM),
+            flags if flags & flag::ONE_WAY != 0 => flags & !flag::STREAM,
+            flags => flags,
+        };
+        let Self { bytes: buffer, version, status, has_token, .. } = self;
+        let mut packet = Packet { buffer, version, status, flags, json_len, has_token };
+        packet.write_header(length);
+        Ok(packet)
     }
 
+    #[inline]
     fn value_key(mut self, key: &'static str) -> Self {
         self.value_key = self.bytes.len();
         self.key(key);
@@ -175,19 +313,42 @@ impl PacketBuilder {
         self
     }
 
-    /// `key` must need no escapes.
+    /// `key` is as it stands in a body: quoted, with a comma before it, and a colon behind.
+    #[inline]
     fn key(&mut self, key: &'static str) {
-        if self.bytes.last() != Some(&b'{') {
-            self.bytes.push(b',');
-        }
-        self.bytes.push(b'"');
+        let is_first = self.bytes.last() == Some(&b'{');
+        let key = if is_first { key.strip_prefix(',').unwrap_or(key) } else { key };
         self.bytes.extend_from_slice(key.as_bytes());
-        self.bytes.extend_from_slice(b"\":");
     }
 }
 
+/// Room in front of the classic header, as much as a call id takes.
+pub(crate) const HEADROOM: usize = 4;
+
+/// Where the body begins in a packet's buffer: behind headroom and header, or behind header and call id.
+pub(crate) const FRONT: usize = HEADROOM + HEADER_LENGTH;
+
+/// A smaller body is never compressed.
+const MIN_COMPRESSED: usize = 1024;
+
 /// Room for a small packet, so that the usual one is allocated once.
 const FIRST_CAPACITY: usize = 256;
+
+/// Appends a whole number.
+fn push_number(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    for place in digits.iter_mut().rev() {
+        // A digit is below ten.
+        *place = b'0' + (number % 10) as u8;
+        number /= 10;
+        start -= 1;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(start..).unwrap_or_default());
+}
 
 #[cfg(test)]
 mod tests {

@@ -135,6 +135,44 @@ proptest! {
     }
 
     #[test]
+    fn a_result_that_is_left_to_a_parser_is_the_one_that_is_checked(
+        first in json_text(),
+        second in json_text(),
+        twice: bool,
+        changes in vec((any::<sample::Index>(), sample::select(b"{}[]\",:\\ 0en\x01".to_vec())), 0..3),
+    ) {
+        let key = if twice { "payload" } else { "x" };
+        let mut body = format!("{{\"payload\":{first},\"{key}\":{second}}}").into_bytes();
+        for (at, byte) in changes {
+            let at = at.index(body.len());
+            body[at] = byte;
+        }
+        let read = |limits: Limits| {
+            let mut client = client(limits);
+            client.receive(&packet_of(1, &body));
+            client.poll_event().unwrap()
+        };
+        let good = |event: &Event| match event {
+            Event::Response { response: Response::Good(good), .. } => Some(good.clone()),
+            _ => None,
+        };
+        let limits = Limits::default().with_max_depth(4);
+        let (checked, left) = (read(limits), read(limits.with_results_unchecked()));
+        match (good(&checked), good(&left)) {
+            (Some(checked), Some(left)) => {
+                prop_assert_eq!(left.check(), Ok(()));
+                prop_assert_eq!(checked.payload(), left.payload());
+                prop_assert!(serde_json::from_slice::<Box<serde_json::value::RawValue>>(&body).is_ok());
+            }
+            (None, Some(left)) => {
+                let Event::Closed { error: Some(error) } = checked else { panic!("{checked:?}") };
+                prop_assert_eq!(left.check(), Err(error));
+            }
+            _ => prop_assert_eq!(checked, left),
+        }
+    }
+
+    #[test]
     fn what_is_written_is_read_back(
         method in prop_oneof![Just(None), any::<String>().prop_map(Some)],
         timeout in prop_oneof![Just(None), (0..1_u64 << 53).prop_map(Some)],

@@ -262,11 +262,16 @@ fn every_rule_has_a_vector_and_every_vector_names_its_rules() {
 
 #[test]
 fn rules_that_the_code_names_exist() {
-    let text = fs::read_to_string(spec().join("procbridge-1.1.md")).unwrap();
+    let read = |name| fs::read_to_string(spec().join(name)).unwrap();
+    let text = read("procbridge-1.1.md") + &read("sessions.md");
     let mut named = 0;
-    for directory in
-        ["procbridge-proto/src", "procbridge/src", "procbridge/src/blocking", "procbridge/src/tokio"]
-    {
+    for directory in [
+        "procbridge-proto/src",
+        "procbridge/src",
+        "procbridge/src/blocking",
+        "procbridge/src/session",
+        "procbridge/src/tokio",
+    ] {
         let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(directory);
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();

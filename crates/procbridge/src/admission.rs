@@ -2,10 +2,13 @@
 //! both faces.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
-use procbridge_proto::Version;
+use procbridge_proto::{Terms, Version};
 
 use crate::budget::{Budget, Share};
+use crate::client_config::ClientConfig;
 use crate::config::ServerConfig;
 use crate::journal::{Journal, Matter};
 use crate::listener::Peers;
@@ -13,36 +16,55 @@ use crate::peer::Peer;
 use crate::refusal::Refusal;
 use crate::router::{denied, overloaded};
 use crate::socket;
+use crate::stats::Stats;
 
 /// The limits of a server and what is used of them.
 #[derive(Debug)]
 pub(crate) struct Admission {
     pub(crate) config: ServerConfig,
     pub(crate) journal: Journal,
-    connections: Budget,
+    /// Whether these are a client's limits, for the calls that its server makes.
+    pub(crate) is_client: bool,
+    /// Handlers at work for nobody.
+    pub(crate) leaked: Arc<AtomicUsize>,
+    pub(crate) stats: Stats,
     waiting: Budget,
     calls: Budget,
     held: Budget,
 }
 
 impl Admission {
-    /// `connections` holds where the settings do not say how many there may be.
-    pub(crate) fn new(config: ServerConfig, connections: usize) -> Self {
+    /// `connections` holds where the settings do not say how many there may be. `methods` are those that will be called.
+    pub(crate) fn new(mut config: ServerConfig, connections: usize, methods: &[&str]) -> Self {
+        let name = config.program_name();
+        let named = |terms: Arc<Terms>| Arc::new(Arc::unwrap_or_clone(terms).with_name(&name));
+        config.terms = config.terms.take().map(named);
         let connections = config.max_connections.unwrap_or(connections);
         Self {
-            connections: Budget::new(connections),
+            stats: Stats::new(connections, methods.iter().copied()),
             waiting: Budget::new(config.max_waiting),
-            calls: Budget::new(config.max_calls.min(connections)),
+            calls: Budget::new(config.max_calls),
             held: Budget::new(config.max_unfinished),
             journal: Journal::new(),
+            is_client: false,
+            leaked: Arc::default(),
             config,
         }
     }
 
+    /// The limits of a client that serves calls of its server.
+    pub(crate) fn of_client(client: &ClientConfig) -> Self {
+        let mut config = ServerConfig::new().without_session_idle();
+        config.limits = client.limits;
+        config.heartbeat = client.heartbeat;
+        config.spin = client.spin;
+        Self { is_client: true, ..Self::new(config, usize::MAX, &[]) }
+    }
+
     /// A connection's place, and its share of the bytes that are held for requests.
     pub(crate) fn connection(&self) -> Result<(Share, Share), Refusal> {
-        let limit = self.connections.limit();
-        let place = self.connections.take(1);
+        let limit = self.stats.connections.limit();
+        let place = self.stats.connections.open();
         place.zip(self.held.take(0)).ok_or_else(|| overloaded("connections", limit, "max_connections"))
     }
 
@@ -62,6 +84,13 @@ impl Admission {
         self.calls.take(1).ok_or_else(|| overloaded("calls in flight", limit, "max_calls"))
     }
 
+    /// Room for the bytes of a request that is with its handler.
+    pub(crate) fn room(&self, bytes: usize) -> Result<Share, Refusal> {
+        let limit = self.held.limit();
+        let room = self.held.take(bytes);
+        room.ok_or_else(|| overloaded("bytes of unanswered requests", limit, "max_unfinished"))
+    }
+
     /// How many calls have such a place.
     pub(crate) fn calls(&self) -> usize {
         self.calls.used()
@@ -79,9 +108,9 @@ impl Admission {
     pub(crate) fn turn_away(&self, socket: impl AsFd, peer: &Peer, refusal: &Refusal) {
         self.journal.write(Matter::Refused, || format!("{peer}: {}", refusal.message()));
         // What it has sent is taken, or closing would reset the connection and destroy the answer.
-        let _ = socket::receive(&socket, &mut Vec::with_capacity(TURNED_AWAY));
+        self.stats.received(socket::receive(&socket, &mut Vec::with_capacity(TURNED_AWAY)).unwrap_or(0));
         let packet = refusal.packet(Version::V1_1, &self.config.limits);
-        let _ = socket::send(&socket, packet.bytes());
+        self.stats.sent(socket::send(&socket, packet.bytes()).unwrap_or(0));
         let _ = socket::finish_writing(&socket);
     }
 }

@@ -6,7 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// A number of units, of which no more than a limit can be held at a time.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
-    used: Arc<AtomicUsize>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    used: AtomicUsize,
     limit: usize,
 }
 
@@ -19,15 +24,15 @@ pub(crate) struct Share {
 
 impl Budget {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { used: Arc::default(), limit }
+        Self { inner: Arc::new(Inner { used: AtomicUsize::new(0), limit }) }
     }
 
     pub(crate) fn limit(&self) -> usize {
-        self.limit
+        self.inner.limit
     }
 
     pub(crate) fn used(&self) -> usize {
-        self.used.load(Ordering::Acquire)
+        self.inner.used.load(Ordering::Acquire)
     }
 
     /// Takes `units`, if the limit allows.
@@ -40,14 +45,14 @@ impl Budget {
 impl Share {
     /// Holds `units` from now on. Tells whether the limit allows that; if not, nothing changes.
     pub(crate) fn resize(&mut self, units: usize) -> bool {
-        let Budget { used, limit } = &self.budget;
+        let Inner { used, limit } = &*self.budget.inner;
         if units > self.units {
             let more = units - self.units;
             let within = |used: usize| used.checked_add(more).filter(|sum| sum <= limit);
             if used.fetch_update(Ordering::AcqRel, Ordering::Acquire, within).is_err() {
                 return false;
             }
-        } else {
+        } else if units < self.units {
             used.fetch_sub(self.units - units, Ordering::AcqRel);
         }
         self.units = units;
@@ -57,7 +62,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.units, Ordering::AcqRel);
+        self.budget.inner.used.fetch_sub(self.units, Ordering::AcqRel);
     }
 }
 

@@ -1,105 +1,12 @@
-//! The settings of clients and servers, each with its default. Both faces use the same.
+//! The settings of servers, each with its default. Both faces use the same.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use procbridge_proto::{Limits, Version};
+use procbridge_proto::{Limits, Terms};
 
-/// Settings of a client.
-///
-/// ```
-/// use std::time::Duration;
-/// use procbridge::{Client, ClientConfig};
-///
-/// let config = ClientConfig::new().with_call_timeout(Duration::from_secs(2));
-/// let client = Client::connect_with(":8000", config)?;
-/// # Ok::<(), procbridge::Error>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct ClientConfig {
-    pub(crate) limits: Limits,
-    pub(crate) connect_timeout: Option<Duration>,
-    pub(crate) call_timeout: Option<Duration>,
-    pub(crate) version: Version,
-}
-
-impl ClientConfig {
-    /// The defaults.
-    pub fn new() -> Self {
-        Self {
-            limits: Limits::default(),
-            connect_timeout: Some(Duration::from_secs(5)),
-            call_timeout: Some(Duration::from_secs(30)),
-            version: Version::V1_1,
-        }
-    }
-
-    /// The largest body that is sent or accepted, in bytes. Default 16 MiB. A larger payload is not sent, error kind
-    /// `InvalidInput`; a larger answer is refused from its header alone, error kind `TooLarge`.
-    #[must_use]
-    pub fn with_max_body(mut self, bytes: u32) -> Self {
-        self.limits = self.limits.with_max_body(bytes);
-        self
-    }
-
-    /// The deepest nesting of arrays and objects in an answer, the body's own object counted. Default and most: 128.
-    #[must_use]
-    pub fn with_max_depth(mut self, levels: u32) -> Self {
-        self.limits = self.limits.with_max_depth(levels);
-        self
-    }
-
-    /// The longest method name that is sent, in bytes. Default 256, as servers have it. A longer one is not sent, error
-    /// kind `InvalidInput`.
-    #[must_use]
-    pub fn with_max_method(mut self, bytes: u32) -> Self {
-        self.limits = self.limits.with_max_method(bytes);
-        self
-    }
-
-    /// How long connecting may take, all addresses of a name together. Default 5 s. Past it: error kind `Timeout`,
-    /// outcome `NotSent`.
-    #[must_use]
-    pub fn with_connect_timeout(mut self, limit: Duration) -> Self {
-        self.connect_timeout = Some(limit);
-        self
-    }
-
-    /// Lets connecting take as long as the operating system allows.
-    #[must_use]
-    pub fn without_connect_timeout(mut self) -> Self {
-        self.connect_timeout = None;
-        self
-    }
-
-    /// How long a call may take from its start to the whole answer, connecting included. Default 30 s. Past it: error
-    /// kind `Timeout`. The server is not told of this one; it is of the limit that a single call can have of its own.
-    #[must_use]
-    pub fn with_call_timeout(mut self, limit: Duration) -> Self {
-        self.call_timeout = Some(limit);
-        self
-    }
-
-    /// Lets a call wait for its answer for ever.
-    #[must_use]
-    pub fn without_call_timeout(mut self) -> Self {
-        self.call_timeout = None;
-        self
-    }
-
-    /// Speaks the superseded 1.0 format, for servers that know nothing else. Default 1.1. In it every call names a
-    /// method, a null payload is sent as `{}`, and errors have no code.
-    #[must_use]
-    pub fn speaking_1_0(mut self) -> Self {
-        self.version = Version::V1_0;
-        self
-    }
-}
-
-impl Default for ClientConfig {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+use crate::token::Token;
 
 /// Settings of a server.
 ///
@@ -125,9 +32,19 @@ pub struct ServerConfig {
     pub(crate) linger_timeout: Duration,
     pub(crate) backlog: u16,
     pub(crate) acceptors: Option<usize>,
+    pub(crate) spin: Option<Duration>,
     pub(crate) allow_remote: bool,
     pub(crate) any_user: bool,
     pub(crate) explicit_null: bool,
+    pub(crate) terms: Option<Arc<Terms>>,
+    pub(crate) token: Option<Token>,
+    pub(crate) heartbeat: Option<Duration>,
+    pub(crate) session_idle: Option<Duration>,
+    pub(crate) name: Option<String>,
+    pub(crate) ping: bool,
+    pub(crate) describe: bool,
+    pub(crate) stats: bool,
+    pub(crate) subscribe: bool,
 }
 
 impl ServerConfig {
@@ -147,9 +64,19 @@ impl ServerConfig {
             linger_timeout: Duration::from_secs(5),
             backlog: 1024,
             acceptors: None,
+            spin: None,
             allow_remote: false,
             any_user: false,
             explicit_null: false,
+            terms: Some(Arc::new(Terms::new().with_max_calls(SESSION_CALLS))),
+            token: None,
+            heartbeat: Some(HEARTBEAT),
+            session_idle: Some(Duration::from_secs(600)),
+            name: None,
+            ping: true,
+            describe: true,
+            stats: true,
+            subscribe: true,
         }
     }
 
@@ -201,7 +128,7 @@ impl ServerConfig {
     }
 
     /// Calls that are with their handlers at a time. Default 1,024. One more is refused, code `overloaded`. The
-    /// blocking face has a thread for each, and no more of them than connections.
+    /// blocking face has a thread for each.
     #[must_use]
     pub fn with_max_calls(mut self, calls: usize) -> Self {
         self.max_calls = calls;
@@ -272,15 +199,28 @@ impl ServerConfig {
     }
 
     /// Blocking face: threads that wait for connections on each endpoint, each serving what it accepts. Default twice
-    /// the processors, at least 2 and at most 8. More are started while handlers keep these busy.
+    /// the processors, at least 4 and at most 8. More are started while handlers keep these busy.
     #[must_use]
     pub fn with_acceptors(mut self, threads: usize) -> Self {
         self.acceptors = Some(threads.max(1));
         self
     }
 
-    /// Allows TCP endpoints that other machines can reach. There is no authentication and no encryption: whoever
-    /// reaches the port can call every method.
+    /// Blocking face: how long a thread that waits on a session looks again and again for what arrives before it sleeps. At
+    /// most 50 us; off by default.
+    ///
+    /// To wake a sleeping thread on another processor takes long, on a virtual machine longer than all the rest of a call.
+    /// It costs a processor while it looks, so it is for programs whose calls come closely one after the other on a machine
+    /// with processors to spare. Where looking brings nothing, it becomes rare by itself: then one wait in a thousand has
+    /// a look. With one processor there is none at all. Calls on connections of their own do not look.
+    #[must_use]
+    pub fn with_spin(mut self, limit: Duration) -> Self {
+        self.spin = Some(limit);
+        self
+    }
+
+    /// Allows TCP endpoints that other machines can reach, as a [token](Self::with_token) does. Without one there is no
+    /// authentication, and there is no encryption: whoever reaches the port can call every method.
     #[must_use]
     pub fn allow_remote(mut self) -> Self {
         self.allow_remote = true;
@@ -302,6 +242,110 @@ impl ServerConfig {
         self.explicit_null = true;
         self
     }
+
+    /// The server's name, as `$/describe` tells it. Default: the name of the program's file.
+    #[must_use]
+    pub fn with_name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Switches `$/ping` off, which answers its payload. What is switched off is an unknown method like any: the router
+    /// may have a method or a fallback for it.
+    #[must_use]
+    pub fn without_ping(mut self) -> Self {
+        self.ping = false;
+        self
+    }
+
+    /// Switches `$/describe` off, which answers the server's name and its methods with what is known of them, see
+    /// [`Router::describe`](crate::Router::describe).
+    #[must_use]
+    pub fn without_describe(mut self) -> Self {
+        self.describe = false;
+        self
+    }
+
+    /// Switches `$/stats` off, which answers what the server has counted since it began: connections, sessions and bytes,
+    /// and of each method the calls that ended, the errors among them, the calls in flight, and how long calls took, in
+    /// microseconds. The first 1,024 methods by name are counted each; the others, calls that a fallback answers and
+    /// unknown methods are counted together as `$/other`. The protocol's own methods are not counted.
+    #[must_use]
+    pub fn without_stats(mut self) -> Self {
+        self.stats = false;
+        self
+    }
+
+    /// Switches `$/subscribe` off, with which a client asks for events.
+    #[must_use]
+    pub fn without_subscribe(mut self) -> Self {
+        self.subscribe = false;
+        self
+    }
+
+    /// The server's name, or that of the program's file.
+    pub(crate) fn program_name(&self) -> String {
+        let program = || {
+            let path = PathBuf::from(std::env::args_os().next()?);
+            Some(path.file_name()?.to_string_lossy().into_owned())
+        };
+        self.name.clone().or_else(program).unwrap_or_default()
+    }
+}
+
+impl ServerConfig {
+    /// Gives each call a connection of its own, also to clients that could keep one.
+    #[must_use]
+    pub fn without_sessions(mut self) -> Self {
+        self.terms = None;
+        self
+    }
+
+    /// Calls in flight on one session; one more is answered with the code `overloaded`. Default 128.
+    #[must_use]
+    pub fn with_max_session_calls(mut self, calls: u32) -> Self {
+        self.terms = self.terms.map(|terms| Arc::new(Arc::unwrap_or_clone(terms).with_max_calls(calls)));
+        self
+    }
+
+    /// Answers only calls that bring this shared secret; the others get the code `denied`. Clients send it with
+    /// [`ClientConfig::with_token`](crate::ClientConfig::with_token). It goes over the connection as it is: over a network,
+    /// whoever listens there has it. It is left out when the settings are printed.
+    #[must_use]
+    pub fn with_token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(Token::new(token.into()));
+        self
+    }
+
+    /// How long a client may be silent in a session before it is asked for a sign of life. Default 15 s. After two
+    /// questions without an answer, one such time each, the session is ended.
+    #[must_use]
+    pub fn with_heartbeat(mut self, silence: Duration) -> Self {
+        self.heartbeat = Some(silence);
+        self
+    }
+
+    /// Never ends a session because its client is silent.
+    #[must_use]
+    pub fn without_heartbeat(mut self) -> Self {
+        self.heartbeat = None;
+        self
+    }
+
+    /// How long a session over TCP may have no call in flight before it is ended in an orderly way. Default 10 min. Unix
+    /// sockets are not ended for that.
+    #[must_use]
+    pub fn with_session_idle(mut self, limit: Duration) -> Self {
+        self.session_idle = Some(limit);
+        self
+    }
+
+    /// Never ends a session because it has no calls.
+    #[must_use]
+    pub fn without_session_idle(mut self) -> Self {
+        self.session_idle = None;
+        self
+    }
 }
 
 impl Default for ServerConfig {
@@ -309,3 +353,8 @@ impl Default for ServerConfig {
         Self::new()
     }
 }
+
+/// Calls in flight on one session.
+pub(crate) const SESSION_CALLS: u32 = 128;
+/// Silence before a PING.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);

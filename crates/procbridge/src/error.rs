@@ -149,6 +149,12 @@ impl Error {
         Self::new(ErrorKind::InvalidInput, error.to_string()).with_source(error)
     }
 
+    /// The payload is nothing that JSON has.
+    pub(crate) fn unsendable(error: serde_json::Error) -> Self {
+        let message = format!("the payload cannot be sent: {error}");
+        Self::new(ErrorKind::InvalidInput, message).with_source(error)
+    }
+
     pub(crate) fn refused(bad: &Bad) -> Self {
         let data = bad.data().and_then(|data| RawValue::from_string(data.to_string()).ok());
         let code = bad.code().map(str::to_string);
@@ -223,8 +229,8 @@ pub(crate) fn plain(error: &io::Error) -> String {
     let mut chars = text.chars();
     match (chars.next(), chars.as_str()) {
         // "No such file or directory" becomes ours; an abbreviation in capitals stays what it is.
-        (Some(first), rest) if !rest.starts_with(|next: char| next.is_uppercase()) => {
-            first.to_lowercase().chain(rest.chars()).collect()
+        (Some(first), rest) if !rest.starts_with(|next: char| next.is_ascii_uppercase()) => {
+            format!("{}{rest}", first.to_ascii_lowercase())
         }
         _ => text.to_string(),
     }

@@ -7,9 +7,11 @@ use procbridge_proto::{PacketBuilder, code};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::ItemSink;
 use crate::call::Call;
 use crate::json::{self, Written};
 use crate::refusal::Refusal;
+use crate::verbatim::verbatim;
 
 /// A function that can answer calls. You write the function; this is implemented for you:
 ///
@@ -34,7 +36,9 @@ pub trait Handler<Args>: Send + Sync + 'static {
 }
 
 /// A good response that is being written.
-pub struct Reply(pub(crate) PacketBuilder);
+pub struct Reply {
+    pub(crate) packet: PacketBuilder,
+}
 
 impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,6 +47,10 @@ impl fmt::Debug for Reply {
 }
 
 impl Reply {
+    pub(crate) fn of(packet: PacketBuilder) -> Self {
+        Self { packet }
+    }
+
     /// Writes what a handler returned.
     ///
     /// # Errors
@@ -60,7 +68,16 @@ impl Reply {
                 Err(error) => Err(Refusal::internal(format!("the result cannot be sent: {error}"))),
             }
         };
-        self.0.write(write).map(Self)
+        self.packet.write(write).map(Self::of)
+    }
+
+    /// Has `write` append a result that is JSON text already.
+    pub(crate) fn write_text(self, write: impl FnOnce(&mut Vec<u8>)) -> Result<Self, Refusal> {
+        let write = |out: &mut Vec<u8>| {
+            write(out);
+            Ok(())
+        };
+        self.packet.write(write).map(Self::of)
     }
 }
 
@@ -119,9 +136,62 @@ where
     }
 }
 
+/// A function that can answer calls with a stream of items. You write the function; this is implemented for you:
+///
+/// - `fn(&mut ItemSink) -> R`
+/// - `fn(T, &mut ItemSink) -> R`
+/// - `fn(&Call, T, &mut ItemSink) -> R`
+///
+/// with `T` and `R` as in [`Handler`]. The stream ends when the function returns. What it returns is the call's own result,
+/// which most callers do not look at; an `Err` ends the stream with that error.
+pub trait StreamHandler<Args>: Send + Sync + 'static {
+    /// Answers one call.
+    ///
+    /// # Errors
+    ///
+    /// The refusal that is to be answered.
+    fn handle(&self, call: &Call, items: &mut ItemSink, reply: Reply) -> Result<Reply, Refusal>;
+}
+
+impl<F, R> StreamHandler<Nothing<R>> for F
+where
+    F: Fn(&mut ItemSink) -> R + Send + Sync + 'static,
+    R: Serialize,
+{
+    fn handle(&self, _: &Call, items: &mut ItemSink, reply: Reply) -> Result<Reply, Refusal> {
+        reply.write(&self(items))
+    }
+}
+
+impl<F, T, R> StreamHandler<Payload<T, R>> for F
+where
+    F: Fn(T, &mut ItemSink) -> R + Send + Sync + 'static,
+    T: DeserializeOwned,
+    R: Serialize,
+{
+    fn handle(&self, call: &Call, items: &mut ItemSink, reply: Reply) -> Result<Reply, Refusal> {
+        reply.write(&self(payload(call)?, items))
+    }
+}
+
+impl<F, T, R> StreamHandler<ContextAndPayload<T, R>> for F
+where
+    F: Fn(&Call, T, &mut ItemSink) -> R + Send + Sync + 'static,
+    T: DeserializeOwned,
+    R: Serialize,
+{
+    fn handle(&self, call: &Call, items: &mut ItemSink, reply: Reply) -> Result<Reply, Refusal> {
+        reply.write(&self(call, payload(call)?, items))
+    }
+}
+
 /// Reads the payload as what the handler takes; an absent one as `null`.
 pub(crate) fn payload<T: DeserializeOwned>(call: &Call) -> Result<T, Refusal> {
-    serde_json::from_str(call.payload().unwrap_or("null")).map_err(|error| invalid_payload(call, &error))
+    let text = call.payload().unwrap_or("null");
+    match verbatim(|| text.to_string()) {
+        Some(payload) => Ok(payload),
+        None => serde_json::from_str(text).map_err(|error| invalid_payload(call, &error)),
+    }
 }
 
 fn invalid_payload(call: &Call, error: &serde_json::Error) -> Refusal {

@@ -2,9 +2,10 @@
 //! it becomes an answer (PB-CON-*, PB-ERR-*). The same for both faces.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
-use procbridge_proto::{CallId, Connection, Ending, Event, Packet, Request};
+use procbridge_proto::{CallId, Connection, Ending, Event, Packet, Request, Terms};
 
 use crate::admission::Admission;
 use crate::budget::Share;
@@ -32,6 +33,8 @@ pub(crate) enum Progress {
     Waiting,
     /// It is there.
     Request(Request),
+    /// It is there, and the connection has become a session on which it is the first.
+    Session,
     /// There will be none; an answer to what was wrong may be queued.
     Over,
 }
@@ -40,8 +43,13 @@ pub(crate) enum Progress {
 pub(crate) const LINGER_BYTES: usize = 64 * 1024 * 1024;
 
 impl Incoming {
-    pub(crate) fn new(admission: &Admission, peer: Peer, held: Share) -> Self {
+    /// `terms` are those of a session that the connection may become.
+    pub(crate) fn new(admission: &Admission, peer: Peer, held: Share, terms: Option<Arc<Terms>>) -> Self {
         let connection = Connection::server(admission.config.limits);
+        let connection = match terms {
+            Some(terms) => connection.with_session(terms),
+            None => connection,
+        };
         let pace = Pace::new(Instant::now(), admission.config.header_timeout, admission.config.min_rate);
         Self { peer, connection, pace, id: None, held }
     }
@@ -61,6 +69,7 @@ impl Incoming {
             let buffer = self.connection.read_buffer();
             match read(buffer) {
                 Ok(Read::Bytes(count)) => {
+                    admission.stats.received(count);
                     self.connection.received();
                     self.pace.arrived(Instant::now(), count, self.connection.has_header());
                 }
@@ -79,6 +88,7 @@ impl Incoming {
                     self.id = Some(id);
                     return Progress::Request(request);
                 }
+                Some(Event::Session) => return Progress::Session,
                 Some(Event::Closed { error }) => {
                     if let Some(error) = error {
                         admission.journal.write(Matter::Protocol, || format!("{}: {error}", self.peer));
@@ -96,6 +106,11 @@ impl Incoming {
                 _ => {}
             }
         }
+    }
+
+    /// What the connection has become, and its share of the bytes that are held.
+    pub(crate) fn into_session(self) -> (Connection, Share) {
+        (self.connection, self.held)
     }
 
     /// Queues an answer to a request that is not waited for any longer.
@@ -117,7 +132,8 @@ impl Incoming {
         self.connection.transmit()
     }
 
-    pub(crate) fn transmitted(&mut self, count: usize) {
+    pub(crate) fn transmitted(&mut self, admission: &Admission, count: usize) {
+        admission.stats.sent(count);
         self.connection.transmitted(count);
     }
 

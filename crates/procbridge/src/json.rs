@@ -5,20 +5,46 @@
 
 use std::cell::Cell;
 use std::fmt::Display;
+use std::io;
 
 use serde::ser::{self, Error as _, Serialize, Serializer};
 
 /// Appends `value` to `out` as JSON text.
 pub(crate) fn write<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> Result<(), serde_json::Error> {
-    value.serialize(Strict { inner: &mut serde_json::Serializer::new(out), written: None })
+    value.serialize(Strict { inner: &mut serde_json::Serializer::new(Text(out)), written: None })
 }
 
 /// The same for what a handler returned, and tells what that was. `Ok` and `Err` of a `Result` are appended without
 /// their wrapping.
 pub(crate) fn write_result<T: Serialize>(out: &mut Vec<u8>, value: &T) -> Result<Written, serde_json::Error> {
     let written = Cell::new(Written::Value);
-    value.serialize(Strict { inner: &mut serde_json::Serializer::new(out), written: Some(&written) })?;
+    value
+        .serialize(Strict { inner: &mut serde_json::Serializer::new(Text(out)), written: Some(&written) })?;
     Ok(written.get())
+}
+
+/// The buffer that is written to. What is large is given room for once, with some for what ends the packet: doubled, it
+/// would have to move, and take twice the memory.
+struct Text<'a>(&'a mut Vec<u8>);
+
+impl io::Write for Text<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes).map(|()| bytes.len())
+    }
+
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() >= LARGE.max(self.0.len()) {
+            self.0.reserve_exact(bytes.len() + END);
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Why a value is not of the type that was asked for: serde's words without the value itself, which is somebody's data.
@@ -31,7 +57,8 @@ pub(crate) fn mismatch(error: &serde_json::Error) -> String {
         let what = found.split(" `").next().unwrap_or_default();
         return format!("{what}, expected {expected}");
     };
-    let kind: Vec<_> = value.split(' ').take_while(|word| word.chars().all(char::is_alphabetic)).collect();
+    let kind: Vec<_> =
+        value.split(' ').take_while(|word| word.bytes().all(|byte| byte.is_ascii_alphabetic())).collect();
     match (what, kind.is_empty()) {
         ("invalid type" | "invalid value", false) => format!("found {}, expected {expected}", kind.join(" ")),
         _ => format!("{what}, expected {expected}"),
@@ -51,6 +78,11 @@ pub(crate) enum Written {
 
 /// The name under which a refusal serialises itself, so that it is known again.
 pub(crate) const REFUSAL: &str = "procbridge::Refusal";
+
+/// A text of this many bytes is large.
+const LARGE: usize = 4 * 1024;
+/// Room for what ends a packet.
+const END: usize = 64;
 
 /// A serializer that refuses floats which are not finite, and passes on the rest.
 struct Strict<'a, S> {
@@ -81,7 +113,12 @@ fn finite<S: Serializer>(value: f64) -> Result<(), S::Error> {
     if value.is_finite() {
         return Ok(());
     }
-    Err(S::Error::custom(format_args!("JSON has no {value}")))
+    // Not formatted: what writes any float is large.
+    Err(S::Error::custom(match (value.is_nan(), value > 0.0) {
+        (true, _) => "JSON has no NaN",
+        (_, true) => "JSON has no inf",
+        _ => "JSON has no -inf",
+    }))
 }
 
 macro_rules! pass_on {

@@ -30,39 +30,61 @@
 //! # Features
 //!
 //! - `tokio`: the async face. Off by default; the default has no async runtime among its dependencies.
+//! - `schema`: [`Router`]`::schema` shows JSON Schemas of what methods take and give.
+//! - `lz4`, `zstd`: compression that peers may use in sessions; [`ClientConfig::with_compression`] uses it.
+//! - `tracing`: [`layers`]`::trace`, a span and an event for each call.
 
 mod admission;
 mod backoff;
 mod budget;
 mod call;
+mod client_config;
 mod config;
+mod cores;
 mod dial;
 mod endpoint;
 mod error;
+mod event;
 pub mod handler;
 mod incoming;
 mod journal;
 mod json;
+pub mod layers;
 mod listener;
+mod next;
+mod object;
 mod outgoing;
 mod pace;
 mod peer;
+mod protocol;
 mod refusal;
 mod request;
 mod router;
+mod routes;
+mod session;
 mod socket;
 mod socket_file;
+mod stats;
+mod token;
+mod trace;
+mod verbatim;
 
 mod blocking;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 
-pub use blocking::{Client, RequestBuilder, RunningServer, Server, ServerHandle};
+pub use blocking::{
+    Client, ItemSink, Items, RequestBuilder, RunningServer, Server, ServerHandle, Session, Subscription,
+};
 pub use call::Call;
-pub use config::{ClientConfig, ServerConfig};
+pub use client_config::{ClientConfig, Sessions};
+pub use config::ServerConfig;
 pub use endpoint::Endpoint;
 pub use error::{Error, ErrorKind, Outcome, RemoteError};
+pub use event::{Event, Missed};
+pub use next::Next;
 pub use peer::{Credentials, Peer};
-pub use procbridge_proto::code;
+pub use procbridge_proto::{Codec, code};
 pub use refusal::Refusal;
 pub use router::Router;
+pub use session::hub::Hub;

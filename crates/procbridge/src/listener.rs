@@ -65,12 +65,14 @@ impl Listener {
             )
         })?;
         let remote = addresses.iter().find(|address| !address.ip().is_loopback());
-        if let (Some(remote), false) = (remote, config.allow_remote) {
+        let is_allowed = config.allow_remote || config.token.is_some();
+        if let (Some(remote), false) = (remote, is_allowed) {
             return Err(Error::new(
                 ErrorKind::Denied,
                 format!(
                     "will not listen on {}: other machines could call every method there; use a loopback \
-                     address such as 127.0.0.1, or allow it (ServerConfig::allow_remote)",
+                     address such as 127.0.0.1, ask for a token (ServerConfig::with_token), or allow it \
+                     (ServerConfig::allow_remote)",
                     Endpoint::from(*remote)
                 ),
             ));

@@ -1,40 +1,83 @@
-//! The client's side of one connection without its socket: a request goes out, a response or an error comes back, and
-//! it is known at any time whether the call can have run. The same for both faces.
+//! The client's side of a new connection without its socket: a request goes out, a response, a session or an error comes
+//! back, and it is known at any time whether the call can have run. The same for both faces.
 
 use std::io;
 use std::time::{Duration, Instant};
 
-use procbridge_proto::{Connection, Event, Packet, Response};
+use procbridge_proto::{CallId, Connection, Event, Packet, Response, Terms};
 
-use crate::config::ClientConfig;
+use crate::client_config::ClientConfig;
 use crate::error::{Error, Outcome};
 use crate::socket::Read;
 
-/// One call.
+/// One call, on a connection of its own until that becomes a session.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     connection: Connection,
-    started: Instant,
-    /// When the call is over, answered or not.
-    pub(crate) deadline: Option<Instant>,
+    id: CallId,
+    time: CallTime,
     /// When the connection must be there.
     pub(crate) connect_deadline: Option<Instant>,
 }
 
+/// What came of a new connection.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// The answer, from a server that keeps no connection open for more.
+    Response(Response),
+    /// A session, in which the call goes on.
+    Session,
+}
+
+/// The time that a call has, whatever connections it takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallTime {
+    pub(crate) started: Instant,
+    /// When the call is over, answered or not.
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl CallTime {
+    /// The time of a call that begins now.
+    pub(crate) fn new(limit: Option<Duration>) -> Self {
+        let started = Instant::now();
+        Self { started, deadline: limit.and_then(|limit| started.checked_add(limit)) }
+    }
+
+    /// This time, or `limit` from now on if it has no end: for what is not waited for without one.
+    pub(crate) fn or(self, limit: Option<Duration>) -> Self {
+        if self.deadline.is_some() { self } else { Self::new(limit) }
+    }
+
+    /// The error of a call whose time is over.
+    pub(crate) fn over(&self, outcome: Outcome) -> Error {
+        let limit = self.deadline.unwrap_or_else(Instant::now).duration_since(self.started);
+        Error::timed_out(limit).with_outcome(outcome)
+    }
+}
+
 impl Outgoing {
-    /// A call whose time begins now.
+    /// A call on a new connection, which offers a session if there are `terms` for it.
     pub(crate) fn new(
         config: &ClientConfig,
         packet: Packet,
-        timeout: Option<Duration>,
+        time: CallTime,
+        terms: Option<Terms>,
     ) -> Result<Self, Error> {
-        let started = Instant::now();
-        let until = |limit: Option<Duration>| limit.and_then(|limit| started.checked_add(limit));
-        let deadline = until(timeout.or(config.call_timeout));
-        let connect_deadline = [deadline, until(config.connect_timeout)].into_iter().flatten().min();
-        let mut connection = Connection::client(config.limits);
-        connection.call(packet).map_err(Error::misuse)?;
-        Ok(Self { connection, started, deadline, connect_deadline })
+        let connect = config.connect_timeout.and_then(|limit| Instant::now().checked_add(limit));
+        let connect_deadline = [time.deadline, connect].into_iter().flatten().min();
+        // Results are parsed, or checked, in request.rs.
+        let mut connection = Connection::client(config.limits.with_results_unchecked());
+        if let Some(terms) = terms {
+            connection = connection.with_session(terms);
+        }
+        let id = connection.call(packet).map_err(Error::misuse)?;
+        Ok(Self { connection, id, time, connect_deadline })
+    }
+
+    /// When the call is over, answered or not.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.time.deadline
     }
 
     /// What is to be written, empty if there is nothing.
@@ -46,11 +89,11 @@ impl Outgoing {
         self.connection.transmitted(count);
     }
 
-    /// Takes in what has arrived of the response, as `read` appends it to a buffer without waiting.
+    /// Takes in what has arrived, as `read` appends it to a buffer without waiting.
     pub(crate) fn read(
         &mut self,
         mut read: impl FnMut(&mut Vec<u8>) -> io::Result<Read>,
-    ) -> Result<Option<Response>, Error> {
+    ) -> Result<Option<Opened>, Error> {
         loop {
             match read(self.connection.read_buffer()) {
                 Ok(Read::Bytes(_)) => self.connection.received(),
@@ -59,17 +102,22 @@ impl Outgoing {
                 Err(error) => return Err(self.lost(error)),
             }
             match self.connection.poll_event() {
-                Some(Event::Response { response, .. }) => return Ok(Some(response)),
+                Some(Event::Session) => return Ok(Some(Opened::Session)),
+                Some(Event::Response { response, .. }) => return Ok(Some(Opened::Response(response))),
                 Some(Event::Closed { error: Some(error) }) => return Err(Error::protocol(error)),
                 _ => {}
             }
         }
     }
 
+    /// What the connection has become, and the call that opened it.
+    pub(crate) fn into_session(self) -> (Connection, CallId) {
+        (self.connection, self.id)
+    }
+
     /// The error of a call whose time is over.
     pub(crate) fn timed_out(&self) -> Error {
-        let limit = self.deadline.unwrap_or_else(Instant::now).duration_since(self.started);
-        Error::timed_out(limit).with_outcome(self.outcome())
+        self.time.over(self.outcome())
     }
 
     /// The error of a call whose connection failed.

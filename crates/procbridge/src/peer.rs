@@ -34,6 +34,12 @@ impl Peer {
         }
     }
 
+    /// The other end of a socket that has been connected.
+    pub(crate) fn of_server(socket: impl AsFd) -> std::io::Result<Self> {
+        let address = rustix::net::getpeername(&socket)?;
+        Self::of(socket, address.and_then(|address| SocketAddr::try_from(address).ok()))
+    }
+
     /// The other end of an accepted `socket`; its `address` if it has one.
     pub(crate) fn of(socket: impl AsFd, address: Option<SocketAddr>) -> std::io::Result<Self> {
         address.map_or_else(|| Self::of_unix_socket(socket), |address| Ok(Self::Tcp(address)))

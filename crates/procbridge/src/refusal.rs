@@ -1,17 +1,19 @@
 //! A handler's "no": what becomes a bad response.
 
+use std::any::Any;
 use std::borrow::Cow;
-use std::collections::HashMap;
 
-use procbridge_proto::{Packet, Version, code};
+use procbridge_proto::{Packet, Version, code, member};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 use serde_json::value::RawValue;
 
+use crate::error::Error;
 use crate::json::REFUSAL;
 
 /// The error answer of a handler: a message for people, and optionally a stable code and data for programs.
 ///
-/// Every error type turns into one with `?`, its text as the message and no code.
+/// Every error type turns into one with `?`, its text as the message and no code. An [`Error`] with which another server
+/// has answered is passed on with its code and data.
 ///
 /// ```
 /// use procbridge::Refusal;
@@ -105,14 +107,11 @@ impl Refusal {
 
     /// A refusal that went through its own serialisation, as the `Err` of a handler's result does.
     pub(crate) fn read_back(text: &[u8]) -> Self {
-        let member = |key: &str| -> Option<Box<RawValue>> {
-            serde_json::from_slice::<HashMap<String, Box<RawValue>>>(text).ok()?.remove(key)
-        };
-        let string = |key| {
-            member(key).and_then(|text| serde_json::from_str::<Option<String>>(text.get()).ok().flatten())
-        };
+        let object = std::str::from_utf8(text).unwrap_or_default();
+        let string = |key| member(object, key).and_then(|text| serde_json::from_str::<String>(text).ok());
         let message = string("message").unwrap_or_default().into();
-        let data = member("data").filter(|data| data.get() != "null");
+        let data = member(object, "data").filter(|data| *data != "null");
+        let data = data.and_then(|data| RawValue::from_string(data.to_string()).ok());
         Self { message, code: string("code").map(Cow::from), data }
     }
 
@@ -137,8 +136,17 @@ fn too_large(version: Version) -> Packet {
     }
 }
 
-impl<E: std::error::Error> From<E> for Refusal {
+impl<E: std::error::Error + 'static> From<E> for Refusal {
     fn from(error: E) -> Self {
-        Self::new(error.to_string())
+        let refused: Option<&Error> = (&error as &dyn Any).downcast_ref();
+        match refused.and_then(Error::remote) {
+            // What another server said is passed on as it was said.
+            Some(remote) => Self {
+                message: remote.message().to_string().into(),
+                code: remote.code().map(|code| code.to_string().into()),
+                data: remote.data().map(ToOwned::to_owned),
+            },
+            None => Self::new(error.to_string()),
+        }
     }
 }

@@ -1,15 +1,45 @@
 //! What a caller gives becomes a packet, what a server says becomes a result; the same for both faces.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use procbridge_proto::{Packet, Response};
+use procbridge_proto::{Envelope, Good, Packet, Response, Terms, Version};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
-use crate::config::ClientConfig;
+use crate::client_config::{ClientConfig, Sessions};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::json;
+use crate::session::link::{Link, Refused};
+use crate::session::state::End;
+use crate::session::{Answer, Calling};
+use crate::token::Token;
+use crate::trace;
+use crate::verbatim::verbatim;
+
+/// What a call is like, besides its payload.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Style {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) meta: Option<Map<String, Value>>,
+    pub(crate) is_idempotent: bool,
+    pub(crate) form: Form,
+}
+
+/// What a call is answered with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// One result.
+    #[default]
+    Result,
+    /// Nothing.
+    OneWay,
+    /// Items, and a result.
+    Stream,
+}
 
 /// Whether a client can connect there at all.
 pub(crate) fn check_endpoint(endpoint: &Endpoint) -> Result<(), Error> {
@@ -25,27 +55,156 @@ pub(crate) fn packet<P: Serialize + ?Sized>(
     config: &ClientConfig,
     method: Option<&str>,
     payload: Option<&P>,
-    timeout: Option<Duration>,
+    style: &Style,
 ) -> Result<Packet, Error> {
-    let timeout_ms = timeout.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1));
-    let mut packet = Packet::request(config.version, method, timeout_ms);
+    let milliseconds = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
+    // A call that a handler makes belongs to the trace of the call that it answers.
+    let meta = trace::outgoing_meta(style.meta.as_ref());
+    let envelope = Envelope {
+        timeout_ms: style.timeout.map(milliseconds),
+        meta: meta.as_deref(),
+        token: config.token.as_ref().map(Token::text),
+    };
+    let invalid =
+        |error| Error::new(ErrorKind::InvalidInput, format!("the meta data cannot be sent: {error}"));
+    let mut packet = Packet::request_with(config.version, method, &envelope).map_err(invalid)?;
+    match style.form {
+        Form::Result => {}
+        Form::OneWay => packet = packet.one_way(),
+        Form::Stream => packet = packet.stream(),
+    }
     if let Some(payload) = payload {
-        packet = packet.write(|out| json::write(out, payload)).map_err(|error| {
-            Error::new(ErrorKind::InvalidInput, format!("the payload cannot be sent: {error}"))
-                .with_source(error)
-        })?;
+        packet = packet.write(|out| json::write(out, payload)).map_err(Error::unsendable)?;
     }
     packet.finish(&config.limits).map_err(Error::misuse)
 }
 
+/// What a client offers with a new connection, if it offers a session.
+pub(crate) fn offer(config: &ClientConfig, is_serving: bool) -> Option<Terms> {
+    if config.version != Version::V1_1 || config.sessions == Sessions::Never {
+        return None;
+    }
+    let terms = config.terms.clone();
+    Some(if is_serving { terms.with_max_calls(config.session_calls) } else { terms })
+}
+
+/// `packet` as it goes out on a session.
+pub(crate) fn for_session(config: &ClientConfig, link: &Link, packet: Packet) -> Packet {
+    match config.compression {
+        Some(codec) if link.reads(codec) => packet.compressed(codec),
+        _ => packet,
+    }
+}
+
 /// What a response means to the caller.
 pub(crate) fn result<R: DeserializeOwned>(response: &Response) -> Result<R, Error> {
-    let payload = match response {
-        Response::Good(good) => good.payload().unwrap_or("null"),
-        Response::Bad(bad) => return Err(Error::refused(bad)),
+    match response {
+        Response::Good(good) => parsed(good),
+        Response::Bad(bad) => Err(Error::refused(bad)),
+    }
+}
+
+/// The same, of a response that nobody needs any longer.
+pub(crate) fn into_result<R: DeserializeOwned>(response: Response) -> Result<R, Error> {
+    let good = match response {
+        Response::Good(good) => good,
+        Response::Bad(bad) => return Err(Error::refused(&bad)),
     };
-    serde_json::from_str(payload).map_err(|error| {
+    let (mut good, mut broken) = (Some(good), None);
+    let text = || {
+        let good = good.take().filter(|good| {
+            // No parser looks at this one.
+            broken = good.check().err();
+            broken.is_none()
+        });
+        good.and_then(Good::into_payload).unwrap_or_else(|| "null".to_string())
+    };
+    let payload = verbatim(text);
+    match (broken, payload, good) {
+        (Some(error), ..) => Err(Error::protocol(error)),
+        (None, Some(payload), _) => Ok(payload),
+        (None, None, Some(good)) => parsed(&good),
+        (None, None, None) => value("null"),
+    }
+}
+
+/// The result in a good response, which nobody may have checked before.
+fn parsed<R: DeserializeOwned>(good: &Good) -> Result<R, Error> {
+    value(good.payload().unwrap_or("null")).map_err(|mismatch| match good.check() {
+        Ok(()) => mismatch,
+        Err(error) => Error::protocol(error),
+    })
+}
+
+/// The elements of a good answer that is an array, which stand for the items of a stream; nothing if it is none.
+pub(crate) fn elements(response: &Response) -> Result<Option<VecDeque<Box<RawValue>>>, Error> {
+    match response {
+        Response::Bad(bad) => Err(Error::refused(bad)),
+        Response::Good(good) => Ok(good.payload().and_then(|payload| serde_json::from_str(payload).ok())),
+    }
+}
+
+/// JSON text that came, as what the caller asked for.
+pub(crate) fn value<R: DeserializeOwned>(text: &str) -> Result<R, Error> {
+    serde_json::from_str(text).map_err(|error| {
         let message = format!("the answer is not of the expected type: {}", json::mismatch(&error));
         Error::new(ErrorKind::InvalidResult, message).with_outcome(Outcome::Replied).with_source(error)
     })
+}
+
+/// What the end of a call on a session means.
+pub(crate) fn answered(answer: Answer, link: &Link) -> Result<Response, Error> {
+    match answer {
+        Answer::Response(response) => Ok(response),
+        Answer::Failed(error) => Err(Error::protocol(error)),
+        Answer::NotRun => Err(gone()),
+        Answer::Lost { sent } => Err(lost(link, outcome_of(sent))),
+        Answer::Late { sent } | Answer::Cancelled { sent } => Err(cancelled(sent)),
+    }
+}
+
+/// What it means that a call could not begin on a session.
+pub(crate) fn refused(refused: Refused) -> Error {
+    match refused {
+        Refused::Gone => gone(),
+        Refused::Misuse(misuse) => Error::misuse(misuse),
+        Refused::Cancelled => cancelled(false),
+    }
+}
+
+/// Gives up a call on a session whose time is over, and tells what is known of it.
+pub(crate) fn give_up(calling: &mut Calling) -> Outcome {
+    outcome_of(calling.give_up())
+}
+
+pub(crate) fn outcome_of(sent: bool) -> Outcome {
+    if sent { Outcome::Unknown } else { Outcome::NotSent }
+}
+
+/// As if its time were over: nothing makes the call go on.
+fn cancelled(sent: bool) -> Error {
+    Error::new(ErrorKind::Timeout, "the call was cancelled").with_outcome(outcome_of(sent))
+}
+
+fn gone() -> Error {
+    Error::new(ErrorKind::Disconnected, "the server ended the session before it ran the call")
+}
+
+fn lost(link: &Link, outcome: Outcome) -> Error {
+    let error = match link.end_reason() {
+        Some(End::Protocol(error)) => Error::protocol(error),
+        Some(End::Io(kind, reason)) => Error::lost(std::io::Error::new(kind, reason)),
+        Some(End::Silent) => Error::new(
+            ErrorKind::Disconnected,
+            "the connection was lost before the answer: no sign of life (heartbeat)",
+        ),
+        Some(End::Stalled) => Error::new(
+            ErrorKind::Disconnected,
+            "the connection was lost before the answer: the peer takes nothing (write_timeout)",
+        ),
+        Some(End::Closed) | None => {
+            Error::new(ErrorKind::Disconnected, "the connection was closed before the answer")
+        }
+    };
+    error.with_outcome(outcome)
 }

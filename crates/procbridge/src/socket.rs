@@ -1,11 +1,15 @@
-//! Sockets that never block: what can be done with one at once; the same for both faces, which wait in their own ways.
+//! What can be done with a socket at once; the same for both faces, which wait in their own ways. Whether a socket blocks
+//! matters to [`receive_waiting`] only.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
+use rustix::net::sockopt::Timeout;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags};
 
 /// What a read brought.
@@ -15,6 +19,11 @@ pub(crate) enum Read {
     End,
     Nothing,
 }
+
+/// A connected socket of either face.
+pub(crate) trait Socket: AsFd + Send + Sync + fmt::Debug {}
+
+impl<T: AsFd + Send + Sync + fmt::Debug> Socket for T {}
 
 /// An accepted connection and, over TCP, where it comes from.
 pub(crate) type Accepted = (OwnedFd, Option<SocketAddr>);
@@ -31,10 +40,20 @@ impl Read {
     }
 }
 
-/// Appends what has arrived to `buffer`, as far as it has room.
+/// Appends what has arrived to `buffer`, as far as it has room, without waiting.
 pub(crate) fn receive(socket: impl AsFd, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    receive_with(socket, buffer, RecvFlags::DONTWAIT)
+}
+
+/// Appends what arrives to `buffer`, as far as it has room. On a socket that [blocks](set_blocking), as accepted ones do, it
+/// waits for the first of it, as long as the socket's [limit](set_receive_timeout) allows.
+pub(crate) fn receive_waiting(socket: impl AsFd, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    receive_with(socket, buffer, RecvFlags::empty())
+}
+
+fn receive_with(socket: impl AsFd, buffer: &mut Vec<u8>, flags: RecvFlags) -> io::Result<usize> {
     loop {
-        return match rustix::net::recv(&socket, spare_capacity(buffer), RecvFlags::empty()) {
+        return match rustix::net::recv(&socket, spare_capacity(buffer), flags) {
             Ok((_, count)) => Ok(count),
             Err(Errno::INTR) => continue,
             Err(error) => Err(error.into()),
@@ -42,10 +61,10 @@ pub(crate) fn receive(socket: impl AsFd, buffer: &mut Vec<u8>) -> io::Result<usi
     }
 }
 
-/// Writes what the socket takes of `bytes`.
+/// Writes what the socket takes of `bytes`, without waiting.
 pub(crate) fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     loop {
-        return match rustix::net::send(&socket, bytes, SendFlags::NOSIGNAL) {
+        return match rustix::net::send(&socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
             Err(Errno::INTR) => continue,
             result => Ok(result?),
         };
@@ -65,10 +84,35 @@ pub(crate) fn finish_writing(socket: impl AsFd) -> io::Result<()> {
     Ok(rustix::net::shutdown(socket, Shutdown::Write)?)
 }
 
+/// Has [`receive_waiting`] wait. Everything else here goes on not to.
+pub(crate) fn set_blocking(socket: impl AsFd) -> io::Result<()> {
+    Ok(rustix::io::ioctl_fionbio(socket, false)?)
+}
+
+/// How long [`receive_waiting`] waits.
+pub(crate) fn set_receive_timeout(socket: impl AsFd, limit: Duration) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_socket_timeout(socket, Timeout::Recv, Some(limit))?)
+}
+
+/// Has small packets go out at once over TCP. Nothing happens to a Unix socket.
+pub(crate) fn set_no_delay(socket: impl AsFd) {
+    let _ = rustix::net::sockopt::set_tcp_nodelay(socket, true);
+}
+
+/// Has a Unix socket take more at a time of what is large: so the two sides write and read at the same time instead of in
+/// turns. The memory is the system's, as long as something is on its way. TCP sees to that itself.
+pub(crate) fn widen(socket: impl AsFd) {
+    let _ = rustix::net::sockopt::set_socket_send_buffer_size(socket, WIDE);
+}
+
+/// Ends both directions: whoever waits to read returns.
+pub(crate) fn stop(socket: impl AsFd) {
+    let _ = rustix::net::shutdown(socket, Shutdown::Both);
+}
+
 /// Takes the next connection of a listening socket.
 pub(crate) fn accept(listening: impl AsFd) -> Result<Accepted, Errno> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let (socket, address) = rustix::net::acceptfrom_with(listening, flags)?;
+    let (socket, address) = rustix::net::acceptfrom_with(listening, SocketFlags::CLOEXEC)?;
     Ok((socket, address.and_then(|address| SocketAddr::try_from(address).ok())))
 }
 
@@ -76,3 +120,6 @@ pub(crate) fn accept(listening: impl AsFd) -> Result<Accepted, Errno> {
 pub(crate) fn stop_listening(listening: impl AsFd) {
     let _ = rustix::net::shutdown(listening, Shutdown::Both);
 }
+
+/// What a widened socket takes, in bytes.
+const WIDE: usize = 512 * 1024;

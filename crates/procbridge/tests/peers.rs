@@ -21,11 +21,14 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use procbridge::{ClientConfig, Endpoint, ErrorKind, Outcome, Refusal, Router, ServerConfig};
+use procbridge::{
+    ClientConfig, Endpoint, Error, ErrorKind, Outcome, Refusal, Router, ServerConfig, Sessions,
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use support::{FACES, Face, TestClient, TestServer, Transport, watched};
+use support::proxy::{Proxy, Seen};
+use support::{ClientKind, FACES, Face, TestClient, TestServer, Transport, watched};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
@@ -480,3 +483,191 @@ fn the_comparison_of_payloads_is_strict() {
         assert!(!same(a, b), "{a} {b}");
     }
 }
+
+/// What a call came to, whichever way it took.
+fn outcome(result: Result<Value, Error>) -> Result<String, (ErrorKind, Outcome, String)> {
+    result.map(|value| value.to_string()).map_err(|error| (error.kind(), error.outcome(), error.to_string()))
+}
+
+/// Calls of many kinds; all that a Node server answers in one piece.
+fn mixed(n: usize) -> (Option<&'static str>, Value) {
+    match n % 10 {
+        0 => (Some("sum"), json!([n, 1])),
+        1 => (Some("echo"), json!(null)),
+        2 => (Some("err"), json!(n)),
+        3 => (Some("echo"), json!({"n": n, "text": "é😄\n\"", "list": [1, 2.5, null, {"a": []}]})),
+        4 => (None, json!("hello")),
+        5 => (None, json!(null)),
+        6 => (Some("nothing of the kind"), json!(n)),
+        7 => (Some("echo"), json!("x".repeat(n % 100 * 100))),
+        8 if n % 1000 == 8 => (Some("echo"), json!("y".repeat(100_000))),
+        8 => (Some("big"), json!({"bytes": n % 3_000})),
+        _ => (Some("echo"), json!([n])),
+    }
+}
+
+fn request(client: &TestClient, (method, payload): (Option<&str>, &Value)) -> Result<Value, Error> {
+    match method {
+        Some(method) => client.request(method, payload),
+        None => client.request_without_method(payload),
+    }
+}
+
+/// Checks that a client which offers sessions has sent nothing to a classic server but one 1.1 request on each connection,
+/// the offer in bytes 5 and 6 apart, and one answer back.
+fn is_classic_but_for_the_offer(seen: &Seen) {
+    let (header, body) = seen.to_server.split_at(11);
+    assert_eq!(header[..5], *b"pb\x01\x01\0");
+    assert_eq!(header[5], 1, "the flags of an offer of a plain call");
+    assert_eq!(header[6] & !3, 0);
+    assert_eq!(u32::from_le_bytes(header[7..11].try_into().unwrap()) as usize, body.len());
+    let request: BTreeMap<String, Value> = serde_json::from_slice(body).unwrap();
+    assert!(request.keys().all(|key| ["method", "payload"].contains(&&**key)), "{request:?}");
+    assert!([1, 2].contains(&seen.to_client[4]));
+}
+
+#[test]
+fn ten_thousand_calls_of_their_servers_are_the_same_with_sessions_and_without() {
+    for peer in [Peer::Python, Peer::Node] {
+        for transport in BOTH {
+            let calls = CALLS / BOTH.len() / FACES.len();
+            for &face in FACES {
+                watched(move || {
+                    let server = PeerServer::start(peer, transport);
+                    let offering = server.client(face, ClientConfig::new());
+                    let never = ClientKind { face, sessions: Sessions::Never };
+                    let never = TestClient::new(never, &server.endpoint, ClientConfig::new());
+                    for n in 0..calls {
+                        let (method, payload) = mixed(n);
+                        let ours = outcome(request(&offering, (method, &payload)));
+                        // Each kind is compared in all its forms, and most calls are made once.
+                        if n < 200 || n % 50 == 8 {
+                            assert!(ours == outcome(request(&never, (method, &payload))), "{method:?} {n}");
+                        }
+                        match method {
+                            Some("sum") => assert_eq!(ours, Ok((n + 1).to_string())),
+                            Some("echo") => assert!(ours == Ok(payload.to_string()), "{n}"),
+                            Some("err") => {
+                                let (kind, outcome, message) = ours.unwrap_err();
+                                assert_eq!((kind, outcome), (ErrorKind::Remote, Outcome::Replied));
+                                assert_eq!(message, "generated error");
+                            }
+                            Some("big") => assert_eq!(ours.unwrap().len(), n % 3_000 + 2),
+                            _ => assert_eq!(ours, Ok("null".to_string())),
+                        }
+                    }
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_calls_of_their_clients_are_served_with_sessions_and_without() {
+    for peer in [Peer::Python, Peer::Node] {
+        for transport in BOTH {
+            for &face in FACES {
+                watched(move || {
+                    for is_offered in [true, false] {
+                        let config = ServerConfig::new();
+                        let config = if is_offered { config } else { config.without_sessions() };
+                        let server = TestServer::start(face, transport, demo(), config);
+                        let mut client = PeerClient::start(peer, &server.endpoint);
+                        let rounds = if is_offered { CALLS / BOTH.len() / FACES.len() / 5 } else { 20 };
+                        for (command, expected) in [
+                            (r#""method":"sum","payload":[1,2,3]"#, "6"),
+                            (r#""method":"echo""#, "null"),
+                            (r#""payload":"hello""#, "null"),
+                            (
+                                r#""method":"echo","payload":{"a":[1,"é",{"b":null}]}"#,
+                                r#"{"a":[1,"é",{"b":null}]}"#,
+                            ),
+                        ] {
+                            let many = client.ask(&format!("{{{command},\"repeat\":{rounds}}}"));
+                            assert_eq!((many.count, many.results.len()), (rounds, 1), "{command}");
+                            let came = many.results[0].ok.as_ref().map_or("null", |ok| ok.get());
+                            assert!(same(came, expected), "{peer:?}: {came}");
+                        }
+                        let many = client.ask(&format!(r#"{{"method":"err","repeat":{rounds}}}"#));
+                        assert_eq!((many.count, many.results.len()), (rounds, 1));
+                        assert_eq!(many.results[0].error.as_deref(), Some("generated error"));
+                        let large = format!("\"{}\"", "z".repeat(100_000));
+                        let command = format!(r#"{{"method":"echo","payload":{large}}}"#);
+                        assert!(same(&client.ok(&command), &large));
+                        let stats = server.client(Face::Blocking);
+                        assert_eq!(stats.counted("sessions", "total"), u64::from(is_offered));
+                    }
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn no_classic_server_sees_a_byte_of_a_session_but_the_offer() {
+    with_each(&[Peer::Python, Peer::Node], |peer, face, transport| {
+        let server = PeerServer::start(peer, transport);
+        let proxy = Proxy::recording(transport, &server.endpoint);
+        let offering = TestClient::new(face, &proxy.endpoint, ClientConfig::new());
+        let never = ClientKind { face, sessions: Sessions::Never };
+        let never = TestClient::new(never, &proxy.endpoint, ClientConfig::new());
+        for n in 0..60 {
+            let (method, payload) = mixed(n);
+            let ours = outcome(request(&offering, (method, &payload)));
+            let [offered] = &proxy.take_seen(1)[..] else { panic!("one call, one connection") };
+            assert!(ours == outcome(request(&never, (method, &payload))), "{method:?} {n}");
+            let [classic] = &proxy.take_seen(1)[..] else { panic!("one call, one connection") };
+            is_classic_but_for_the_offer(offered);
+            // Byte for byte what a client without sessions sends, and is answered.
+            let mut request = offered.to_server.clone();
+            request[5..7].fill(0);
+            assert!(request == classic.to_server, "{method:?}");
+            assert!(offered.to_client == classic.to_client, "{method:?}");
+        }
+        // What else a client can do says no more to it.
+        offering.notify("sum", &json!([1])).unwrap();
+        let [seen] = &proxy.take_seen(1)[..] else { panic!("one call, one connection") };
+        assert_eq!(
+            (seen.to_server[5], seen.to_server.len()),
+            (3, 11 + r#"{"method":"sum","payload":[1]}"#.len())
+        );
+        let items = offering.stream("echo", &json!([1, 2])).unwrap();
+        assert_eq!(items.map(Result::unwrap).collect::<Vec<_>>(), [json!(1), json!(2)]);
+        let [seen] = &proxy.take_seen(1)[..] else { panic!("one call, one connection") };
+        assert_eq!(
+            (seen.to_server[5], seen.to_server.len()),
+            (5, 11 + r#"{"method":"echo","payload":[1,2]}"#.len())
+        );
+    });
+}
+
+#[test]
+fn classic_clients_see_the_classic_answer() {
+    with_each(&[Peer::Python, Peer::Node], |peer, face, transport| {
+        let mut answers = Vec::new();
+        for config in [ServerConfig::new(), ServerConfig::new().without_sessions()] {
+            let server = TestServer::start(face, transport, demo(), config);
+            let proxy = Proxy::recording(transport, &server.endpoint);
+            let mut client = PeerClient::start(peer, &proxy.endpoint);
+            let mut seen = Vec::new();
+            for command in [
+                r#"{"method":"sum","payload":[1,2,3]}"#,
+                r#"{"method":"echo"}"#,
+                r#"{"method":"echo","payload":{"a":[1,"é"]}}"#,
+                r#"{"method":"err"}"#,
+                r#"{"payload":"hello"}"#,
+            ] {
+                client.ask(command);
+                let [one] = &proxy.take_seen(1)[..] else { panic!("one call, one connection") };
+                assert_eq!(one.to_server[5..7], [0, 0]);
+                assert_eq!(one.to_client[5..7], [0, 0]);
+                seen.push((one.to_server.clone(), one.to_client.clone()));
+            }
+            answers.push(seen);
+        }
+        assert_eq!(answers[0], answers[1]);
+    });
+}
+
+/// Calls with each peer's server, and with each peer's client.
+const CALLS: usize = 10_000;

@@ -10,7 +10,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::sync::mpsc;
-use std::sync::{Arc, Barrier, Condvar, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,36 +18,8 @@ use procbridge::{
     Call, ClientConfig, Endpoint, Error, ErrorKind, Outcome, Refusal, Router, ServerConfig, code,
 };
 use serde_json::{Value, json};
+use support::door::Door;
 use support::{Face, TestClient, TestServer, Transport, everywhere, packet, watched};
-
-/// A door that handlers wait at until the test opens it.
-#[derive(Clone, Default)]
-struct Door {
-    state: Arc<(Mutex<(usize, bool)>, Condvar)>,
-}
-
-impl Door {
-    /// Waits until it is open, or nobody waits for the answer any more.
-    fn pass(&self, call: &Call) {
-        let (state, changed) = &*self.state;
-        let mut now = state.lock().unwrap();
-        now.0 += 1;
-        changed.notify_all();
-        while !now.1 && !call.is_cancelled() {
-            now = changed.wait_timeout(now, Duration::from_millis(5)).unwrap().0;
-        }
-    }
-
-    fn wait_for_callers(&self, count: usize) {
-        let (state, changed) = &*self.state;
-        drop(changed.wait_while(state.lock().unwrap(), |now| now.0 < count).unwrap());
-    }
-
-    fn open(&self) {
-        self.state.0.lock().unwrap().1 = true;
-        self.state.1.notify_all();
-    }
-}
 
 fn router(door: &Door) -> Router {
     let door = door.clone();
@@ -56,7 +28,9 @@ fn router(door: &Door) -> Router {
         .method("sum", |xs: Vec<i64>| xs.iter().sum::<i64>())
         .method("err", || Err::<(), _>(Refusal::new("generated error").with_code("test.generated")))
         .method("panic", || -> u8 { panic!("on purpose") })
-        .method("wait", move |call: &Call| door.pass(call))
+        .method("wait", move |call: &Call| {
+            let _ = door.pass(call);
+        })
 }
 
 fn start(face: Face, transport: Transport, config: ServerConfig) -> (TestServer, Door) {
@@ -242,12 +216,10 @@ fn connections_beyond_the_limit_are_told() {
         let config = ServerConfig::new().with_max_connections(2);
         let (server, door) = start(server, transport, config);
         let client = server.client(client);
-        let waiting: Vec<_> = (0..2)
-            .map(|_| {
-                let client = client.clone();
-                thread::spawn(move || client.request("wait", &json!(null)))
-            })
-            .collect();
+        let mut waiting: Vec<_> = (0..2).map(|_| server.connect()).collect();
+        for stream in &mut waiting {
+            stream.write_all(&packet(r#"{"method":"wait"}"#)).unwrap();
+        }
         door.wait_for_callers(2);
         let error = client.request("sum", &json!([1])).unwrap_err();
         assert_eq!(
@@ -255,7 +227,7 @@ fn connections_beyond_the_limit_are_told() {
             "the server has reached its limit of connections (max_connections = 2)"
         );
         door.open();
-        assert!(waiting.into_iter().all(|caller| caller.join().unwrap().is_ok()));
+        assert!(waiting.into_iter().all(|mut stream| stream.answer().unwrap().0 == 1));
     });
 }
 
@@ -326,7 +298,8 @@ fn a_callers_limit_ends_the_call() {
 fn stopping_finishes_what_runs_and_refuses_the_rest() {
     everywhere(|server, client, transport| {
         let (server, door) = start(server, transport, ServerConfig::new());
-        let client = server.client(client);
+        let face = client;
+        let client = server.client(face);
         let waiting: Vec<_> = (0..20)
             .map(|_| {
                 let client = client.clone();
@@ -337,13 +310,13 @@ fn stopping_finishes_what_runs_and_refuses_the_rest() {
         let mut half = server.connect();
         half.write_all(b"pb\x01\x01").unwrap();
         // It must be known to the server, or the stop meets it in the queue of the system.
-        assert_eq!(client.request("sum", &json!([1])).unwrap(), json!(1));
+        assert_eq!(server.client(face).request("sum", &json!([1])).unwrap(), json!(1));
         server.stop_soon();
         match half.answer() {
             Some((status, body)) => assert_eq!((status, &body["code"]), (2, &json!(code::UNAVAILABLE))),
             None => panic!("the half-sent request was not answered"),
         }
-        let error = client.request("sum", &json!([1])).unwrap_err();
+        let error = server.client(face).request("sum", &json!([1])).unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Connect, Outcome::NotSent), "{error}");
         assert!(error.is_retryable());
         door.open();
@@ -468,7 +441,15 @@ fn every_wrong_server_is_one_definite_error() {
                 s.write_all(b"pb\x01\x01\x03\0\0\x02\0\0\0{}").unwrap();
             },
             ErrorKind::Protocol,
-            "unexpected status code 3",
+            "HELLO without a session format",
+        ),
+        (
+            |mut s| {
+                read_request(&mut s);
+                s.write_all(b"pb\x01\x01\x04\0\0\x02\0\0\0{}").unwrap();
+            },
+            ErrorKind::Protocol,
+            "unexpected status code 4",
         ),
     ];
     for &face in support::FACES {

@@ -40,6 +40,13 @@ impl Run {
         assert_eq!((self.code, self.stdout.as_str(), self.stderr.as_str()), (Some(code), "", stderr));
     }
 
+    /// A failure with exactly this on standard output, and words on standard error that begin like this.
+    #[track_caller]
+    pub(crate) fn fails_with(&self, code: i32, stdout: &str, stderr: &str) {
+        assert_eq!((self.code, self.stdout.as_str()), (Some(code), stdout), "{self:?}");
+        assert!(self.stderr.starts_with(stderr), "{self:?}");
+    }
+
     /// The one line of JSON that it printed, and nothing else.
     #[track_caller]
     pub(crate) fn envelope(&self) -> serde_json::Value {
@@ -51,7 +58,11 @@ impl Run {
 /// The program, away from the environment of whoever runs the tests.
 pub(crate) fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_procbridge"));
-    command.args(args).env_remove("PROCBRIDGE_ENDPOINT").env_remove("NO_COLOR");
+    command
+        .args(args)
+        .env_remove("PROCBRIDGE_ENDPOINT")
+        .env_remove("PROCBRIDGE_TOKEN")
+        .env_remove("NO_COLOR");
     command
 }
 
@@ -101,6 +112,73 @@ impl Running {
     }
 }
 
+/// A program whose lines are read as they come.
+pub(crate) struct Talking {
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+}
+
+impl Talking {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let mut command = program(args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (stdout, stderr) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
+        Self { child, stdout, stderr }
+    }
+
+    /// The next line on standard output.
+    #[track_caller]
+    pub(crate) fn line(&self) -> String {
+        self.stdout.recv_timeout(WATCHDOG).unwrap()
+    }
+
+    /// The next line on standard error.
+    #[track_caller]
+    pub(crate) fn note(&self) -> String {
+        self.stderr.recv_timeout(WATCHDOG).unwrap()
+    }
+
+    /// The next line on standard error that has `words` in it.
+    #[track_caller]
+    pub(crate) fn note_with(&self, words: &str) -> String {
+        loop {
+            let line = self.note();
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// The exit code once it has ended, and the lines that nobody has read.
+    pub(crate) fn end(mut self) -> (Option<i32>, Vec<String>, Vec<String>) {
+        let rest = |lines: &Receiver<String>| {
+            let mut rest = Vec::new();
+            loop {
+                match lines.recv_timeout(WATCHDOG) {
+                    Ok(line) => rest.push(line),
+                    Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return rest,
+                    Err(_) => panic!("the program did not end"),
+                }
+            }
+        };
+        let (stdout, stderr) = (rest(&self.stdout), rest(&self.stderr));
+        (self.child.wait().unwrap().code(), stdout, stderr)
+    }
+}
+
+impl Drop for Talking {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// A `procbridge serve` that is ready.
 pub(crate) struct Serving {
     child: Child,
@@ -114,12 +192,14 @@ impl Serving {
     }
 
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut command = program(&["serve"]);
-        command.args(args).stderr(Stdio::piped());
+        Self::start_as(program(&[&["serve"], args].concat()))
+    }
+
+    /// A server that `command` starts.
+    pub(crate) fn start_as(mut command: Command) -> Self {
+        command.stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (sender, lines) = channel();
-        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let lines = lines(child.stderr.take().unwrap());
         let ready = lines.recv_timeout(WATCHDOG).unwrap();
         let endpoints = ready.strip_prefix("ready: listening on ").unwrap_or_else(|| panic!("{ready}"));
         let endpoints = endpoints.split(' ').map(str::to_string).collect();
@@ -130,8 +210,30 @@ impl Serving {
         &self.endpoints[0]
     }
 
+    /// A demo that gives each call a connection of its own.
+    pub(crate) fn classic() -> Self {
+        Self::start(&["127.0.0.1:0", "--demo", "--no-sessions"])
+    }
+
     pub(crate) fn call(&self, args: &[&str]) -> Run {
         run(&self.arguments(args))
+    }
+
+    /// Another command than `call`.
+    pub(crate) fn run(&self, command: &str, args: &[&str]) -> Run {
+        run(&[&[command, self.endpoint()], args].concat())
+    }
+
+    /// Waits until the server runs no call of `method` any more.
+    pub(crate) fn wait_until_idle(&self, method: &str) {
+        let end = Instant::now() + WATCHDOG;
+        loop {
+            let stats: serde_json::Value = serde_json::from_str(&self.run("stats", &[]).stdout).unwrap();
+            if stats["methods"][method]["in_flight"] == 0 {
+                return;
+            }
+            assert!(Instant::now() < end, "{method} still runs: {stats}");
+        }
     }
 
     /// A call that is not waited for.
@@ -192,6 +294,22 @@ pub(crate) fn signal(id: u32, name: &str) {
     };
     let process = Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
     kill_process(process, signal).unwrap();
+    if signal == Signal::STOP {
+        wait_until_stopped(id);
+    }
+}
+
+/// A signal that stops a process takes its time to reach all threads, and the others go on meanwhile.
+fn wait_until_stopped(id: u32) {
+    let end = Instant::now() + WATCHDOG;
+    let has_stopped = |task: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        status.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+    };
+    while !std::fs::read_dir(format!("/proc/{id}/task")).unwrap().map(Result::unwrap).all(has_stopped) {
+        assert!(Instant::now() < end, "process {id} does not stop");
+        thread::yield_now();
+    }
 }
 
 /// Whether a process is there and is more than a corpse that nobody collects.
@@ -234,11 +352,7 @@ pub(crate) fn fake(answer: impl FnOnce(&mut TcpStream) + Send + 'static) -> Stri
     let endpoint = listener.local_addr().unwrap().to_string();
     thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        stream.set_read_timeout(Some(WATCHDOG)).unwrap();
-        let mut header = [0; 11];
-        stream.read_exact(&mut header).unwrap();
-        let length = u32::from_le_bytes([header[7], header[8], header[9], header[10]]);
-        stream.read_exact(&mut vec![0; length as usize]).unwrap();
+        request(&mut stream);
         answer(&mut stream);
     });
     endpoint
@@ -247,6 +361,43 @@ pub(crate) fn fake(answer: impl FnOnce(&mut TcpStream) + Send + 'static) -> Stri
 /// A server that answers these bytes and closes.
 pub(crate) fn lying(bytes: Vec<u8>) -> String {
     fake(move |stream| stream.write_all(&bytes).unwrap())
+}
+
+/// A server that answers every connection with these bytes.
+pub(crate) fn always(bytes: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            request(&mut stream);
+            stream.write_all(&bytes).unwrap();
+        }
+    });
+    endpoint
+}
+
+/// Reads a packet: its kind and its body.
+pub(crate) fn request(stream: &mut TcpStream) -> (u8, String) {
+    stream.set_read_timeout(Some(WATCHDOG)).unwrap();
+    let mut header = [0; 11];
+    stream.read_exact(&mut header).unwrap();
+    let length = u32::from_le_bytes([header[7], header[8], header[9], header[10]]);
+    let mut body = vec![0; length as usize];
+    stream.read_exact(&mut body).unwrap();
+    (header[4], String::from_utf8_lossy(&body).into_owned())
+}
+
+/// A HELLO, which makes a connection a session.
+pub(crate) fn hello() -> Vec<u8> {
+    let mut hello = packet(3, "{\"session\":1}");
+    hello[5] = 1;
+    hello
+}
+
+/// A packet of a session, written by hand.
+pub(crate) fn session_packet(status: u8, flags: u8, id: u32, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap().to_le_bytes();
+    [&b"pb\x01\x01"[..], &[status, flags, 0], &length, &id.to_le_bytes(), body].concat()
 }
 
 /// A packet, written by hand.
@@ -259,6 +410,13 @@ fn all(mut source: impl Read) -> String {
     let mut bytes = Vec::new();
     source.read_to_end(&mut bytes).unwrap();
     String::from_utf8(bytes).unwrap()
+}
+
+fn lines(source: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = channel();
+    let source = BufReader::new(source);
+    thread::spawn(move || source.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    lines
 }
 
 fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {

@@ -4,12 +4,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::thread;
 use std::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::blocking::control::Stage;
 use crate::blocking::server::{Shared, spawn};
+use crate::cores::cores;
 use crate::journal::Matter;
 use crate::listener::Peers;
 use crate::socket;
@@ -45,17 +45,18 @@ impl Acceptors {
     }
 
     /// Accepts and serves. There is always a thread that accepts: the last one to find a connection starts another
-    /// before it serves; one that comes back and finds enough of them ends.
+    /// before it serves; one that comes back and finds more than enough of them ends.
     fn run(this: &Arc<Self>) {
         let mut backoff = Backoff::new();
         let journal = &this.shared.admission.journal;
         loop {
             let Some(socket) = this.socket.upgrade() else { return };
             let accepted = socket::accept(&socket);
+            // Before the socket is let go: a server that stops waits for that first, and then for what is arriving.
+            let arriving = if accepted.is_ok() { this.shared.arriving.take(1) } else { None };
             drop(socket);
             match accepted {
                 Ok(accepted) => {
-                    let arriving = this.shared.arriving.take(1);
                     backoff.reset();
                     if this.idle.fetch_sub(1, Ordering::AcqRel) == 1
                         && let Err(error) = Self::start(this)
@@ -63,7 +64,8 @@ impl Acceptors {
                         journal.write(Matter::Accept, || format!("cannot start a thread: {error}"));
                     }
                     this.shared.serve(accepted, this.peers, arriving);
-                    if this.idle.fetch_add(1, Ordering::AcqRel) >= this.kept {
+                    // Starting threads that end at once would cost more than a few that stand ready.
+                    if this.idle.fetch_add(1, Ordering::AcqRel) >= 2 * this.kept {
                         this.idle.fetch_sub(1, Ordering::AcqRel);
                         return;
                     }
@@ -82,5 +84,5 @@ impl Acceptors {
 }
 
 fn default_acceptors() -> usize {
-    thread::available_parallelism().map_or(4, |cores| (cores.get() * 2).clamp(2, 8))
+    cores().map_or(4, |cores| (cores * 2).clamp(4, 8))
 }

@@ -1,19 +1,33 @@
-//! Calls: one connection each, as classic ProcBridge has it.
+//! Calls: on the session that there is, or on a connection of their own (PB-OFR-*, PB-OUT-*).
 
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use procbridge_proto::{Packet, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::blocking::stream::{Readiness, Stream};
-use crate::config::ClientConfig;
+use crate::admission::Admission;
+use crate::blocking::builder::{RequestBuilder, Via};
+use crate::blocking::items::Items;
+use crate::blocking::keeper;
+use crate::blocking::opening::Opening;
+use crate::blocking::stream::Stream;
+use crate::blocking::subscription::Subscription;
+use crate::blocking::waiting::{self, Sleeper};
+use crate::client_config::{ClientConfig, Sessions};
 use crate::endpoint::Endpoint;
-use crate::error::Error;
-use crate::outgoing::Outgoing;
-use crate::request;
+use crate::error::{Error, ErrorKind, Outcome};
+use crate::outgoing::{CallTime, Outgoing};
+use crate::request::{self, Form, Style};
+use crate::router::Router;
+use crate::session::current::{Alone, Current, Way};
+use crate::session::held::{Begun, Held};
+use crate::session::retry::Retry;
+use crate::session::state::End;
+use crate::session::{Answer, Calling, Link};
 
 /// Calls a server's methods. Clones are the same client; all of them can be used by any number of threads at a time.
 ///
@@ -24,23 +38,48 @@ use crate::request;
 /// let sum: i64 = client.request("sum", &[1, 2, 3])?;
 /// # Ok::<(), procbridge::Error>(())
 /// ```
+///
+/// A server that can gives the client a session with its first call: one connection for all further calls, in both
+/// directions. Any other server gets a connection for each call. A client makes no difference between them, and needs no
+/// thread of its own: among the threads that wait for answers one reads for all.
 #[derive(Clone, Debug)]
 pub struct Client {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
+    me: Weak<Inner>,
     endpoint: Endpoint,
-    config: ClientConfig,
+    pub(super) config: ClientConfig,
+    current: Current,
+    admission: Arc<Admission>,
+    /// The methods for the server to call.
+    router: Mutex<Option<Arc<Router>>>,
+    greeting: Mutex<Greeting>,
 }
 
-/// A call that is being put together, see [`Client::call`].
-pub struct RequestBuilder<'a, P: ?Sized = ()> {
-    client: &'a Client,
-    method: Option<&'a str>,
-    payload: Option<&'a P>,
-    timeout: Option<Duration>,
+/// What is to be done with each new session of a client that serves.
+#[derive(Clone, Default)]
+struct Greeting(Option<Arc<Greet>>);
+
+type Greet = dyn Fn(&Client) + Send + Sync;
+
+impl fmt::Debug for Greeting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Greeting").field(&self.0.is_some()).finish()
+    }
+}
+
+/// How far a call has come without waiting for its answer.
+#[derive(Debug)]
+pub(super) enum Reached {
+    Response(Response),
+    Calling(Calling),
+    /// Nowhere yet: the call goes out on this session with the wait for its answer.
+    Ready(Arc<Link>, Packet),
+    /// Nothing is answered.
+    Sent,
 }
 
 impl Client {
@@ -72,7 +111,18 @@ impl Client {
     {
         let endpoint = endpoint.try_into()?;
         request::check_endpoint(&endpoint)?;
-        Ok(Self { inner: Arc::new(Inner { endpoint, config }) })
+        let current = Current::default();
+        let admission = Arc::new(Admission::of_client(&config));
+        let inner = Arc::new_cyclic(|me| Inner {
+            me: me.clone(),
+            endpoint,
+            config,
+            current,
+            admission,
+            router: Mutex::default(),
+            greeting: Mutex::default(),
+        });
+        Ok(Self { inner })
     }
 
     /// Where the server is.
@@ -83,11 +133,15 @@ impl Client {
     /// Calls `method` with `payload` and reads the answer as an `R`. A null answer is a `()`, an `Option` or a
     /// `Value`; `Box<RawValue>` is the answer's text exactly as it was sent.
     ///
+    /// A call that the server certainly did not run, because its connection ended first or the server was stopping, is
+    /// sent again on a new connection, within the call's time.
+    ///
     /// # Errors
     ///
     /// - `Remote`: the server answered with an error, which is in [`Error::remote`].
     /// - `Connect`, `Denied`: the server cannot be reached; nothing was sent.
-    /// - `Timeout`: a time limit passed; [`Error::outcome`] tells whether the call was sent.
+    /// - `Timeout`: a time limit passed; [`Error::outcome`] tells whether the call was sent. The server is told that
+    ///   nobody waits any more, if it holds a session.
     /// - `Disconnected`: the connection was lost before the answer; the call may have run.
     /// - `Protocol`, `TooLarge`: the answer breaks a rule or a limit.
     /// - `InvalidInput`: the payload cannot be sent: not serialisable as JSON, or over a limit.
@@ -104,6 +158,72 @@ impl Client {
         self.call(method).payload(payload).send()
     }
 
+    /// Sends a call that is not answered, and does not wait for the server to have read it. Whether it runs is not known;
+    /// a classic server answers it, and the answer is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`request`](Self::request) that can happen before an answer.
+    ///
+    /// # Blocking
+    ///
+    /// Until the call is handed to the system. The first call to a server waits until the server has shown whether it
+    /// holds a session.
+    pub fn notify(&self, method: &str, payload: &(impl Serialize + ?Sized)) -> Result<(), Error> {
+        self.call(method).payload(payload).notify()
+    }
+
+    /// Calls a method that answers with a stream of items, each read as a `T`.
+    ///
+    /// The server sends only as many items as are [asked for](ClientConfig::with_stream_window); a slow reader slows the
+    /// method down and nobody else. Dropping the stream cancels the call. A server without sessions that answers with an
+    /// array is read as one that streams its elements.
+    ///
+    /// ```no_run
+    /// # let client = procbridge::Client::connect(":8000")?;
+    /// for line in client.stream::<String>("logs.tail", "app.log")? {
+    ///     println!("{}", line?);
+    /// }
+    /// # Ok::<(), procbridge::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`request`](Self::request); an error of the method itself comes with the items.
+    ///
+    /// # Blocking
+    ///
+    /// Until the call is sent. The default time limit of a call does not hold for streams; one that is
+    /// [set](RequestBuilder::timeout) holds for the whole of it.
+    pub fn stream<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        payload: &(impl Serialize + ?Sized),
+    ) -> Result<Items<T>, Error> {
+        self.call(method).payload(payload).stream()
+    }
+
+    /// Subscribes to the events that the server publishes under `topics`. In a topic `*` stands for one segment between
+    /// dots, and at the end for all that follows.
+    ///
+    /// A lost connection is made again, for as long as the subscription lives, and the next event says that some may have
+    /// been [missed](crate::Event::missed).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`request`](Self::request); `Protocol` if the server holds no sessions.
+    ///
+    /// # Blocking
+    ///
+    /// Until the subscription is in force: what is published from then on is not missed.
+    pub fn subscribe<I, S>(&self, topics: I) -> Result<Subscription, Error>
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<String>,
+    {
+        Subscription::begin(self, topics.into_iter().map(Into::into).collect())
+    }
+
     /// Begins a call that has settings of its own.
     ///
     /// ```no_run
@@ -114,110 +234,343 @@ impl Client {
     /// # Ok::<(), procbridge::Error>(())
     /// ```
     pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
-        RequestBuilder { client: self, method: Some(method), payload: None, timeout: None }
+        RequestBuilder::new(Via::Client(self), Some(method))
     }
 
     /// Begins a call that names no method, which the protocol allows.
     pub fn call_without_method(&self) -> RequestBuilder<'_> {
-        RequestBuilder { client: self, method: None, payload: None, timeout: None }
+        RequestBuilder::new(Via::Client(self), None)
     }
 
-    fn exchange(&self, packet: Packet, timeout: Option<Duration>) -> Result<Response, Error> {
-        let Inner { endpoint, config } = &*self.inner;
-        let outgoing = Outgoing::new(config, packet, timeout)?;
-        let stream = Stream::connect(endpoint, outgoing.connect_deadline)?;
-        Exchange { stream, outgoing }.run()
-    }
-}
-
-impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
-    /// The payload: anything that serde can write. Without it, or with one that is null, the request has none.
-    pub fn payload<Q: Serialize + ?Sized>(self, payload: &'a Q) -> RequestBuilder<'a, Q> {
-        let Self { client, method, timeout, .. } = self;
-        RequestBuilder { client, method, payload: Some(payload), timeout }
+    /// Gives up all calls of this client that are in flight in its session, whichever threads wait for them: those end at
+    /// once, error kind `Timeout`, and the server is told that nobody waits. Calls on connections of their own, as a server
+    /// without sessions gets them, go on; only their time limits end them.
+    pub fn cancel_calls(&self) {
+        if let Some(link) = self.inner.session() {
+            link.cancel_calls();
+        }
     }
 
-    /// How long this call may take, in place of the client's setting. The server is told, and need not work on when
-    /// nobody waits.
-    #[must_use]
-    pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = Some(limit);
-        self
-    }
-
-    /// Sends the call and reads the answer as an `R`.
+    /// Serves the methods of `router` to the server, which calls them with
+    /// [`Call::session`](crate::Call::session). A thread of the library keeps a session open for it from now on, until
+    /// the last clone of this client is dropped.
     ///
     /// # Errors
     ///
-    /// Those of [`Client::request`].
+    /// - `Connect`, `Denied`, `Timeout`, `Disconnected`: the server cannot be reached.
+    /// - `Protocol`: it holds no sessions.
+    /// - `InvalidInput`: this client serves already.
+    /// - `Io`: the system gives no thread.
     ///
     /// # Blocking
     ///
-    /// As [`Client::request`].
-    pub fn send<R: DeserializeOwned>(self) -> Result<R, Error> {
-        let config = &self.client.inner.config;
-        let packet = request::packet(config, self.method, self.payload, self.timeout)?;
-        let response = self.client.exchange(packet, self.timeout)?;
-        request::result(&response)
-    }
-}
-
-impl<P: ?Sized> fmt::Debug for RequestBuilder<'_, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { method, timeout, .. } = self;
-        f.debug_struct("RequestBuilder")
-            .field("method", method)
-            .field("timeout", timeout)
-            .finish_non_exhaustive()
-    }
-}
-
-/// One call on its connection.
-struct Exchange {
-    stream: Stream,
-    outgoing: Outgoing,
-}
-
-impl Exchange {
-    fn run(mut self) -> Result<Response, Error> {
-        // The request: usually one write. A server that refuses it may answer before it has read all of it.
-        while !self.outgoing.transmit().is_empty() {
-            match self.stream.write(self.outgoing.transmit()) {
-                Ok(0) => {
-                    self.wait(Readiness::Either)?;
-                    if let Some(response) = self.read()? {
-                        return Ok(response);
-                    }
-                }
-                Ok(count) => self.outgoing.transmitted(count),
-                Err(error) => {
-                    // The server reads no more; what it said before that may be here.
-                    return match self.read() {
-                        Ok(Some(response)) => Ok(response),
-                        _ => Err(self.outgoing.lost(error)),
-                    };
-                }
-            }
+    /// Until there is a session.
+    pub fn serve(&self, router: Router) -> Result<(), Error> {
+        if self.inner.router().is_some() {
+            return Err(Error::new(ErrorKind::InvalidInput, "this client serves already"));
         }
-        // Small answers from a near server are not there yet: waiting first saves a read that finds nothing.
+        *self.inner.router() = Some(Arc::new(router));
+        // One that was opened before told the server that it takes no calls.
+        if let Some(link) = self.inner.current.session() {
+            link.goodbye("a session that serves takes its place");
+        }
+        let time = CallTime::new(self.inner.config.call_timeout);
+        let opened = self.inner.open_session(time).map(drop);
+        if opened.is_err() {
+            // It may be tried again.
+            *self.inner.router() = None;
+        }
+        opened.map(|()| self.inner.greet())
+    }
+
+    /// Has `greet` run each time this client, as one that [serves](Self::serve), has a new session: the first time at the
+    /// end of `serve`, and again whenever the session was lost and made anew, on a thread of the library. A server that
+    /// calls its clients knows them by their sessions; here they tell it who they are. Takes the place of one that was
+    /// set before.
+    ///
+    /// ```no_run
+    /// # use procbridge::{Client, Router};
+    /// let client = Client::connect("unix:/run/app.sock")?;
+    /// client.on_session(|client| {
+    ///     if let Err(error) = client.request::<()>("register", &()) {
+    ///         eprintln!("cannot register: {error}");
+    ///     }
+    /// });
+    /// client.serve(Router::new().method("alert", |text: String| eprintln!("{text}")))?;
+    /// # Ok::<(), procbridge::Error>(())
+    /// ```
+    pub fn on_session(&self, greet: impl Fn(&Client) + Send + Sync + 'static) {
+        self.inner.greeting().0 = Some(Arc::new(greet));
+    }
+}
+
+impl Inner {
+    /// Makes a call and waits for its answer. `make` writes its packet, once for each attempt.
+    pub(super) fn run(
+        &self,
+        style: &Style,
+        mut make: impl FnMut() -> Result<Packet, Error>,
+    ) -> Result<Option<Response>, Error> {
+        let time = CallTime::new(style.timeout.or(self.config.call_timeout));
+        let (mut retry, mut now) = (Retry::default(), time.started);
         loop {
-            self.wait(Readiness::Read)?;
-            if let Some(response) = self.read()? {
-                return Ok(response);
+            let reached = self.reach(make()?, time, style.form, &mut now);
+            let answered = reached.and_then(|reached| match reached {
+                Reached::Response(response) => Ok(Some(response)),
+                Reached::Calling(calling) => finish(calling, time, now).map(Some),
+                Reached::Ready(link, packet) => answer(&self.config, &link, packet, time, now).map(Some),
+                Reached::Sent => Ok(None),
+            });
+            let Err(error) = answered else { return answered };
+            thread::sleep(retry.after(error, style.is_idempotent, time.deadline)?);
+            now = Instant::now();
+        }
+    }
+
+    /// Makes a call whose answer is waited for elsewhere.
+    pub(super) fn begin(
+        &self,
+        style: &Style,
+        mut make: impl FnMut() -> Result<Packet, Error>,
+    ) -> Result<(Reached, CallTime), Error> {
+        let time = CallTime::new(style.timeout);
+        let mut retry = Retry::default();
+        loop {
+            match self.reach(make()?, time, style.form, &mut Instant::now()) {
+                Ok(reached) => return Ok((reached, time)),
+                Err(error) => thread::sleep(retry.after(error, false, time.deadline)?),
             }
         }
     }
 
-    fn read(&mut self) -> Result<Option<Response>, Error> {
-        let stream = &self.stream;
-        self.outgoing.read(|buffer| stream.read(buffer))
+    /// Sends a call on the session that there is, or on a connection of its own. `now` is moved on where that takes time.
+    fn reach(&self, packet: Packet, time: CallTime, form: Form, now: &mut Instant) -> Result<Reached, Error> {
+        loop {
+            match self.way(time, now)? {
+                Way::Session(link) => return begin_on(&self.config, &link, packet, form),
+                // A call of a client that serves may be one during which it is called: its session is looked after.
+                Way::Alone(alone) if self.config.sessions == Sessions::Required || self.is_serving() => {
+                    self.open(alone, time.or(self.config.call_timeout))?;
+                    *now = Instant::now();
+                }
+                Way::Alone(alone) => {
+                    let reached = self.reach_alone(alone, packet, time, form);
+                    *now = Instant::now();
+                    return reached;
+                }
+                Way::Full => {}
+            }
+        }
     }
 
-    fn wait(&self, readiness: Readiness) -> Result<(), Error> {
-        match self.stream.wait(readiness, self.outgoing.deadline) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(self.outgoing.timed_out()),
-            Err(error) => Err(self.outgoing.lost(error)),
+    fn reach_alone(
+        &self,
+        alone: Alone<'_>,
+        packet: Packet,
+        time: CallTime,
+        form: Form,
+    ) -> Result<Reached, Error> {
+        let opening = self.dial(packet, time)?;
+        match opening.run()? {
+            Ok(response) if form == Form::OneWay => {
+                drop(response);
+                Ok(Reached::Sent)
+            }
+            Ok(response) => Ok(Reached::Response(response)),
+            Err(session) => {
+                let (link, id) = session.into_link(&self.admission, form != Form::OneWay)?;
+                // If another call was faster, this connection ends with its call. So it does if the client serves by now:
+                // this session was opened as one of a client that does not.
+                if !self.is_serving() {
+                    self.current.install(&link);
+                }
+                drop(alone);
+                Ok(match form {
+                    Form::OneWay => Reached::Sent,
+                    Form::Result | Form::Stream => Reached::Calling(link.opening(id)),
+                })
+            }
+        }
+    }
+
+    /// A new connection with a call on it.
+    fn dial(&self, packet: Packet, time: CallTime) -> Result<Opening, Error> {
+        let terms = request::offer(&self.config, self.is_serving());
+        let outgoing = Outgoing::new(&self.config, packet, time, terms)?;
+        let stream = Stream::connect(&self.endpoint, outgoing.connect_deadline)?;
+        Ok(Opening { stream, outgoing })
+    }
+
+    /// The way for a call now; it waits while there is none.
+    fn way(&self, time: CallTime, now: &mut Instant) -> Result<Way<'_>, Error> {
+        let waker = || Sleeper::this().waker().clone();
+        loop {
+            let way = match self.config.sessions {
+                Sessions::Never => self.current.way_alone(waker),
+                Sessions::Offered | Sessions::Required => self.current.way(waker),
+            };
+            match way {
+                Way::Session(link) if link.is_unseen(*now, STALE) => refresh(&link),
+                Way::Full if waiting::is_past(time.deadline) => return Err(time.over(Outcome::NotSent)),
+                Way::Full => {
+                    Sleeper::this().sleep(time.deadline);
+                    *now = Instant::now();
+                }
+                way => return Ok(way),
+            }
+        }
+    }
+
+    /// The session that there is, or a new one, opened without a call of the user's.
+    pub(super) fn open_session(&self, time: CallTime) -> Result<Arc<Link>, Error> {
+        loop {
+            match self.way(time, &mut Instant::now())? {
+                Way::Session(link) => return Ok(link),
+                Way::Alone(alone) => return self.open(alone, time),
+                Way::Full => {}
+            }
+        }
+    }
+
+    fn open(&self, alone: Alone<'_>, time: CallTime) -> Result<Arc<Link>, Error> {
+        let is_serving = self.is_serving();
+        let ping = request::packet::<()>(&self.config, Some("$/ping"), None, &Style::default())?;
+        match self.dial(ping, time)?.run()? {
+            Ok(_) => Err(no_sessions()),
+            Err(session) => {
+                let (link, id) = session.into_link(&self.admission, true)?;
+                let _answer = finish(link.opening(id), time, Instant::now())?;
+                let is_first = is_serving == self.is_serving() && self.current.install(&link);
+                drop(alone);
+                if is_first && is_serving {
+                    keeper::look_after(&self.me, link.clone())?;
+                }
+                Ok(if is_first { link } else { self.session().unwrap_or(link) })
+            }
+        }
+    }
+
+    /// Whether the server may call this client.
+    fn is_serving(&self) -> bool {
+        self.router().is_some()
+    }
+
+    /// The methods for the server to call, if this client serves.
+    pub(super) fn router(&self) -> MutexGuard<'_, Option<Arc<Router>>> {
+        self.router.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what is to be done with a new session.
+    pub(super) fn greet(&self) {
+        let greeting = self.greeting().clone();
+        if let (Greeting(Some(greet)), Some(inner)) = (greeting, self.me.upgrade()) {
+            greet(&Client { inner });
+        }
+    }
+
+    fn greeting(&self) -> MutexGuard<'_, Greeting> {
+        self.greeting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session, if there is one now.
+    fn session(&self) -> Option<Arc<Link>> {
+        self.current.session()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A thread that attends to it would keep it open. Streams that are being read go on; whoever calls this client
+        // is told that it is gone.
+        if let Some(link) = self.current.session() {
+            link.goodbye("the client is done");
+            if !link.is_calling() {
+                link.close(End::Closed);
+            }
         }
     }
 }
+
+/// Begins a call on a session.
+pub(super) fn begin_on(
+    config: &ClientConfig,
+    link: &Arc<Link>,
+    packet: Packet,
+    form: Form,
+) -> Result<Reached, Error> {
+    let packet = request::for_session(config, link, packet);
+    match form {
+        Form::OneWay => {
+            link.notify(packet).map_err(request::refused)?;
+            waiting::see_written(link);
+            Ok(Reached::Sent)
+        }
+        Form::Stream => {
+            let calling = link.begin(packet).map_err(request::refused)?;
+            waiting::see_written(link);
+            Ok(Reached::Calling(calling))
+        }
+        Form::Result => Ok(Reached::Ready(link.clone(), packet)),
+    }
+}
+
+/// Waits until the peer takes a call, and begins it.
+fn in_turn(link: &Arc<Link>, mut held: Held, time: CallTime) -> Result<Calling, Error> {
+    let begun = waiting::wait(link, held.until(time.deadline), |waker| held.poll(waker));
+    match begun {
+        Some(begun) => begun.map_err(request::refused),
+        None if waiting::is_past(time.deadline) => Err(time.over(Outcome::NotSent)),
+        None => held.insist().map_err(request::refused),
+    }
+}
+
+/// Waits for the answer to a call. `now` is what the clock said lately.
+pub(super) fn finish(mut calling: Calling, time: CallTime, now: Instant) -> Result<Response, Error> {
+    let answer = waiting::answer(&mut calling, time.deadline, now);
+    finished(calling, answer, time)
+}
+
+/// Makes a call on a session and waits for the answer.
+pub(super) fn answer(
+    config: &ClientConfig,
+    link: &Arc<Link>,
+    packet: Packet,
+    time: CallTime,
+    now: Instant,
+) -> Result<Response, Error> {
+    match waiting::call(link, packet, config.hold, time.deadline, now).map_err(request::refused)? {
+        Begun::Calling((calling, answer)) => finished(calling, answer, time),
+        Begun::Held(held) => finish(in_turn(link, *held, time)?, time, Instant::now()),
+    }
+}
+
+fn finished(mut calling: Calling, answer: Option<Answer>, time: CallTime) -> Result<Response, Error> {
+    match answer {
+        Some(answer) => request::answered(answer, calling.link()),
+        None => Err(time.over(request::give_up(&mut calling))),
+    }
+}
+
+/// The error of a server that holds no sessions where one is needed.
+pub(super) fn no_sessions() -> Error {
+    Error::new(ErrorKind::Protocol, "the server holds no sessions: each of its connections is for one call")
+}
+
+/// Looks at what has come to a session that nobody reads.
+fn refresh(link: &Arc<Link>) {
+    if link.take_seat(None) {
+        // A server that floods its client is read by whoever waits for an answer.
+        for _ in 0..READS {
+            if !waiting::read_now(link) {
+                break;
+            }
+        }
+        link.flush();
+        link.leave_seat(None);
+    }
+    link.look();
+}
+
+/// A session that has been quiet for so long is looked at before it is used: the peer may have said goodbye.
+const STALE: Duration = Duration::from_secs(1);
+const READS: usize = 64;

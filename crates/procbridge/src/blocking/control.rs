@@ -23,7 +23,7 @@ pub(super) struct Control {
     changed: Condvar,
     gates: Mutex<Gates>,
     /// Handlers at work for nobody.
-    pub(super) leaked: AtomicUsize,
+    pub(super) leaked: Arc<AtomicUsize>,
 }
 
 /// The sockets that listen, and what was in their queues when they ceased to.

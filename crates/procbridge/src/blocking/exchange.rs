@@ -1,8 +1,9 @@
 //! The server's side of one connection: a request is read, an answer is written, and the connection ends well.
 
+use std::mem;
 use std::time::Instant;
 
-use crate::blocking::server::Shared;
+use crate::blocking::server::{INLINE, Shared};
 use crate::blocking::stream::{Readiness, Stream};
 use crate::budget::Share;
 use crate::incoming::{Incoming, Progress};
@@ -21,7 +22,10 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn new(shared: &Shared, stream: Stream, peer: Peer, place: Share, held: Share) -> Self {
-        Self { stream, incoming: Incoming::new(&shared.admission, peer, held), place, waiting: None }
+        // A server that stops takes no sessions: they would only have to be ended.
+        let terms = shared.admission.config.terms.clone().filter(|_| !shared.control.is_stopping());
+        let incoming = Incoming::new(&shared.admission, peer, held, terms);
+        Self { stream, incoming, place, waiting: None }
     }
 
     /// When the request is too slow.
@@ -33,6 +37,24 @@ impl Exchange {
     pub(super) fn read(&mut self, shared: &Shared) -> Progress {
         let stream = &self.stream;
         self.incoming.read(&shared.admission, |buffer| stream.read(buffer))
+    }
+
+    /// Reads the request, and waits a moment for each piece of it.
+    pub(super) fn read_soon(&mut self, shared: &Shared) -> Progress {
+        let stream = &self.stream;
+        let (mut is_first, mut end) = (true, None);
+        self.incoming.read(&shared.admission, |buffer| {
+            // Most requests come in one piece, which needs no look at the clock.
+            if mem::take(&mut is_first) {
+                return stream.read_soon(buffer);
+            }
+            let now = Instant::now();
+            if now < *end.get_or_insert(now + INLINE) {
+                stream.read_soon(buffer)
+            } else {
+                stream.read(buffer)
+            }
+        })
     }
 
     /// Queues an answer to a request that is not waited for any longer.
@@ -57,7 +79,7 @@ impl Exchange {
                         return false;
                     }
                 }
-                Ok(count) => incoming.transmitted(count),
+                Ok(count) => incoming.transmitted(&shared.admission, count),
                 Err(error) => {
                     journal.write(Matter::Write, || format!("{}: {error}", incoming.peer));
                     return false;

@@ -2,27 +2,50 @@
 //! their answer, handlers that run past their time. No thread of its own is spent on any of them.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 
 use crate::blocking::exchange::{Exchange, Patience};
 use crate::blocking::server::Shared;
-use crate::blocking::stream::{Stream, wait_for};
+use crate::blocking::stream::wait_for;
 use crate::budget::Share;
 use crate::incoming::{LINGER_BYTES, Progress};
 use crate::journal::Matter;
 use crate::refusal::Refusal;
 use crate::router;
-use crate::socket::Read;
+use crate::session::Link;
+use crate::socket::{self, Read, Socket};
 
 /// The way to the poller's thread.
 #[derive(Debug)]
 pub(super) struct Poller {
     inbox: Mutex<Vec<Entry>>,
-    wake: OwnedFd,
+    bell: Arc<Bell>,
+    clock: Instant,
+    /// When the poller will look at the clock by itself, in microseconds of its own clock.
+    planned: AtomicU64,
+}
+
+/// Wakes the poller.
+#[derive(Debug)]
+struct Bell {
+    event: OwnedFd,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // It fails only when the counter is full, and then the poller is awake.
+        let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+    }
 }
 
 /// A connection that is waited for.
@@ -32,41 +55,69 @@ pub(super) struct Poller {
     reason = "most entries are requests; boxing them would cost each a second allocation"
 )]
 enum Entry {
-    /// Its request has not arrived.
-    Request(Exchange),
+    /// Its request has not arrived, as far as is known: a server that stops looks once more, and until then the share
+    /// keeps it from ending.
+    Request(Exchange, Option<Share>),
     /// It has its answer; what it still sends is dropped until it ends.
     Lingering(Lingering),
 }
 
 #[derive(Debug)]
 struct Lingering {
-    stream: Stream,
+    socket: Arc<dyn Socket>,
     deadline: Option<Instant>,
     budget: usize,
-    _place: Share,
+    _place: Option<Share>,
     _waiting: Share,
 }
 
 impl Poller {
     pub(super) fn new() -> io::Result<Self> {
-        let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { inbox: Mutex::default(), wake })
+        let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let (bell, clock) = (Arc::new(Bell { event }), Instant::now());
+        Ok(Self { inbox: Mutex::default(), bell, clock, planned: AtomicU64::new(0) })
     }
 
     /// Makes the poller look again at what it waits for.
     pub(super) fn wake(&self) {
-        // It fails only when the counter is full, and then the poller is awake.
-        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        self.bell.wake_by_ref();
+    }
+
+    pub(super) fn waker(&self) -> Waker {
+        Waker::from(self.bell.clone())
+    }
+
+    /// Makes the poller look at the clock at `time`, if it would not before.
+    pub(super) fn look_by(&self, time: Instant) {
+        let time = self.micros(time);
+        // Usually it will: then its line of memory is left alone.
+        if self.planned.load(Ordering::Acquire) > time
+            && self.planned.fetch_min(time, Ordering::AcqRel) > time
+        {
+            self.wake();
+        }
+    }
+
+    fn micros(&self, time: Instant) -> u64 {
+        let since = time.saturating_duration_since(self.clock);
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Hands over a connection whose request has not arrived.
-    pub(super) fn wait_for_request(&self, exchange: Exchange) {
-        self.enter(Entry::Request(exchange));
+    pub(super) fn wait_for_request(&self, exchange: Exchange, arriving: Option<Share>) {
+        self.enter(Entry::Request(exchange, arriving));
     }
 
     /// Hands over a connection that was answered and may still be sending.
     pub(super) fn linger(&self, shared: &Shared, exchange: Exchange) {
         if let Some(entry) = Entry::lingering(shared, exchange) {
+            self.enter(entry);
+        }
+    }
+
+    /// Hands over a session that has ended and may still be sending.
+    pub(super) fn linger_session(&self, shared: &Shared, link: Arc<Link>) {
+        if let Some(entry) = Entry::lingering_session(shared, link) {
             self.enter(entry);
         }
     }
@@ -88,28 +139,39 @@ impl Poller {
                     return;
                 }
             }
+            self.planned.store(u64::MAX, Ordering::Release);
+            let next_session = shared.sessions.look(shared, Instant::now());
             let next_call = expire_calls(shared);
             let next_entry = entries.iter().filter_map(Entry::deadline).min();
-            let deadline = [next_call, next_entry].into_iter().flatten().min();
+            let deadline = [next_session, next_call, next_entry].into_iter().flatten().min();
+            let planned = deadline.map_or(u64::MAX, |deadline| self.micros(deadline));
+            let asked = self.planned.fetch_min(planned, Ordering::AcqRel).min(planned);
+            let deadline = (asked < u64::MAX).then(|| self.clock + Duration::from_micros(asked));
 
-            let mut sockets = Vec::with_capacity(entries.len() + 1);
-            sockets.push(PollFd::new(&self.wake, PollFlags::IN));
-            sockets.extend(
-                entries.iter().map(|entry| PollFd::from_borrowed_fd(entry.stream().as_fd(), PollFlags::IN)),
-            );
+            let sessions = shared.sessions.waiting();
+            let mut sockets = Vec::with_capacity(entries.len() + sessions.len() + 1);
+            sockets.push(PollFd::new(&self.bell.event, PollFlags::IN));
+            sockets
+                .extend(entries.iter().map(|entry| PollFd::from_borrowed_fd(entry.socket(), PollFlags::IN)));
+            sockets.extend(sessions.iter().map(|(served, flags)| PollFd::new(&*served.link, *flags)));
             if wait_for(&mut sockets, deadline).is_err() {
                 // Out of kernel memory; there is nothing to do but to try again.
                 std::thread::yield_now();
             }
-            let ready: Vec<bool> = sockets.iter().map(|socket| !socket.revents().is_empty()).collect();
-            if ready.first() == Some(&true) {
-                let _ = rustix::io::read(&self.wake, &mut [0; 8]);
+            let ready: Vec<_> = sockets.iter().map(PollFd::revents).collect();
+            if ready.first().is_some_and(|bell| !bell.is_empty()) {
+                let _ = rustix::io::read(&self.bell.event, &mut [0; 8]);
             }
             let now = Instant::now();
+            for ((served, _), ready) in sessions.iter().zip(ready.iter().skip(1 + entries.len())) {
+                if !ready.is_empty() {
+                    shared.sessions.wake(shared, served, *ready);
+                }
+            }
             let turn = entries.into_iter().zip(ready.into_iter().skip(1));
             entries = turn
                 .filter_map(|(entry, ready)| {
-                    let entry = if ready { entry.progress(shared, &mut scratch)? } else { entry };
+                    let entry = if !ready.is_empty() { entry.progress(shared, &mut scratch)? } else { entry };
                     if entry.deadline().is_some_and(|deadline| deadline <= now) {
                         entry.expire(shared)
                     } else {
@@ -127,26 +189,29 @@ impl Entry {
     fn lingering(shared: &Shared, mut exchange: Exchange) -> Option<Self> {
         let waiting = exchange.waiting.take().or_else(|| shared.admission.waiting().ok())?;
         let deadline = Instant::now().checked_add(shared.admission.config.linger_timeout);
-        let (stream, place) = (exchange.stream, exchange.place);
-        Some(Self::Lingering(Lingering {
-            stream,
-            deadline,
-            budget: LINGER_BYTES,
-            _place: place,
-            _waiting: waiting,
-        }))
+        let (socket, place) = (Arc::new(exchange.stream), Some(exchange.place));
+        let budget = LINGER_BYTES;
+        Some(Self::Lingering(Lingering { socket, deadline, budget, _place: place, _waiting: waiting }))
     }
 
-    fn stream(&self) -> &Stream {
+    /// The same for a session that has been told why it is over.
+    fn lingering_session(shared: &Shared, link: Arc<Link>) -> Option<Self> {
+        let waiting = shared.admission.waiting().ok()?;
+        let deadline = Instant::now().checked_add(shared.admission.config.linger_timeout);
+        let budget = LINGER_BYTES;
+        Some(Self::Lingering(Lingering { socket: link, deadline, budget, _place: None, _waiting: waiting }))
+    }
+
+    fn socket(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Request(exchange) => &exchange.stream,
-            Self::Lingering(lingering) => &lingering.stream,
+            Self::Request(exchange, _) => exchange.stream.as_fd(),
+            Self::Lingering(lingering) => lingering.socket.as_fd(),
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
         match self {
-            Self::Request(exchange) => Some(exchange.deadline()),
+            Self::Request(exchange, _) => Some(exchange.deadline()),
             Self::Lingering(lingering) => lingering.deadline,
         }
     }
@@ -154,9 +219,14 @@ impl Entry {
     /// Something has arrived. What is left to wait for afterwards, if anything.
     fn progress(self, shared: &Arc<Shared>, scratch: &mut Vec<u8>) -> Option<Self> {
         match self {
-            Self::Request(mut exchange) => match exchange.read(shared) {
-                Progress::Waiting => Some(Self::Request(exchange)),
+            Self::Request(mut exchange, arriving) => match exchange.read(shared) {
+                Progress::Waiting => Some(Self::Request(exchange, arriving)),
                 Progress::Over => Self::finish(shared, exchange),
+                Progress::Session => {
+                    exchange.waiting = None;
+                    shared.begin_session_on_a_thread(exchange);
+                    None
+                }
                 Progress::Request(request) => {
                     exchange.waiting = None;
                     shared.answer_on_a_thread(exchange, request);
@@ -165,8 +235,11 @@ impl Entry {
             },
             Self::Lingering(mut lingering) => {
                 scratch.clear();
-                match lingering.stream.read(scratch) {
-                    Ok(Read::Bytes(count)) => lingering.budget = lingering.budget.checked_sub(count)?,
+                match Read::of(socket::receive(&lingering.socket, scratch)) {
+                    Ok(Read::Bytes(count)) => {
+                        shared.admission.stats.received(count);
+                        lingering.budget = lingering.budget.checked_sub(count)?;
+                    }
                     Ok(Read::Nothing) => {}
                     Ok(Read::End) | Err(_) => return None,
                 }
@@ -177,7 +250,7 @@ impl Entry {
 
     /// The deadline has passed.
     fn expire(self, shared: &Shared) -> Option<Self> {
-        let Self::Request(exchange) = self else { return None };
+        let Self::Request(exchange, _) = self else { return None };
         Self::refuse(shared, exchange, &router::too_slow())
     }
 
@@ -185,9 +258,13 @@ impl Entry {
     /// end of those that linger.
     fn stop(self, shared: &Arc<Shared>) -> Option<Self> {
         let rest = match self {
-            Self::Request(mut exchange) => match exchange.read(shared) {
+            Self::Request(mut exchange, _held) => match exchange.read(shared) {
                 Progress::Waiting => Self::refuse(shared, exchange, &router::stopping()),
                 Progress::Over => Self::finish(shared, exchange),
+                Progress::Session => {
+                    shared.begin_session_on_a_thread(exchange);
+                    None
+                }
                 // What has arrived by now is served.
                 Progress::Request(request) => {
                     shared.answer_on_a_thread(exchange, request);

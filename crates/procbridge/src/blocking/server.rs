@@ -5,8 +5,9 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,9 +17,11 @@ use crate::admission::Admission;
 use crate::blocking::acceptors::Acceptors;
 use crate::blocking::control::{Control, ServerHandle, Stage};
 use crate::blocking::exchange::{Exchange, Patience};
+use crate::blocking::keeper;
 use crate::blocking::poller::Poller;
 use crate::blocking::running::RunningCalls;
-use crate::blocking::stream::{Readiness, Stream};
+use crate::blocking::sessions::{Served, Sessions};
+use crate::blocking::stream::Stream;
 use crate::budget::{Budget, Share};
 use crate::call::Call;
 use crate::config::ServerConfig;
@@ -30,7 +33,10 @@ use crate::listener::{Listener, Peers};
 use crate::peer::Peer;
 use crate::refusal::Refusal;
 use crate::router::{self, Router};
-use crate::socket::Accepted;
+use crate::session::Link;
+use crate::session::serving::Work;
+use crate::session::state::{End, Hold, Seat};
+use crate::socket::{self, Accepted};
 
 /// A server that listens and is ready to serve.
 ///
@@ -57,12 +63,13 @@ pub struct RunningServer {
 
 /// What a server, its handles and its threads share.
 pub(super) struct Shared {
-    pub(super) admission: Admission,
+    pub(super) admission: Arc<Admission>,
     pub(super) control: Arc<Control>,
     pub(super) poller: Poller,
     pub(super) running: RunningCalls,
+    pub(super) sessions: Sessions,
     router: Router,
-    /// Connections that are neither with the poller nor with a handler: one may become a call at any moment.
+    /// Connections without a handler: each may become a call at any moment.
     pub(super) arriving: Budget,
 }
 
@@ -135,12 +142,16 @@ impl Server {
     pub fn serve(self, router: Router) -> Result<(), Error> {
         let failed = |error: io::Error| Error::io(ErrorKind::Io, "cannot start the server", error);
         let Self { mut listeners, config, control } = self;
+        let mut admission = Admission::new(config, MAX_CONNECTIONS, &router.routes.names());
+        admission.leaked = control.leaked.clone();
+        let admission = Arc::new(admission);
         let shared = Arc::new(Shared {
             router,
             arriving: Budget::new(usize::MAX),
             poller: Poller::new().map_err(failed)?,
             running: RunningCalls::default(),
-            admission: Admission::new(config, MAX_CONNECTIONS),
+            sessions: Sessions::new(),
+            admission,
             control: control.clone(),
         });
         let poller = {
@@ -158,13 +169,8 @@ impl Server {
         if started.is_err() {
             control.advance(Stage::Aborting);
         }
-        shared.finish();
+        shared.finish(&sockets);
         let _ = poller.join();
-        // The threads that waited in accept leave it now; the endpoint is free when the last of them has.
-        let late = Instant::now() + GRACE;
-        while sockets.iter().any(|socket| socket.strong_count() > 0) && Instant::now() < late {
-            thread::sleep(Duration::from_micros(100));
-        }
         started.map_err(failed)
     }
 
@@ -175,7 +181,9 @@ impl Server {
     /// - `Io`: the system gives no thread.
     pub fn spawn(self, router: Router) -> Result<RunningServer, Error> {
         let (handle, endpoints) = (self.handle(), self.endpoints());
-        let thread = spawn("procbridge-server", move || self.serve(router))
+        let thread = thread::Builder::new()
+            .name("procbridge-server".to_string())
+            .spawn(move || self.serve(router))
             .map_err(|error| Error::io(ErrorKind::Io, "cannot start the server", error))?;
         Ok(RunningServer { handle, endpoints, thread: Some(thread) })
     }
@@ -241,26 +249,31 @@ impl Shared {
             exchange.refuse(self, &refusal);
             return self.finish_exchange(exchange, Patience::None);
         }
-        let inline_end = Instant::now() + INLINE;
+        // Whoever connects sends at once, as a rule.
+        if exchange.stream.limit_wait(SOON).is_err() {
+            return;
+        }
+        let mut inline_end = None;
         loop {
-            let soon = Instant::now() + SOON;
-            let ready = exchange.stream.wait(Readiness::Read, Some(soon.min(inline_end))).unwrap_or(false);
-            match exchange.read(self) {
+            match exchange.read_soon(self) {
                 Progress::Request(request) => return self.answer(exchange, request, arriving),
+                Progress::Session => return self.begin_session(exchange, arriving),
                 Progress::Over => return self.finish_exchange(exchange, Patience::None),
-                Progress::Waiting if ready && Instant::now() < inline_end => {}
-                // A place is for those who keep the server waiting. Without one they have a moment.
-                Progress::Waiting => match self.admission.waiting() {
-                    Ok(share) => {
-                        exchange.waiting = Some(share);
-                        return self.poller.wait_for_request(exchange);
-                    }
-                    Err(_) if Instant::now() < inline_end => {}
-                    Err(refusal) => {
-                        exchange.refuse(self, &refusal);
-                        return self.finish_exchange(exchange, Patience::None);
-                    }
-                },
+                Progress::Waiting => {}
+            }
+            // A place is for those who keep the server waiting. Without one they have a moment.
+            let now = Instant::now();
+            let inline_end = *inline_end.get_or_insert(now + INLINE);
+            match self.admission.waiting() {
+                Ok(share) => {
+                    exchange.waiting = Some(share);
+                    return self.poller.wait_for_request(exchange, arriving);
+                }
+                Err(_) if now < inline_end => {}
+                Err(refusal) => {
+                    exchange.refuse(self, &refusal);
+                    return self.finish_exchange(exchange, Patience::None);
+                }
             }
         }
     }
@@ -272,6 +285,53 @@ impl Shared {
         if let Err(error) = spawn("procbridge-server", move || shared.answer(exchange, request, arriving)) {
             self.admission.journal.write(Matter::Accept, || format!("cannot start a thread: {error}"));
         }
+    }
+
+    /// Attends to the session that a connection has become, as long as calls come.
+    fn begin_session(self: &Arc<Self>, exchange: Exchange, arriving: Option<Share>) {
+        if let Some(served) = self.enter_session(exchange) {
+            drop(arriving);
+            self.sessions.attend(self, &served);
+        }
+    }
+
+    /// Has a thread attend to the session that a connection has become.
+    pub(super) fn begin_session_on_a_thread(self: &Arc<Self>, exchange: Exchange) {
+        if let Some(served) = self.enter_session(exchange) {
+            self.sessions.dispatch(self, &served);
+        }
+    }
+
+    fn enter_session(self: &Arc<Self>, exchange: Exchange) -> Option<Arc<Served>> {
+        let Exchange { stream, incoming, place, .. } = exchange;
+        let peer = incoming.peer;
+        if matches!(peer, Peer::Tcp(_)) {
+            socket::set_no_delay(&stream);
+        }
+        let (connection, bytes) = incoming.into_session();
+        let hold =
+            Hold { place: Some(place), session: self.admission.stats.sessions.open(), bytes: Some(bytes) };
+        let link =
+            Link::new(connection, Arc::new(stream), peer, self.admission.clone(), None, Seat::Free, hold);
+        let poller = self.poller.waker();
+        link.set_alarm(poller);
+        // The HELLO goes out before any handler begins.
+        link.flush();
+        let served = self.sessions.enter(link);
+        if self.control.is_stopping() {
+            served.link.goodbye(STOPPING);
+        }
+        Some(served)
+    }
+
+    /// Runs the handler of a call on a session, which `began` just now, and queues its answer. Tells when it ended.
+    pub(super) fn run(&self, link: &Arc<Link>, work: Work, began: Instant) -> Instant {
+        let ended = keeper::answer(&self.router, link, &work, began);
+        drop(work);
+        if self.control.is_stopping() {
+            self.control.notify();
+        }
+        ended
     }
 
     /// Runs the handler of a request and writes the answer.
@@ -298,7 +358,8 @@ impl Shared {
         if wake {
             self.poller.wake();
         }
-        let packet = self.router.answer(&call, config);
+        let (packet, _) = self.router.answer(&call, config, &self.admission.stats, Instant::now());
+        let packet = packet.unwrap_or_else(|| router::stopping().packet(call.version(), &config.limits));
         match self.running.end(&ticket) {
             Some(mut exchange) => {
                 exchange.incoming.reply(packet);
@@ -321,11 +382,22 @@ impl Shared {
         }
     }
 
-    /// Waits for the stop, then for the calls in flight within their time, and answers the rest.
-    fn finish(self: &Arc<Self>) {
+    /// Waits for the stop, then for the calls in flight within their time, and answers the rest. `listening` are the
+    /// sockets at which threads accept.
+    fn finish(self: &Arc<Self>, listening: &[Weak<OwnedFd>]) {
         self.control.wait_past(Stage::Serving, None);
         self.poller.wake();
         self.control.close_gates();
+        // The threads that waited in accept leave it now. When the last of them has, the endpoint is free, and what they
+        // have accepted is known to be arriving.
+        let late = Instant::now() + GRACE;
+        while listening.iter().any(|socket| socket.strong_count() > 0) && Instant::now() < late {
+            thread::sleep(Duration::from_micros(100));
+        }
+        for served in self.sessions.open() {
+            served.link.end_subscriptions(&router::stopping());
+            served.link.goodbye(STOPPING);
+        }
         for (accepted, peers) in self.control.last() {
             let (shared, arriving) = (self.clone(), self.arriving.take(1));
             let serve = move || shared.serve(accepted, peers, arriving);
@@ -333,7 +405,7 @@ impl Shared {
             let _ = spawn("procbridge-server", serve);
         }
         let deadline = Instant::now().checked_add(self.admission.config.drain_timeout);
-        while self.control.stage() == Stage::Draining && self.is_at_work() {
+        while self.control.stage() == Stage::Draining && (self.is_at_work() || self.has_sessions()) {
             let soon = Instant::now() + DRAIN_LOOK;
             self.control.wait_change(deadline.map_or(soon, |deadline| soon.min(deadline)));
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -343,8 +415,18 @@ impl Shared {
         for running in self.running.close(&self.control.leaked) {
             self.answer_without_handler(running, &router::cancelled());
         }
+        for served in self.sessions.open() {
+            served.link.refuse_all(&router::cancelled(), &self.control.leaked);
+            served.link.close(End::Closed);
+        }
+        self.sessions.close();
         self.control.advance(Stage::Ended);
         self.poller.wake();
+    }
+
+    /// Whether sessions have something to finish.
+    fn has_sessions(&self) -> bool {
+        !self.sessions.open().is_empty()
     }
 
     /// Whether a call is, or may be about to be, with a handler that somebody waits for.
@@ -365,20 +447,22 @@ impl fmt::Debug for Shared {
     }
 }
 
-pub(super) fn spawn<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<thread::JoinHandle<T>> {
+/// Starts a thread. Whatever its work is, this is compiled once.
+pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
+    let work: Box<dyn FnOnce() + Send> = Box::new(work);
     thread::Builder::new().name(name.to_string()).spawn(work)
 }
 
+/// What sessions are told when the server stops.
+const STOPPING: &str = "the server is stopping";
 /// A thread may be needed for each, so there are fewer than a task-based server would allow.
 const MAX_CONNECTIONS: usize = 512;
-/// How long an acceptor waits for the next bytes of a request before the poller takes over.
+/// How long an acceptor waits for the next bytes of a request before the poller takes over, as near as the system's coarse
+/// clock comes to it.
 const SOON: Duration = Duration::from_millis(1);
 /// How long it reads a request that keeps arriving, or waits for one that finds no place with the poller. Clients that
 /// send at once are served so, however many others keep silent.
-const INLINE: Duration = Duration::from_millis(20);
+pub(super) const INLINE: Duration = Duration::from_millis(20);
 /// How long a server that has ended waits for its threads to let go of the sockets.
 const GRACE: Duration = Duration::from_secs(1);
 /// A call can end between a look at the calls and the wait for a change.

@@ -1,14 +1,15 @@
-//! One connected socket: reads and writes that never block, and one place that waits.
+//! One connected socket: reads and writes that never block, and the places that wait.
 //!
-//! Waiting is apart from reading and writing so that a time limit costs one `poll` and no socket option, and so that
-//! a full answer never waits for anything.
+//! Waiting is apart from reading and writing so that a full answer never waits for anything. A short wait is the read's own
+//! all the same, with a limit set to the socket: `poll` sets a timer of the clock's resolution, which for a short time most
+//! likely means to set the processor's clock anew, and costs more than the rest of the wait, see decision 0001.
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -18,7 +19,7 @@ use crate::endpoint::{Address, Endpoint};
 use crate::error::{Error, cannot_connect};
 use crate::socket::{self, Read};
 
-/// A connected socket that does not block.
+/// A connected socket.
 #[derive(Debug)]
 pub(super) struct Stream {
     socket: OwnedFd,
@@ -85,6 +86,17 @@ impl Stream {
     /// Appends what has arrived to `buffer`, as far as it has room.
     pub(super) fn read(&self, buffer: &mut Vec<u8>) -> io::Result<Read> {
         Read::of(socket::receive(&self.socket, buffer))
+    }
+
+    /// Has [`read_soon`](Self::read_soon) wait so long.
+    pub(super) fn limit_wait(&self, limit: Duration) -> io::Result<()> {
+        socket::set_receive_timeout(&self.socket, limit)
+    }
+
+    /// Appends what arrives to `buffer`, as far as it has room. An accepted socket waits for it, within its
+    /// [limit](Self::limit_wait).
+    pub(super) fn read_soon(&self, buffer: &mut Vec<u8>) -> io::Result<Read> {
+        Read::of(socket::receive_waiting(&self.socket, buffer))
     }
 
     /// Writes what the socket takes of `bytes`; 0 when it takes nothing now.

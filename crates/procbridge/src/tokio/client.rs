@@ -1,19 +1,21 @@
-//! Calls: one connection each, as classic ProcBridge has it.
+//! Calls as users make them.
 
-use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use procbridge_proto::{Packet, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::config::ClientConfig;
+use crate::client_config::ClientConfig;
 use crate::endpoint::Endpoint;
-use crate::error::Error;
-use crate::outgoing::Outgoing;
+use crate::error::{Error, ErrorKind};
+use crate::outgoing::CallTime;
 use crate::request;
-use crate::tokio::stream::{Readiness, Stream, within};
+use crate::tokio::builder::{RequestBuilder, Via};
+use crate::tokio::calls::Inner;
+use crate::tokio::items::Items;
+use crate::tokio::keeper;
+use crate::tokio::router::Router;
+use crate::tokio::subscription::Subscription;
 
 /// Calls a server's methods. Clones are the same client; all of them can be used by any number of tasks at a time.
 ///
@@ -27,23 +29,13 @@ use crate::tokio::stream::{Readiness, Stream, within};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// A server that can gives the client a session with its first call: one connection for all further calls, in both
+/// directions. Any other server gets a connection for each call. A client makes no difference between them. A session has a
+/// task in the runtime of the call that opened it; it ends with that runtime, and with the last clone of its client.
 #[derive(Clone, Debug)]
 pub struct Client {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    endpoint: Endpoint,
-    config: ClientConfig,
-}
-
-/// A call that is being put together, see [`Client::call`].
-pub struct RequestBuilder<'a, P: ?Sized = ()> {
-    client: &'a Client,
-    method: Option<&'a str>,
-    payload: Option<&'a P>,
-    timeout: Option<Duration>,
+    pub(super) inner: Arc<Inner>,
 }
 
 impl Client {
@@ -75,7 +67,7 @@ impl Client {
     {
         let endpoint = endpoint.try_into()?;
         request::check_endpoint(&endpoint)?;
-        Ok(Self { inner: Arc::new(Inner { endpoint, config }) })
+        Ok(Self { inner: Arc::new(Inner::new(endpoint, config)) })
     }
 
     /// Where the server is.
@@ -89,11 +81,15 @@ impl Client {
     /// The payload is written by this function, not by the future, which may be sent to another thread whatever the
     /// payload is. The call's time begins with the first poll.
     ///
+    /// A call that the server certainly did not run, because its connection ended first or the server was stopping, is
+    /// sent again on a new connection, within the call's time, if it has at most 64 KiB.
+    ///
     /// # Errors
     ///
     /// - `Remote`: the server answered with an error, which is in [`Error::remote`].
     /// - `Connect`, `Denied`: the server cannot be reached; nothing was sent.
-    /// - `Timeout`: a time limit passed; [`Error::outcome`] tells whether the call was sent.
+    /// - `Timeout`: a time limit passed; [`Error::outcome`] tells whether the call was sent. The server is told that
+    ///   nobody waits any more, if it holds a session.
     /// - `Disconnected`: the connection was lost before the answer; the call may have run.
     /// - `Protocol`, `TooLarge`: the answer breaks a rule or a limit.
     /// - `InvalidInput`: the payload cannot be sent: not serialisable as JSON, or over a limit.
@@ -105,10 +101,9 @@ impl Client {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes the connection and leaves nothing behind. What the server sees of it depends on how
-    /// far the call had come: nothing; a connection that ends without a request, or in the middle of one, and runs
-    /// nothing; or a whole request, which runs to its end while its answer finds nobody. So a call that was dropped
-    /// after its first poll may have run.
+    /// Dropping the future gives the call up and leaves nothing behind. In a session the server is told, and drops an async
+    /// handler; the session goes on. A server without sessions sees the connection end, and a request that it has read runs
+    /// to its end while its answer finds nobody. So a call that was dropped after its first poll may have run.
     pub fn request<R>(
         &self,
         method: &str,
@@ -118,6 +113,100 @@ impl Client {
         R: DeserializeOwned,
     {
         self.call(method).payload(payload).send()
+    }
+
+    /// Sends a call that is not answered, and does not wait for the server to have read it. Whether it runs is not known;
+    /// a classic server answers it, and the answer is dropped.
+    ///
+    /// It is ready when the call is handed to the system. The first call to a server waits until the server has shown
+    /// whether it holds a session.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`request`](Self::request) that can happen before an answer.
+    ///
+    /// # Panics
+    ///
+    /// As [`request`](Self::request).
+    ///
+    /// # Cancel safety
+    ///
+    /// A call whose future is dropped after its first poll may have been sent.
+    pub fn notify(
+        &self,
+        method: &str,
+        payload: &(impl Serialize + ?Sized),
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        self.call(method).payload(payload).notify()
+    }
+
+    /// Calls a method that answers with a stream of items, each read as a `T`.
+    ///
+    /// The server sends only as many items as are [asked for](ClientConfig::with_stream_window); a slow reader slows the
+    /// method down and nobody else. Dropping the stream cancels the call. A server without sessions that answers with an
+    /// array is read as one that streams its elements.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), procbridge::Error> {
+    /// # let client = procbridge::tokio::Client::connect(":8000")?;
+    /// let mut lines = client.stream::<String>("logs.tail", "app.log").await?;
+    /// while let Some(line) = lines.next().await {
+    ///     println!("{}", line?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// It is ready when the call is sent. The default time limit of a call does not hold for streams; one that is
+    /// [set](RequestBuilder::timeout) holds for the whole of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`request`](Self::request); an error of the method itself comes with the items.
+    ///
+    /// # Panics
+    ///
+    /// As [`request`](Self::request).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`request`](Self::request).
+    pub fn stream<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        payload: &(impl Serialize + ?Sized),
+    ) -> impl Future<Output = Result<Items<T>, Error>> + Send {
+        self.call(method).payload(payload).stream()
+    }
+
+    /// Subscribes to the events that the server publishes under `topics`. In a topic `*` stands for one segment between
+    /// dots, and at the end for all that follows.
+    ///
+    /// It is ready when the subscription is in force: what is published from then on is not missed. A lost connection is
+    /// made again, for as long as the subscription lives and is asked for events, and the next event says that some may have
+    /// been [missed](crate::Event::missed).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`request`](Self::request); `Protocol` if the server holds no sessions.
+    ///
+    /// # Panics
+    ///
+    /// As [`request`](Self::request).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the subscription.
+    pub fn subscribe<I, S>(
+        &self,
+        topics: I,
+    ) -> impl Future<Output = Result<Subscription, Error>> + Send + use<I, S>
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<String>,
+    {
+        Subscription::begin(self.clone(), topics.into_iter().map(Into::into).collect())
     }
 
     /// Begins a call that has settings of its own.
@@ -133,115 +222,86 @@ impl Client {
     /// # }
     /// ```
     pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
-        RequestBuilder { client: self, method: Some(method), payload: None, timeout: None }
+        RequestBuilder::new(Via::Client(self), Some(method))
     }
 
     /// Begins a call that names no method, which the protocol allows.
     pub fn call_without_method(&self) -> RequestBuilder<'_> {
-        RequestBuilder { client: self, method: None, payload: None, timeout: None }
-    }
-}
-
-impl Inner {
-    async fn exchange(&self, packet: Packet, timeout: Option<Duration>) -> Result<Response, Error> {
-        let outgoing = Outgoing::new(&self.config, packet, timeout)?;
-        let stream = Stream::connect(&self.endpoint, outgoing.connect_deadline).await?;
-        Exchange { stream, outgoing }.run().await
-    }
-}
-
-impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
-    /// The payload: anything that serde can write. Without it, or with one that is null, the request has none.
-    pub fn payload<Q: Serialize + ?Sized>(self, payload: &'a Q) -> RequestBuilder<'a, Q> {
-        let Self { client, method, timeout, .. } = self;
-        RequestBuilder { client, method, payload: Some(payload), timeout }
+        RequestBuilder::new(Via::Client(self), None)
     }
 
-    /// How long this call may take, in place of the client's setting. The server is told, and need not work on when
-    /// nobody waits.
-    #[must_use]
-    pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = Some(limit);
-        self
-    }
-
-    /// Sends the call and reads the answer as an `R`. The future borrows nothing, so it can be spawned as it is.
+    /// Serves the methods of `router` to the server, which calls them with [`Call::session`](crate::tokio::Call::session).
+    /// A task keeps a session open for it from now on, until the last clone of this client is dropped. It is ready when
+    /// there is a session.
     ///
     /// # Errors
     ///
-    /// Those of [`Client::request`].
+    /// - `Connect`, `Denied`, `Timeout`, `Disconnected`: the server cannot be reached.
+    /// - `Protocol`: it holds no sessions.
+    /// - `InvalidInput`: this client serves already.
     ///
     /// # Panics
     ///
-    /// As [`Client::request`].
+    /// As [`request`](Self::request).
     ///
     /// # Cancel safety
     ///
-    /// As [`Client::request`].
-    pub fn send<R: DeserializeOwned>(self) -> impl Future<Output = Result<R, Error>> + Send + use<P, R> {
-        let Self { client, method, payload, timeout } = self;
-        let inner = client.inner.clone();
-        let packet = request::packet(&inner.config, method, payload, timeout);
-        async move { request::result(&inner.exchange(packet?, timeout).await?) }
-    }
-}
-
-impl<P: ?Sized> fmt::Debug for RequestBuilder<'_, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { method, timeout, .. } = self;
-        f.debug_struct("RequestBuilder")
-            .field("method", method)
-            .field("timeout", timeout)
-            .finish_non_exhaustive()
-    }
-}
-
-/// One call on its connection.
-struct Exchange {
-    stream: Stream,
-    outgoing: Outgoing,
-}
-
-impl Exchange {
-    async fn run(mut self) -> Result<Response, Error> {
-        // The request: usually one write. A server that refuses it may answer before it has read all of it.
-        while !self.outgoing.transmit().is_empty() {
-            match self.stream.write(self.outgoing.transmit()) {
-                Ok(0) => {
-                    self.wait(Readiness::Either).await?;
-                    if let Some(response) = self.read()? {
-                        return Ok(response);
-                    }
-                }
-                Ok(count) => self.outgoing.transmitted(count),
-                Err(error) => {
-                    // The server reads no more; what it said before that may be here.
-                    return match self.read() {
-                        Ok(Some(response)) => Ok(response),
-                        _ => Err(self.outgoing.lost(error)),
-                    };
-                }
-            }
+    /// Dropping the future before it is ready, as an error, leaves a client that does not serve.
+    pub async fn serve(&self, router: Router) -> Result<(), Error> {
+        let inner = &self.inner;
+        match &mut *inner.lock() {
+            Some(_) => return Err(Error::new(ErrorKind::InvalidInput, "this client serves already")),
+            none => *none = Some(Arc::new(router)),
         }
-        // Small answers from a near server are not there yet: waiting first saves a read that finds nothing.
-        loop {
-            self.wait(Readiness::Read).await?;
-            if let Some(response) = self.read()? {
-                return Ok(response);
-            }
+        let mut intent = Intent { client: inner, is_done: false };
+        // One that was opened before told the server that it takes no calls.
+        if let Some(link) = inner.current.session() {
+            link.goodbye("a session that serves takes its place");
         }
+        inner.open_session(CallTime::new(inner.config.call_timeout)).await?;
+        intent.is_done = true;
+        keeper::keep(inner);
+        inner.greet().await;
+        Ok(())
     }
 
-    fn read(&mut self) -> Result<Option<Response>, Error> {
-        let stream = &self.stream;
-        self.outgoing.read(|buffer| stream.read(buffer))
+    /// Has `greet` run each time this client, as one that [serves](Self::serve), has a new session: the first time at the
+    /// end of `serve`, and again whenever the session was lost and made anew. A server that calls its clients knows them by
+    /// their sessions; here they tell it who they are. Takes the place of one that was set before.
+    ///
+    /// ```no_run
+    /// # use procbridge::tokio::{Client, Router};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), procbridge::Error> {
+    /// let client = Client::connect("unix:/run/app.sock")?;
+    /// client.on_session(async |client| {
+    ///     if let Err(error) = client.request::<()>("register", &()).await {
+    ///         eprintln!("cannot register: {error}");
+    ///     }
+    /// });
+    /// client.serve(Router::new().method("alert", async |text: String| eprintln!("{text}"))).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_session<F, T>(&self, greet: F)
+    where
+        F: Fn(Client) -> T + Send + Sync + 'static,
+        T: Future<Output = ()> + Send + 'static,
+    {
+        self.inner.greeting().0 = Some(Arc::new(move |client| Box::pin(greet(client))));
     }
+}
 
-    async fn wait(&mut self, readiness: Readiness) -> Result<(), Error> {
-        match within(self.outgoing.deadline, self.stream.wait(readiness)).await {
-            Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(self.outgoing.lost(error)),
-            None => Err(self.outgoing.timed_out()),
+/// The intent of a client to serve, given up when this is dropped before it is done.
+struct Intent<'a> {
+    client: &'a Inner,
+    is_done: bool,
+}
+
+impl Drop for Intent<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            *self.client.lock() = None;
         }
     }
 }

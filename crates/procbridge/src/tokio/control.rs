@@ -17,6 +17,7 @@ use ::tokio::time::Sleep;
 
 use crate::listener::Peers;
 use crate::socket::{self, Accepted};
+use crate::tokio::sessions::Sessions;
 use crate::tokio::stream::Watched;
 
 /// Stops a server from anywhere, see [`Server::handle`](crate::tokio::Server::handle).
@@ -32,6 +33,7 @@ pub(super) struct Control {
     stage: AtomicU8,
     changed: Notify,
     gates: Mutex<Vec<Weak<Gate>>>,
+    pub(super) sessions: Sessions,
     /// Handlers at work for nobody.
     pub(super) leaked: Arc<AtomicUsize>,
 }
@@ -105,12 +107,18 @@ impl Control {
     }
 
     pub(super) fn advance(&self, stage: Stage) {
-        // First, so that whoever hears of the stop finds that nobody can connect any more.
+        // First, so that whoever hears of the stop finds that nobody can connect or call any more.
         for gate in self.gates().iter().filter_map(Weak::upgrade) {
             gate.close();
         }
+        self.sessions.drain();
         if self.stage.fetch_max(stage as u8, Ordering::AcqRel) < stage as u8 {
             self.changed.notify_waiters();
+        }
+        // Those that have come since.
+        match stage {
+            Stage::Draining => self.sessions.drain(),
+            Stage::Aborting => self.sessions.abort(),
         }
     }
 

@@ -7,10 +7,10 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 use ::tokio::time::sleep_until;
+use procbridge_proto::Packet;
 
 use crate::budget::Share;
 use crate::call::Call;
-use crate::handler::Reply;
 use crate::incoming::{Incoming, LINGER_BYTES, Progress};
 use crate::journal::Matter;
 use crate::listener::Peers;
@@ -20,6 +20,7 @@ use crate::router;
 use crate::socket::{Accepted, Read};
 use crate::tokio::control::{Patience, Stage, Woken};
 use crate::tokio::server::{Shared, Ticket};
+use crate::tokio::sessions;
 use crate::tokio::stream::{Readiness, Stream};
 
 /// One accepted connection and what it holds of the server's limits.
@@ -28,15 +29,22 @@ pub(super) struct Exchange {
     stream: Stream,
     incoming: Incoming,
     peers: Peers,
-    /// Held unless the connection waits for its peer: a server that stops waits for those who hold it.
-    busy: Option<Ticket>,
+    /// A server that stops waits for those who hold it: a connection that waits for its request looks once more then.
+    busy: Ticket,
     hold: Hold,
+}
+
+/// What a connection has become.
+enum Begun {
+    /// One for this call.
+    Call(Call),
+    Session,
 }
 
 /// What a connection holds as long as it is open.
 #[derive(Debug)]
 struct Hold {
-    _place: Share,
+    place: Share,
     _alive: Ticket,
 }
 
@@ -45,13 +53,15 @@ impl Exchange {
     pub(super) fn admit(shared: &Shared, (socket, address): Accepted, peers: Peers) -> Option<Box<Self>> {
         let admission = &shared.admission;
         let peer = Peer::of(&socket, address).ok()?;
+        // A server that stops takes no sessions: they would only have to be ended.
+        let terms = admission.config.terms.clone().filter(|_| !shared.control.has_reached(Stage::Draining));
         match admission.connection() {
             Ok((place, held)) => Some(Box::new(Self {
                 stream: Stream::accepted(socket),
-                incoming: Incoming::new(admission, peer, held),
+                incoming: Incoming::new(admission, peer, held, terms),
                 peers,
-                busy: Some(shared.busy()),
-                hold: Hold { _place: place, _alive: shared.alive() },
+                busy: shared.busy(),
+                hold: Hold { place, _alive: shared.alive() },
             })),
             Err(refusal) => {
                 admission.turn_away(&socket, &peer, &refusal);
@@ -67,8 +77,15 @@ impl Exchange {
         let mut patience = Patience::new(&shared.control, changed, timer);
         if let Err(refusal) = shared.admission.check(self.peers, &self.incoming.peer) {
             self.incoming.refuse(&shared.admission, &refusal);
-        } else if let Some(call) = self.request(&shared, &mut patience).await {
-            self.answer(&shared, &mut patience, call).await;
+        } else {
+            match self.request(&shared, &mut patience).await {
+                Some(Begun::Call(call)) => self.answer(&shared, &mut patience, call).await,
+                Some(Begun::Session) => {
+                    let Self { stream, incoming, busy, hold, .. } = *self;
+                    return sessions::begin(&shared, stream, incoming, hold.place, busy);
+                }
+                None => {}
+            }
         }
         // A connection that lingers is one that the server waits for, and needs a place among them; without one it is
         // closed at once.
@@ -82,9 +99,9 @@ impl Exchange {
         }
     }
 
-    /// Reads the request. There is none if the peer closes, breaks a rule, is too slow, or comes too late for a server
-    /// that stops; the answer to that is queued.
-    async fn request(&mut self, shared: &Shared, patience: &mut Patience<'_, '_>) -> Option<Call> {
+    /// Reads the request, or the offer of a session. There is none if the peer closes, breaks a rule, is too slow, or comes
+    /// too late for a server that stops; the answer to that is queued.
+    async fn request(&mut self, shared: &Shared, patience: &mut Patience<'_, '_>) -> Option<Begun> {
         let admission = &shared.admission;
         let soon = Instant::now() + SOON;
         let mut waiting = None;
@@ -93,7 +110,6 @@ impl Exchange {
                 Progress::Waiting => {}
                 progress => return self.begin(shared, progress),
             }
-            self.busy = None;
             // A place is for those who keep the server waiting. Without one they have a moment.
             waiting = waiting.or_else(|| admission.waiting().ok());
             let deadline = if waiting.is_some() { self.incoming.deadline() } else { soon };
@@ -126,10 +142,14 @@ impl Exchange {
         self.incoming.read(&shared.admission, |buffer| stream.read(buffer))
     }
 
-    fn begin(&mut self, shared: &Shared, progress: Progress) -> Option<Call> {
-        let Progress::Request(request) = progress else { return None };
-        self.busy.get_or_insert_with(|| shared.busy());
-        Some(Call::new(request, self.incoming.peer, &shared.admission.config))
+    fn begin(&self, shared: &Shared, progress: Progress) -> Option<Begun> {
+        match progress {
+            Progress::Request(request) => {
+                Some(Begun::Call(Call::new(request, self.incoming.peer, &shared.admission.config)))
+            }
+            Progress::Session => Some(Begun::Session),
+            Progress::Waiting | Progress::Over => None,
+        }
     }
 
     /// Queues the answer to a call, which is its handler's if there is a place for it and it is done in time.
@@ -141,7 +161,9 @@ impl Exchange {
             Ok(_) if control.has_reached(Stage::Aborting) => Err(router::stopping()),
             Ok(slot) => handle(shared, patience, &call, slot).await,
         };
-        self.incoming.reply(router::packet(&call, &admission.config, handled));
+        let packet =
+            handled.unwrap_or_else(|refusal| refusal.packet(call.version(), &admission.config.limits));
+        self.incoming.reply(packet);
     }
 
     /// Writes what is queued, waiting for the peer as long as it takes something and the server has time. Tells whether
@@ -162,7 +184,7 @@ impl Exchange {
                     }
                 }
                 Ok(count) => {
-                    incoming.transmitted(count);
+                    incoming.transmitted(admission, count);
                     continue;
                 }
                 Err(error) => error.to_string(),
@@ -180,12 +202,12 @@ async fn handle(
     patience: &mut Patience<'_, '_>,
     call: &Call,
     slot: Share,
-) -> Result<Reply, Refusal> {
-    let Shared { admission, control, router, .. } = shared;
-    let mut running = router.start(call, &admission.config, slot, &control.leaked)?;
+) -> Result<Packet, Refusal> {
+    let Shared { admission, router, .. } = shared;
+    let mut running = router.start(call.clone(), admission, slot, Instant::now(), &admission.leaked)?;
     let work = |context: &mut Context<'_>| Pin::new(&mut running).poll(context);
     match patience.unless(Stage::Aborting, call.deadline(), work).await {
-        Woken::Done(handled) => handled,
+        Woken::Done(handled) => running.finish(&admission.config, handled).0,
         Woken::Late => {
             let method = call.method().unwrap_or_default();
             admission.journal.write(Matter::Timeout, || format!("method {method:?} is past its time limit"));
@@ -203,6 +225,7 @@ async fn linger(mut stream: Stream, shared: &Shared, patience: &mut Patience<'_,
     while deadline.is_none_or(|deadline| Instant::now() < deadline) {
         match stream.discard() {
             Ok(Read::Bytes(count)) => {
+                shared.admission.stats.received(count);
                 let Some(left) = budget.checked_sub(count) else { return };
                 budget = left;
                 // A peer that sends as fast as it is read must not keep the thread.

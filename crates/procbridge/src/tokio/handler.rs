@@ -3,10 +3,11 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::call::Call;
 use crate::handler::payload;
 pub use crate::handler::{Context, ContextAndPayload, Nothing, Payload, Reply};
 use crate::refusal::Refusal;
+use crate::tokio::call::Call;
+use crate::tokio::items::ItemSink;
 
 /// An async function that can answer calls. You write the function; this is implemented for you:
 ///
@@ -27,9 +28,10 @@ use crate::refusal::Refusal;
 ///
 /// # Cancel safety
 ///
-/// The future is dropped, wherever it waits, when the call's [deadline](Call::deadline) has passed and when the
-/// server's time to stop is over. A caller that goes away does not drop it. Work that must be finished whatever becomes
-/// of the call belongs in a task of its own; [`Call::is_cancelled`] is true there too.
+/// The future is dropped, wherever it waits, when the call's [deadline](crate::Call::deadline) has passed and when the
+/// server's time to stop is over; in a session also when its caller cancels the call or goes away, unless the call is
+/// [one-way](crate::Call::is_one_way). A caller on a connection of its own that goes away does not drop it. Work that must be finished whatever becomes
+/// of the call belongs in a task of its own; [`Call::is_cancelled`](crate::Call::is_cancelled) is true there too.
 pub trait Handler<Args>: Send + Sync + 'static {
     /// Answers one call.
     ///
@@ -101,6 +103,85 @@ where
         reply: Reply,
     ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
         let handled = payload(&call).map(|payload| self(call, payload));
+        async move { reply.write(&handled?.await) }
+    }
+}
+
+/// An async function that can answer calls with a stream of items. You write the function; this is implemented for you:
+///
+/// - `async fn(ItemSink) -> R`
+/// - `async fn(T, ItemSink) -> R`
+/// - `async fn(Call, T, ItemSink) -> R`
+///
+/// with `T` and `R` as in [`Handler`]. The stream ends when the future is ready. What it gives is the call's own result,
+/// which most callers do not look at; an `Err` ends the stream with that error.
+///
+/// # Cancel safety
+///
+/// As [`Handler`]. A stream has no time limit but its caller's own.
+pub trait StreamHandler<Args>: Send + Sync + 'static {
+    /// Answers one call.
+    ///
+    /// # Errors
+    ///
+    /// The future's error is the refusal that is to be answered.
+    fn handle(
+        &self,
+        call: Call,
+        items: ItemSink,
+        reply: Reply,
+    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static;
+}
+
+impl<F, T, R> StreamHandler<Nothing<T>> for F
+where
+    F: Fn(ItemSink) -> T + Send + Sync + 'static,
+    T: Future<Output = R> + Send + 'static,
+    R: Serialize,
+{
+    fn handle(
+        &self,
+        _: Call,
+        items: ItemSink,
+        reply: Reply,
+    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
+        let handled = self(items);
+        async move { reply.write(&handled.await) }
+    }
+}
+
+impl<F, A, T, R> StreamHandler<Payload<A, T>> for F
+where
+    F: Fn(A, ItemSink) -> T + Send + Sync + 'static,
+    A: DeserializeOwned,
+    T: Future<Output = R> + Send + 'static,
+    R: Serialize,
+{
+    fn handle(
+        &self,
+        call: Call,
+        items: ItemSink,
+        reply: Reply,
+    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
+        let handled = payload(&call).map(|payload| self(payload, items));
+        async move { reply.write(&handled?.await) }
+    }
+}
+
+impl<F, A, T, R> StreamHandler<ContextAndPayload<A, T>> for F
+where
+    F: Fn(Call, A, ItemSink) -> T + Send + Sync + 'static,
+    A: DeserializeOwned,
+    T: Future<Output = R> + Send + 'static,
+    R: Serialize,
+{
+    fn handle(
+        &self,
+        call: Call,
+        items: ItemSink,
+        reply: Reply,
+    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
+        let handled = payload(&call).map(|payload| self(call, payload, items));
         async move { reply.write(&handled?.await) }
     }
 }

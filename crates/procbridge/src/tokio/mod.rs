@@ -21,22 +21,42 @@
 //! ```
 //!
 //! What does not wait is the same type in both faces: [`Endpoint`](crate::Endpoint),
-//! [`ClientConfig`](crate::ClientConfig), [`ServerConfig`](crate::ServerConfig), [`Call`](crate::Call),
-//! [`Refusal`](crate::Refusal), [`Error`](crate::Error). Blocking functions are served too: a
+//! [`ClientConfig`](crate::ClientConfig), [`ServerConfig`](crate::ServerConfig), [`Refusal`](crate::Refusal),
+//! [`Error`](crate::Error), [`Hub`](crate::Hub), [`Event`](crate::Event). Blocking functions are served too: a
 //! [`procbridge::Router`](crate::Router) becomes a [`Router`] of this face with `from`.
 //!
 //! Everything here needs a tokio runtime of any flavour with I/O and time enabled, and panics where there is none.
 
+mod builder;
+mod call;
+mod calls;
 mod client;
+mod clock;
 mod control;
+mod driver;
 mod exchange;
 pub mod handler;
+mod handling;
+mod items;
+mod keeper;
+pub mod layers;
+mod next;
+mod opening;
 mod router;
 mod running;
 mod server;
+mod session;
+mod sessions;
 mod stream;
+mod subscription;
 
-pub use client::{Client, RequestBuilder};
+pub use builder::RequestBuilder;
+pub use call::Call;
+pub use client::Client;
 pub use control::ServerHandle;
+pub use items::{ItemSink, Items};
+pub use next::Next;
 pub use router::Router;
 pub use server::{RunningServer, Server};
+pub use session::Session;
+pub use subscription::Subscription;

@@ -3,19 +3,26 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::admission::Admission;
 use crate::budget::Share;
-use crate::call::Call;
-use crate::config::ServerConfig;
 use crate::handler::{Reply, payload};
+use crate::protocol;
 use crate::refusal::Refusal;
-use crate::router::{BoxedHandler, Routes, reply};
-use crate::tokio::handler::Handler;
-use crate::tokio::running::{Running, Work};
+use crate::router::{BoxedHandler, authorized, reply};
+use crate::routes::{Kind, Routes};
+use crate::session::hub::Hub;
+use crate::tokio::call::Call;
+use crate::tokio::handler::{Handler, StreamHandler};
+use crate::tokio::items::ItemSink;
+use crate::tokio::next::{BoxedLayer, Next};
+use crate::tokio::running::{Guarded, Held, Hold, Running, Work};
+use crate::trace;
 
 /// The methods of a server.
 ///
@@ -24,8 +31,8 @@ use crate::tokio::running::{Running, Work};
 /// code `unknown_method`.
 ///
 /// ```
-/// use procbridge::tokio::Router;
-/// use procbridge::{Call, Refusal};
+/// use procbridge::Refusal;
+/// use procbridge::tokio::{Call, Router};
 /// use serde_json::Value;
 ///
 /// async fn add((a, b): (i64, i64)) -> i64 {
@@ -47,15 +54,20 @@ use crate::tokio::running::{Running, Work};
 /// let router = procbridge::tokio::Router::from(blocking).method("seven", || async { 7 });
 /// ```
 ///
-/// A blocking function cannot be stopped from outside. When its time is over, [`Call::is_cancelled`] tells it so; until
+/// A blocking function cannot be stopped from outside. When its time is over, [`Call::is_cancelled`](crate::Call::is_cancelled) tells it so; until
 /// it ends it is counted by [`ServerHandle::leaked_handlers`](crate::tokio::ServerHandle::leaked_handlers), and its
 /// result is dropped. A runtime that is shut down waits for it.
+///
+/// The layers of a blocking router stay around what came with it, its unknown methods included, and run on the same
+/// thread. What is added here has the layers that are added here.
 #[derive(Clone, Default)]
 pub struct Router {
-    routes: Routes<Route>,
+    pub(super) routes: Routes<Route>,
+    /// The first is the outermost.
+    layers: Arc<Vec<Arc<BoxedLayer>>>,
 }
 
-enum Route {
+pub(super) enum Route {
     Task(Box<dyn Fn(Call, Reply) -> Work + Send + Sync>),
     Thread(Arc<BoxedHandler>),
 }
@@ -100,7 +112,70 @@ impl Router {
     #[must_use]
     pub fn method<Args>(mut self, name: impl Into<String>, handler: impl Handler<Args>) -> Self {
         let route = Route::task(move |call, reply| Box::pin(handler.handle(call, reply)));
-        self.routes.insert(name.into(), route);
+        self.routes.insert(name.into(), Kind::Method, route);
+        self
+    }
+
+    /// Adds a method that answers with a stream of items, see [`StreamHandler`] for the functions that will do. A caller that
+    /// does not ask for a stream, as those of the older packages, is answered with one array of the items.
+    ///
+    /// ```
+    /// use procbridge::Refusal;
+    /// use procbridge::tokio::{Client, ItemSink, Router, Server};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), procbridge::Error> {
+    /// let router = Router::new().stream("count", |n: u32, mut items: ItemSink| async move {
+    ///     for i in 0..n {
+    ///         items.send(&i).await?;
+    ///     }
+    ///     Ok::<(), Refusal>(())
+    /// });
+    /// let server = Server::bind("127.0.0.1:0")?.spawn(router);
+    ///
+    /// let client = Client::connect(server.endpoint())?;
+    /// let mut counted = client.stream::<u32>("count", &3).await?;
+    /// let mut sum = 0;
+    /// while let Some(n) = counted.next().await {
+    ///     sum += n?;
+    /// }
+    /// assert_eq!(sum, 3);
+    /// # server.stop().await
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn stream<Args>(mut self, name: impl Into<String>, handler: impl StreamHandler<Args>) -> Self {
+        let route = Route::task(move |call, reply| {
+            let (items, collector) = ItemSink::new(&call);
+            let handled = handler.handle(call, items, reply);
+            Box::pin(async move { collector.finish(handled.await?) })
+        });
+        self.routes.insert(name.into(), Kind::Stream, route);
+        self
+    }
+
+    /// Answers `$/subscribe` with the events of `hub`, see [`Hub`].
+    ///
+    /// ```
+    /// use procbridge::Hub;
+    /// use procbridge::tokio::{Client, Router, Server};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), procbridge::Error> {
+    /// let hub = Hub::new();
+    /// let server = Server::bind("127.0.0.1:0")?.spawn(Router::new().events(&hub));
+    ///
+    /// let client = Client::connect(server.endpoint())?;
+    /// let mut builds = client.subscribe(["build.*"]).await?;
+    /// hub.publish("build.done", &42)?;
+    /// let event = builds.next().await.expect("an event")?;
+    /// assert_eq!((event.topic(), event.payload::<u32>()?), ("build.done", 42));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn events(mut self, hub: &Hub) -> Self {
+        self.routes.set_hub(hub.clone());
         self
     }
 
@@ -120,23 +195,119 @@ impl Router {
         self
     }
 
+    /// Says in a line what the method `name` does, for [`$/describe`](crate::ServerConfig::without_describe). It may be
+    /// added before or after.
+    ///
+    /// ```
+    /// use procbridge::tokio::Router;
+    ///
+    /// let router = Router::new().method("seven", || async { 7 }).describe("seven", "Answers 7.");
+    /// ```
+    #[must_use]
+    pub fn describe(mut self, name: impl Into<String>, doc: impl Into<String>) -> Self {
+        self.routes.describe(name.into(), doc.into());
+        self
+    }
+
+    /// Shows in `$/describe` what the method `name` takes and gives, as JSON Schemas. `R` is the result without its
+    /// `Result`. It may be added before or after.
+    ///
+    /// ```
+    /// use procbridge::tokio::Router;
+    ///
+    /// let router = Router::new().method("seven", || async { 7 }).schema::<(), i32>("seven");
+    /// ```
+    #[cfg(feature = "schema")]
+    #[must_use]
+    pub fn schema<T: schemars::JsonSchema, R: schemars::JsonSchema>(
+        mut self,
+        name: impl Into<String>,
+    ) -> Self {
+        self.routes.schema::<T, R>(name.into());
+        self
+    }
+
+    /// Puts an async function around all methods of this router, those that are added later, the fallback and unknown
+    /// methods included. It may look at the call, refuse it, let it go on with [`Next::run`], and look at what became of
+    /// it. The layer that was added first is the outermost. A panic in a layer is answered as a handler's is, and a layer
+    /// is dropped as a handler is when the call's time is over.
+    ///
+    /// The protocol's own methods (`$/ping` and so on) are the server's, not the router's: no layer is around them.
+    /// [`ServerConfig`](crate::ServerConfig) can switch them off.
+    ///
+    /// ```
+    /// use procbridge::tokio::{Client, Router, Server, layers};
+    /// use procbridge::{Refusal, code};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), procbridge::Error> {
+    /// let router = Router::new()
+    ///     .layer(layers::max_in_flight(8))
+    ///     .layer(|call, next| async move {
+    ///         let is_for_root = call.method().is_some_and(|method| method.starts_with("admin."));
+    ///         if is_for_root && call.peer().uid() != Some(0) {
+    ///             return Err(Refusal::new("only root may do this").with_code(code::DENIED));
+    ///         }
+    ///         next.run().await
+    ///     })
+    ///     .method("admin.reload", || async {});
+    /// # let server = Server::bind("127.0.0.1:0")?.spawn(router);
+    /// # let client = Client::connect(server.endpoint())?;
+    /// # let refused = client.request::<()>("admin.reload", &()).await.unwrap_err();
+    /// # assert_eq!(refused.to_string(), "only root may do this");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn layer<F, T>(mut self, layer: F) -> Self
+    where
+        F: Fn(Call, Next) -> T + Send + Sync + 'static,
+        T: Future<Output = Result<Reply, Refusal>> + Send + 'static,
+    {
+        let boxed = move |call, next| -> Work { Box::pin(layer(call, next)) };
+        Arc::make_mut(&mut self.layers).push(Arc::new(boxed));
+        self
+    }
+
     /// Begins to answer `call`. `slot` is given back when the handler has ended.
     pub(super) fn start(
         &self,
-        call: &Call,
-        config: &ServerConfig,
+        call: crate::Call,
+        admission: &Admission,
         slot: Share,
+        began: Instant,
         leaked: &Arc<AtomicUsize>,
     ) -> Result<Running, Refusal> {
-        let route = self.routes.find(call).ok_or_else(|| Refusal::unknown_method(call.method()))?;
-        let reply = reply(call, config);
-        match &**route {
-            Route::Task(handler) => Running::task(call, slot, || handler(call.clone(), reply)),
-            Route::Thread(handler) => {
-                let handler = handler.clone();
-                Running::thread(call, slot, leaked, move |call| handler(call, reply))
-            }
+        let Admission { config, stats, .. } = admission;
+        authorized(&call, config)?;
+        let reply = reply(&call, config);
+        if let Some(method) = protocol::method(&call, config) {
+            let handled = method.answer(&call, reply, config, stats, &self.routes);
+            let work = Guarded::begin(|| Box::pin(std::future::ready(handled)))?;
+            return Ok(Running::new(call, Held::Alone(Hold { _slot: slot, measured: None }), work));
         }
+        let hold = Hold { _slot: slot, measured: Some(stats.begin_at(call.method(), began)) };
+        let route = self.routes.find(&call);
+        if self.layers.is_empty()
+            && let Some(Route::Task(handler)) = route.map(|route| &**route)
+        {
+            // The usual case: nothing of the call is shared with anybody.
+            let begin = || Guarded::begin(|| handler(Call::new(&call), reply));
+            let work = trace::within(call.trace(), begin)?;
+            return Ok(Running::new(call, Held::Alone(hold), work));
+        }
+        let hold = Arc::new(hold);
+        let next = Next {
+            call: Call::new(&call),
+            reply,
+            layers: self.layers.clone(),
+            passed: 0,
+            route: route.cloned(),
+            hold: hold.clone(),
+            leaked: leaked.clone(),
+        };
+        let work = trace::within(call.trace(), || next.begin())?;
+        Ok(Running::new(call, Held::Shared(hold), work))
     }
 }
 
@@ -146,18 +317,85 @@ impl Route {
     }
 }
 
-/// Each function of the blocking router runs on a thread for blocking work.
+/// Each function of the blocking router runs on a thread for blocking work, within that router's layers.
 impl From<crate::Router> for Router {
     fn from(router: crate::Router) -> Self {
-        let thread = |handler| Arc::new(Route::Thread(handler));
-        let Routes { methods, fallback } = router.routes;
-        let methods = methods.into_iter().map(|(name, handler)| (name, thread(handler))).collect();
-        Self { routes: Routes { methods, fallback: fallback.map(thread) } }
+        let crate::Router { mut routes, layers } = router;
+        if layers.is_empty() {
+            return Self {
+                routes: routes.map(|handler| Arc::new(Route::Thread(handler))),
+                layers: Arc::default(),
+            };
+        }
+        if !routes.has_fallback() {
+            routes.set_fallback(Arc::new(|call: &crate::Call, _: Reply| {
+                Err(Refusal::unknown_method(call.method()))
+            }));
+        }
+        let layers: Arc<[_]> = layers.into();
+        let within = |handler: Arc<BoxedHandler>| {
+            let layers = layers.clone();
+            let layered = move |call: &crate::Call, reply: Reply| {
+                crate::Next::new(call, reply, &layers, Some(&*handler)).run()
+            };
+            Arc::new(Route::Thread(Arc::new(layered)))
+        };
+        Self { routes: routes.map(within), layers: Arc::default() }
     }
 }
 
 impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Router").field("methods", &self.routes.names()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ServerConfig;
+
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn parent() -> Option<String> {
+        trace::current().map(|context| context.parent().to_string())
+    }
+
+    #[::tokio::test]
+    async fn layer_and_handler_belong_to_the_trace_of_their_call() {
+        let blocking = crate::Router::new().method("thread", parent).layer(|call, next| {
+            assert_eq!(parent().as_deref(), call.traceparent());
+            next.run()
+        });
+        let router = Router::from(blocking)
+            .method("task", || {
+                let at_once = parent();
+                async move {
+                    let before = parent();
+                    ::tokio::task::yield_now().await;
+                    assert_eq!((&at_once, &before), (&parent(), &parent()));
+                    before
+                }
+            })
+            .layer(|call: Call, next: Next| async move {
+                assert_eq!(parent().as_deref(), call.traceparent());
+                let handled = next.run().await;
+                assert_eq!(parent().as_deref(), call.traceparent());
+                handled
+            });
+        let admission = Admission::new(ServerConfig::new(), 10, &[]);
+        let ask = async |call: crate::Call| {
+            let slot = admission.call().unwrap();
+            let mut running = router.start(call, &admission, slot, Instant::now(), &Arc::default()).unwrap();
+            let handled = (&mut running).await;
+            assert_eq!(parent(), None);
+            running.finish(&admission.config, handled).0.unwrap().bytes()[11..].to_vec()
+        };
+        for method in ["task", "thread"] {
+            let traced = format!(r#"{{"method":"{method}","meta":{{"traceparent":"{PARENT}"}}}}"#);
+            let expected = format!(r#"{{"payload":"{PARENT}"}}"#).into_bytes();
+            assert_eq!(ask(crate::Call::of(&traced)).await, expected);
+            assert_eq!(ask(crate::Call::of(&format!(r#"{{"method":"{method}"}}"#))).await, b"{}");
+        }
     }
 }

@@ -4,19 +4,23 @@
 //! its caller can be answered without it: then it works for nobody, and is counted until it ends.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use ::tokio::task::{AbortHandle, spawn_blocking};
+use procbridge_proto::Packet;
 
 use crate::budget::Share;
 use crate::call::Call;
+use crate::config::ServerConfig;
 use crate::handler::Reply;
 use crate::refusal::Refusal;
-use crate::router::{cancelled, guarded, panicked};
+use crate::router::{cancelled, finish, guarded};
+use crate::stats::Measured;
+use crate::trace;
 
 /// What an async handler gives.
 pub(super) type Work = Pin<Box<dyn Future<Output = Result<Reply, Refusal>> + Send>>;
@@ -24,41 +28,59 @@ pub(super) type Work = Pin<Box<dyn Future<Output = Result<Reply, Refusal>> + Sen
 /// A handler at work. It gives the handler's result, whatever the handler does; dropping it ends the call.
 pub(super) struct Running {
     call: Call,
+    work: Guarded,
+    hold: Held,
+}
+
+/// The hold of a call.
+pub(super) enum Held {
+    /// All of the call ends with its work.
+    Alone(Hold),
+    /// A blocking handler may go on when nobody waits for it any longer.
+    Shared(Arc<Hold>),
+}
+
+/// What a call holds until all of it has ended, a blocking handler that nobody waits for any more included.
+#[derive(Debug)]
+pub(super) struct Hold {
+    pub(super) _slot: Share,
+    /// Absent if the call is not counted.
+    pub(super) measured: Option<Measured>,
+}
+
+/// Work whose panics are refusals, at its beginning, at its end and in between.
+pub(super) struct Guarded {
     /// Absent once it has ended.
     work: Option<Work>,
-    _slot: Option<Share>,
 }
 
 impl Running {
-    /// Begins an async handler.
-    pub(super) fn task(call: &Call, slot: Share, begin: impl FnOnce() -> Work) -> Result<Self, Refusal> {
-        let work = guarded(|| Ok(begin()))?;
-        Ok(Self { call: call.clone(), work: Some(work), _slot: Some(slot) })
+    pub(super) fn new(call: Call, hold: Held, work: Guarded) -> Self {
+        Self { call, work, hold }
     }
 
-    /// Begins a blocking handler on a thread for such work.
-    pub(super) fn thread(
-        call: &Call,
-        slot: Share,
-        leaked: &Arc<AtomicUsize>,
-        handle: impl FnOnce(&Call) -> Result<Reply, Refusal> + Send + 'static,
-    ) -> Result<Self, Refusal> {
-        let leak = Leak { leaked: leaked.clone(), settled: Arc::default() };
-        let at_work = AtWork { leak: leak.clone(), _slot: slot };
-        let its_call = call.clone();
-        let handler = move || {
-            let _at_work = at_work;
-            // It may have waited for a thread until nobody waited for it.
-            if its_call.is_cancelled() { Err(cancelled()) } else { guarded(|| handle(&its_call)) }
+    pub(super) fn call(&self) -> &Call {
+        &self.call
+    }
+
+    /// What the handler gave becomes the packet that answers, or the refusal. Tells also when that was, if this was the end
+    /// of a call that is counted.
+    pub(super) fn finish(
+        &mut self,
+        config: &ServerConfig,
+        handled: Result<Reply, Refusal>,
+    ) -> (Result<Packet, Refusal>, Option<Instant>) {
+        let finished = handled.and_then(|reply| finish(config, reply));
+        let ended = match &mut self.hold {
+            Held::Alone(hold) => hold.measured.take().map(|measured| measured.end(finished.is_ok())),
+            Held::Shared(hold) => {
+                if let Some(measured) = &hold.measured {
+                    measured.settle(finished.is_ok());
+                }
+                None
+            }
         };
-        let handler = guarded(|| Ok(spawn_blocking(handler)))?;
-        let waited_for = WaitedFor { leak, handler: handler.abort_handle() };
-        let work = async move {
-            let _waited_for = waited_for;
-            // It fails only when the runtime ends.
-            handler.await.unwrap_or_else(|_| Err(cancelled()))
-        };
-        Ok(Self { call: call.clone(), work: Some(Box::pin(work)), _slot: None })
+        (finished, ended)
     }
 }
 
@@ -66,44 +88,99 @@ impl Future for Running {
     type Output = Result<Reply, Refusal>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(work) = &mut self.work else { return Poll::Pending };
-        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
-        let handled = match polled {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(handled)) => handled,
-            Err(_) => Err(panicked()),
-        };
-        end(self.work.take());
-        Poll::Ready(handled)
+        let Self { call, work, .. } = &mut *self;
+        trace::within(call.trace(), || Pin::new(work).poll(context))
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(work) = self.work.take() {
+        if self.work.work.is_some() {
             self.call.cancel();
-            end(Some(work));
         }
     }
 }
 
-/// Drops what is left of a handler, whose own values may panic at that.
-fn end(work: Option<Work>) {
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(work)));
+impl Guarded {
+    pub(super) fn begin(begin: impl FnOnce() -> Work) -> Result<Self, Refusal> {
+        guarded(|| Ok(Self { work: Some(begin()) }))
+    }
+
+    /// Drops what is left of a handler, whose own values may panic at that.
+    fn end(&mut self) {
+        let work = self.work.take();
+        let _ = guarded(|| {
+            drop(work);
+            Ok(())
+        });
+    }
+}
+
+impl Future for Guarded {
+    type Output = Result<Reply, Refusal>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(work) = &mut self.work else { return Poll::Pending };
+        let handled = match guarded(|| Ok(work.as_mut().poll(context))) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(handled)) => handled,
+            Err(panicked) => Err(panicked),
+        };
+        self.end();
+        Poll::Ready(handled)
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Begins a blocking handler on a thread for such work. What it holds is given back when it has ended there.
+pub(super) fn on_a_thread(
+    call: Call,
+    hold: Arc<Hold>,
+    leaked: Arc<AtomicUsize>,
+    handle: impl FnOnce(&Call) -> Result<Reply, Refusal> + Send + 'static,
+) -> Work {
+    let leak = Leak { leaked, stage: Arc::new(AtomicU8::new(QUEUED)) };
+    let at_work = AtWork { leak: leak.clone(), _hold: hold };
+    let handler = spawn_blocking(move || {
+        // It may have waited for a thread until nobody waited for it.
+        if at_work.begins() && !call.is_cancelled() {
+            trace::within(call.trace(), || handle(&call))
+        } else {
+            Err(cancelled())
+        }
+    });
+    let waited_for = WaitedFor { leak, handler: handler.abort_handle() };
+    Box::pin(async move {
+        let _waited_for = waited_for;
+        // It fails only when the runtime ends.
+        handler.await.unwrap_or_else(|_| Err(cancelled()))
+    })
 }
 
 /// Counts a blocking handler as leaked from when nobody waits for it until it ends.
 #[derive(Clone)]
 struct Leak {
     leaked: Arc<AtomicUsize>,
-    /// Set by whichever of the two comes first.
-    settled: Arc<AtomicBool>,
+    stage: Arc<AtomicU8>,
 }
+
+/// It waits for a thread.
+const QUEUED: u8 = 0;
+const AT_WORK: u8 = 1;
+/// It is at work for nobody.
+const LEAKED: u8 = 2;
+/// It has ended, or will never begin.
+const OVER: u8 = 3;
 
 /// Held by the handler's thread until the handler has ended, or will never begin.
 struct AtWork {
     leak: Leak,
-    _slot: Share,
+    _hold: Arc<Hold>,
 }
 
 /// Held by the call until it is answered.
@@ -112,10 +189,24 @@ struct WaitedFor {
     handler: AbortHandle,
 }
 
+impl Leak {
+    /// Goes on from one stage to the next, unless it is at another one.
+    fn goes_on(&self, from: u8, to: u8) -> bool {
+        self.stage.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+impl AtWork {
+    /// Whether anybody waits for the handler when it begins.
+    fn begins(&self) -> bool {
+        self.leak.goes_on(QUEUED, AT_WORK)
+    }
+}
+
 impl Drop for AtWork {
     fn drop(&mut self) {
-        let Leak { leaked, settled } = &self.leak;
-        if settled.swap(true, Ordering::AcqRel) {
+        let Leak { leaked, stage } = &self.leak;
+        if stage.swap(OVER, Ordering::AcqRel) == LEAKED {
             leaked.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -123,17 +214,17 @@ impl Drop for AtWork {
 
 impl Drop for WaitedFor {
     fn drop(&mut self) {
-        let Leak { leaked, settled } = &self.leak;
-        if settled.load(Ordering::Acquire) {
-            return;
+        let Self { leak, handler } = self;
+        if leak.goes_on(QUEUED, OVER) {
+            // It never begins.
+            handler.abort();
+        } else if leak.stage.load(Ordering::Acquire) == AT_WORK {
+            // Counted first: the handler's end must find it counted.
+            leak.leaked.fetch_add(1, Ordering::Relaxed);
+            if !leak.goes_on(AT_WORK, LEAKED) {
+                leak.leaked.fetch_sub(1, Ordering::Relaxed);
+            }
         }
-        // Counted first: the handler's end must find it counted.
-        leaked.fetch_add(1, Ordering::Relaxed);
-        if settled.swap(true, Ordering::AcqRel) {
-            leaked.fetch_sub(1, Ordering::Relaxed);
-        }
-        // One that has not begun never will.
-        self.handler.abort();
     }
 }
 

@@ -1,6 +1,7 @@
 //! Accepting: one task for each endpoint, and one for each connection.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -54,7 +55,7 @@ pub struct RunningServer {
 /// What a server and its tasks share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) admission: Admission,
+    pub(super) admission: Arc<Admission>,
     pub(super) control: Arc<Control>,
     pub(super) router: Router,
     work: watch::Sender<()>,
@@ -151,11 +152,13 @@ impl Server {
     /// gets to them.
     pub async fn serve(self, router: Router) -> Result<(), Error> {
         let Self { mut listeners, config, control } = self;
-        // Whatever becomes of this future, its tasks hear that it is over.
-        let _end = End { control: control.clone() };
-        let admission = Admission::new(config, MAX_CONNECTIONS);
+        let mut admission = Admission::new(config, MAX_CONNECTIONS, &router.routes.names());
+        admission.leaked = control.leaked.clone();
+        let admission = Arc::new(admission);
         let (work, tasks) = (watch::Sender::new(()), watch::Sender::new(()));
         let shared = Arc::new(Shared { admission, control, router, work, tasks });
+        // Whatever becomes of this future, its tasks hear that it is over.
+        let _end = End { control: shared.control.clone() };
         let mut acceptors = Vec::new();
         for listener in &mut listeners {
             let Some(socket) = listener.take_socket() else { continue };
@@ -165,7 +168,14 @@ impl Server {
             shared.control.watch(&gate);
             acceptors.push(::tokio::spawn(accept(shared.clone(), gate)));
         }
-        shared.finish(acceptors).await;
+        let mut clock = pin!(shared.control.sessions.keep_time());
+        let mut finish = pin!(shared.finish(acceptors));
+        poll_fn(|context| {
+            // It never ends.
+            let _ = clock.as_mut().poll(context);
+            finish.as_mut().poll(context)
+        })
+        .await;
         Ok(())
     }
 

@@ -7,11 +7,12 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use ::tokio::io::Interest;
-use ::tokio::net::UnixStream;
+use ::tokio::io::unix::AsyncFd;
 use ::tokio::time;
 use rustix::io::Errno;
 
@@ -34,12 +35,15 @@ pub(super) enum Readiness {
     Either,
 }
 
-/// A socket that the runtime watches.
+/// A socket that the runtime watches: for what arrives only, until somebody waits to write. On a Unix socket the system
+/// reports room to write whenever the peer has read, which would wake the task a second time for each packet.
 #[derive(Debug)]
 pub(super) struct Watched {
-    /// To the runtime a socket is a descriptor, and only what it offers for it differs between its types. This one
-    /// offers what is needed for sockets of every kind, listening ones included, and without unsafe code.
-    inner: UnixStream,
+    socket: Arc<OwnedFd>,
+    /// Absent if the runtime could not watch it.
+    watch: Option<AsyncFd<Arc<OwnedFd>>>,
+    /// How many more reads it is watched for room to write as well.
+    writes: u8,
 }
 
 #[derive(Debug)]
@@ -112,6 +116,19 @@ impl Stream {
         self.read(&mut Vec::with_capacity(DROPPED))
     }
 
+    /// The same socket, watched by the runtime.
+    ///
+    /// # Panics
+    ///
+    /// Outside a runtime with I/O enabled, if it was not watched.
+    pub(super) fn into_watched(self) -> io::Result<Watched> {
+        match self.socket {
+            Socket::Fresh(socket) => Watched::new(socket),
+            Socket::Watched(watched) => Ok(watched),
+            Socket::Closed => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
     /// Writes what the socket takes of `bytes`; 0 when it takes nothing now.
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         socket::sent(self.attempt(Interest::WRITABLE, |socket| socket::send(socket, bytes)))
@@ -137,13 +154,14 @@ impl Stream {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
-        match &self.socket {
+        match &mut self.socket {
             Socket::Watched(watched) => match readiness {
                 Readiness::Read => watched.poll_readable(context),
                 Readiness::Write => watched.poll_writable(context),
-                Readiness::Either => match watched.poll_readable(context) {
-                    Poll::Pending => watched.poll_writable(context),
-                    readable => readable,
+                // In this order: a socket that is watched anew for writing has forgotten who waited to read.
+                Readiness::Either => match watched.poll_writable(context) {
+                    Poll::Pending => watched.poll_readable(context),
+                    writable => writable,
                 },
             },
             Socket::Fresh(_) | Socket::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
@@ -178,15 +196,69 @@ impl Watched {
     ///
     /// Outside a runtime with I/O enabled.
     pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
-        Ok(Self { inner: UnixStream::from_std(socket.into())? })
+        let socket = Arc::new(socket);
+        let watch = Some(watch(&socket, Interest::READABLE)?);
+        Ok(Self { socket, watch, writes: 0 })
+    }
+
+    pub(super) fn socket(&self) -> &Arc<OwnedFd> {
+        &self.socket
+    }
+
+    /// Appends what has arrived to `buffer`, as far as it has room. What leaves room was all there is: then the runtime is
+    /// told so, which spares a read that finds nothing.
+    pub(super) fn read(&self, buffer: &mut Vec<u8>) -> io::Result<Read> {
+        let mut received = None;
+        let result = self.attempt(Interest::READABLE, |socket| {
+            let count = socket::receive(socket, buffer)?;
+            received = Some(count);
+            let is_all = count > 0 && buffer.len() < buffer.capacity();
+            if is_all { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+        });
+        Read::of(received.map_or(result, Ok))
+    }
+
+    /// Reads what has arrived and drops it.
+    pub(super) fn discard(&self) -> io::Result<Read> {
+        self.read(&mut Vec::with_capacity(DROPPED))
     }
 
     pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_read_ready(context)
+        match &self.watch {
+            Some(watch) => watch.poll_read_ready(context).map_ok(drop),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
     }
 
-    pub(super) fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_write_ready(context)
+    /// Who waits to read as well asks for that [again](Self::poll_readable) afterwards.
+    pub(super) fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.writes == 0 {
+            self.watch_for(Interest::READABLE | Interest::WRITABLE)?;
+        }
+        self.writes = WRITES;
+        match &self.watch {
+            Some(watch) => watch.poll_write_ready(context).map_ok(drop),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    /// Nobody has to wait to write. After a while without such waits the socket is watched for what arrives only. Who
+    /// waits to read asks for that [again](Self::poll_readable) afterwards.
+    pub(super) fn is_writing_at_once(&mut self) -> io::Result<()> {
+        match self.writes {
+            0 => return Ok(()),
+            1 => self.watch_for(Interest::READABLE)?,
+            _ => {}
+        }
+        self.writes -= 1;
+        Ok(())
+    }
+
+    fn watch_for(&mut self, interest: Interest) -> io::Result<()> {
+        // A descriptor can be watched only once.
+        self.watch = None;
+        self.watch = Some(watch(&self.socket, interest)?);
+        Ok(())
     }
 
     /// Does `work`, which would block if the socket is not ready for `interest`. The runtime's own opinion of that is
@@ -198,18 +270,31 @@ impl Watched {
         mut work: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
     ) -> io::Result<T> {
         let mut done = false;
-        let result = self.inner.try_io(interest, || {
+        let mut once = || {
             done = true;
             work(self.as_fd())
-        });
+        };
+        let result = match &self.watch {
+            Some(watch) => watch.try_io(interest, |_| once()),
+            None => once(),
+        };
         if done { result } else { work(self.as_fd()) }
     }
 }
 
 impl AsFd for Watched {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inner.as_fd()
+        self.socket.as_fd()
     }
+}
+
+/// Has the runtime watch `socket`.
+#[allow(
+    deprecated,
+    reason = "tokio 1.53 wants unsafe code for types whose descriptor may change; that of an OwnedFd does not"
+)]
+fn watch(socket: &Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    AsyncFd::with_interest(socket.clone(), interest)
 }
 
 /// What `work` gives, unless `deadline` comes first.
@@ -233,3 +318,40 @@ async fn resolve(host: &str, port: u16, deadline: Option<Instant>) -> io::Result
 
 /// What is read at a time to be dropped.
 const DROPPED: usize = 64 * 1024;
+/// Reads after a wait to write during which another is expected.
+const WRITES: u8 = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[::tokio::test]
+    async fn a_socket_is_watched_for_room_only_as_long_as_somebody_waits_for_it() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let mut ours = Watched::new(ours.into()).unwrap();
+        while socket::sent(socket::send(&ours, &[0; 64 * 1024])).unwrap() > 0 {}
+        {
+            let mut room = std::pin::pin!(poll_fn(|context| ours.poll_writable(context)));
+            let is_there = poll_fn(|context| Poll::Ready(room.as_mut().poll(context).is_ready())).await;
+            // The runtime may not have looked yet; what it says is corrected by what happens.
+            if !is_there {
+                while socket::receive(&theirs, &mut Vec::with_capacity(1024 * 1024)).is_ok() {}
+                room.await.unwrap();
+            }
+        }
+        assert_eq!(ours.writes, WRITES);
+        for _ in 0..WRITES {
+            // What arrives is heard of whatever the socket is watched for, and while that changes.
+            socket::send(&theirs, b"x").unwrap();
+            ours.is_writing_at_once().unwrap();
+            poll_fn(|context| ours.poll_readable(context)).await.unwrap();
+            let mut buffer = Vec::with_capacity(16);
+            assert_eq!(ours.read(&mut buffer).unwrap(), Read::Bytes(1));
+        }
+        assert_eq!(ours.writes, 0);
+    }
+}

@@ -4,6 +4,11 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may stop at the first surprise")]
 
+pub mod door;
+pub mod proxy;
+pub mod raw;
+pub mod streams;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,7 +18,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use procbridge::{Client, ClientConfig, Endpoint, Error, Router, RunningServer, Server, ServerConfig};
+use procbridge::{
+    Client, ClientConfig, Endpoint, Error, Router, RunningServer, Server, ServerConfig, Sessions,
+};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -23,6 +30,41 @@ pub enum Face {
     Blocking,
     #[cfg(feature = "tokio")]
     Tokio,
+}
+
+/// A client's implementation, and whether it offers sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientKind {
+    pub face: Face,
+    pub sessions: Sessions,
+}
+
+impl From<Face> for ClientKind {
+    fn from(face: Face) -> Self {
+        Self { face, sessions: Sessions::Offered }
+    }
+}
+
+/// What a server serves.
+pub enum Methods {
+    /// Blocking functions, which both faces serve.
+    Blocking(Router),
+    /// Async ones.
+    #[cfg(feature = "tokio")]
+    Async(procbridge::tokio::Router),
+}
+
+impl From<Router> for Methods {
+    fn from(router: Router) -> Self {
+        Self::Blocking(router)
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl From<procbridge::tokio::Router> for Methods {
+    fn from(router: procbridge::tokio::Router) -> Self {
+        Self::Async(router)
+    }
 }
 
 /// Which kind of socket.
@@ -44,7 +86,7 @@ pub const TRANSPORTS: &[Transport] = &[Transport::Tcp, Transport::Unix, Transpor
 pub struct TestServer {
     pub endpoint: Endpoint,
     inner: Inner,
-    _dir: tempfile::TempDir,
+    dir: Option<tempfile::TempDir>,
 }
 
 enum Inner {
@@ -65,7 +107,12 @@ pub enum TestClient {
 }
 
 impl TestServer {
-    pub fn start(face: Face, transport: Transport, router: Router, config: ServerConfig) -> Self {
+    pub fn start(
+        face: Face,
+        transport: Transport,
+        methods: impl Into<Methods>,
+        config: ServerConfig,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let unique = dir.path().file_name().unwrap().to_str().unwrap().to_string();
         let endpoint = match transport {
@@ -73,8 +120,25 @@ impl TestServer {
             Transport::Unix => format!("unix:{}/s.sock", dir.path().display()),
             Transport::Abstract => format!("unix:@procbridge-test-{}-{unique}", process::id()),
         };
+        Self { dir: Some(dir), ..Self::start_at(face, &endpoint.parse().unwrap(), methods, config) }
+    }
+
+    /// A server at a place of the test's choice.
+    pub fn start_at(
+        face: Face,
+        endpoint: &Endpoint,
+        methods: impl Into<Methods>,
+        config: ServerConfig,
+    ) -> Self {
+        let methods = methods.into();
         let (endpoint, inner) = match face {
             Face::Blocking => {
+                #[allow(clippy::infallible_destructuring_match, reason = "with tokio there is another")]
+                let router = match methods {
+                    Methods::Blocking(router) => router,
+                    #[cfg(feature = "tokio")]
+                    Methods::Async(_) => panic!("the blocking face serves no async functions"),
+                };
                 let server = Server::bind_with(endpoint, config).unwrap().spawn(router).unwrap();
                 (server.endpoint(), Inner::Blocking(server))
             }
@@ -82,14 +146,19 @@ impl TestServer {
             Face::Tokio => {
                 let (ready, started) = mpsc::channel();
                 let (done, ended) = mpsc::channel();
+                let endpoint = endpoint.clone();
+                let router = match methods {
+                    Methods::Blocking(router) => procbridge::tokio::Router::from(router),
+                    Methods::Async(router) => router,
+                };
                 thread::spawn(move || {
                     let runtime =
                         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
                     let result = runtime.unwrap().block_on(async {
-                        let server = procbridge::tokio::Server::bind_with(endpoint, config)?;
+                        let server = procbridge::tokio::Server::bind_with(&endpoint, config)?;
                         let endpoint = server.endpoints().first().unwrap().clone();
                         ready.send((endpoint, server.handle())).unwrap();
-                        server.serve(procbridge::tokio::Router::from(router)).await
+                        server.serve(router).await
                     });
                     let _ = done.send(result);
                 });
@@ -97,7 +166,7 @@ impl TestServer {
                 (endpoint, Inner::Tokio { handle, ended })
             }
         };
-        Self { endpoint, inner, _dir: dir }
+        Self { endpoint, inner, dir: None }
     }
 
     pub fn stop_soon(&self) {
@@ -118,16 +187,22 @@ impl TestServer {
 
     /// Stops in an orderly way and waits for the end.
     pub fn stop(self) {
+        drop(self.end());
+    }
+
+    /// The same; the directory of its socket stays for another server.
+    pub fn end(mut self) -> Option<tempfile::TempDir> {
         self.stop_soon();
         match self.inner {
             Inner::Blocking(server) => server.stop().unwrap(),
             #[cfg(feature = "tokio")]
             Inner::Tokio { ended, .. } => ended.recv_timeout(WATCHDOG).unwrap().unwrap(),
         }
+        self.dir.take()
     }
 
-    pub fn client(&self, face: Face) -> TestClient {
-        TestClient::new(face, &self.endpoint, ClientConfig::default())
+    pub fn client(&self, kind: impl Into<ClientKind>) -> TestClient {
+        TestClient::new(kind, &self.endpoint, ClientConfig::default())
     }
 
     /// A bare connection, for bytes that no client would send.
@@ -137,7 +212,9 @@ impl TestServer {
 }
 
 impl TestClient {
-    pub fn new(face: Face, endpoint: &Endpoint, config: ClientConfig) -> Self {
+    pub fn new(kind: impl Into<ClientKind>, endpoint: &Endpoint, config: ClientConfig) -> Self {
+        let ClientKind { face, sessions } = kind.into();
+        let config = if sessions == Sessions::Offered { config } else { config.with_sessions(sessions) };
         match face {
             Face::Blocking => Self::Blocking(Client::connect_with(endpoint, config).unwrap()),
             #[cfg(feature = "tokio")]
@@ -289,6 +366,11 @@ pub fn packet(body: &str) -> Vec<u8> {
 
 /// Runs `scenario`, and ends the whole test program if it hangs.
 pub fn watched<T: Send + 'static>(scenario: impl FnOnce() -> T + Send + 'static) -> T {
+    watched_as("", scenario)
+}
+
+/// The same, telling which one it was that failed.
+fn watched_as<T: Send + 'static>(name: &str, scenario: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, done) = mpsc::channel();
     let thread = thread::spawn(move || {
         let result = scenario();
@@ -296,23 +378,55 @@ pub fn watched<T: Send + 'static>(scenario: impl FnOnce() -> T + Send + 'static)
         result
     });
     if let Err(mpsc::RecvTimeoutError::Timeout) = done.recv_timeout(WATCHDOG) {
-        let _ = writeln!(std::io::stderr(), "watchdog: no end after {WATCHDOG:?}");
+        let _ = writeln!(std::io::stderr(), "watchdog: no end after {WATCHDOG:?} {name}");
         process::abort();
     }
     match thread.join() {
         Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic),
+        Err(panic) => {
+            let _ = writeln!(std::io::stderr(), "failed {name}");
+            std::panic::resume_unwind(panic)
+        }
     }
 }
 
-/// Runs `scenario` on every face of the server, every face of the client, and every transport.
-pub fn everywhere(scenario: fn(Face, Face, Transport)) {
-    for &server in FACES {
-        for &client in FACES {
-            for &transport in TRANSPORTS {
-                watched(move || scenario(server, client, transport));
+/// Runs `scenario` on every face of the server, every face of the client, and every transport, with sessions and with
+/// a connection for each call.
+pub fn everywhere(scenario: fn(Face, ClientKind, Transport)) {
+    for sessions in [Sessions::Offered, Sessions::Never] {
+        for &server in FACES {
+            for &face in FACES {
+                for &transport in TRANSPORTS {
+                    // An abstract name is a Unix socket: once is enough.
+                    if sessions == Sessions::Offered || transport != Transport::Abstract {
+                        let name = format!("{server:?} {face:?} {transport:?} {sessions:?}");
+                        watched_as(&name, move || scenario(server, ClientKind { face, sessions }, transport));
+                    }
+                }
             }
         }
+    }
+}
+
+/// The same for what needs sessions.
+pub fn everywhere_with_sessions(scenario: fn(Face, Face, Transport)) {
+    for &server in FACES {
+        for &client in FACES {
+            for transport in [Transport::Tcp, Transport::Unix] {
+                let name = format!("{server:?} {client:?} {transport:?}");
+                watched_as(&name, move || scenario(server, client, transport));
+            }
+        }
+    }
+}
+
+/// Waits for something that must come by itself, of which nobody tells.
+pub fn eventually(mut done: impl FnMut() -> bool) {
+    let late = std::time::Instant::now() + WATCHDOG / 2;
+    while !done() {
+        assert!(std::time::Instant::now() < late, "it did not come");
+        // Those who are waited for need the processor.
+        thread::sleep(Duration::from_millis(1));
     }
 }
 

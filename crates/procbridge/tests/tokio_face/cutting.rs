@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use procbridge::tokio::{Router, Server};
-use procbridge::{ServerConfig, code};
+use procbridge::tokio::{Client, ItemSink, Router, Server};
+use procbridge::{ClientConfig, Error, Hub, Refusal, ServerConfig, code};
 use serde_json::{Value, json};
 use tokio::sync::Barrier;
 
-use crate::{code_of, cut, eventually, everywhere};
+use crate::{code_of, counted, cut, eventually, everywhere, with_sessions, without_sessions};
 
 fn router() -> Router {
     Router::new().method("echo", |value: Value| async move {
@@ -55,7 +55,7 @@ fn a_call_may_be_dropped_at_any_of_its_polls() {
 
 #[test]
 fn a_call_may_be_given_up_while_its_handler_is_at_work() {
-    everywhere(|place| async move {
+    without_sessions(|place| async move {
         let (entered, mut inside) = tokio::sync::mpsc::unbounded_channel();
         let (finished, mut outside) = tokio::sync::mpsc::unbounded_channel();
         let door = Arc::new(tokio::sync::Semaphore::new(0));
@@ -91,7 +91,7 @@ fn dropping_the_server_ends_it() {
         });
         let server = Server::bind(&place.endpoint).unwrap();
         let endpoint = server.endpoints().remove(0);
-        let client = procbridge::tokio::Client::connect(&endpoint).unwrap();
+        let client = Client::connect(&endpoint).unwrap();
         let serving = tokio::spawn(server.serve(router));
         let waiting = tokio::spawn(client.call("wait").send::<Value>());
         inside.recv().await.unwrap();
@@ -135,7 +135,7 @@ fn a_runtime_may_end_under_its_server() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (server, endpoint) = runtime.block_on(async {
         let server = Server::bind(":0").unwrap().spawn(router());
-        let client = procbridge::tokio::Client::connect(server.endpoint()).unwrap();
+        let client = Client::connect(server.endpoint()).unwrap();
         assert_eq!(client.request::<i32>("echo", &7).await.unwrap(), 7);
         let endpoint = server.endpoint();
         (server, endpoint)
@@ -144,4 +144,85 @@ fn a_runtime_may_end_under_its_server() {
     assert!(std::net::TcpStream::connect(("127.0.0.1", endpoint.port().unwrap())).is_err());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     assert!(runtime.block_on(crate::watched(server.stop())).is_err());
+}
+
+#[test]
+fn whatever_is_dropped_at_any_of_its_polls_leaves_the_session_at_work() {
+    with_sessions(|place| async move {
+        let hub = Hub::new();
+        let router = router().events(&hub).stream("count", async |n: u32, mut items: ItemSink| {
+            for i in 0..n {
+                tokio::task::yield_now().await;
+                items.send(&i).await?;
+            }
+            Ok::<(), Refusal>(())
+        });
+        let (server, client) = place.serve(router, ServerConfig::new().with_max_session_calls(3));
+        let client =
+            Client::connect_with(client.endpoint(), ClientConfig::new().with_stream_window(2)).unwrap();
+        client.request::<i32>("echo", &7).await.unwrap();
+        let works = async || {
+            eventually(async || client.request::<i32>("echo", &7).await.is_ok_and(|n| n == 7)).await;
+        };
+        // All at once, so that no place may be lost anywhere.
+        let large = json!("x".repeat(400_000));
+        let whole = async || {
+            if client.request::<Value>("echo", &large).await.map_err(overloaded)? != large {
+                panic!("another answer");
+            }
+            Ok(())
+        };
+        let stream = async || {
+            let mut items = client.stream::<u32>("count", &5).await.map_err(overloaded)?;
+            for n in 0..5 {
+                assert_eq!(items.next().await.unwrap().map_err(overloaded)?, n);
+            }
+            assert!(items.next().await.is_none());
+            Ok(())
+        };
+        let subscribe = async || {
+            let mut events = client.subscribe(["n"]).await.map_err(overloaded)?;
+            hub.publish("n", &1).unwrap();
+            assert_eq!(events.next().await.unwrap().map_err(overloaded)?.payload::<i32>().unwrap(), 1);
+            Ok(())
+        };
+        cut_everywhere(whole, &works).await;
+        cut_everywhere(stream, &works).await;
+        cut_everywhere(subscribe, &works).await;
+        // The same items, taken by futures that are dropped each time: none is lost.
+        let mut items = client.stream::<u32>("count", &20).await.unwrap();
+        for n in 0..20 {
+            let item = loop {
+                if let Some(item) = cut(1, items.next()).await {
+                    break item;
+                }
+                tokio::task::yield_now().await;
+            };
+            assert_eq!(item.unwrap().unwrap(), n);
+        }
+        drop(items);
+        works().await;
+        eventually(async || hub.subscriptions() == 0).await;
+        assert_eq!(counted(&client, "connections", "total").await, 1);
+        assert_eq!(server.handle().leaked_handlers(), 0);
+        server.stop().await.unwrap();
+    });
+}
+
+/// The server has not yet seen the end of those before.
+fn overloaded(error: Error) {
+    assert_eq!(error.remote().and_then(|remote| remote.code()), Some(code::OVERLOADED), "{error}");
+}
+
+/// Drops `work` at each of its polls, until it is done.
+async fn cut_everywhere(work: impl AsyncFn() -> Result<(), ()>, works: &impl AsyncFn()) {
+    let mut cuts = 1;
+    loop {
+        match cut(cuts, work()).await {
+            Some(Ok(())) => break,
+            Some(Err(())) => {}
+            None => cuts += 1,
+        }
+        works().await;
+    }
 }

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use procbridge::tokio::{Client, Router};
-use procbridge::{Call, Refusal, ServerConfig, code};
+use procbridge::tokio::{Call, Client, Router};
+use procbridge::{Refusal, ServerConfig, code};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -181,7 +181,7 @@ fn a_blocking_handler_past_its_time_is_told_and_counted_until_it_ends() {
         let (open, door) = mpsc::channel::<()>();
         let door = std::sync::Mutex::new(door);
         let (told, heard) = mpsc::channel();
-        let blocking = procbridge::Router::new().method("wait", move |call: &Call| {
+        let blocking = procbridge::Router::new().method("wait", move |call: &procbridge::Call| {
             while !call.is_cancelled() {
                 std::thread::yield_now();
             }

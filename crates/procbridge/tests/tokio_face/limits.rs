@@ -9,7 +9,7 @@ use procbridge::{ServerConfig, code};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::{Raw, eventually, everywhere, packet, refusal};
+use crate::{Raw, eventually, everywhere, packet, refusal, without_sessions};
 
 /// Methods that answer at once, and one that waits until the door is open.
 fn router(door: &watch::Receiver<bool>) -> Router {
@@ -42,7 +42,7 @@ fn calls_beyond_the_limit_are_told() {
 
 #[test]
 fn connections_beyond_the_limit_are_told() {
-    everywhere(|place| async move {
+    without_sessions(|place| async move {
         let (open, door) = watch::channel(false);
         let (_server, client) = place.serve(router(&door), ServerConfig::new().with_max_connections(2));
         let waiting: Vec<_> = (0..2).map(|_| tokio::spawn(client.call("wait").send::<bool>())).collect();

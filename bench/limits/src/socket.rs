@@ -1,0 +1,92 @@
+//! Blocking sockets of either kind, as one type.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use contender::{Endpoint, Result};
+
+pub(crate) enum Listener {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+pub(crate) enum Socket {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl Listener {
+    pub(crate) fn bind(endpoint: &Endpoint) -> Result<Self> {
+        Ok(match endpoint {
+            Endpoint::Unix(path) => Self::Unix(UnixListener::bind(path)?),
+            Endpoint::Tcp(address) => Self::Tcp(TcpListener::bind(address)?),
+        })
+    }
+
+    /// The next connection, with its options as the system has them.
+    pub(crate) fn accept(&self) -> io::Result<Socket> {
+        match self {
+            Self::Unix(listener) => Ok(Socket::Unix(listener.accept()?.0)),
+            Self::Tcp(listener) => Ok(Socket::Tcp(listener.accept()?.0)),
+        }
+    }
+
+    /// A thread for each connection, for ever.
+    pub(crate) fn serve_each(&self, serve: fn(Socket)) -> Result<()> {
+        loop {
+            let socket = self.accept()?;
+            socket.without_delay()?;
+            std::thread::spawn(move || serve(socket));
+        }
+    }
+}
+
+impl Socket {
+    pub(crate) fn connect(endpoint: &Endpoint) -> io::Result<Self> {
+        Ok(match endpoint {
+            Endpoint::Unix(path) => Self::Unix(UnixStream::connect(path)?),
+            Endpoint::Tcp(address) => Self::Tcp(TcpStream::connect(address)?),
+        })
+    }
+
+    /// What a lasting connection needs on TCP; nothing on a Unix socket.
+    pub(crate) fn without_delay(&self) -> io::Result<()> {
+        match self {
+            Self::Unix(_) => Ok(()),
+            Self::Tcp(socket) => socket.set_nodelay(true),
+        }
+    }
+
+    /// Buffers of so many bytes in both directions.
+    pub(crate) fn set_buffers(&self, bytes: usize) -> io::Result<()> {
+        let socket = match self {
+            Self::Unix(socket) => socket2::SockRef::from(socket),
+            Self::Tcp(socket) => socket2::SockRef::from(socket),
+        };
+        socket.set_send_buffer_size(bytes)?;
+        socket.set_recv_buffer_size(bytes)
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(socket) => socket.read(buffer),
+            Self::Tcp(socket) => socket.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(socket) => socket.write(bytes),
+            Self::Tcp(socket) => socket.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! What the contenders set of ProcBridge: nothing but how many connections and calls a server takes.
+
+use std::time::Duration;
+
+use contender::{Endpoint, Payload, Result};
+use procbridge::{ClientConfig, ServerConfig, Sessions};
+use serde_json::value::RawValue;
+
+/// Which client it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Kind {
+    sessions: Sessions,
+    form: Form,
+    spin: bool,
+}
+
+/// What a payload goes out as, and comes back as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// A small one as a tree of values, a large one as text.
+    BySize,
+    Values,
+    Text,
+}
+
+/// How long a side that spins looks before it waits.
+pub(crate) const SPIN: Duration = Duration::from_micros(50);
+
+impl Kind {
+    pub(crate) const SESSION: Self = Self { sessions: Sessions::Offered, form: Form::BySize, spin: false };
+    pub(crate) const CLASSIC: Self = Self { sessions: Sessions::Never, form: Form::BySize, spin: false };
+
+    /// Every payload is a tree of values, large ones too.
+    pub(crate) fn with_values(self) -> Self {
+        Self { form: Form::Values, ..self }
+    }
+
+    /// Every payload is JSON text, small ones too.
+    pub(crate) fn with_text(self) -> Self {
+        Self { form: Form::Text, ..self }
+    }
+
+    /// The client looks before it waits.
+    pub(crate) fn with_spin(self) -> Self {
+        Self { spin: true, ..self }
+    }
+
+    /// The payload as text, if it goes out as such.
+    pub(crate) fn raw(self, payload: Payload) -> Result<Option<Box<RawValue>>> {
+        let is_text = match self.form {
+            Form::BySize => payload.is_bulk(),
+            Form::Values => false,
+            Form::Text => true,
+        };
+        Ok(if is_text { Some(RawValue::from_string(payload.text())?) } else { None })
+    }
+
+    /// Whether every caller has a client of its own.
+    pub(crate) fn is_classic(self) -> bool {
+        self.sessions == Sessions::Never
+    }
+
+    pub(crate) fn client(self) -> ClientConfig {
+        let config = ClientConfig::new().with_sessions(self.sessions);
+        if self.spin { config.with_spin(SPIN) } else { config }
+    }
+}
+
+/// Room for the sessions that are only counted, and for 256 calls in flight. The defaults are 1024 connections and 128
+/// calls on a session.
+pub(crate) fn server() -> ServerConfig {
+    ServerConfig::new().with_max_connections(20_000).with_max_session_calls(512)
+}
+
+pub(crate) fn endpoint(endpoint: &Endpoint) -> Result<procbridge::Endpoint> {
+    Ok(match endpoint {
+        Endpoint::Unix(path) => procbridge::Endpoint::unix(path),
+        Endpoint::Tcp(address) => procbridge::Endpoint::tcp(address.ip().to_string(), address.port()),
+    })
+}

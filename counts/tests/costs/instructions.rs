@@ -1,0 +1,54 @@
+//! Instructions of a call, counted by callgrind: those of the second thousand calls.
+//!
+//! What happens by the clock, a look at the sessions every few milliseconds, is in them too, and more of it than without
+//! callgrind, in which everything takes longer. That is a few per cent and the reason for the tolerance.
+
+use crate::check;
+use crate::probe::{Counted, Server, Tool, run};
+
+const TABLE: &[(&str, f64)] = &[
+    ("core, both sides", 7827.0),
+    ("blocking session, client", 7000.0),
+    ("blocking session, server", 7800.0),
+    ("tokio session, client", 10_800.0),
+    ("tokio session, server", 9120.0),
+    ("blocking classic, client", 5200.0),
+    ("blocking classic, server", 6000.0),
+    ("tokio classic, client", 11_100.0),
+    ("tokio classic, server", 10_900.0),
+];
+/// What a figure may be worse than the table before it is a failure.
+const TOLERANCE: f64 = 0.06;
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "counts are those of an optimised program")]
+fn instructions_of_a_call() {
+    check(TABLE, TOLERANCE, measure);
+}
+
+fn measure() -> Vec<(String, f64)> {
+    let dir = tempfile::tempdir().unwrap();
+    let core = |calls: usize| run(Tool::Callgrind, dir.path(), &["core", &calls.to_string()]).1;
+    let mut measured = vec![("core, both sides".to_string(), core(CALLS).each(core(2 * CALLS), CALLS).all)];
+    for (face, style) in
+        [("blocking", "session"), ("tokio", "session"), ("blocking", "classic"), ("tokio", "classic")]
+    {
+        let count = |calls| client_and_server(face, style, calls);
+        let ((client, server), (more_client, more_server)) = (count(CALLS), count(2 * CALLS));
+        measured.push((format!("{face} {style}, client"), client.each(more_client, CALLS).all));
+        measured.push((format!("{face} {style}, server"), server.each(more_server, CALLS).all));
+    }
+    measured
+}
+
+/// What the two sides of `calls` take. They are counted one after the other: the other side answers at full speed.
+fn client_and_server(face: &str, style: &str, calls: usize) -> (Counted, Counted) {
+    let server = Server::start(Tool::Nothing, face);
+    let (_, client) = server.call(Tool::Callgrind, face, style, calls, 1);
+    drop(server);
+    let server = Server::start(Tool::Callgrind, face);
+    server.call(Tool::Nothing, face, style, calls, 1);
+    (client, server.end())
+}
+
+const CALLS: usize = 1_000;

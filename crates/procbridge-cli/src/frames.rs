@@ -1,0 +1,143 @@
+//! One direction of a connection, as it passes by, becomes packets. Nothing is judged here.
+
+use procbridge_proto::{HEADER_LENGTH, Header};
+
+/// Splits what passes by into packets.
+#[derive(Debug, Default)]
+pub(crate) struct Frames {
+    /// The start of the packet that is passing: its header, and of its body what is kept.
+    start: Vec<u8>,
+    /// Its bytes so far.
+    passed: usize,
+    packets: usize,
+    /// It is no packet; neither is anything behind it.
+    is_foreign: bool,
+}
+
+/// What has passed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Passed {
+    Packet(Packet),
+    /// Bytes that are no packet, and the first of them.
+    Foreign(usize, Vec<u8>),
+}
+
+/// A packet, of which the start of the body was kept.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Packet {
+    pub(crate) header: Header,
+    /// The call; none in the first packet of a connection.
+    pub(crate) id: Option<u32>,
+    pub(crate) body: Vec<u8>,
+    /// The length of the whole body, without the id.
+    pub(crate) length: usize,
+}
+
+impl Frames {
+    /// Takes note of `bytes`, and tells what has fully passed with them.
+    pub(crate) fn pass(&mut self, mut bytes: &[u8]) -> Vec<Passed> {
+        let mut passed = Vec::new();
+        while !bytes.is_empty() {
+            if self.is_foreign {
+                passed.push(foreign(bytes.len(), bytes));
+                return passed;
+            }
+            let missing = HEADER_LENGTH.saturating_sub(self.start.len());
+            let (header, rest) = bytes.split_at(missing.min(bytes.len()));
+            self.start.extend_from_slice(header);
+            self.passed += header.len();
+            bytes = rest;
+            let header = match Header::parse(&self.start) {
+                Ok(Some(header)) => header,
+                Ok(None) => return passed,
+                Err(_) => {
+                    self.is_foreign = true;
+                    let start = [&std::mem::take(&mut self.start), bytes].concat();
+                    passed.push(foreign(start.len(), &start));
+                    return passed;
+                }
+            };
+            let whole = HEADER_LENGTH + header.length as usize;
+            let (body, rest) = bytes.split_at((whole - self.passed).min(bytes.len()));
+            let room = (HEADER_LENGTH + KEPT).saturating_sub(self.start.len());
+            self.start.extend_from_slice(body.get(..room).unwrap_or(body));
+            self.passed += body.len();
+            bytes = rest;
+            if self.passed == whole {
+                passed.push(Passed::Packet(self.finish(header)));
+            }
+        }
+        passed
+    }
+
+    /// How many bytes there are of a packet that has not fully passed.
+    pub(crate) fn unfinished(&self) -> usize {
+        if self.is_foreign { 0 } else { self.passed }
+    }
+
+    fn finish(&mut self, header: Header) -> Packet {
+        let start = std::mem::take(&mut self.start);
+        let body = start.get(HEADER_LENGTH..).unwrap_or_default();
+        // The first packet of a connection is a classic one, also of those that become sessions.
+        let id = body.first_chunk().filter(|_| self.packets > 0).map(|id| u32::from_le_bytes(*id));
+        let skipped = if id.is_some() { 4 } else { 0 };
+        self.packets += 1;
+        self.passed = 0;
+        let body = body.get(skipped..).unwrap_or_default().to_vec();
+        Packet { header, id, body, length: header.length as usize - skipped }
+    }
+}
+
+fn foreign(length: usize, bytes: &[u8]) -> Passed {
+    Passed::Foreign(length, bytes.get(..KEPT).unwrap_or(bytes).to_vec())
+}
+
+/// Bytes of a body that are kept: all of a HELLO of any sense.
+const KEPT: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use procbridge_proto::{Status, Version};
+
+    use super::*;
+
+    fn packet(status: Status, body: &[u8]) -> Vec<u8> {
+        let header = Header::classic(Version::V1_1, status, u32::try_from(body.len()).unwrap());
+        [&header.encode()[..], body].concat()
+    }
+
+    #[test]
+    fn any_split_gives_the_same_packets() {
+        let long = [&[5, 0, 0, 0][..], &[b'x'; 10_000]].concat();
+        let bytes = [
+            packet(Status::REQUEST, b"{}"),
+            packet(Status::CANCEL, b"\x01\0\0\0"),
+            packet(Status::ITEM, &long),
+            packet(Status::PING, b""),
+        ]
+        .concat();
+        for size in [1, 2, 7, 11, 12, 4096, bytes.len()] {
+            let mut frames = Frames::default();
+            let passed: Vec<_> = bytes.chunks(size).flat_map(|piece| frames.pass(piece)).collect();
+            let found: Vec<_> = passed
+                .iter()
+                .map(|passed| match passed {
+                    Passed::Packet(packet) => (packet.header.status.0, packet.id, packet.length),
+                    Passed::Foreign(..) => panic!("{passed:?}"),
+                })
+                .collect();
+            assert_eq!(found, [(0, None, 2), (6, Some(1), 0), (4, Some(5), 10_000), (7, None, 0)], "{size}");
+            assert_eq!(frames.unfinished(), 0);
+        }
+    }
+
+    #[test]
+    fn what_is_no_packet_is_told_as_it_comes() {
+        let mut frames = Frames::default();
+        assert_eq!(frames.pass(b"p"), []);
+        assert_eq!(frames.unfinished(), 1);
+        assert_eq!(frames.pass(b"ng"), [Passed::Foreign(3, b"png".to_vec())]);
+        assert_eq!(frames.pass(b"more"), [Passed::Foreign(4, b"more".to_vec())]);
+        assert_eq!(frames.unfinished(), 0);
+    }
+}

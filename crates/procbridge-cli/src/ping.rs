@@ -1,0 +1,114 @@
+//! `procbridge ping`: is the server there, and how long does it take?
+
+use std::time::Instant;
+
+use procbridge::Endpoint;
+use serde_json::value::RawValue;
+
+use crate::advice;
+use crate::args::PingArgs;
+use crate::failure::{Exit, Failure};
+use crate::interrupt::Interrupt;
+use crate::json_text::Object;
+use crate::latency::{self, Latency};
+use crate::reach::{Reach, Wishes};
+use crate::target::Target;
+use crate::{output, result};
+
+/// Pings, and sums up.
+pub(crate) fn run(args: &PingArgs) -> Result<(), Failure> {
+    let interrupt = Interrupt::listen(args.json)?;
+    let endpoint = Target::alone(args.endpoint.as_ref())?;
+    let began = Instant::now();
+    let (latency, failed) = pings(args, &endpoint, &interrupt)?;
+    let asked = latency.calls() + u64::from(failed.is_some());
+    let summary = Summary { asked, latency: &latency };
+    if !args.json && asked > 0 {
+        output::line(summary.text())?;
+    }
+    if let Some(failure) = failed.or_else(|| interrupt.failure()) {
+        return Err(failure);
+    }
+    let p99 = latency.quantile(0.99);
+    let json = Summary { asked, latency: &latency }.json();
+    if let Some(threshold) = args.threshold.filter(|threshold| p99 > *threshold) {
+        let (p99, threshold) = (latency::shown(p99), latency::shown(threshold));
+        let message = format!("the p99 of {p99} is over the threshold of {threshold}");
+        let failure = Failure::new(Exit::Threshold, "threshold", message);
+        let failure = failure.with_outcome(procbridge::Outcome::Replied).with_elapsed(began.elapsed());
+        return Err(if args.json { failure.with_data(json) } else { failure });
+    }
+    if args.json { output::line(result::envelope(&json, began.elapsed()).finish()) } else { Ok(()) }
+}
+
+/// Pings one after the other, until one fails.
+fn pings(
+    args: &PingArgs,
+    endpoint: &Endpoint,
+    interrupt: &Interrupt,
+) -> Result<(Latency, Option<Failure>), Failure> {
+    let reach = Reach::new(endpoint, &args.reach, Wishes::within(args.timeout), interrupt)?;
+    let mut latency = Latency::begin()?;
+    for number in 1..=args.count {
+        if number > 1 {
+            interrupt.sleep(args.interval);
+        }
+        if interrupt.failure().is_some() {
+            break;
+        }
+        let sent = serde_json::value::to_raw_value(&number).ok();
+        let asked = reach.ask(PING, sent.as_deref(), args.timeout);
+        let (elapsed, is_late) = (asked.elapsed, asked.is_late());
+        let failure = match asked.result {
+            Ok(answer) if answer.get() == number.to_string() => {
+                latency.record(elapsed);
+                if !args.json {
+                    let time = latency::shown(elapsed);
+                    let line = format!("answer from {endpoint}: seq={number} time={time}");
+                    if !output::offer_line(line)? {
+                        break;
+                    }
+                }
+                continue;
+            }
+            Ok(_) => lacking(args, endpoint, interrupt),
+            Err(error) if advice::is_unknown_method(&error) => lacking(args, endpoint, interrupt),
+            Err(error) => reach.failure(error, is_late),
+        };
+        return Ok((latency, Some(failure.with_elapsed(elapsed))));
+    }
+    Ok((latency, None))
+}
+
+/// It answers something else. One more call tells what it is.
+fn lacking(args: &PingArgs, endpoint: &Endpoint, interrupt: &Interrupt) -> Failure {
+    let reach = match Reach::new(endpoint, &args.reach, Wishes::within(args.timeout).looking(), interrupt) {
+        Ok(reach) => reach,
+        Err(failure) => return failure,
+    };
+    drop(reach.ask(PING, None::<&RawValue>, args.timeout));
+    advice::lacking(endpoint, reach.seen().hello.is_some(), PING)
+}
+
+/// How the pings went.
+struct Summary<'a> {
+    asked: u64,
+    latency: &'a Latency,
+}
+
+impl Summary<'_> {
+    fn text(&self) -> String {
+        let (asked, answers) = (self.asked, self.latency.calls());
+        let words = |count, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+        let counts = format!("{}, {}", words(asked, "ping"), words(answers, "answer"));
+        if answers == 0 { counts } else { format!("{counts}: {}", self.latency.text()) }
+    }
+
+    fn json(&self) -> String {
+        let object = Object::new().member("pings", &self.asked.to_string());
+        let object = object.member("answers", &self.latency.calls().to_string());
+        self.latency.members(object).finish()
+    }
+}
+
+const PING: &str = "$/ping";

@@ -1,0 +1,79 @@
+//! A question to a method of the protocol, which not every server has.
+
+use std::time::Duration;
+
+use procbridge::Endpoint;
+use serde_json::value::RawValue;
+
+use crate::advice;
+use crate::args::QuestionArgs;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::reach::{Asked, Reach, Wishes};
+use crate::result;
+use crate::tap::Seen;
+
+/// What a server answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) payload: Box<RawValue>,
+    pub(crate) elapsed: Duration,
+}
+
+impl Answer {
+    /// The line for a program that asked for the envelope.
+    pub(crate) fn envelope(&self, payload: &str) -> String {
+        result::envelope(payload, self.elapsed).finish()
+    }
+}
+
+/// Calls `method` of the protocol. A server that has it answers an object with `key`: others may answer anything, as
+/// the method is nothing special to them.
+pub(crate) fn ask(
+    args: &QuestionArgs,
+    endpoint: Endpoint,
+    method: &str,
+    key: &str,
+) -> Result<Answer, Failure> {
+    let (reach, asked) = begin(args, &endpoint, method)?;
+    let (is_late, elapsed) = (asked.is_late(), asked.elapsed);
+    let lacking = || advice::lacking(&endpoint, reach.seen().hello.is_some(), method).with_elapsed(elapsed);
+    match asked.result {
+        Ok(payload) if has_key(&payload, key) => {
+            drop(reach);
+            Ok(Answer { endpoint, payload, elapsed })
+        }
+        Ok(_) => Err(lacking()),
+        Err(error) if advice::is_unknown_method(&error) => Err(lacking()),
+        Err(error) => Err(reach.failure(error, is_late).with_elapsed(elapsed)),
+    }
+}
+
+/// What there is to see of a server with a call of `method`, whether it has that or not, and its answer if it has.
+pub(crate) fn look(
+    args: &QuestionArgs,
+    endpoint: &Endpoint,
+    method: &str,
+) -> Result<(Seen, Option<Box<RawValue>>, Duration), Failure> {
+    let (reach, asked) = begin(args, endpoint, method)?;
+    let (is_late, elapsed) = (asked.is_late(), asked.elapsed);
+    match asked.result {
+        Ok(payload) => Ok((reach.seen(), Some(payload), elapsed)),
+        Err(error) if error.remote().is_some() => Ok((reach.seen(), None, elapsed)),
+        Err(error) => Err(reach.failure(error, is_late).with_elapsed(elapsed)),
+    }
+}
+
+fn begin(args: &QuestionArgs, endpoint: &Endpoint, method: &str) -> Result<(Reach, Asked), Failure> {
+    let interrupt = Interrupt::listen(args.json)?;
+    let wishes = Wishes::within(args.timeout).looking();
+    let reach = Reach::new(endpoint, &args.reach, wishes, &interrupt)?;
+    let asked = reach.ask(method, None, args.timeout);
+    Ok((reach, asked))
+}
+
+fn has_key(payload: &RawValue, key: &str) -> bool {
+    let object: Result<serde_json::Map<String, serde_json::Value>, _> = serde_json::from_str(payload.get());
+    object.is_ok_and(|object| object.contains_key(key))
+}

@@ -1,0 +1,103 @@
+//! What happens on a connection, as both faces are told.
+
+use alloc::string::String;
+
+use crate::error::ProtocolError;
+use crate::message::{Item, Request, Response};
+
+/// Names one call on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallId(pub(crate) u32);
+
+/// What happened on a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A call came in; answer it with [`Connection::reply`](crate::Connection::reply).
+    Request {
+        /// The call.
+        id: CallId,
+        /// What is asked.
+        request: Request,
+    },
+    /// A call was answered.
+    Response {
+        /// The call.
+        id: CallId,
+        /// The answer.
+        response: Response,
+    },
+    /// A call of ours came to its end without an answer that can be read.
+    Failed {
+        /// The call.
+        id: CallId,
+        /// What is wrong with the answer, or with an item before it.
+        error: ProtocolError,
+    },
+    /// One element of a streamed result came; tell [`Connection::consumed`](crate::Connection::consumed) when it has been taken.
+    Item {
+        /// The call.
+        id: CallId,
+        /// The element.
+        item: Item,
+    },
+    /// The connection is a session from here on, and [`Connection::peer`](crate::Connection::peer) is known. For a client this comes before
+    /// any event of its first call.
+    Session,
+    /// The peer wants its call to stop. It must still be answered.
+    Cancelled {
+        /// The call.
+        id: CallId,
+    },
+    /// Items may be sent again for a call of the peer.
+    Credit {
+        /// The call.
+        id: CallId,
+    },
+    /// A call of ours came to its end and was not run: it was taken back before any of it was written, because it was
+    /// given up or the session is over, or the peer's goodbye says so.
+    NotRun {
+        /// The call.
+        id: CallId,
+    },
+    /// The peer takes and makes no more calls. Those in flight go on.
+    Goodbye {
+        /// Why, for people.
+        reason: String,
+    },
+    /// The peer answered a [`Connection::ping`](crate::Connection::ping).
+    Pong,
+    /// The connection is over. This is the last event, and it comes once. Without an error it means that the peer
+    /// closed before it sent a byte. With one, the answer to it, if there is one, is queued already.
+    Closed {
+        /// Why, if it was not orderly.
+        error: Option<ProtocolError>,
+    },
+}
+
+/// How a connection is to be closed once everything is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Close at once: the peer has sent what it had to send.
+    Close,
+    /// The peer may still be sending, and closing now would destroy the answer on its way (PB-CON-*): stop
+    /// writing, read and discard within a bound, then close.
+    Linger,
+}
+
+impl CallId {
+    /// The number, as it stands on the wire of a session; 1 on a classic connection.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
+impl Event {
+    /// The call of ours that an answer or an item is for.
+    pub(crate) fn answered_call(&self) -> Option<CallId> {
+        match *self {
+            Self::Response { id, .. } | Self::Failed { id, .. } | Self::Item { id, .. } => Some(id),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,485 @@
+//! The packets that wait to be written, in the order in which they will be (PB-CON-*, PB-PCE-*).
+//!
+//! Small packets stand behind each other in one buffer, so that one write carries many. A large body is kept as it
+//! was built and goes in pieces: the header of each piece is written over the bytes in front of it, which are on the
+//! wire already, so nothing is copied. Large bodies take turns, and the small packets that wait go between the
+//! pieces; only what belongs to a call with a large body in the queue waits behind that.
+//!
+//! Requests must go in the order of their ids. A large one that cannot begin at once is led by an empty piece in the
+//! buffer, so that the requests after it need not wait for its turn.
+
+use alloc::boxed::Box;
+use alloc::collections::{BinaryHeap, VecDeque};
+use alloc::vec::Vec;
+use core::mem;
+
+use crate::header::{HEADER_LENGTH, Header, Status, Version, flag};
+use crate::packet::{FRONT, HEADROOM};
+
+/// What waits to be written.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    small: Vec<u8>,
+    /// How far the buffer is written, and how far it may be before another packet has its turn.
+    at: usize,
+    until: usize,
+    /// Where the small packets end that go before the next piece.
+    turn: usize,
+    /// How many bytes have left the buffer. Places are counted from the first one ever.
+    base: u64,
+    /// The requests in the buffer of which nothing is written.
+    requests: VecDeque<Place>,
+    written: u64,
+    /// What is rare. A session in which only small packets go out has no memory for it.
+    rare: Option<Box<Rare>>,
+}
+
+/// Large bodies, and holes among the small packets.
+#[derive(Debug, Default)]
+struct Rare {
+    /// The requests in the buffer that were taken back.
+    holes: VecDeque<Place>,
+    hole_bytes: usize,
+    large: VecDeque<Large>,
+    /// The piece of the first large body that is being written.
+    piece: Option<Piece>,
+    /// The buffer of the last large body that was written. A large one often answers another: its memory is at hand, and
+    /// asking the system for as much takes longer than to copy it.
+    spare: Vec<u8>,
+}
+
+/// A packet of a session, ready but for its header.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) kind: Status,
+    pub(crate) flags: u8,
+    pub(crate) options: u8,
+    pub(crate) id: u32,
+    /// Room for header and call id, then the content.
+    pub(crate) buffer: Vec<u8>,
+}
+
+/// What became of a request that was to be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// Nothing of it was written, and nothing will be.
+    Whole,
+    /// A part of it was written, and no further piece will be.
+    Rest,
+    /// All of it was written.
+    Nothing,
+}
+
+#[derive(Debug)]
+struct Place {
+    id: u32,
+    start: u64,
+    end: u64,
+}
+
+#[derive(Debug)]
+struct Large {
+    draft: Draft,
+    /// Where the next piece begins.
+    next: usize,
+    /// An empty piece in the buffer leads it.
+    led: bool,
+    /// What stands before this place goes before its first piece: its lead, and earlier packets of its call.
+    after: u64,
+    behind: Vec<Draft>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    at: usize,
+    end: usize,
+}
+
+impl Outbox {
+    /// Queues HELLO as the last packet in classic framing. Its JSON begins where that of a session packet does.
+    pub(crate) fn push_hello(&mut self, mut buffer: Vec<u8>, options: u8) {
+        let length = u32::try_from(buffer.len().saturating_sub(FRONT)).unwrap_or(u32::MAX);
+        let header =
+            Header { flags: flag::SESSION, options, ..Header::classic(Version::V1_1, Status::HELLO, length) };
+        if let Some(place) = buffer.get_mut(HEADROOM..FRONT) {
+            place.copy_from_slice(&header.encode());
+        }
+        self.push_bytes(buffer.get(HEADROOM..).unwrap_or_default());
+    }
+
+    /// Queues bytes as they are.
+    pub(crate) fn push_bytes(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.append(bytes.to_vec());
+            self.prepare();
+        }
+    }
+
+    /// Queues a session packet.
+    pub(crate) fn push(&mut self, draft: Draft) {
+        self.place(draft);
+        self.prepare();
+    }
+
+    /// Queues a copy of a request that is small.
+    pub(crate) fn push_request(&mut self, id: u32, flags: u8, content: &[u8]) {
+        self.note_request(id, FRONT + content.len());
+        self.small.reserve(FRONT + content.len());
+        self.small.extend_from_slice(&front(Status::REQUEST, flags, 0, id, content.len()));
+        self.small.extend_from_slice(content);
+        self.prepare();
+    }
+
+    fn place(&mut self, mut draft: Draft) {
+        let large = self.rare.iter_mut().flat_map(|rare| &mut rare.large);
+        if let Some(large) = large.into_iter().find(|large| large.draft.id == draft.id) {
+            large.behind.push(draft);
+        } else if draft.buffer.len() > FRONT + PIECE {
+            let is_next = self.large().next().is_none() && self.at == self.small.len();
+            let led = draft.kind == Status::REQUEST && !is_next;
+            if led {
+                // An empty piece.
+                self.note_request(draft.id, FRONT);
+                self.append(draft.front(0, flag::MORE).to_vec());
+            }
+            let after = self.end();
+            let large = Large { draft, next: FRONT, led, after, behind: Vec::new() };
+            self.rare.get_or_insert_default().large.push_back(large);
+        } else {
+            let content = draft.buffer.len().saturating_sub(FRONT);
+            let front = draft.front(content, 0);
+            if let Some(place) = draft.buffer.first_chunk_mut() {
+                *place = front;
+            }
+            if draft.kind == Status::REQUEST {
+                self.note_request(draft.id, draft.buffer.len());
+            }
+            self.append(draft.buffer);
+        }
+    }
+
+    /// Takes note that a request of `length` bytes goes to the end of the buffer.
+    fn note_request(&mut self, id: u32, length: usize) {
+        let start = self.end();
+        self.requests.push_back(Place { id, start, end: start.saturating_add(length as u64) });
+    }
+
+    fn append(&mut self, buffer: Vec<u8>) {
+        if self.small.capacity() == 0 {
+            self.small = buffer;
+        } else {
+            self.small.extend_from_slice(&buffer);
+        }
+    }
+
+    /// The next bytes.
+    pub(crate) fn transmit(&self) -> &[u8] {
+        match self.rare.as_ref().and_then(|rare| Some((rare.piece?, rare.large.front()?))) {
+            Some((piece, large)) => large.draft.buffer.get(piece.at..piece.end).unwrap_or_default(),
+            None => self.small.get(self.at..self.until).unwrap_or_default(),
+        }
+    }
+
+    /// Takes note that `count` of them were written.
+    pub(crate) fn transmitted(&mut self, count: usize) {
+        let count = count.min(self.transmit().len());
+        self.written = self.written.saturating_add(count as u64);
+        match self.rare.as_mut().and_then(|rare| rare.piece.as_mut()) {
+            Some(piece) if count > 0 => {
+                piece.at += count;
+                if piece.at == piece.end {
+                    self.end_piece();
+                }
+            }
+            Some(_) => {}
+            None => self.at += count,
+        }
+        let here = self.here();
+        while self.requests.front().is_some_and(|request| request.start < here) {
+            self.requests.pop_front();
+        }
+        self.prepare();
+    }
+
+    /// Keeps a call's request from being written, as far as it is not.
+    pub(crate) fn take_back(&mut self, id: u32) -> Taken {
+        let taken = self.take(id);
+        self.prepare();
+        taken
+    }
+
+    fn take(&mut self, id: u32) -> Taken {
+        if let Ok(at) = self.requests.binary_search_by_key(&id, |request| request.id) {
+            if let Some(request) = self.requests.remove(at) {
+                let rare = self.rare.get_or_insert_default();
+                rare.hole_bytes += request.length();
+                let at = rare.holes.partition_point(|hole| hole.start < request.start);
+                rare.holes.insert(at, request);
+                // It may have been the lead of a large one, no piece of which has begun then.
+                rare.large.retain(|large| !large.is_request(id));
+            }
+            return Taken::Whole;
+        }
+        let Some(rare) = &mut self.rare else { return Taken::Nothing };
+        let Some(at) = rare.large.iter().position(|large| large.is_request(id)) else {
+            return Taken::Nothing;
+        };
+        match (&mut rare.piece, rare.large.get_mut(at)) {
+            (Some(piece), Some(large)) if at == 0 && piece.at > piece_start(large.next) => {
+                // A packet that was begun is ended; it may be the last piece anyway.
+                let rest = large.draft.buffer.len() > piece.end;
+                large.draft.buffer.truncate(piece.end);
+                return if rest { Taken::Rest } else { Taken::Nothing };
+            }
+            _ => {}
+        }
+        if at == 0 {
+            rare.piece = None;
+        }
+        let Some(large) = rare.large.remove(at) else { return Taken::Nothing };
+        for draft in large.behind {
+            self.place(draft);
+        }
+        if large.next == FRONT && !large.led { Taken::Whole } else { Taken::Rest }
+    }
+
+    /// Whether nothing of a call's request is written yet.
+    pub(crate) fn is_unsent(&self, id: u32) -> bool {
+        self.requests.binary_search_by_key(&id, |request| request.id).is_ok()
+            || self.large().enumerate().any(|(at, large)| {
+                let begun = at == 0 && self.piece().is_some_and(|piece| piece.at > 0);
+                large.is_request(id) && large.next == FRONT && !large.led && !begun
+            })
+    }
+
+    /// The requests above `id` of which nothing is written, ascending.
+    pub(crate) fn unsent_above(&self, id: u32) -> Vec<u32> {
+        let small = self.requests.iter().map(|request| request.id);
+        let large = self.large().map(|large| &large.draft);
+        let large = large.filter(|draft| draft.kind == Status::REQUEST).map(|draft| draft.id);
+        // The lead of a large one is in the buffer, so that one comes twice.
+        ascending(small.chain(large).filter(|&at| at > id && self.is_unsent(at)).collect())
+    }
+
+    /// Drops the large bodies, as far as no piece of theirs is being written, and what waits behind them.
+    pub(crate) fn drop_large(&mut self) {
+        let Some(rare) = &mut self.rare else { return };
+        match (rare.piece, rare.large.front_mut()) {
+            (Some(piece), Some(first)) if piece.at > piece_start(first.next) => {
+                first.draft.buffer.truncate(piece.end);
+                first.behind.clear();
+                rare.large.truncate(1);
+            }
+            _ => {
+                rare.piece = None;
+                rare.large.clear();
+            }
+        }
+        self.prepare();
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn queued(&self) -> usize {
+        let small = self.small.len() - self.at;
+        let Some(rare) = &self.rare else { return small };
+        let mut large = rare.large.iter().map(Large::queued).sum::<usize>();
+        if let (Some(piece), Some(first)) = (rare.piece, rare.large.front()) {
+            large = large.saturating_sub(piece.at - piece_start(first.next));
+        }
+        small.saturating_sub(rare.hole_bytes) + large
+    }
+
+    /// Gives back memory that many small packets needed, or what is rare.
+    pub(crate) fn shrink(&mut self) {
+        if self.small.is_empty() {
+            self.small = Vec::new();
+        }
+        let is_idle =
+            |rare: &Rare| rare.large.is_empty() && rare.holes.is_empty() && rare.spare.capacity() == 0;
+        if self.rare.as_deref().is_some_and(is_idle) {
+            self.rare = None;
+        }
+    }
+
+    /// An empty buffer, a large one if one was written lately.
+    pub(crate) fn take_spare(&mut self) -> Vec<u8> {
+        let mut spare = self.rare.as_mut().map(|rare| mem::take(&mut rare.spare)).unwrap_or_default();
+        spare.clear();
+        spare
+    }
+
+    /// Bytes of memory held for nothing.
+    pub(crate) fn spare(&self) -> usize {
+        let small = if self.small.is_empty() { self.small.capacity() } else { 0 };
+        self.rare.as_ref().map_or(0, |rare| rare.spare.capacity()) + small
+    }
+
+    /// Bytes written so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// The place where the buffer ends.
+    fn end(&self) -> u64 {
+        self.base.saturating_add(self.small.len() as u64)
+    }
+
+    fn here(&self) -> u64 {
+        self.base.saturating_add(self.at as u64)
+    }
+
+    fn large(&self) -> impl Iterator<Item = &Large> {
+        self.rare.iter().flat_map(|rare| &rare.large)
+    }
+
+    fn piece(&self) -> Option<Piece> {
+        self.rare.as_ref()?.piece
+    }
+
+    /// Finds what is written next.
+    fn prepare(&mut self) {
+        if self.rare.is_some() {
+            return self.prepare_rare();
+        }
+        self.forget_written();
+        self.until = self.small.len();
+    }
+
+    /// Lets go of what is written of the buffer.
+    fn forget_written(&mut self) {
+        if self.at >= self.small.len() {
+            self.base = self.base.saturating_add(self.small.len() as u64);
+            // What many small packets needed they will need again; one alone brings its own memory.
+            if (KEPT..=KEEP).contains(&self.small.capacity()) {
+                self.small.clear();
+            } else {
+                self.small = Vec::new();
+            }
+            (self.at, self.until, self.turn) = (0, 0, 0);
+        } else if self.at > KEEP && self.at > self.small.len() / 2 {
+            self.small.drain(..self.at);
+            self.base = self.base.saturating_add(self.at as u64);
+            self.turn = self.turn.saturating_sub(self.at);
+            self.at = 0;
+        }
+    }
+
+    fn prepare_rare(&mut self) {
+        let here = self.here();
+        let Some(rare) = &mut self.rare else { return };
+        if rare.piece.is_some() {
+            return;
+        }
+        let mut skipped = 0;
+        while let Some(hole) = rare.holes.front().filter(|hole| hole.start == here + skipped as u64) {
+            let length = hole.length();
+            skipped += length;
+            rare.hole_bytes -= length;
+            rare.holes.pop_front();
+        }
+        self.at += skipped;
+        self.forget_written();
+        let Some(rare) = &self.rare else { return };
+        if let Some(large) = rare.large.front() {
+            let after = usize::try_from(large.after.saturating_sub(self.base)).unwrap_or(0);
+            self.turn = self.turn.max(after).min(self.small.len());
+            if self.at >= self.turn {
+                self.begin_piece();
+                return;
+            }
+        }
+        let turn = if rare.large.is_empty() { self.small.len() } else { self.turn };
+        let hole = rare.holes.front().map(|hole| hole.start.saturating_sub(self.base));
+        let hole = hole.and_then(|hole| usize::try_from(hole).ok()).unwrap_or(usize::MAX);
+        self.until = turn.min(hole);
+    }
+
+    fn begin_piece(&mut self) {
+        let Some(rare) = &mut self.rare else { return };
+        let Some(large) = rare.large.front_mut() else { return };
+        let rest = large.draft.buffer.len() - large.next;
+        let content = rest.min(PIECE);
+        let more = if rest > PIECE { flag::MORE } else { 0 };
+        let front = large.draft.front(content, more);
+        let start = piece_start(large.next);
+        if let Some(place) = large.draft.buffer.get_mut(start..large.next) {
+            place.copy_from_slice(&front);
+        }
+        rare.piece = Some(Piece { at: start, end: large.next + content });
+    }
+
+    fn end_piece(&mut self) {
+        // The small packets that came meanwhile go before the next piece.
+        self.turn = self.small.len();
+        let Some(rare) = &mut self.rare else { return };
+        rare.piece = None;
+        let Some(mut large) = rare.large.pop_front() else { return };
+        large.next += PIECE;
+        if large.next < large.draft.buffer.len() {
+            rare.large.push_back(large);
+            return;
+        }
+        rare.spare = mem::take(&mut large.draft.buffer);
+        for draft in mem::take(&mut large.behind) {
+            self.place(draft);
+        }
+    }
+}
+
+impl Place {
+    fn length(&self) -> usize {
+        usize::try_from(self.end.saturating_sub(self.start)).unwrap_or(usize::MAX)
+    }
+}
+
+impl Draft {
+    /// Header and call id of a packet or piece with so much content.
+    fn front(&self, content: usize, more: u8) -> [u8; FRONT] {
+        front(self.kind, self.flags | more, self.options, self.id, content)
+    }
+}
+
+impl Large {
+    fn is_request(&self, id: u32) -> bool {
+        self.draft.id == id && self.draft.kind == Status::REQUEST
+    }
+
+    /// Bytes of the pieces that are not written, with the header of the first, and of what waits behind them.
+    fn queued(&self) -> usize {
+        let behind: usize = self.behind.iter().map(|draft| draft.buffer.len()).sum();
+        self.draft.buffer.len().saturating_sub(piece_start(self.next)) + behind
+    }
+}
+
+/// Header and call id in front of so much content.
+fn front(status: Status, flags: u8, options: u8, id: u32, content: usize) -> [u8; FRONT] {
+    // The content of a piece fits by far, and that of a small packet is no longer than a piece.
+    let length = u32::try_from(HEADROOM + content).unwrap_or(u32::MAX);
+    let header = Header { version: Version::V1_1, status, flags, options, length };
+    let mut front = [0; FRONT];
+    let (header_place, id_place) = front.split_at_mut(HEADER_LENGTH);
+    header_place.copy_from_slice(&header.encode());
+    id_place.copy_from_slice(&id.to_le_bytes());
+    front
+}
+
+/// Some ids in order, each once. A heap does it in little code, where the sort of slices is large.
+pub(crate) fn ascending(ids: Vec<u32>) -> Vec<u32> {
+    let mut ids = BinaryHeap::from(ids).into_sorted_vec();
+    ids.dedup();
+    ids
+}
+
+/// Where the header of the piece stands whose content begins at `next`.
+fn piece_start(next: usize) -> usize {
+    next.saturating_sub(FRONT)
+}
+
+/// The most content that goes in one packet.
+pub(crate) const PIECE: usize = 64 * 1024;
+
+/// Written bytes that are not worth moving the rest. More memory than that is not kept either.
+const KEEP: usize = 64 * 1024;
+
+/// Memory that only many small packets need.
+const KEPT: usize = 1024;

@@ -1,0 +1,491 @@
+//! Random work on both ends of a session against a simple model of it: every call ends exactly once, in a way that
+//! fits what both sides did, and everything arrives intact and in order, however the bytes are cut.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may stop at the first surprise"
+)]
+
+use std::collections::BTreeMap;
+
+use procbridge_proto::{
+    CallId, Codec, Connection, Event, Header, Limits, Misuse, Packet, PacketBuilder, Response, Status, Terms,
+    Version,
+};
+use proptest::collection::vec;
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
+use proptest::{prop_assert, prop_assert_eq, sample};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    Plain,
+    Streamed,
+    OneWay,
+}
+
+/// What is done next, by side 0, the opener, or side 1. An index picks one of the calls that it can be done to.
+#[derive(Clone, Debug)]
+enum Step {
+    Call { side: usize, sort: Sort, body: Body },
+    Reply { side: usize, pick: sample::Index, good: bool, body: Body },
+    Item { side: usize, pick: sample::Index, body: Body },
+    Consume { side: usize, pick: sample::Index },
+    Cancel { side: usize, pick: sample::Index },
+    Ping { side: usize },
+    Goodbye { side: usize },
+    Shed { side: usize },
+    Carry { side: usize, bytes: usize },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Body {
+    size: usize,
+    codec: Option<Codec>,
+}
+
+/// A call as its caller's program and its callee's see it.
+#[derive(Debug, Default)]
+struct Call {
+    sort: Option<Sort>,
+    payload: String,
+    /// It reached the callee's program, which answered it.
+    seen: bool,
+    replied: Option<Result<String, String>>,
+    told_to_stop: bool,
+    items_sent: Vec<String>,
+    /// It was given up, and came to its end: at most once.
+    cancelled: bool,
+    ended: bool,
+    items_got: usize,
+    items_taken: usize,
+    bytes_unread: u64,
+}
+
+struct World {
+    ends: [Connection; 2],
+    /// Calls by caller and id.
+    calls: [BTreeMap<CallId, Call>; 2],
+    window: [usize; 2],
+    established: [usize; 2],
+    pings: usize,
+    pongs: usize,
+    goodbyes: [bool; 2],
+}
+
+impl Call {
+    fn is_served(&self) -> bool {
+        self.seen && self.replied.is_none()
+    }
+}
+
+impl World {
+    fn new(terms: [Terms; 2], body: Body) -> Self {
+        let limits = Limits::default();
+        let window = [0, 1].map(|side: usize| usize::try_from(terms[side].stream_window()).unwrap());
+        let [opener, acceptor] = terms;
+        let ends = [
+            Connection::client(limits).with_session(opener),
+            Connection::server(limits).with_session(acceptor),
+        ];
+        let calls = [BTreeMap::new(), BTreeMap::new()];
+        let mut world =
+            Self { ends, calls, window, established: [0; 2], pings: 0, pongs: 0, goodbyes: [false; 2] };
+        world.call(0, Sort::Plain, Body { codec: None, ..body });
+        world
+    }
+
+    fn call(&mut self, side: usize, sort: Sort, body: Body) {
+        let payload = text(&format!("c{side}-{}", self.calls[side].len()), body.size);
+        let builder = Packet::request(Version::V1_1, Some("m"), None);
+        let builder = match sort {
+            Sort::Plain => builder,
+            Sort::Streamed => builder.stream(),
+            Sort::OneWay => builder.one_way(),
+        };
+        let packet = self.packet(side, builder, &payload, body);
+        match self.ends[side].call(packet) {
+            Ok(id) => {
+                let call = Call { sort: Some(sort), payload, ..Call::default() };
+                assert!(self.calls[side].insert(id, call).is_none(), "an id names one call");
+            }
+            Err(Misuse::GoingAway) => assert!(self.goodbyes != [false; 2]),
+            Err(Misuse::PeerTakesNoCalls) => assert_eq!(side, 1),
+            Err(Misuse::NoCallPossible) => assert!(!self.ends[side].is_session()),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    fn packet(&self, side: usize, builder: PacketBuilder, payload: &str, body: Body) -> Packet {
+        let packet = builder.json_text(payload).unwrap().finish(&Limits::default()).unwrap();
+        match body.codec {
+            Some(codec) if self.ends[side].peer().is_some_and(|peer| peer.codecs().contains(codec)) => {
+                packet.compressed(codec)
+            }
+            _ => packet,
+        }
+    }
+
+    /// One of the calls made by `caller` that `fits`.
+    fn pick(&self, caller: usize, pick: sample::Index, fits: impl Fn(&Call) -> bool) -> Option<CallId> {
+        let all: Vec<_> =
+            self.calls[caller].iter().filter(|(_, call)| fits(call)).map(|(&id, _)| id).collect();
+        if all.is_empty() { None } else { Some(*pick.get(&all)) }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Call { side, sort, body } => self.call(side, sort, body),
+            Step::Reply { side, pick, good, body } => {
+                if let Some(id) = self.pick(1 - side, pick, Call::is_served) {
+                    self.reply(side, id, good, body);
+                }
+            }
+            Step::Item { side, pick, body } => {
+                let streamed = |call: &Call| call.is_served() && call.sort == Some(Sort::Streamed);
+                let Some(id) = self.pick(1 - side, pick, streamed) else { return };
+                let call = &self.calls[1 - side][&id];
+                let payload = text(&format!("i{}-{}", id.number(), call.items_sent.len()), body.size);
+                let packet = self.packet(side, Packet::item(), &payload, body);
+                let may = self.ends[side].may_send_item(id);
+                let call = self.calls[1 - side].get_mut(&id).unwrap();
+                match self.ends[side].item(id, packet) {
+                    Ok(()) => {
+                        call.items_sent.push(payload);
+                        // The opening call was made before its side could tell its window.
+                        let window = if id.number() == 1 { 64 } else { self.window[1 - side] };
+                        assert!(may && call.items_sent.len() <= window + call.items_taken);
+                    }
+                    Err(Misuse::NoCredit) => assert!(!may),
+                    Err(other) => panic!("{other}"),
+                }
+            }
+            Step::Consume { side, pick } => {
+                let Some(id) = self.pick(side, pick, |call| call.items_got > call.items_taken) else {
+                    return;
+                };
+                let call = self.calls[side].get_mut(&id).unwrap();
+                let items = call.items_got - call.items_taken;
+                call.items_taken = call.items_got;
+                let bytes = std::mem::take(&mut call.bytes_unread);
+                self.ends[side].consumed(id, items as u64, bytes);
+            }
+            Step::Cancel { side, pick } => {
+                if !self.ends[side].is_session() {
+                    return;
+                }
+                let alive = |call: &Call| !call.ended && !call.cancelled && call.sort != Some(Sort::OneWay);
+                let Some(id) = self.pick(side, pick, alive) else { return };
+                let unsent = !self.ends[side].was_sent(id);
+                self.ends[side].cancel(id);
+                let call = self.calls[side].get_mut(&id).unwrap();
+                call.cancelled = true;
+                if unsent {
+                    assert!(!call.seen);
+                    assert_eq!(self.ends[side].poll_event(), Some(Event::NotRun { id }));
+                    call.ended = true;
+                }
+            }
+            Step::Ping { side } => {
+                if self.ends[side].is_session() {
+                    self.ends[side].ping();
+                    self.pings += 1;
+                }
+            }
+            Step::Goodbye { side } => {
+                if self.ends[side].is_session() {
+                    self.ends[side].goodbye("reason");
+                    self.goodbyes[side] = true;
+                }
+            }
+            Step::Shed { side } => {
+                self.ends[side].shed();
+            }
+            Step::Carry { side, bytes } => self.carry(side, bytes),
+        }
+        for side in 0..2 {
+            self.events(side);
+        }
+    }
+
+    fn reply(&mut self, side: usize, id: CallId, good: bool, body: Body) {
+        let answer = text(&format!("r{}", id.number()), body.size);
+        let builder = if good { Packet::good(Version::V1_1) } else { Packet::bad(Version::V1_1, "no", None) };
+        let packet = self.packet(side, builder, &answer, body);
+        assert_eq!(self.ends[side].reply(id, packet.clone()), Ok(()));
+        assert_eq!(self.ends[side].reply(id, packet), Err(Misuse::UnknownCall));
+        let call = self.calls[1 - side].get_mut(&id).unwrap();
+        call.replied = Some(if good { Ok(answer) } else { Err(answer) });
+    }
+
+    fn carry(&mut self, side: usize, bytes: usize) {
+        let [opener, acceptor] = &mut self.ends;
+        let (from, to) = if side == 0 { (opener, acceptor) } else { (acceptor, opener) };
+        let count = from.transmit().len().min(bytes);
+        let queued = from.queued();
+        to.receive(&from.transmit()[..count]);
+        from.transmitted(count);
+        // What is written leaves the queue, and each piece adds a header to it.
+        assert!(from.queued() + count >= queued && from.queued() <= queued + 15);
+    }
+
+    fn events(&mut self, side: usize) {
+        while let Some(event) = self.ends[side].poll_event() {
+            match event {
+                Event::Session => self.established[side] += 1,
+                Event::Request { id, request } => {
+                    let call = self.calls[1 - side].get_mut(&id).unwrap();
+                    assert!(!call.seen && !call.ended, "a request comes once, and not after its end");
+                    assert_eq!(request.payload(), Some(&*call.payload));
+                    assert_eq!(request.wants_items(), call.sort == Some(Sort::Streamed));
+                    assert_eq!(request.is_one_way(), call.sort == Some(Sort::OneWay));
+                    call.seen = true;
+                }
+                Event::Cancelled { id } => {
+                    let call = self.calls[1 - side].get_mut(&id).unwrap();
+                    assert!(call.cancelled && call.is_served() && !call.told_to_stop);
+                    call.told_to_stop = true;
+                }
+                Event::Credit { id } => {
+                    let call = &self.calls[1 - side][&id];
+                    assert!(call.is_served() && call.sort == Some(Sort::Streamed));
+                }
+                Event::Item { id, item } => {
+                    let call = self.calls[side].get_mut(&id).unwrap();
+                    assert!(!call.ended && !call.cancelled);
+                    assert_eq!(item.payload(), Some(&*call.items_sent[call.items_got]));
+                    call.items_got += 1;
+                    call.bytes_unread += item.size();
+                }
+                Event::Response { id, response } => {
+                    let call = self.calls[side].get_mut(&id).unwrap();
+                    assert!(!call.ended && !call.cancelled && call.sort != Some(Sort::OneWay));
+                    call.ended = true;
+                    let got = match &response {
+                        Response::Good(good) => Ok(good.payload().unwrap().to_string()),
+                        Response::Bad(bad) if bad.code() == Some("overloaded") => {
+                            assert!(!call.seen, "what runs is not refused");
+                            continue;
+                        }
+                        Response::Bad(bad) => Err(bad.data().unwrap().to_string()),
+                    };
+                    assert_eq!(call.replied, Some(got));
+                    assert_eq!(call.items_got, call.items_sent.len(), "no item is lost or late");
+                }
+                Event::NotRun { id } => {
+                    let call = self.calls[side].get_mut(&id).unwrap();
+                    assert!(!call.seen && !call.ended && !call.cancelled && self.goodbyes[1 - side]);
+                    call.ended = true;
+                }
+                Event::Goodbye { reason } => {
+                    assert!(self.goodbyes[1 - side], "{side} hears: {reason}");
+                    assert_eq!(reason, "reason");
+                }
+                Event::Pong => self.pongs += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Lets everything come to its end and looks at what is left.
+    fn settle(&mut self, body: Body) {
+        loop {
+            for side in 0..2 {
+                while !self.ends[side].transmit().is_empty() {
+                    self.carry(side, usize::MAX);
+                }
+            }
+            (0..2).for_each(|side| self.events(side));
+            let mut busy = self.ends.iter().any(|end| !end.transmit().is_empty());
+            for side in 0..2 {
+                while let Some(id) = self.pick(1 - side, sample_first(), Call::is_served) {
+                    self.reply(side, id, true, body);
+                    busy = true;
+                }
+            }
+            if !busy {
+                break;
+            }
+        }
+        assert_eq!((self.established, self.pongs), ([1, 1], self.pings));
+        for side in 0..2 {
+            let end = &self.ends[side];
+            assert_eq!((end.calling(), end.serving(), end.queued(), end.has_header()), (0, 0, 0, false));
+            assert_eq!(end.is_finished(), self.goodbyes != [false; 2]);
+            for (id, call) in &self.calls[side] {
+                match call.sort {
+                    Some(Sort::OneWay) => assert!(!call.ended || !call.seen),
+                    _ => assert!(call.ended || call.cancelled, "call {id:?} of {side} is stuck: {call:?}"),
+                }
+                // Cancelled or not: what reached a program was answered, and was told to stop if it was in time.
+                assert!(!call.is_served());
+            }
+        }
+    }
+}
+
+/// An index that takes the first.
+fn sample_first() -> sample::Index {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+    any::<sample::Index>().new_tree(&mut TestRunner::deterministic()).unwrap().current()
+}
+
+/// A JSON string that begins with `name` and has about `size` bytes.
+fn text(name: &str, size: usize) -> String {
+    let filler: String = (b'a'..=b'z').map(char::from).cycle().take(size).collect();
+    format!("\"{name}:{filler}\"")
+}
+
+fn body() -> impl Strategy<Value = Body> {
+    let size = prop_oneof![12 => 0..60_usize, 4 => 900..6000_usize, 1 => 65_000..66_000_usize, 1 => 70_000..250_000_usize];
+    let codec = sample::select(vec![None, None, Some(Codec::Lz4), Some(Codec::Zstd)]);
+    (size, codec).prop_map(|(size, codec)| Body { size, codec })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let side = 0..2_usize;
+    let sort = sample::select(vec![Sort::Plain, Sort::Streamed, Sort::Streamed, Sort::OneWay]);
+    let pick = any::<sample::Index>();
+    let bytes = prop_oneof![1..40_usize, 100..5000_usize, Just(65_551), Just(usize::MAX)];
+    prop_oneof![
+        10 => (side.clone(), sort, body()).prop_map(|(side, sort, body)| Step::Call { side, sort, body }),
+        8 => (side.clone(), pick.clone(), any::<bool>(), body())
+            .prop_map(|(side, pick, good, body)| Step::Reply { side, pick, good, body }),
+        10 => (side.clone(), pick.clone(), body()).prop_map(|(side, pick, body)| Step::Item { side, pick, body }),
+        5 => (side.clone(), pick.clone()).prop_map(|(side, pick)| Step::Consume { side, pick }),
+        4 => (side.clone(), pick).prop_map(|(side, pick)| Step::Cancel { side, pick }),
+        1 => side.clone().prop_map(|side| Step::Ping { side }),
+        1 => side.clone().prop_map(|side| Step::Shed { side }),
+        30 => (side, bytes).prop_map(|(side, bytes)| Step::Carry { side, bytes }),
+    ]
+}
+
+fn terms() -> impl Strategy<Value = Terms> {
+    (sample::select(vec![1_u32, 3, 128]), 1..8_u32, sample::select(vec![1_u32, 3000, 1_000_000])).prop_map(
+        |(calls, window, bytes)| {
+            Terms::new().with_max_calls(calls).with_stream_window(window).with_stream_bytes(bytes)
+        },
+    )
+}
+
+/// A packet that is right or nearly so.
+fn packet() -> impl Strategy<Value = Vec<u8>> {
+    let kind = prop_oneof![0..10_u8, any::<u8>()];
+    let flags =
+        prop_oneof![3 => Just(0_u8), 1 => sample::select(vec![2_u8, 4, 8, 12, 0x10, 0x20]), 1 => any::<u8>()];
+    let id = prop_oneof![0..12_u32, any::<u32>()];
+    let content = prop_oneof![
+        sample::select(vec![
+            "",
+            "{}",
+            "{\"session\":1}",
+            "{\"items\":5,\"bytes\":500}",
+            "{\"last_id\":3}",
+            "{\"last_id\":-1}",
+            "{\"method\":\"m\",\"payload\":[1]}",
+            "{\"method\":",
+            "\"m\"}",
+        ])
+        .prop_map(|text| text.as_bytes().to_vec()),
+        vec(any::<u8>(), 0..40),
+        (1000..9000_usize).prop_map(|size| format!("{{\"payload\":{}}}", text("x", size)).into_bytes()),
+    ];
+    (kind, flags, id, content).prop_map(|(kind, flags, id, content)| {
+        let length = u32::try_from(content.len() + 4).unwrap();
+        let header = Header { flags, ..Header::classic(Version::V1_1, Status(kind), length) };
+        [&header.encode()[..], &id.to_le_bytes(), &content].concat()
+    })
+}
+
+/// Either end of a session with calls of its own in flight.
+fn established(server: bool) -> Connection {
+    let limits = Limits::default().with_max_body(100_000);
+    let mut client = Connection::client(limits).with_session(Terms::new());
+    let mut server_end = Connection::server(limits).with_session(Terms::new().with_max_calls(3));
+    let request = || Packet::request(Version::V1_1, Some("m"), None);
+    client.call(request().finish(&limits).unwrap()).unwrap();
+    server_end.receive(client.transmit());
+    client.transmitted(usize::MAX);
+    client.receive(server_end.transmit());
+    server_end.transmitted(usize::MAX);
+    server_end.receive(client.transmit());
+    client.transmitted(usize::MAX);
+    let mut end = if server { server_end } else { client };
+    while end.poll_event().is_some() {}
+    end.call(request().finish(&limits).unwrap()).unwrap();
+    end.call(request().stream().finish(&limits).unwrap()).unwrap();
+    while !end.transmit().is_empty() {
+        end.transmitted(1);
+    }
+    end
+}
+
+fn seen(server: bool, portions: &[&[u8]], ends: bool) -> (Vec<Event>, Vec<u8>) {
+    let mut end = established(server);
+    let mut events = Vec::new();
+    for portion in portions {
+        end.receive(portion);
+        events.extend(std::iter::from_fn(|| end.poll_event()));
+    }
+    if ends {
+        end.receive_end();
+    }
+    events.extend(std::iter::from_fn(|| end.poll_event()));
+    let mut said = Vec::new();
+    while !end.transmit().is_empty() {
+        said.extend_from_slice(end.transmit());
+        end.transmitted(usize::MAX);
+    }
+    (events, said)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_call_ends_once_and_everything_arrives(
+        opener in terms(),
+        acceptor in terms(),
+        first in body(),
+        steps in vec(step(), 1..250),
+        goodbye in proptest::option::of((any::<sample::Index>(), 0..2_usize)),
+    ) {
+        let mut world = World::new([opener, acceptor], first);
+        let at = goodbye.map(|(at, side)| (at.index(steps.len()), side));
+        for (n, step) in steps.into_iter().enumerate() {
+            if let Some((_, side)) = at.filter(|&(at, _)| at == n) {
+                world.step(Step::Goodbye { side });
+            }
+            world.step(step);
+        }
+        world.settle(first);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_in_any_portions_give_the_same_events_and_one_end(
+        packets in vec(packet(), 0..12),
+        noise in vec(any::<u8>(), 0..30),
+        cuts in vec(any::<sample::Index>(), 0..6),
+        server: bool,
+        ends: bool,
+    ) {
+        let input = [packets.concat(), noise].concat();
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(input.len() + 1)).collect();
+        cuts.extend([0, input.len()]);
+        cuts.sort_unstable();
+        let portions: Vec<_> = cuts.windows(2).map(|pair| &input[pair[0]..pair[1]]).collect();
+        let whole = seen(server, &[&input], ends);
+        prop_assert_eq!(&whole, &seen(server, &portions, ends));
+        let bytes: Vec<_> = input.chunks(1).collect();
+        prop_assert_eq!(&whole, &seen(server, &bytes, ends));
+        let closed = whole.0.iter().filter(|event| matches!(event, Event::Closed { .. })).count();
+        prop_assert!(closed <= 1 && (!ends || closed == 1));
+        let is_last = matches!(whole.0.last(), Some(Event::Closed { .. }));
+        prop_assert!(closed == 0 || is_last);
+    }
+}

@@ -1,0 +1,46 @@
+//! Reverse calls: a method asks its caller something before it answers.
+//!
+//! Run it with `cargo run --example reverse`.
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
+use std::time::Duration;
+
+use procbridge::{Call, Client, ClientConfig, Error, Refusal, Router, Server, Sessions};
+
+/// Deletes only what the caller confirms.
+fn delete(call: &Call, file: String) -> Result<String, Refusal> {
+    let question = format!("delete {file}?");
+    let limit = Duration::from_secs(5);
+    let confirmed: bool = call.session()?.call("confirm").payload(&question).timeout(limit).send()?;
+    if confirmed {
+        Ok(format!("{file} is gone"))
+    } else {
+        Err(Refusal::new("not confirmed").with_code("file.kept"))
+    }
+}
+
+fn main() -> Result<(), Error> {
+    let server = Server::bind("127.0.0.1:0")?.spawn(Router::new().method("delete", delete))?;
+
+    let client = Client::connect(server.endpoint())?;
+    client.serve(Router::new().method("confirm", |question: String| {
+        let answer = question.contains("draft");
+        println!("  {question} {answer}");
+        answer
+    }))?;
+    println!("draft.txt: {}", client.request::<String>("delete", "draft.txt")?);
+    if let Err(error) = client.request::<String>("delete", "thesis.txt") {
+        println!("thesis.txt: {error}");
+    }
+
+    // Two who cannot be asked: one has no methods, the other no session.
+    let mute = Client::connect(server.endpoint())?;
+    let classic =
+        Client::connect_with(server.endpoint(), ClientConfig::new().with_sessions(Sessions::Never))?;
+    for client in [mute, classic] {
+        if let Err(error) = client.request::<String>("delete", "draft.txt") {
+            println!("draft.txt: {error}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,29 @@
+//! Trace context: a call belongs to a trace, and so do the calls that its method makes.
+//!
+//! Run it with `cargo run --example trace_context`.
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
+use procbridge::{Call, Client, Error, Refusal, Router, Server};
+
+fn main() -> Result<(), Error> {
+    // The last server in the row shows what has come to it.
+    let stock = Router::new().method("stock", |call: &Call| {
+        println!("stock: traceparent {:?}, tracestate {:?}", call.traceparent(), call.tracestate());
+        7
+    });
+    let stock = Server::bind("127.0.0.1:0")?.spawn(stock)?;
+
+    // The first server calls it, and says nothing of the trace.
+    let to_stock = Client::connect(stock.endpoint())?;
+    let shop = Router::new().method("order", move |call: &Call| -> Result<u32, Refusal> {
+        println!("order: traceparent {:?}", call.traceparent());
+        Ok(to_stock.request("stock", &())?)
+    });
+    let shop = Server::bind("127.0.0.1:0")?.spawn(shop)?;
+
+    let client = Client::connect(shop.endpoint())?;
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let left: u32 = client.call("order").meta("traceparent", parent).meta("tracestate", "shop=1").send()?;
+    println!("in stock: {left}");
+    Ok(())
+}

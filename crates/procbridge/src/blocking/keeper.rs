@@ -1,0 +1,145 @@
+//! What happens in a client's session while no thread of the program waits there.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::blocking::client::Inner;
+use crate::blocking::pool::Pool;
+use crate::blocking::waiting::{self, Sleeper};
+use crate::error::{Error, ErrorKind};
+use crate::outgoing::CallTime;
+use crate::router::Router;
+use crate::session::Link;
+use crate::session::retry::Retry;
+use crate::session::serving::Work;
+
+/// Keeps a session alive in which a stream is open: a program that takes its time over an item answers no PING. Nothing
+/// happens if that is done already.
+pub(super) fn tick(link: &Arc<Link>) {
+    if link.is_driven() || link.ticked.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let session = Arc::downgrade(link);
+    let ticker = thread::Builder::new().name("procbridge-pulse".to_string()).spawn(move || {
+        loop {
+            thread::sleep(TICK);
+            let Some(link) = session.upgrade() else { return };
+            if link.has_ended() {
+                return;
+            }
+            if !link.is_calling() {
+                link.ticked.store(false, Ordering::Release);
+                // A stream that was opened in between found that somebody looks after it.
+                if !link.is_calling() || link.ticked.swap(true, Ordering::AcqRel) {
+                    return;
+                }
+            }
+            if link.take_seat(None) {
+                // What a server sends without an end is not read without one.
+                for _ in 0..READS {
+                    if !waiting::read_now(&link) {
+                        break;
+                    }
+                    link.flush();
+                }
+                link.flush();
+                link.beat(Instant::now());
+                link.leave_seat(None);
+            }
+        }
+    });
+    if ticker.is_err() {
+        link.ticked.store(false, Ordering::Release);
+    }
+}
+
+/// Serves the server's calls on `link` until it ends. As soon as it takes no more calls it is replaced, which gives the next
+/// one somebody who looks after it; so a client that serves has a session until it is gone.
+pub(super) fn look_after(client: &Weak<Inner>, link: Arc<Link>) -> Result<(), Error> {
+    let client = client.clone();
+    spawn("procbridge-client", move || attend(&client, &link))
+        .map_err(|error| Error::io(ErrorKind::Io, "cannot start to serve", error))
+}
+
+/// Reads a session and serves its calls until it ends.
+fn attend(client: &Weak<Inner>, link: &Arc<Link>) {
+    let router = client.upgrade().and_then(|client| client.router().clone());
+    let (pool, router) = (Pool::default(), router.unwrap_or_default());
+    let sleeper = Sleeper::this();
+    let mut is_replaced = false;
+    while !link.has_ended() {
+        while let Some(work) = link.next_work() {
+            let (router, session) = (router.clone(), link.clone());
+            // Without a thread the call is answered when its time is over.
+            let _ = pool.run("procbridge-client-call", move || run(&router, &session, work));
+        }
+        if !is_replaced && !link.is_open() {
+            let client = client.clone();
+            // Without a thread it is replaced when it has ended.
+            is_replaced = spawn("procbridge-client", move || replace(&client)).is_ok();
+        }
+        if link.take_seat(Some(sleeper.waker())) {
+            while !link.has_work() && !link.has_ended() && (is_replaced || link.is_open()) {
+                // Calls have their time limits here as they have at a server.
+                let (_, due) = link.expire(Instant::now(), &link.admission.leaked);
+                waiting::read(link, due);
+            }
+            link.leave_seat(None);
+        } else if !link.has_work() && !link.has_ended() && (is_replaced || link.is_open()) {
+            // Looked at again after it was said whom to tell: whoever reads may have found a call in between.
+            sleeper.sleep(None);
+        }
+    }
+    if !is_replaced {
+        replace(client);
+    }
+}
+
+/// Tries to open a session until there is one, or the client is gone.
+fn replace(client: &Weak<Inner>) {
+    let mut retry = Retry::default();
+    loop {
+        thread::sleep(retry.next());
+        let Some(client) = client.upgrade() else { return };
+        if client.open_session(CallTime::new(client.config.call_timeout)).is_ok() {
+            return client.greet();
+        }
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name(name.to_string()).spawn(work).map(drop)
+}
+
+fn run(router: &Router, link: &Arc<Link>, work: Work) {
+    answer(router, link, &work, Instant::now());
+    drop(work);
+    waiting::write_all(link);
+}
+
+/// Runs the handler of a call, which `began` just now, and queues its answer. Tells when it ended.
+pub(super) fn answer(router: &Router, link: &Arc<Link>, work: &Work, began: Instant) -> Instant {
+    let (call, admission) = (&work.call, &link.admission);
+    let Some(id) = call.place().map(|place| place.id) else { return began };
+    let (packet, mut ended) = router.answer(call, &admission.config, &admission.stats, began);
+    if let Some(packet) = packet {
+        let packet = call.in_kind(packet);
+        if packet.json_len() > LARGE {
+            waiting::wait(link, None, |waker| link.poll_room(id, waker));
+            ended = Instant::now();
+        }
+        link.reply(id, packet);
+    }
+    call.end_handler(&admission.leaked);
+    ended
+}
+
+/// Reads at a time, each of which takes in as much as there is room for.
+const READS: usize = 1024;
+/// Well under the server's patience with a client that does not answer a PING.
+const TICK: Duration = Duration::from_secs(5);
+/// An answer of this size waits while many bytes are queued.
+const LARGE: usize = 64 * 1024;

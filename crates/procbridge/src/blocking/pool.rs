@@ -1,0 +1,98 @@
+//! Threads for work that comes now and then: one that has nothing to do stands ready for a while.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::blocking::server::spawn;
+
+/// A pool of threads. It starts as many as there is work at a time; what bounds that is up to who gives the work.
+/// Dropping it lets the threads end that stand ready.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    queue: Mutex<Queue>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    work: VecDeque<Box<dyn FnOnce() + Send>>,
+    idle: usize,
+    is_closed: bool,
+}
+
+impl Pool {
+    /// Has a thread do `work`.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no thread. The work is done by the next one that is free; if there is none at all, never.
+    pub(super) fn run(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let mut queue = self.inner.queue();
+        queue.work.push_back(Box::new(work));
+        let is_enough = queue.work.len() <= queue.idle;
+        drop(queue);
+        if is_enough {
+            self.inner.more.notify_one();
+            return Ok(());
+        }
+        let inner = self.inner.clone();
+        spawn(name, move || inner.work()).map(drop)
+    }
+
+    /// Lets the threads end that stand ready.
+    pub(super) fn close(&self) {
+        self.inner.queue().is_closed = true;
+        self.inner.more.notify_all();
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Inner {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        while let Some(work) = self.next() {
+            work();
+        }
+    }
+
+    fn next(&self) -> Option<Box<dyn FnOnce() + Send>> {
+        let mut queue = self.queue();
+        if let Some(work) = queue.work.pop_front() {
+            return Some(work);
+        }
+        if queue.is_closed {
+            return None;
+        }
+        queue.idle += 1;
+        let is_quiet = |queue: &mut Queue| queue.work.is_empty() && !queue.is_closed;
+        let (mut queue, _) =
+            self.more.wait_timeout_while(queue, SPARE, is_quiet).unwrap_or_else(PoisonError::into_inner);
+        queue.idle -= 1;
+        queue.work.pop_front()
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("work", &self.work.len()).field("idle", &self.idle).finish()
+    }
+}
+
+/// How long a thread without work stands ready.
+const SPARE: Duration = Duration::from_secs(5);

@@ -1,0 +1,159 @@
+//! A session as a handler sees it: the way back to the caller (PB-ID-*).
+
+use std::sync::{Arc, Weak};
+
+use procbridge_proto::{Packet, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::blocking::builder::{RequestBuilder, Via};
+use crate::blocking::client::{self, Reached};
+use crate::blocking::items::Items;
+use crate::call::Call;
+use crate::client_config::ClientConfig;
+use crate::error::Error;
+use crate::outgoing::CallTime;
+use crate::peer::Peer;
+use crate::refusal::Refusal;
+use crate::request::{self, Style};
+use crate::session::Link;
+use crate::session::link::Refused;
+
+/// The session on which a call came, for calls in the other direction. Clones are the same session. It may be kept after
+/// the call: it works as long as the peer keeps its connection.
+///
+/// ```
+/// use procbridge::{Call, Client, Refusal, Router, Server};
+///
+/// // A server that asks its caller for a name before it answers.
+/// let router = Router::new().method("greet", |call: &Call| -> Result<String, Refusal> {
+///     let name: String = call.session()?.request("name", &())?;
+///     Ok(format!("hello {name}"))
+/// });
+/// let server = Server::bind("127.0.0.1:0")?.spawn(router)?;
+///
+/// let client = Client::connect(server.endpoint())?;
+/// client.serve(Router::new().method("name", || "world"))?;
+/// assert_eq!(client.request::<String>("greet", &())?, "hello world");
+/// # Ok::<(), procbridge::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Whoever keeps a session does not keep its connection: that has ended when the peer's has.
+    link: Weak<Link>,
+    peer: Peer,
+    pub(super) config: Arc<ClientConfig>,
+}
+
+impl Session {
+    pub(crate) fn of(call: &Call) -> Result<Self, Refusal> {
+        let Some(place) = call.place() else {
+            return Err(Refusal::new("the caller holds no session, so it cannot be called"));
+        };
+        let admission = &place.link.admission.config;
+        let mut config = ClientConfig::new();
+        config.limits = admission.limits;
+        let (link, peer) = (Arc::downgrade(&place.link), place.link.peer);
+        Ok(Self { link, peer, config: Arc::new(config) })
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// What the other end calls itself, if it says so.
+    pub fn name(&self) -> Option<String> {
+        self.link.upgrade()?.peer_terms().and_then(|terms| terms.name().map(str::to_string))
+    }
+
+    /// Whether calls can still begin on this session.
+    pub fn is_open(&self) -> bool {
+        self.link.upgrade().is_some_and(|link| link.is_open())
+    }
+
+    /// Calls a method of the other end, see [`Client::request`](crate::Client::request). Nothing is sent again.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::request`](crate::Client::request), and `InvalidInput` if the other end takes no calls.
+    ///
+    /// # Blocking
+    ///
+    /// Until the answer is there, at most 30 s unless [another limit](RequestBuilder::timeout) is set.
+    pub fn request<R>(&self, method: &str, payload: &(impl Serialize + ?Sized)) -> Result<R, Error>
+    where
+        R: DeserializeOwned,
+    {
+        self.call(method).payload(payload).send()
+    }
+
+    /// Sends a call that is not answered, see [`Client::notify`](crate::Client::notify).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::notify`](crate::Client::notify).
+    ///
+    /// # Blocking
+    ///
+    /// Until the call is handed to the system.
+    pub fn notify(&self, method: &str, payload: &(impl Serialize + ?Sized)) -> Result<(), Error> {
+        self.call(method).payload(payload).notify()
+    }
+
+    /// Calls a method that answers with items, see [`Client::stream`](crate::Client::stream).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::stream`](crate::Client::stream).
+    ///
+    /// # Blocking
+    ///
+    /// Until the call is sent.
+    pub fn stream<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        payload: &(impl Serialize + ?Sized),
+    ) -> Result<Items<T>, Error> {
+        self.call(method).payload(payload).stream()
+    }
+
+    /// Begins a call that has settings of its own.
+    pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
+        RequestBuilder::new(Via::Session(self), Some(method))
+    }
+
+    fn link(&self) -> Result<Arc<Link>, Error> {
+        self.link.upgrade().ok_or_else(|| request::refused(Refused::Gone))
+    }
+
+    pub(super) fn begin(&self, style: &Style, packet: Packet) -> Result<(Reached, CallTime), Error> {
+        let time = CallTime::new(style.timeout);
+        let reached = client::begin_on(&self.config, &self.link()?, packet, style.form)?;
+        Ok((reached, time))
+    }
+
+    pub(super) fn run(&self, style: &Style, packet: Packet) -> Result<Option<Response>, Error> {
+        let time = CallTime::new(style.timeout.or(self.config.call_timeout));
+        match client::begin_on(&self.config, &self.link()?, packet, style.form)? {
+            Reached::Response(response) => Ok(Some(response)),
+            Reached::Calling(calling) => client::finish(calling, time, time.started).map(Some),
+            Reached::Ready(link, packet) => {
+                client::answer(&self.config, &link, packet, time, time.started).map(Some)
+            }
+            Reached::Sent => Ok(None),
+        }
+    }
+}
+
+impl Call {
+    /// The session on which this call came, to call its caller back.
+    ///
+    /// # Errors
+    ///
+    /// The caller has a connection for this call only, as those of the older packages do. The error is a [`Refusal`], so
+    /// that `?` in a handler tells the caller.
+    pub fn session(&self) -> Result<Session, Refusal> {
+        Session::of(self)
+    }
+}

@@ -1,0 +1,304 @@
+//! The sessions of a server: which thread reads each, and which serves its calls.
+//!
+//! The thread that reads a session also runs the handlers of the calls it finds, one after the other, and writes their
+//! answers with one write: that is the fastest way for handlers that are quick. The poller watches the clock: when a
+//! handler holds the thread for longer than a moment, another thread takes the session over, and from then on each call
+//! of that session gets a thread, until its handlers are quick again. A session in which nothing happens is watched by
+//! the poller and holds no thread.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+
+use crate::blocking::pool::Pool;
+use crate::blocking::server::Shared;
+use crate::blocking::waiting::{self, Sleeper};
+use crate::journal::Matter;
+use crate::session::Link;
+use crate::session::serving::Work;
+use crate::session::state::State;
+use crate::session::turn::{Turn, Visitor};
+
+/// One session of a server.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) link: Arc<Link>,
+    /// The turn of the thread that attends to it; whoever had an earlier one is relieved.
+    turn: AtomicU32,
+    /// When the attending thread began to run a handler, in microseconds of the server's clock; 0 when it does not.
+    since: AtomicU64,
+    /// Whether each call gets a thread.
+    spread: AtomicBool,
+    /// Handlers in a row that were quick.
+    quick: AtomicU32,
+    /// Whether the poller watches it.
+    pub(super) watched: AtomicBool,
+}
+
+/// All sessions of a server.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    list: Mutex<Vec<Arc<Served>>>,
+    clock: Instant,
+    /// Whether a handler has run since the poller last looked.
+    active: AtomicBool,
+    /// How often it has looked since then.
+    quiet: AtomicU32,
+    /// How long after a look the next one comes as long as calls do, in microseconds.
+    pause: AtomicU64,
+    pool: Pool,
+}
+
+impl Sessions {
+    pub(super) fn new() -> Self {
+        Self {
+            list: Mutex::default(),
+            clock: Instant::now(),
+            active: AtomicBool::new(false),
+            quiet: AtomicU32::new(QUIET),
+            pause: AtomicU64::new(FIRST),
+            pool: Pool::default(),
+        }
+    }
+
+    /// Enters a session.
+    pub(super) fn enter(&self, link: Arc<Link>) -> Arc<Served> {
+        let served = Arc::new(Served {
+            link,
+            turn: AtomicU32::new(0),
+            since: AtomicU64::new(0),
+            spread: AtomicBool::new(false),
+            quick: AtomicU32::new(0),
+            watched: AtomicBool::new(false),
+        });
+        self.list().push(served.clone());
+        served
+    }
+
+    /// All sessions that have not ended.
+    pub(super) fn open(&self) -> Vec<Arc<Served>> {
+        let mut list = self.list();
+        list.retain(|served| !served.link.has_ended());
+        list.clone()
+    }
+
+    /// Does what is due at `now`, and tells when something will be.
+    pub(super) fn look(&self, shared: &Arc<Shared>, now: Instant) -> Option<Instant> {
+        let mut next = None;
+        let mut is_busy = self.active.swap(false, Ordering::AcqRel);
+        let waker = shared.poller.waker();
+        for served in self.open() {
+            if served.watched.load(Ordering::Acquire) {
+                // First the word to be told, then the look: what comes between them is told.
+                served.link.attend(&waker);
+                if served.link.has_work() {
+                    self.dispatch(shared, &served);
+                }
+            }
+            is_busy |= self.relieve(shared, &served);
+            let (expired, due) = served.link.expire(now, &shared.control.leaked);
+            for call in expired {
+                let method = call.method().unwrap_or_default().to_string();
+                shared.admission.journal.write(Matter::Timeout, || {
+                    format!("method {method:?} is past its time limit and still runs")
+                });
+            }
+            next = waiting::soonest(next, waiting::soonest(due, served.link.beat(now)));
+        }
+        let quiet = if is_busy { 0 } else { self.quiet.load(Ordering::Relaxed) + 1 };
+        self.quiet.store(quiet.min(QUIET), Ordering::Relaxed);
+        if quiet >= QUIET {
+            self.pause.store(FIRST, Ordering::Relaxed);
+            return next;
+        }
+        // Handlers prove quick as long as no look finds one that is not: then looks become rare.
+        let pause = self.pause();
+        self.pause.store((2 * self.pause.load(Ordering::Relaxed)).min(LAST), Ordering::Relaxed);
+        waiting::soonest(next, Some(now + pause))
+    }
+
+    /// The sessions that have no thread, and what they wait for.
+    pub(super) fn waiting(&self) -> Vec<(Arc<Served>, PollFlags)> {
+        let flags = |served: &Served| {
+            let is_watched = served.watched.load(Ordering::Acquire) && !served.link.is_reading_paused();
+            let read = if is_watched { PollFlags::IN } else { PollFlags::empty() };
+            let write = if served.link.is_blocked() { PollFlags::OUT } else { PollFlags::empty() };
+            read | write
+        };
+        let waiting = self.open().into_iter().map(|served| (served.clone(), flags(&served)));
+        waiting.filter(|(_, flags)| !flags.is_empty()).collect()
+    }
+
+    /// A session that waited is `ready`.
+    pub(super) fn wake(&self, shared: &Arc<Shared>, served: &Arc<Served>, ready: PollFlags) {
+        if served.link.is_blocked() {
+            served.link.flush();
+        }
+        if served.watched.load(Ordering::Acquire) && ready != PollFlags::OUT {
+            self.dispatch(shared, served);
+        }
+    }
+
+    fn list(&self) -> MutexGuard<'_, Vec<Arc<Served>>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long after a look the next one comes.
+    fn pause(&self) -> Duration {
+        Duration::from_micros(self.pause.load(Ordering::Relaxed))
+    }
+
+    /// A handler of `served` is slow: from now on each call gets a thread.
+    fn spread(&self, served: &Served) {
+        served.spread.store(true, Ordering::Relaxed);
+        served.quick.store(0, Ordering::Relaxed);
+        self.pause.store(FIRST, Ordering::Relaxed);
+    }
+
+    /// A time of this server's own clock.
+    fn micros(&self, time: Instant) -> u64 {
+        let since = time.saturating_duration_since(self.clock);
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Has another thread attend to `served` if a handler holds the one that does. Tells whether one is at work.
+    fn relieve(&self, shared: &Arc<Shared>, served: &Arc<Served>) -> bool {
+        let since = served.since.load(Ordering::Acquire);
+        if since == 0 {
+            return false;
+        }
+        let lasted = self.micros(Instant::now()).saturating_sub(since);
+        let is_slow = Duration::from_micros(lasted) >= SLOW;
+        if is_slow && served.since.compare_exchange(since, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            self.spread(served);
+            self.dispatch(shared, served);
+            return false;
+        }
+        true
+    }
+
+    /// Has a thread attend to `served`, instead of the one that may do so now.
+    pub(super) fn dispatch(&self, shared: &Arc<Shared>, served: &Arc<Served>) {
+        served.turn.fetch_add(1, Ordering::AcqRel);
+        served.watched.store(false, Ordering::Release);
+        let (shared, session) = (shared.clone(), served.clone());
+        let attended = self.pool.run("procbridge-session", move || shared.sessions.attend(&shared, &session));
+        if let Err(error) = attended {
+            served.link.admission.journal.write(Matter::Accept, || format!("cannot start a thread: {error}"));
+        }
+    }
+
+    /// Lets the threads go that stand ready.
+    pub(super) fn close(&self) {
+        self.pool.close();
+    }
+
+    /// Reads a session and serves its calls, until somebody else does, nothing happens, or it ends.
+    pub(super) fn attend(&self, shared: &Arc<Shared>, served: &Arc<Served>) {
+        let mine = served.turn.load(Ordering::Acquire);
+        let link = &served.link;
+        let mut visitor = Visitor::new(Instant::now(), waiting::own_waker);
+        let mut quiet = visitor.now + PATIENCE;
+        loop {
+            let turn = link.turn(&mut visitor, State::next_work);
+            let is_quiet = quiet <= visitor.now;
+            match turn {
+                Turn::Done(Some(work)) => {
+                    let goes_on = self.serve(shared, served, work, &mut visitor.now);
+                    if !goes_on || served.turn.load(Ordering::Acquire) != mine {
+                        // What the peer does not take now is left to the poller: no thread waits for that.
+                        link.flush();
+                        return;
+                    }
+                    quiet = visitor.now + PATIENCE;
+                }
+                Turn::Done(None) => return self.end(shared, served),
+                Turn::Stand { .. } if !is_quiet => {
+                    link.flush();
+                    Sleeper::this().sleep(Some(quiet));
+                    visitor.now = Instant::now();
+                }
+                turn if !is_quiet => {
+                    if waiting::progress(link, &mut visitor, turn, Some(quiet)) {
+                        quiet = visitor.now + PATIENCE;
+                    }
+                }
+                turn => {
+                    // The poller watches it, and writes what the peer has not taken yet.
+                    waiting::stand_up(link, turn, visitor.waker());
+                    if link.has_ended() {
+                        return self.end(shared, served);
+                    }
+                    served.watched.store(true, Ordering::Release);
+                    // A handler may read for all, and find calls that nobody attends to.
+                    link.attend(&shared.poller.waker());
+                    return shared.poller.wake();
+                }
+            }
+        }
+    }
+
+    /// Runs the handler of a call, beginning `now`, which is moved on to its end. Tells whether this thread goes on
+    /// attending.
+    fn serve(&self, shared: &Arc<Shared>, served: &Arc<Served>, work: Work, now: &mut Instant) -> bool {
+        let (began, deadline) = (*now, work.call.deadline());
+        if served.spread.load(Ordering::Relaxed) {
+            if let Some(deadline) = deadline {
+                shared.poller.look_by(deadline);
+            }
+            self.dispatch(shared, served);
+            *now = shared.run(&served.link, work, began);
+            if *now - began >= QUICK {
+                served.quick.store(0, Ordering::Relaxed);
+            } else if served.quick.fetch_add(1, Ordering::Relaxed) >= STEADY {
+                served.spread.store(false, Ordering::Relaxed);
+            }
+            return false;
+        }
+        let start = self.micros(began);
+        served.since.store(start, Ordering::Release);
+        if !self.active.load(Ordering::Acquire) {
+            self.active.store(true, Ordering::Release);
+        }
+        let look = began + self.pause();
+        shared.poller.look_by(deadline.map_or(look, |deadline| deadline.min(look)));
+        *now = shared.run(&served.link, work, began);
+        if *now - began >= SLOW {
+            self.spread(served);
+        }
+        if *now - began >= NOTABLE {
+            // Answers go out together as long as they come quickly; these would wait for the handlers behind them.
+            served.link.flush();
+        }
+        // Not this one any more: it took long, and somebody else attends now, and may be at work like this thread.
+        served.since.compare_exchange(start, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// A session has ended; what its peer still sends is dropped for a while if it must hear why.
+    fn end(&self, shared: &Arc<Shared>, served: &Arc<Served>) {
+        self.list().retain(|other| !Arc::ptr_eq(other, served));
+        if served.link.must_linger() {
+            shared.poller.linger_session(shared, served.link.clone());
+        }
+        shared.control.notify();
+    }
+}
+
+/// How long a handler may hold the thread that reads its session.
+const SLOW: Duration = Duration::from_micros(1_500);
+/// How long one may run before what it answers does not wait for the next.
+const NOTABLE: Duration = Duration::from_micros(100);
+/// When to look at it when calls begin to come, in microseconds. Each look doubles the time until the next.
+const FIRST: u64 = 2_000;
+/// The longest time until the next: how long a slow handler may hold up a session after many quick ones.
+const LAST: u64 = 32_000;
+/// Looks without a call after which the poller stops looking.
+const QUIET: u32 = 4;
+/// Handlers that take less are not worth a thread each.
+const QUICK: Duration = Duration::from_micros(100);
+/// How many of them in a row show that a session's handlers are quick again.
+const STEADY: u32 = 64;
+/// How long a session may be quiet before the poller watches it.
+const PATIENCE: Duration = Duration::from_millis(200);

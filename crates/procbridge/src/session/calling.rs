@@ -1,0 +1,349 @@
+//! A call of ours on a session, from when it is queued to its one end (PB-OUT-*).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use procbridge_proto::{CallId, Item, Misuse, Packet, ProtocolError, Response};
+
+use crate::session::held::Begun;
+use crate::session::link::{Link, Refused};
+use crate::session::state::State;
+use crate::session::turn::{Turn, Visitor};
+
+/// A call that is waited for. Dropping it cancels the call, if it has not ended.
+#[derive(Debug)]
+pub(crate) struct Calling {
+    link: Arc<Link>,
+    id: CallId,
+    over: bool,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Response(Response),
+    /// It was answered, and the answer cannot be read.
+    Failed(ProtocolError),
+    /// It was not run, and will not be.
+    NotRun,
+    /// The session ended first.
+    Lost {
+        /// Whether any byte of the call was written.
+        sent: bool,
+    },
+    /// Its time was over first, so this side has given it up.
+    Late {
+        /// Whether any byte of the call was written.
+        sent: bool,
+    },
+    /// This side has given it up.
+    Cancelled {
+        /// Whether any byte of the call was written.
+        sent: bool,
+    },
+}
+
+/// What has come for a call.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    pub(crate) answer: Option<Answer>,
+    pub(crate) items: VecDeque<Item>,
+    pub(crate) waker: Option<Waker>,
+    /// When the call is given up by whoever looks at the clock for the session, if that is left to it.
+    deadline: Option<Instant>,
+}
+
+/// The time of calls that end by themselves.
+#[derive(Debug, Default)]
+pub(crate) struct Due {
+    /// When the next of them is to be looked at.
+    calls: Option<Instant>,
+    /// When the task that drives the session looks at the clock next, whatever for.
+    #[cfg(feature = "tokio")]
+    pub(super) planned: Option<Instant>,
+}
+
+impl Slot {
+    /// Whoever waits for this call, to be woken.
+    pub(crate) fn waiting(&mut self) -> Option<Waker> {
+        self.waker.take()
+    }
+}
+
+impl Link {
+    /// Begins a call, and writes it as far as the socket takes it.
+    pub(crate) fn begin(self: &Arc<Self>, packet: Packet) -> Result<Calling, Refused> {
+        let id = self.send(packet, true)?;
+        Ok(Calling { link: self.clone(), id, over: false })
+    }
+
+    /// Begins a call and takes the first [turn](Link::turn) of who waits for its answer; whoever reads writes before. A call
+    /// that the peer does not take for now waits for `hold`, if it is given.
+    pub(crate) fn call(
+        self: &Arc<Self>,
+        packet: Packet,
+        hold: Option<Duration>,
+        visitor: &mut Visitor,
+    ) -> Result<Begun<(Calling, Turn<Answer>)>, Refused> {
+        let called = self.with(|state| {
+            if hold.is_some() && !state.has_turn(None) {
+                return Ok(Err(packet));
+            }
+            let is_alone = state.calls.is_empty();
+            let id = state.begin(packet)?;
+            state.calls.insert(id, Slot::default());
+            if !state.is_seat_free() {
+                state.send_soon(self, is_alone);
+            }
+            let turn = state.turn(self, visitor, |state, waker| answer(state, self, id, waker));
+            let over = matches!(turn, Turn::Done(_));
+            Ok(Ok((Calling { link: self.clone(), id, over }, turn)))
+        })?;
+        Ok(match called {
+            Ok(begun) => Begun::Calling(begun),
+            Err(packet) => Begun::Held(self.hold_back(packet, hold.unwrap_or_default())),
+        })
+    }
+
+    /// Begins a call with a copy of `packet` on a session that somebody has looked at `since`, of whose end `waker` is told.
+    /// Given a `deadline`, whoever drives the session ends the call then. None if the session cannot be used as it is.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn begin_copied(
+        self: &Arc<Self>,
+        packet: &Packet,
+        since: Option<Instant>,
+        deadline: Option<Instant>,
+        waker: &Waker,
+    ) -> Result<Option<Calling>, Refused> {
+        self.with(|state| {
+            if !state.is_open()
+                || since.is_some_and(|since| state.pulse.seen() < since)
+                || !state.has_turn(None)
+            {
+                return Ok(None);
+            }
+            let id = state.connection.call_copied(packet).map_err(Refused::of)?;
+            let is_alone = state.calls.is_empty();
+            let (answer, items, waker) = (None, VecDeque::new(), Some(waker.clone()));
+            state.calls.insert(id, Slot { answer, items, waker, deadline });
+            state.send_soon(self, is_alone);
+            if let Some(deadline) = deadline {
+                state.plan(deadline);
+            }
+            Ok(Some(Calling { link: self.clone(), id, over: false }))
+        })
+    }
+
+    /// Sends a call that is not answered.
+    pub(crate) fn notify(self: &Arc<Self>, packet: Packet) -> Result<(), Refused> {
+        self.send(packet, false).map(drop)
+    }
+
+    /// The call that opened this session.
+    pub(crate) fn opening(self: &Arc<Self>, id: CallId) -> Calling {
+        Calling { link: self.clone(), id, over: false }
+    }
+
+    /// Gives up all calls of ours that are in flight: the peer is told, and whoever waits for them.
+    pub(crate) fn cancel_calls(&self) {
+        self.with(|state| {
+            let waiting = state.calls.iter().filter(|(_, slot)| slot.answer.is_none());
+            let waiting: Vec<_> = waiting.map(|(id, _)| id).collect();
+            for id in waiting {
+                let sent = state.connection.was_sent(id);
+                state.connection.cancel(id);
+                state.settle(id, Answer::Cancelled { sent });
+            }
+            state.dismiss();
+            state.flush(self);
+        });
+    }
+
+    fn send(&self, packet: Packet, is_answered: bool) -> Result<CallId, Refused> {
+        self.with(|state| state.send(self, packet, is_answered))
+    }
+}
+
+impl Refused {
+    fn of(misuse: Misuse) -> Self {
+        match misuse {
+            Misuse::GoingAway | Misuse::IdsExhausted => Self::Gone,
+            misuse => Self::Misuse(misuse),
+        }
+    }
+}
+
+impl State {
+    pub(super) fn send(&mut self, link: &Link, packet: Packet, is_answered: bool) -> Result<CallId, Refused> {
+        let id = self.begin(packet)?;
+        let is_alone = self.calls.is_empty();
+        if is_answered {
+            self.calls.insert(id, Slot::default());
+        }
+        self.send_soon(link, is_alone);
+        Ok(id)
+    }
+
+    fn begin(&mut self, packet: Packet) -> Result<CallId, Refused> {
+        if !self.is_open() {
+            return Err(Refused::Gone);
+        }
+        self.connection.call(packet).map_err(Refused::of)
+    }
+
+    /// Has a call that was queued written: at once if it is alone.
+    fn send_soon(&mut self, link: &Link, is_alone: bool) {
+        if is_alone {
+            self.flush(link);
+        } else {
+            self.flush_soon(link);
+        }
+    }
+
+    /// Has whoever looks at the clock end a call at `deadline`. Most calls have the same limit, so that only the first of
+    /// many is planned.
+    #[cfg(feature = "tokio")]
+    fn plan(&mut self, deadline: Instant) {
+        let due = self.due.get_or_insert_default();
+        if due.calls.is_none_or(|calls| deadline < calls) {
+            due.calls = Some(deadline);
+            if due.planned.is_none_or(|planned| deadline < planned) {
+                self.wake_attendant();
+            }
+        }
+    }
+
+    /// When the next call of ours is to be looked at.
+    #[cfg(feature = "tokio")]
+    pub(super) fn calls_due(&self) -> Option<Instant> {
+        self.due.as_ref()?.calls
+    }
+
+    /// Gives up the calls whose time is over at `now`, and tells when to ask again.
+    pub(super) fn expire_calls(&mut self, link: &Link, now: Instant) -> Option<Instant> {
+        let next = self.due.as_ref()?.calls?;
+        if next > now {
+            return Some(next);
+        }
+        let waiting = self.calls.iter().filter(|(_, slot)| slot.answer.is_none());
+        let deadlines = waiting.filter_map(|(id, slot)| Some((id, slot.deadline?)));
+        let (over, left): (Vec<_>, Vec<_>) = deadlines.partition(|&(_, deadline)| deadline <= now);
+        for &(id, _) in &over {
+            let sent = self.connection.was_sent(id);
+            self.connection.cancel(id);
+            self.settle(id, Answer::Late { sent });
+        }
+        if !over.is_empty() {
+            self.flush(link);
+            self.call_up();
+        }
+        let next = left.into_iter().map(|(_, deadline)| deadline).min();
+        self.due.get_or_insert_default().calls = next;
+        next
+    }
+}
+
+impl Calling {
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// The call's end. Items that came before it are dropped.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Answer> {
+        let answer = self.link.with(|state| answer(state, &self.link, self.id, Some(waker)));
+        self.over |= answer.is_some();
+        answer.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// The call's end, as `visitor` finds it; see [`Link::turn`].
+    pub(crate) fn turn(&mut self, visitor: &mut Visitor) -> Turn<Answer> {
+        let turn = self.link.turn(visitor, |state, waker| answer(state, &self.link, self.id, waker));
+        self.over |= matches!(turn, Turn::Done(_));
+        turn
+    }
+
+    /// The next item of a stream, or its end.
+    pub(crate) fn poll_item(&mut self, waker: &Waker) -> Poll<Result<Item, Answer>> {
+        let next = self.link.with(|state| {
+            let slot = state.calls.get_mut(&self.id)?;
+            if let Some(item) = slot.items.pop_front() {
+                state.connection.consumed(self.id, 1, item.size());
+                if state.connection.queued() > 0 {
+                    state.flush_soon(&self.link);
+                }
+                return Some(Ok(item));
+            }
+            if slot.answer.is_none() {
+                remember(&mut slot.waker, waker);
+                return None;
+            }
+            state.calls.remove(&self.id)?.answer.map(Err)
+        });
+        self.over |= matches!(next, Some(Err(_)));
+        next.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Ready when the next item is there, or the end.
+    pub(crate) fn poll_arrival(&mut self, waker: &Waker) -> Poll<()> {
+        self.link.with(|state| match state.calls.get_mut(&self.id) {
+            Some(slot) if slot.items.is_empty() && slot.answer.is_none() => {
+                remember(&mut slot.waker, waker);
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        })
+    }
+
+    /// Cancels the call, and tells whether any byte of it was written. Both at once: between the two somebody else could
+    /// write it.
+    pub(crate) fn give_up(&mut self) -> bool {
+        self.over = true;
+        self.link.with(|state| {
+            let sent = state.connection.was_sent(self.id);
+            if state.calls.remove(&self.id).is_some_and(|slot| slot.answer.is_none()) && !state.has_ended() {
+                state.connection.cancel(self.id);
+                state.flush(&self.link);
+                state.call_up();
+            }
+            sent
+        })
+    }
+}
+
+impl Drop for Calling {
+    fn drop(&mut self) {
+        if !self.over {
+            self.give_up();
+        }
+    }
+}
+
+/// The end of a call. Until there is one `waker` is told of it.
+fn answer(state: &mut State, link: &Link, id: CallId, waker: Option<&Waker>) -> Option<Answer> {
+    let slot = state.calls.get_mut(&id)?;
+    if let answer @ Some(_) = slot.answer.take() {
+        state.calls.discard(&id);
+        return answer;
+    }
+    if let Some(waker) = waker {
+        remember(&mut slot.waker, waker);
+    }
+    if !slot.items.is_empty() {
+        let items = std::mem::take(&mut slot.items);
+        let bytes = items.iter().map(Item::size).sum();
+        state.connection.consumed(id, items.len() as u64, bytes);
+        state.flush_soon(link);
+    }
+    None
+}
+
+/// Keeps `waker`, unless it is the one that is kept.
+pub(crate) fn remember(kept: &mut Option<Waker>, waker: &Waker) {
+    match kept {
+        Some(kept) if kept.will_wake(waker) => {}
+        _ => *kept = Some(waker.clone()),
+    }
+}

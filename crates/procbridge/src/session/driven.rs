@@ -1,0 +1,210 @@
+//! What a task needs that drives a session: the async face has one for each.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use procbridge_proto::{CallId, Packet};
+
+use crate::session::calling::remember;
+use crate::session::link::Link;
+use crate::session::serving::Work;
+use crate::session::state::State;
+use crate::socket::Read;
+
+/// What a task finds that [drives](Seat::Driven) a session.
+#[derive(Debug)]
+pub(crate) struct Outlook {
+    /// Whether there are calls of the peer that nobody has begun to serve, or packets that nobody has looked at.
+    pub(crate) has_work: bool,
+    pub(crate) has_ended: bool,
+    /// Whether new calls can begin here.
+    pub(crate) is_open: bool,
+    pub(crate) is_blocked: bool,
+    pub(crate) is_reading_paused: bool,
+    /// Whether somebody [rang](Link::ring).
+    pub(crate) is_rung: bool,
+    /// When the session ends unless the peer reads or goes on sending, or a call does: sooner than the next
+    /// [beat](Link::beat) may be planned.
+    pub(crate) due: Option<Instant>,
+}
+
+impl Link {
+    /// For the task that drives the session: writes what is queued, and tells what is to be done. From here until the
+    /// task [rests](Self::rest) nobody wakes it.
+    pub(crate) fn survey(&self) -> Outlook {
+        self.with(|state| {
+            state.attendant = None;
+            state.flush(self);
+            Outlook {
+                has_work: state.has_work(),
+                has_ended: state.end.is_some(),
+                is_open: state.is_open(),
+                is_blocked: state.blocked.is_some(),
+                is_reading_paused: self.is_paused(state),
+                is_rung: mem::take(&mut state.is_rung),
+                due: [self.due(state), state.calls_due()].into_iter().flatten().min(),
+            }
+        })
+    }
+
+    /// Reads what has arrived, without waiting, and tells whether there was anything. The packets in it are to be [looked
+    /// at](Self::next_served).
+    pub(crate) fn read_in_room(
+        self: &Arc<Self>,
+        read: impl FnOnce(&mut Vec<u8>) -> io::Result<Read>,
+    ) -> bool {
+        self.with(|state| {
+            if state.end.is_some() || state.is_in_room {
+                return false;
+            }
+            state.enter_room();
+            match read(state.connection.read_buffer()) {
+                Ok(Read::Bytes(count)) => {
+                    state.hear(self, count, Instant::now());
+                    state.connection.appended();
+                    state.arrived = count;
+                    true
+                }
+                read => {
+                    state.leave_room();
+                    let is_nothing = matches!(read, Ok(Read::Nothing));
+                    state.took(self, read, Instant::now());
+                    !is_nothing
+                }
+            }
+        })
+    }
+
+    /// The same, and looks at all of it.
+    pub(crate) fn read_all(self: &Arc<Self>, read: impl FnOnce(&mut Vec<u8>) -> io::Result<Read>) -> bool {
+        let is_something = self.read_in_room(read);
+        if is_something {
+            self.with(|state| {
+                while let Some(work) = state.pull(self) {
+                    state.make_ready(work);
+                }
+            });
+        }
+        is_something
+    }
+
+    /// Queues the answer to a call, if one was `answered`, and looks at packets until there is another call to be served.
+    /// What each call holds is given back before the next one takes memory.
+    pub(crate) fn next_served(self: &Arc<Self>, answered: Option<(CallId, Packet)>) -> Option<Work> {
+        self.with(|state| {
+            if let Some((id, packet)) = answered {
+                state.reply(self, id, packet);
+            }
+            let first = state.ready.pop_front();
+            first.or_else(|| state.pull(self))
+        })
+    }
+
+    /// When anything of the session was last seen.
+    pub(crate) fn seen(&self) -> Instant {
+        self.lock().pulse.seen()
+    }
+
+    /// Whether new calls can begin here, and somebody has looked at the session after `since`.
+    pub(crate) fn is_open_since(&self, since: Option<Instant>) -> bool {
+        let state = self.lock();
+        state.is_open() && since.is_none_or(|since| state.pulse.seen() >= since)
+    }
+
+    /// Whether something was [left](State::flush_soon) to the task that drives the session.
+    pub(crate) fn is_left(&self) -> bool {
+        self.lock().is_left
+    }
+
+    /// Has `waker` told when there is something to serve or to write, or the session is over. Tells whether that is not so
+    /// already. The task looks at the clock when that was `planned`.
+    pub(crate) fn rest(&self, waker: &Waker, planned: Option<Instant>) -> bool {
+        let mut state = self.lock();
+        let is_written = state.connection.transmit().is_empty() || state.blocked.is_some();
+        let is_quiet = !state.has_work() && !state.is_rung && state.end.is_none();
+        if !is_quiet || !(is_written || state.broken.is_some()) {
+            return false;
+        }
+        state.drop_buffer(usize::MAX);
+        state.connection.shrink();
+        if state.ready.capacity() <= FEW {
+            state.ready = VecDeque::new();
+        }
+        state.serving.shrink();
+        if let Some(due) = &mut state.due {
+            due.planned = planned;
+        }
+        remember(&mut state.attendant, waker);
+        true
+    }
+
+    /// Has the task that drives the session look at the clock.
+    pub(crate) fn ring(&self) {
+        self.with(|state| {
+            state.is_rung = true;
+            state.wake_attendant();
+        });
+    }
+
+    /// Ready when the calls have been served that go on after the session's end.
+    pub(crate) fn poll_served(&self, waker: &Waker) -> Poll<()> {
+        let mut state = self.lock();
+        if state.serving.is_empty() {
+            return Poll::Ready(());
+        }
+        remember(&mut state.attendant, waker);
+        Poll::Pending
+    }
+
+    /// Has answers written that were queued. The last one goes at once: nobody else is there to write with it.
+    pub(crate) fn flush_answers(&self) {
+        self.with(|state| {
+            if state.serving.is_empty() {
+                state.flush(self);
+            } else {
+                state.flush_soon(self);
+            }
+        });
+    }
+
+    /// Ready when nobody waits for the answer to `id` any longer.
+    pub(crate) fn poll_cancelled(&self, id: CallId, waker: &Waker) -> Poll<()> {
+        self.with(|state| match state.serving.get_mut(&id) {
+            Some(serving) if !serving.call.is_cancelled() => {
+                remember(&mut serving.cancelled, waker);
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        })
+    }
+}
+
+impl State {
+    fn has_work(&self) -> bool {
+        !self.ready.is_empty() || self.is_in_room
+    }
+
+    /// Looks at what was read until there is a call to be served. Without one all of it has been looked at.
+    fn pull(&mut self, link: &Arc<Link>) -> Option<Work> {
+        if !self.is_in_room {
+            return None;
+        }
+        while let Some(event) = self.next_event() {
+            let work = self.happened(link, event);
+            if work.is_some() {
+                return work;
+            }
+        }
+        self.leave_room();
+        self.judge_arrival(link, self.arrived, self.pulse.heard());
+        self.call_up();
+        None
+    }
+}
+
+/// Calls of a session in which little happens: a table for more is kept.
+const FEW: usize = 4;

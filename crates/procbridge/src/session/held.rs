@@ -1,0 +1,173 @@
+//! Calls that wait for their turn: the peer says how many it takes at a time, and refuses one more (PB-FLT-7).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use procbridge_proto::{CallId, Packet};
+
+use crate::session::calling::Calling;
+use crate::session::link::{Link, Refused};
+use crate::session::state::State;
+
+/// A call that is not begun yet. Dropping it leaves the queue.
+#[derive(Debug)]
+pub(crate) struct Held {
+    link: Arc<Link>,
+    packet: Option<Packet>,
+    /// Its place in the queue.
+    ticket: Option<u64>,
+    /// When it waits no longer.
+    until: Option<Instant>,
+}
+
+/// A call that the peer takes, or one that waits for its turn.
+#[derive(Debug)]
+pub(crate) enum Begun<T> {
+    Calling(T),
+    Held(Box<Held>),
+}
+
+/// Those who wait, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    drawn: u64,
+    /// Without a waker are those that were given up.
+    waiting: BTreeMap<u64, Option<Waker>>,
+}
+
+impl Link {
+    /// Begins a call if the peer takes one more, or if it is not to be held back at all. `hold` is how long.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn begin_in_turn(
+        self: &Arc<Self>,
+        packet: Packet,
+        hold: Option<Duration>,
+    ) -> Result<Begun<Calling>, Refused> {
+        let Some(hold) = hold else { return self.begin(packet).map(Begun::Calling) };
+        let begun = self.with(|state| match state.has_turn(None) {
+            true => state.send(self, packet, true).map(Ok),
+            false => Ok(Err(packet)),
+        })?;
+        Ok(match begun {
+            Ok(id) => Begun::Calling(self.opening(id)),
+            Err(packet) => Begun::Held(self.hold_back(packet, hold)),
+        })
+    }
+
+    /// Has a call wait for its turn.
+    pub(super) fn hold_back(self: &Arc<Self>, packet: Packet, hold: Duration) -> Box<Held> {
+        let (link, until) = (self.clone(), Instant::now().checked_add(hold));
+        Box::new(Held { link, packet: Some(packet), ticket: None, until })
+    }
+}
+
+impl Held {
+    /// When it is sent whatever the peer says, or is over because of its own `deadline`.
+    pub(crate) fn until(&self, deadline: Option<Instant>) -> Option<Instant> {
+        [self.until, deadline].into_iter().flatten().min()
+    }
+
+    /// The call, begun as soon as it is its turn.
+    pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Result<Calling, Refused>> {
+        let link = self.link.clone();
+        link.with(|state| {
+            if state.is_given_up(self.ticket) {
+                self.leave(state);
+                return Poll::Ready(Err(Refused::Cancelled));
+            }
+            if state.has_turn(self.ticket) {
+                return Poll::Ready(self.send(state));
+            }
+            let queue = state.queue.get_or_insert_default();
+            let ticket = *self.ticket.get_or_insert_with(|| queue.draw());
+            queue.waiting.insert(ticket, Some(waker.clone()));
+            Poll::Pending
+        })
+    }
+
+    /// Begins the call: it is the peer's to refuse it.
+    pub(crate) fn insist(&mut self) -> Result<Calling, Refused> {
+        let link = self.link.clone();
+        link.with(|state| self.send(state))
+    }
+
+    fn send(&mut self, state: &mut State) -> Result<Calling, Refused> {
+        let sent: Result<CallId, _> =
+            self.packet.take().map_or(Err(Refused::Gone), |packet| state.send(&self.link, packet, true));
+        self.leave(state);
+        sent.map(|id| self.link.opening(id))
+    }
+
+    fn leave(&mut self, state: &mut State) {
+        let (Some(ticket), Some(queue)) = (self.ticket.take(), &mut state.queue) else { return };
+        queue.waiting.remove(&ticket);
+        if queue.waiting.is_empty() {
+            state.queue = None;
+        }
+        state.call_up();
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.ticket.is_some() {
+            let link = self.link.clone();
+            link.with(|state| self.leave(state));
+        }
+    }
+}
+
+impl Queue {
+    fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        self.drawn
+    }
+
+    /// Whoever is first.
+    pub(super) fn first(&self) -> Option<Waker> {
+        self.waiting.values().next()?.clone()
+    }
+}
+
+impl State {
+    /// How many more calls the peer takes. One that takes none refuses by itself, and a session that is over has no queue.
+    fn room(&self) -> usize {
+        match self.connection.peer().map_or(0, |terms| terms.max_calls()) {
+            0 => usize::MAX,
+            _ if !self.is_open() => usize::MAX,
+            most => (most as usize).saturating_sub(self.connection.calling()),
+        }
+    }
+
+    /// Whether it is the turn of the call with `ticket`, or of one that has just come.
+    pub(super) fn has_turn(&self, ticket: Option<u64>) -> bool {
+        let room = self.room();
+        let Some(queue) = &self.queue else { return room > 0 };
+        match ticket {
+            Some(ticket) => queue.waiting.keys().take(room).any(|&waiting| waiting == ticket),
+            None => queue.waiting.len() < room,
+        }
+    }
+
+    fn is_given_up(&self, ticket: Option<u64>) -> bool {
+        let queue = self.queue.as_ref().zip(ticket);
+        queue.is_some_and(|(queue, ticket)| matches!(queue.waiting.get(&ticket), Some(None)))
+    }
+
+    /// Wakes those whose turn it is.
+    pub(super) fn call_up(&mut self) {
+        if let Some(queue) = &self.queue {
+            let room = self.room();
+            self.wake.extend(queue.waiting.values().take(room).flatten().cloned());
+        }
+    }
+
+    /// Gives up all that wait.
+    pub(super) fn dismiss(&mut self) {
+        if let Some(queue) = &mut self.queue {
+            self.wake.extend(queue.waiting.values_mut().filter_map(Option::take));
+        }
+    }
+}

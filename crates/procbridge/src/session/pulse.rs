@@ -1,0 +1,196 @@
+//! When a session is pinged, given up as dead, or ended because nobody uses it: rules about time, told the time by the
+//! faces (PB-PNG-*).
+
+use std::time::{Duration, Instant};
+
+/// The times of one session.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    /// When the peer was last heard of.
+    heard: Instant,
+    /// When the session was last looked at.
+    seen: Instant,
+    /// PINGs sent since then.
+    pinged: u32,
+    /// When a call was last in flight.
+    used: Instant,
+    /// The running count of the peer's PINGs, if there were any.
+    flood: Option<Box<Flood>>,
+}
+
+#[derive(Debug)]
+struct Flood {
+    window: Instant,
+    pings: u64,
+    strikes: u32,
+}
+
+/// The settings of a pulse.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rhythm {
+    /// Silence before a PING, and before each further one.
+    pub(crate) heartbeat: Option<Duration>,
+    /// Time without a call before the session is ended.
+    pub(crate) idle: Option<Duration>,
+}
+
+/// What is to be done now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beat {
+    Nothing,
+    Ping,
+    /// The peer has not been heard of for too long.
+    Dead,
+    /// Nobody has used the session for long.
+    Idle,
+}
+
+impl Pulse {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { heard: now, seen: now, pinged: 0, used: now, flood: None }
+    }
+
+    /// When the session was last looked at.
+    pub(crate) fn seen(&self) -> Instant {
+        self.seen
+    }
+
+    /// When the peer was last heard of.
+    pub(crate) fn heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// The session was looked at, and nothing was there.
+    pub(crate) fn look(&mut self, now: Instant) {
+        self.seen = now;
+    }
+
+    /// Something has arrived.
+    pub(crate) fn hear(&mut self, now: Instant) {
+        self.heard = now;
+        self.seen = now;
+        self.pinged = 0;
+    }
+
+    /// What has arrived is a call, or the answer to one.
+    pub(crate) fn use_it(&mut self) {
+        self.used = self.heard;
+    }
+
+    /// Tells whether the peer, which has sent `pings` PINGs by now, sends too many of them.
+    pub(crate) fn is_flooded(&mut self, now: Instant, pings: u64) -> bool {
+        if pings == 0 {
+            return false;
+        }
+        let first = || Box::new(Flood { window: now, pings: 0, strikes: 0 });
+        let flood = self.flood.get_or_insert_with(first);
+        if now.duration_since(flood.window) >= PING_WINDOW {
+            flood.window = now;
+            flood.pings = pings;
+        }
+        if pings.saturating_sub(flood.pings) > PINGS {
+            flood.strikes += 1;
+            flood.pings = pings;
+        }
+        flood.strikes >= STRIKES
+    }
+
+    /// What is to be done now, and when to ask again.
+    pub(crate) fn beat(&mut self, now: Instant, rhythm: Rhythm, in_flight: bool) -> (Beat, Option<Instant>) {
+        if in_flight {
+            self.used = now;
+        }
+        let mut next = None;
+        if let Some(heartbeat) = rhythm.heartbeat {
+            let after = |pings| self.heard.checked_add(heartbeat.saturating_mul(pings + 1));
+            let due = after(self.pinged);
+            if due.is_some_and(|due| now >= due) {
+                if self.pinged >= MISSED {
+                    return (Beat::Dead, None);
+                }
+                self.pinged += 1;
+                return (Beat::Ping, self.heard.checked_add(heartbeat.saturating_mul(self.pinged + 1)));
+            }
+            next = due;
+        }
+        if let Some(idle) = rhythm.idle {
+            let due = self.used.checked_add(idle);
+            if due.is_some_and(|due| now >= due) {
+                return (Beat::Idle, None);
+            }
+            next = [next, due].into_iter().flatten().min();
+        }
+        (Beat::Nothing, next)
+    }
+}
+
+/// PINGs without an answer before the peer counts as dead.
+const MISSED: u32 = 2;
+/// PINGs of the peer that are answered without a thought in each window.
+const PINGS: u64 = 10;
+const PING_WINDOW: Duration = Duration::from_secs(10);
+/// Windows with too many.
+const STRIKES: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_silent_peer_is_pinged_twice_and_given_up() {
+        let start = Instant::now();
+        let rhythm = Rhythm { heartbeat: Some(15 * SECOND), idle: None };
+        let mut pulse = Pulse::new(start);
+        assert_eq!(pulse.beat(start + 14 * SECOND, rhythm, true), (Beat::Nothing, Some(start + 15 * SECOND)));
+        assert_eq!(pulse.beat(start + 15 * SECOND, rhythm, true), (Beat::Ping, Some(start + 30 * SECOND)));
+        assert_eq!(pulse.beat(start + 16 * SECOND, rhythm, true).0, Beat::Nothing);
+        assert_eq!(pulse.beat(start + 30 * SECOND, rhythm, true).0, Beat::Ping);
+        assert_eq!(pulse.beat(start + 45 * SECOND, rhythm, true).0, Beat::Dead);
+    }
+
+    #[test]
+    fn whatever_arrives_is_a_sign_of_life() {
+        let start = Instant::now();
+        let rhythm = Rhythm { heartbeat: Some(15 * SECOND), idle: None };
+        let mut pulse = Pulse::new(start);
+        assert_eq!(pulse.beat(start + 15 * SECOND, rhythm, true).0, Beat::Ping);
+        pulse.hear(start + 16 * SECOND);
+        assert_eq!(pulse.beat(start + 30 * SECOND, rhythm, true).0, Beat::Nothing);
+        assert_eq!(pulse.beat(start + 31 * SECOND, rhythm, true).0, Beat::Ping);
+    }
+
+    #[test]
+    fn a_session_without_calls_ends() {
+        let start = Instant::now();
+        let rhythm = Rhythm { heartbeat: None, idle: Some(600 * SECOND) };
+        let mut pulse = Pulse::new(start);
+        assert_eq!(pulse.beat(start + 500 * SECOND, rhythm, true).0, Beat::Nothing);
+        assert_eq!(pulse.beat(start + 1099 * SECOND, rhythm, false).0, Beat::Nothing);
+        assert_eq!(pulse.beat(start + 1100 * SECOND, rhythm, false).0, Beat::Idle);
+    }
+
+    #[test]
+    fn a_call_between_two_looks_is_a_use() {
+        let start = Instant::now();
+        let rhythm = Rhythm { heartbeat: None, idle: Some(600 * SECOND) };
+        let mut pulse = Pulse::new(start);
+        pulse.hear(start + 500 * SECOND);
+        assert_eq!(pulse.beat(start + 600 * SECOND, rhythm, false).0, Beat::Idle);
+        pulse.use_it();
+        let next = Some(start + 1100 * SECOND);
+        assert_eq!(pulse.beat(start + 600 * SECOND, rhythm, false), (Beat::Nothing, next));
+    }
+
+    #[test]
+    fn three_windows_of_too_many_pings_are_too_many() {
+        let start = Instant::now();
+        let mut pulse = Pulse::new(start);
+        assert!(!pulse.is_flooded(start, 10));
+        assert!(!pulse.is_flooded(start + 11 * SECOND, 20));
+        assert!(!pulse.is_flooded(start + 12 * SECOND, 31));
+        assert!(!pulse.is_flooded(start + 13 * SECOND, 42));
+        assert!(pulse.is_flooded(start + 14 * SECOND, 53));
+    }
+}

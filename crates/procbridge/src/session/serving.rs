@@ -1,0 +1,301 @@
+//! The peer's calls on a session, from their arrival to their one answer (PB-FLT-*, PB-CAN-*).
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use procbridge_proto::{CallId, Misuse, Packet, Request};
+
+use crate::budget::Share;
+use crate::call::Call;
+use crate::refusal::Refusal;
+use crate::router;
+use crate::session::calling::remember;
+use crate::session::hub::Subscriber;
+use crate::session::link::Link;
+use crate::session::state::State;
+
+/// A call that is to be served.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) call: Call,
+    /// Its place among the calls that are served; given back when the handler has ended.
+    #[allow(dead_code, reason = "a share counts as long as it is held")]
+    pub(crate) slot: Share,
+}
+
+/// A call that has not been answered.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    pub(super) call: Call,
+    /// Told when nobody waits for the answer any longer.
+    pub(super) cancelled: Option<Waker>,
+    /// Told when an item may be sent, or never will.
+    producer: Option<Waker>,
+    subscriber: Option<Arc<Subscriber>>,
+}
+
+/// Where the answer to a call goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) link: Arc<Link>,
+    pub(crate) id: CallId,
+}
+
+impl State {
+    /// The next of the peer's calls that nobody has begun to serve; none in place of it if the session is over. Until there
+    /// is one `waker` is told of it.
+    pub(crate) fn next_work(&mut self, waker: Option<&Waker>) -> Option<Option<Work>> {
+        if let Some(work) = self.ready.pop_front() {
+            return Some(Some(work));
+        }
+        if self.has_ended() {
+            return Some(None);
+        }
+        if let Some(waker) = waker {
+            remember(&mut self.attendant, waker);
+        }
+        None
+    }
+
+    /// Lets a call in, or answers it at once.
+    pub(super) fn admit(&mut self, link: &Arc<Link>, id: CallId, request: Request) -> Option<Work> {
+        let admission = &link.admission;
+        let place = Place { link: link.clone(), id };
+        let version = request.version();
+        let shares = admission.call().and_then(|slot| Ok((slot, admission.room(request.size())?)));
+        let refusal = match shares {
+            Err(refusal) => refusal,
+            Ok((slot, held)) => {
+                // Its time runs from when it was read.
+                let now = self.pulse.heard();
+                let call = Call::of_session(request, link.peer, &admission.config, place, held, now);
+                if call.deadline().is_none_or(|deadline| deadline > now) {
+                    let serving =
+                        Serving { call: call.clone(), cancelled: None, producer: None, subscriber: None };
+                    self.serving.insert(id, serving);
+                    return Some(Work { call, slot });
+                }
+                router::timed_out()
+            }
+        };
+        self.answer(link, id, refusal.packet(version, &admission.config.limits));
+        None
+    }
+
+    /// Queues the answer to a call. One that the peer does not take for its size is answered with that.
+    fn answer(&mut self, link: &Link, id: CallId, packet: Packet) {
+        if let Err(Misuse::TooLarge { length, limit }) = self.connection.reply(id, packet) {
+            let message =
+                format!("the result of {length} B exceeds the caller's limit of {limit} B (max_body)");
+            let refusal = Refusal::new(message).with_code(procbridge_proto::code::TOO_LARGE);
+            let packet = refusal.packet(procbridge_proto::Version::V1_1, &link.admission.config.limits);
+            let _ = self.connection.reply(id, packet);
+        }
+    }
+
+    /// Queues the answer to a call, and tells whether anybody waited for it.
+    pub(super) fn reply(&mut self, link: &Link, id: CallId, packet: Packet) -> bool {
+        let serving = self.serving.remove(&id);
+        self.has_served();
+        let Some(serving) = serving else { return false };
+        // Whoever answers may not be the one who produces: a handler that waits to send an item has to hear of it.
+        self.wake(serving.cancelled);
+        self.wake(serving.producer);
+        self.answer(link, id, packet);
+        if self.is_enough() {
+            self.flush(link);
+        }
+        true
+    }
+
+    /// The caller does not want the answer any longer.
+    pub(super) fn cancelled(&mut self, id: CallId) {
+        let Some(serving) = self.serving.get_mut(&id) else { return };
+        serving.call.cancel();
+        let wakers = [serving.cancelled.take(), serving.producer.take()];
+        if let Some(subscriber) = serving.subscriber.take() {
+            subscriber.end();
+            self.serving.remove(&id);
+            let refusal = router::cancelled_by_caller();
+            let packet =
+                refusal.packet(procbridge_proto::Version::V1_1, &procbridge_proto::Limits::default());
+            let _ = self.connection.reply(id, packet);
+        }
+        wakers.into_iter().for_each(|waker| self.wake(waker));
+    }
+
+    /// An item of this call may be sent.
+    pub(super) fn may_produce(&mut self, id: CallId) {
+        let Some(serving) = self.serving.get_mut(&id) else { return };
+        let waker = serving.producer.take();
+        if let Some(subscriber) = serving.subscriber.clone() {
+            subscriber.pump(self, id);
+        }
+        self.wake(waker);
+    }
+
+    /// Items of all calls may be sent.
+    pub(super) fn all_may_produce(&mut self) {
+        let ids: Vec<_> = self.serving.iter().map(|(id, _)| id).collect();
+        ids.into_iter().for_each(|id| self.may_produce(id));
+    }
+
+    /// Answers a call without its handler, and has it written.
+    fn abandon(&mut self, link: &Link, id: CallId, refusal: &Refusal, leaked: &AtomicUsize) -> Option<Call> {
+        let Serving { call, cancelled, producer, subscriber } = self.serving.remove(&id)?;
+        match subscriber {
+            Some(subscriber) => subscriber.end(),
+            // Before the state is let go: a handler that ends finds that it was counted.
+            None => call.abandon(leaked),
+        }
+        self.wake(cancelled);
+        self.wake(producer);
+        self.has_served();
+        self.answer(link, id, refusal.packet(call.version(), &link.admission.config.limits));
+        self.flush(link);
+        Some(call)
+    }
+
+    /// Tells who waits for the last call of a session that has ended.
+    fn has_served(&mut self) {
+        if self.serving.is_empty() && self.has_ended() {
+            self.wake_attendant();
+        }
+    }
+
+    /// The session has ended: nobody waits for any answer. One-way calls go on.
+    pub(super) fn end_serving(&mut self) {
+        // Whoever sends a one-way call has never waited for it.
+        let waited_for: Vec<_> =
+            self.serving.iter().filter(|(_, serving)| !serving.call.is_one_way()).map(|(id, _)| id).collect();
+        for serving in waited_for.into_iter().filter_map(|id| self.serving.remove(&id)).collect::<Vec<_>>() {
+            serving.call.cancel();
+            if let Some(subscriber) = serving.subscriber {
+                subscriber.end();
+            }
+            self.wake(serving.cancelled);
+            self.wake(serving.producer);
+        }
+    }
+}
+
+impl Link {
+    /// Queues the answer to a call; it is written with the next flush. Tells whether anybody waited for it.
+    pub(crate) fn reply(&self, id: CallId, packet: Packet) -> bool {
+        self.with(|state| state.reply(self, id, packet))
+    }
+
+    /// Ready when there is room for a large answer, or nobody waits for it.
+    pub(crate) fn poll_room(&self, id: CallId, waker: &Waker) -> Poll<()> {
+        self.with(|state| {
+            if state.is_crowded() {
+                // Perhaps nobody has written it yet.
+                state.flush(self);
+            }
+            let crowded = state.is_crowded();
+            match state.serving.get_mut(&id) {
+                Some(serving) if crowded => {
+                    remember(&mut serving.producer, waker);
+                    Poll::Pending
+                }
+                _ => Poll::Ready(()),
+            }
+        })
+    }
+
+    /// Answers the calls whose time is over without their handlers, which are `leaked` from now on. Tells which they
+    /// are, and when the next one's time will be over.
+    pub(crate) fn expire(&self, now: Instant, leaked: &AtomicUsize) -> (Vec<Call>, Option<Instant>) {
+        self.with(|state| {
+            let is_over = |serving: &Serving| serving.call.deadline().is_some_and(|deadline| deadline <= now);
+            let over: Vec<_> =
+                state.serving.iter().filter(|(_, serving)| is_over(serving)).map(|(id, _)| id).collect();
+            let calls = over
+                .into_iter()
+                .filter_map(|id| state.abandon(self, id, &router::timed_out(), leaked))
+                .collect();
+            (calls, state.serving.iter().filter_map(|(_, serving)| serving.call.deadline()).min())
+        })
+    }
+
+    /// Answers all calls that are being served with `refusal`; their handlers are `leaked` from now on.
+    pub(crate) fn refuse_all(&self, refusal: &Refusal, leaked: &AtomicUsize) {
+        self.with(|state| {
+            let ids: Vec<_> = state.serving.iter().map(|(id, _)| id).collect();
+            for id in ids {
+                state.abandon(self, id, refusal, leaked);
+            }
+        });
+    }
+
+    /// Ends the subscriptions with `refusal`. They have no handler that could be waited for.
+    pub(crate) fn end_subscriptions(&self, refusal: &Refusal) {
+        self.with(|state| {
+            let serving = state.serving.iter();
+            let ids: Vec<_> =
+                serving.filter(|(_, serving)| serving.subscriber.is_some()).map(|(id, _)| id).collect();
+            for id in ids {
+                state.abandon(self, id, refusal, &AtomicUsize::new(0));
+            }
+        });
+    }
+
+    /// Sends an item of a streamed answer, once there is credit and room for it.
+    ///
+    /// # Errors
+    ///
+    /// Nobody waits for it any longer, or it cannot be sent.
+    pub(crate) fn poll_item(
+        &self,
+        id: CallId,
+        item: &mut Option<Packet>,
+        waker: &Waker,
+    ) -> Poll<Result<(), Refusal>> {
+        self.with(|state| {
+            let crowded = state.is_crowded();
+            let Some(serving) = state.serving.get_mut(&id) else {
+                return Poll::Ready(Err(router::cancelled_by_caller()));
+            };
+            if serving.call.is_cancelled() {
+                return Poll::Ready(Err(router::cancelled_by_caller()));
+            }
+            if crowded || !state.connection.may_send_item(id) {
+                remember(&mut serving.producer, waker);
+                return Poll::Pending;
+            }
+            let Some(packet) = item.take() else { return Poll::Ready(Ok(())) };
+            let sent = state.connection.item(id, packet).map_err(router::unsendable);
+            state.flush_soon(self);
+            Poll::Ready(sent)
+        })
+    }
+
+    /// Gives the answer to `id` to a subscriber, which fills it with events.
+    pub(crate) fn subscribe(&self, id: CallId, subscriber: &Arc<Subscriber>) {
+        self.with(|state| match state.serving.get_mut(&id) {
+            Some(serving) => {
+                serving.subscriber = Some(subscriber.clone());
+                // The CANCEL may have come with the request, when there was nobody yet to end.
+                if serving.call.is_cancelled() {
+                    state.cancelled(id);
+                } else {
+                    subscriber.pump(state, id);
+                }
+                state.flush(self);
+            }
+            None => subscriber.end(),
+        });
+    }
+
+    /// Sends what a subscriber has.
+    pub(crate) fn pump(&self, id: CallId, subscriber: &Arc<Subscriber>) {
+        self.with(|state| {
+            let is_in_force = state.serving.get(&id).is_some_and(|serving| serving.subscriber.is_some());
+            if is_in_force && subscriber.pump(state, id) {
+                state.flush(self);
+            }
+        });
+    }
+}

@@ -1,0 +1,508 @@
+//! Everything about a session that changes, and what happens to it: what arrives is handed out, what is queued is
+//! written, and the end is told to everybody.
+//!
+//! Whoever changes it has it for itself ([`Link::with`]), and wakes others when it has let go.
+
+use std::collections::VecDeque;
+use std::io;
+use std::iter;
+use std::os::fd::AsFd;
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use procbridge_proto::{CallId, Connection, Event, Item, ProtocolError};
+
+use crate::budget::Share;
+use crate::cores::cores;
+use crate::journal::Matter;
+use crate::pace::Pace;
+use crate::peer::Peer;
+use crate::session::calling::{Answer, Due, Slot};
+use crate::session::held::Queue;
+use crate::session::ids::ById;
+use crate::session::link::Link;
+use crate::session::pulse::Pulse;
+use crate::session::serving::{Serving, Work};
+use crate::socket::{self, Read};
+
+/// Everything about a session that changes.
+pub(crate) struct State {
+    pub(crate) connection: Connection,
+    /// Our calls.
+    pub(crate) calls: ById<Slot>,
+    /// The peer's calls that have not been answered.
+    pub(crate) serving: ById<Serving>,
+    /// The peer's calls that nobody has begun to serve.
+    pub(super) ready: VecDeque<Work>,
+    /// Whether somebody reads.
+    pub(super) seat: Seat,
+    /// Whoever serves the peer's calls and reads when nobody else does.
+    pub(super) attendant: Option<Waker>,
+    /// Told when the socket takes no more and nobody may be waiting for it.
+    pub(super) alarm: Option<Waker>,
+    /// Told when nothing that was queued waits for the socket any longer.
+    pub(super) written: Vec<Waker>,
+    /// To be woken once the state is let go.
+    pub(super) wake: Vec<Waker>,
+    pub(super) pulse: Pulse,
+    /// Where somebody ends our calls whose time is over.
+    pub(super) due: Option<Box<Due>>,
+    /// Whether the task that drives the session is to look at the clock now.
+    #[cfg(feature = "tokio")]
+    pub(super) is_rung: bool,
+    /// How slowly what has begun to arrive may go on, if something has.
+    pub(super) pace: Option<Box<Pace>>,
+    /// Since when the socket takes nothing.
+    pub(super) blocked: Option<Instant>,
+    /// Whether the queue was so long that producers were told to wait.
+    pub(super) crowded: bool,
+    /// Whether something was left to be written by the task that drives the session, or by who was told of the seat.
+    pub(super) is_left: bool,
+    /// Whether one of many callers was told that the seat is free, and has not come yet. Whoever calls meanwhile leaves both
+    /// the seat and the writing to it: what many call at a time goes out with one write.
+    pub(super) is_offered: bool,
+    /// Whether whoever reads wakes others now, and writes before it reads on.
+    pub(super) is_awaited: bool,
+    /// Whether there may be a buffer for what is read.
+    pub(super) has_buffer: bool,
+    /// Whether what is read goes to the [room](crate::session::room) of this thread.
+    #[cfg(feature = "tokio")]
+    pub(super) is_in_room: bool,
+    /// How many bytes came there.
+    #[cfg(feature = "tokio")]
+    pub(super) arrived: usize,
+    /// Whether the socket was made to take more at a time, because something large went through it.
+    pub(super) is_wide: bool,
+    /// Why nothing more can be written.
+    pub(super) broken: Option<Box<End>>,
+    pub(super) end: Option<Box<End>>,
+    /// Our calls that wait until the peer takes them.
+    pub(super) queue: Option<Box<Queue>>,
+    /// What the session holds of a server's limits.
+    pub(super) hold: Hold,
+}
+
+/// What a session holds of its server's limits.
+#[derive(Debug, Default)]
+#[allow(dead_code, reason = "shares count as long as they are held")]
+pub(crate) struct Hold {
+    pub(crate) place: Option<Share>,
+    pub(crate) session: Option<Share>,
+    /// Bytes of requests that have not fully arrived.
+    pub(crate) bytes: Option<Share>,
+}
+
+/// Who reads a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seat {
+    Free,
+    Taken,
+    /// A task reads for all, always.
+    Driven,
+}
+
+/// Why a session is over.
+#[derive(Clone, Debug)]
+pub(crate) enum End {
+    /// In an orderly way.
+    Closed,
+    /// The connection failed.
+    Io(io::ErrorKind, String),
+    /// The peer broke a rule.
+    Protocol(ProtocolError),
+    /// The peer gave no sign of life.
+    Silent,
+    /// The peer took nothing of what was written to it.
+    Stalled,
+}
+
+/// How far a flush came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    All,
+    /// The socket takes no more for now.
+    Blocked,
+}
+
+impl State {
+    /// Wakes `waker` once the state is let go.
+    pub(crate) fn wake(&mut self, waker: Option<Waker>) {
+        self.wake.extend(waker);
+    }
+
+    /// Wakes whoever serves the peer's calls and reads when nobody else does.
+    pub(super) fn wake_attendant(&mut self) {
+        let attendant = self.attendant.take();
+        self.wake(attendant);
+    }
+
+    /// Leaves a call of the peer to be served by whoever does that.
+    pub(super) fn make_ready(&mut self, work: Work) {
+        self.ready.push_back(work);
+        self.wake_attendant();
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Whether the next who comes reads.
+    pub(super) fn is_seat_free(&self) -> bool {
+        self.seat == Seat::Free && !self.is_offered && !self.has_ended()
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.end.is_none() && self.broken.is_none() && !self.connection.is_leaving()
+    }
+
+    /// A session that waits holds no buffer, unless it is larger than `limit`: then it was busy, and may be again.
+    pub(super) fn drop_buffer(&mut self, limit: usize) {
+        if self.has_buffer {
+            let buffer = self.connection.read_buffer();
+            if buffer.is_empty() && buffer.capacity() <= limit {
+                *buffer = Vec::new();
+                self.has_buffer = false;
+            }
+        }
+    }
+
+    /// Gives up the memory of large messages some time after the last of them; tells when that will be.
+    pub(super) fn drop_spare(&mut self, now: Instant) -> Option<Instant> {
+        if !self.connection.has_spare() {
+            return None;
+        }
+        let due = self.pulse.heard() + SPARED;
+        if due > now {
+            return Some(due);
+        }
+        self.connection.drop_spare();
+        None
+    }
+
+    /// Whether producers of items, and of large answers, should wait until the peer has read more.
+    pub(crate) fn is_crowded(&mut self) -> bool {
+        let crowded = self.connection.queued() > CROWDED;
+        self.crowded |= crowded;
+        crowded
+    }
+
+    /// Takes note that `count` bytes have arrived, and whether they leave something that is not whole: it holds memory,
+    /// so it must go on at the pace of any request.
+    fn pace(&mut self, link: &Link, count: usize, now: Instant) {
+        let config = &link.admission.config;
+        if !self.connection.is_receiving() || link.admission.is_client {
+            self.pace = None;
+        } else if let Some(pace) = &mut self.pace {
+            pace.arrived(now, count, true);
+        } else {
+            let mut pace = Pace::new(now, config.header_timeout, config.min_rate);
+            pace.arrived(now, 0, true);
+            self.pace = Some(Box::new(pace));
+        }
+    }
+
+    /// `own` is the waker of somebody who does not wait any longer. It may still stand here, with a call that is about to
+    /// be given up or a stream that is read later: to wake it would be to wake nobody.
+    pub(super) fn offer_seat(&mut self, link: &Link, own: Option<&Waker>) {
+        if let Some(own) = own {
+            let waiting = iter::once(&mut self.attendant);
+            for waker in waiting.chain(self.calls.iter_mut().map(|(_, slot)| &mut slot.waker)) {
+                waker.take_if(|waker| waker.will_wake(own));
+            }
+        }
+        self.is_offered = false;
+        if self.seat == Seat::Free {
+            let mut next = self.attendant.take();
+            if next.is_none() {
+                next = self.calls.iter_mut().find_map(|(_, slot)| slot.waiting());
+                self.is_offered = next.is_some() && self.calls.len() >= MANY;
+                // If nobody waits for an answer, the answers that make room are read by who waits for that.
+                next = next.or_else(|| self.queue.as_ref()?.first());
+            }
+            self.wake.extend(next);
+            if self.is_left && !self.is_offered {
+                self.flush(link);
+            }
+        }
+    }
+
+    /// The buffer to read into, to be [given back](Self::give_back).
+    pub(super) fn lend_buffer(&mut self) -> Vec<u8> {
+        self.has_buffer = true;
+        self.connection.take_read_buffer()
+    }
+
+    /// Takes a buffer back that was lent.
+    pub(super) fn give_back(&mut self, buffer: Vec<u8>) {
+        self.connection.put_read_buffer(buffer);
+    }
+
+    /// Whoever reads does so no longer.
+    pub(super) fn leave_seat(&mut self) {
+        if self.seat == Seat::Taken {
+            self.seat = Seat::Free;
+        }
+    }
+
+    /// Takes in what was read, which came at `now`.
+    pub(super) fn took(&mut self, link: &Arc<Link>, read: io::Result<Read>, now: Instant) {
+        if self.end.is_some() {
+            return;
+        }
+        match read {
+            Ok(Read::Bytes(count)) => {
+                self.hear(link, count, now);
+                self.connection.appended();
+                self.digest(link);
+                self.judge_arrival(link, count, now);
+            }
+            Ok(Read::End) => {
+                self.connection.receive_end();
+                self.digest(link);
+            }
+            Ok(Read::Nothing) => {}
+            Err(error) => self.end(link.socket(), End::io(&error)),
+        }
+    }
+
+    /// Takes note that `count` bytes have come.
+    pub(super) fn hear(&mut self, link: &Link, count: usize, now: Instant) {
+        self.pulse.hear(now);
+        link.admission.stats.received(count);
+    }
+
+    /// Judges how `count` bytes have come, all of which have been looked at.
+    pub(super) fn judge_arrival(&mut self, link: &Link, count: usize, now: Instant) {
+        if self.end.is_some() {
+            return;
+        }
+        self.pace(link, count, now);
+        if self.pulse.is_flooded(now, self.connection.pings()) {
+            self.connection.goodbye("too many pings");
+            self.flush(link);
+            return self.end(link.socket(), End::Closed);
+        }
+        // What is too much for the server is taken from who sends the largest request here.
+        while !self.hold.count(&self.connection) && self.connection.shed() {}
+    }
+
+    /// Hands out what has happened.
+    pub(super) fn digest(&mut self, link: &Arc<Link>) {
+        while let Some(event) = self.next_event() {
+            if let Some(work) = self.happened(link, event) {
+                self.make_ready(work);
+            }
+        }
+        self.call_up();
+    }
+
+    /// The next thing that happened, as long as the session goes on.
+    pub(super) fn next_event(&mut self) -> Option<Event> {
+        if self.end.is_some() {
+            return None;
+        }
+        let event = self.connection.pull_event();
+        if let Some(Event::Request { request, .. }) = &event
+            && request.size() >= LARGE
+        {
+            // It is from now on held by its call.
+            self.hold.count(&self.connection);
+        }
+        event
+    }
+
+    /// Hands out what has happened, but for a call that is to be served.
+    pub(super) fn happened(&mut self, link: &Arc<Link>, event: Event) -> Option<Work> {
+        match event {
+            Event::Request { id, request } => {
+                self.pulse.use_it();
+                return self.admit(link, id, request);
+            }
+            Event::Response { id, response } => {
+                self.pulse.use_it();
+                self.settle(id, Answer::Response(response));
+            }
+            Event::Failed { id, error } => self.settle(id, Answer::Failed(error)),
+            Event::NotRun { id } => self.settle(id, Answer::NotRun),
+            Event::Item { id, item } => self.deliver(id, item),
+            Event::Cancelled { id } => self.cancelled(id),
+            Event::Credit { id } => self.may_produce(id),
+            Event::Goodbye { .. } => {
+                self.wake_attendant();
+            }
+            Event::Closed { error } => {
+                if let Some(error) = &error {
+                    link.admission.journal.write(Matter::Protocol, || format!("{}: {error}", link.peer));
+                    self.flush(link);
+                }
+                let broken = self.broken.take().map(|end| *end);
+                let end = error.map(End::Protocol).or(broken).unwrap_or(End::Closed);
+                self.end(link.socket(), end);
+            }
+            _ => {}
+        }
+        None
+    }
+
+    pub(super) fn deliver(&mut self, id: CallId, item: Item) {
+        if let Some(slot) = self.calls.get_mut(&id) {
+            slot.items.push_back(item);
+            let waker = slot.waiting();
+            self.wake(waker);
+        }
+    }
+
+    pub(super) fn settle(&mut self, id: CallId, answer: Answer) {
+        if let Some(slot) = self.calls.get_mut(&id) {
+            slot.answer.get_or_insert(answer);
+            let waker = slot.waiting();
+            self.wake(waker);
+        }
+    }
+
+    /// Has what is queued written soon. With a task that drives the session that is its next turn: whatever others queue
+    /// until then goes out with the same write, unless that is [enough](Self::is_enough) by itself. Without one it is now,
+    /// unless somebody is about to read, and writes before.
+    pub(crate) fn flush_soon(&mut self, link: &Link) {
+        if self.seat == Seat::Driven && !self.is_enough() {
+            self.is_left = true;
+            self.wake_attendant();
+        } else if self.is_offered || self.is_awaited {
+            self.is_left = true;
+        } else {
+            self.flush(link);
+        }
+    }
+
+    /// Whether so much is queued for a task to write that the peer should begin with it at once, while this side goes on.
+    /// That is of use only where both can run at a time.
+    pub(super) fn is_enough(&self) -> bool {
+        self.seat == Seat::Driven && self.connection.queued() >= ENOUGH && has_cores()
+    }
+
+    /// Writes what is queued, as far as the socket takes it.
+    pub(crate) fn flush(&mut self, link: &Link) -> Flushed {
+        self.is_left = false;
+        if self.end.is_some() {
+            return Flushed::All;
+        }
+        if self.broken.is_some() {
+            // A peer that can read nothing and still calls is not served without bound.
+            if self.connection.queued() > CROWDED {
+                let end = self.broken.take().map_or(End::Closed, |end| *end);
+                self.end(link.socket(), end);
+            }
+            return Flushed::All;
+        }
+        loop {
+            let bytes = self.connection.transmit();
+            if bytes.is_empty() {
+                self.blocked = None;
+                self.wake.append(&mut self.written);
+                break;
+            }
+            if bytes.len() >= WIDE && !self.is_wide {
+                self.is_wide = true;
+                if matches!(link.peer, Peer::Unix(_)) {
+                    socket::widen(link.socket());
+                }
+            }
+            match socket::sent(socket::send(link.socket(), bytes)) {
+                Ok(0) => {
+                    self.blocked.get_or_insert_with(Instant::now);
+                    let (alarm, attendant) = (self.alarm.clone(), self.attendant.take());
+                    self.wake.extend(alarm.into_iter().chain(attendant));
+                    return Flushed::Blocked;
+                }
+                Ok(count) => {
+                    link.admission.stats.sent(count);
+                    self.connection.transmitted(count);
+                    if self.blocked.is_some() {
+                        // The socket has room again because the peer has read. That is a sign of life, and may be the
+                        // only one: its PONG may wait behind what is written, or not be read for what is not.
+                        let now = Instant::now();
+                        self.blocked = Some(now);
+                        self.pulse.hear(now);
+                    }
+                    if self.crowded && self.connection.queued() <= CROWDED {
+                        self.crowded = false;
+                        self.all_may_produce();
+                    }
+                }
+                Err(error) => {
+                    // What the peer said before may still be there to be read, a GOODBYE above all. Whoever reads finds
+                    // the end behind it.
+                    self.broken = Some(Box::new(End::io(&error)));
+                    self.blocked = None;
+                    self.wake.append(&mut self.written);
+                    return Flushed::All;
+                }
+            }
+        }
+        if self.connection.is_leaving() && self.connection.is_finished() {
+            self.end(link.socket(), End::Closed);
+        }
+        Flushed::All
+    }
+
+    /// Ends the session: everybody who waits on it hears of it.
+    pub(crate) fn end(&mut self, socket: &impl AsFd, end: End) {
+        if self.end.is_some() {
+            return;
+        }
+        let is_protocol = matches!(end, End::Protocol(_));
+        self.end = Some(Box::new(end));
+        for (id, slot) in self.calls.iter_mut() {
+            let sent = self.connection.was_sent(id);
+            slot.answer.get_or_insert(Answer::Lost { sent });
+            self.wake.extend(slot.waker.take());
+        }
+        self.end_serving();
+        self.ready.retain(|work| work.call.is_one_way());
+        self.wake.extend(self.attendant.take());
+        self.wake.extend(self.alarm.clone());
+        self.wake.append(&mut self.written);
+        self.call_up();
+        // Somebody may keep the session, which is none any more.
+        self.hold = Hold::default();
+        if is_protocol {
+            // The peer may still be sending; whoever reads drains that.
+            let _ = socket::finish_writing(socket);
+        } else {
+            socket::stop(socket);
+        }
+    }
+}
+
+impl Hold {
+    /// Counts what a connection holds of requests that have not fully arrived. Tells whether the limit allows that.
+    pub(super) fn count(&mut self, connection: &Connection) -> bool {
+        self.bytes.as_mut().is_none_or(|bytes| bytes.resize(connection.held()))
+    }
+}
+
+impl End {
+    pub(super) fn io(error: &io::Error) -> Self {
+        Self::Io(error.kind(), crate::error::plain(error))
+    }
+}
+
+/// Whether this process may run on more than one core.
+pub(super) fn has_cores() -> bool {
+    static CORES: OnceLock<bool> = OnceLock::new();
+    *CORES.get_or_init(|| cores().is_some_and(|cores| cores > 1))
+}
+
+/// A request that counts as soon as it has arrived.
+const LARGE: usize = 4 * 1024;
+/// Bytes that are worth a write of their own: some sixteen small packets.
+const ENOUGH: usize = 1200;
+/// Calls in flight at a time from which on they wait for each other.
+const MANY: usize = 8;
+/// Items and large answers wait when this many bytes are queued.
+const CROWDED: usize = 1024 * 1024;
+/// So much written at once is large.
+const WIDE: usize = 32 * 1024;
+/// How long the memory of a large message is kept for the next one.
+const SPARED: Duration = Duration::from_secs(1);

@@ -1,0 +1,51 @@
+//! A call as an async handler sees it.
+
+use std::ops::Deref;
+
+use crate::refusal::Refusal;
+use crate::tokio::session::Session;
+
+/// A call that is being answered: a [`procbridge::Call`](crate::Call) with all that can be asked of one, whose
+/// [`session`](Self::session) is an async one. Clones are the same call.
+///
+/// ```
+/// use procbridge::tokio::{Call, Router};
+///
+/// async fn whoami(call: Call) -> String {
+///     format!("{} from {}", call.method().unwrap_or_default(), call.peer())
+/// }
+///
+/// let router = Router::new().method("whoami", whoami);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Call {
+    inner: crate::Call,
+}
+
+impl Call {
+    pub(super) fn new(call: &crate::Call) -> Self {
+        Self { inner: call.clone() }
+    }
+
+    pub(super) fn into_inner(self) -> crate::Call {
+        self.inner
+    }
+
+    /// The session on which this call came, to call its caller back.
+    ///
+    /// # Errors
+    ///
+    /// The caller has a connection for this call only, as those of the older packages do. The error is a [`Refusal`], so
+    /// that `?` in a handler tells the caller.
+    pub fn session(&self) -> Result<Session, Refusal> {
+        Session::of(&self.inner)
+    }
+}
+
+impl Deref for Call {
+    type Target = crate::Call;
+
+    fn deref(&self) -> &Self::Target {
+        &self.inner
+    }
+}

@@ -1,0 +1,431 @@
+//! The way of a call: on the session that there is, or on a connection of its own (PB-OFR-*, PB-OUT-*).
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use ::tokio::sync::Notify;
+use ::tokio::time::sleep;
+use procbridge_proto::{Packet, Response};
+
+use crate::admission::Admission;
+use crate::client_config::{ClientConfig, Sessions};
+use crate::endpoint::Endpoint;
+use crate::error::{Error, ErrorKind, Outcome};
+use crate::outgoing::{CallTime, Outgoing};
+use crate::request::{self, Form, Style};
+use crate::session::current::{Alone, Current, Way};
+use crate::session::held::{Begun, Held};
+use crate::session::retry::Retry;
+use crate::session::state::End;
+use crate::session::{Answer, Calling, Link};
+use crate::socket::{self, Read};
+use crate::tokio::client::Client;
+use crate::tokio::clock;
+use crate::tokio::driver::Serves;
+use crate::tokio::opening::{Opening, Session};
+use crate::tokio::router::Router;
+use crate::tokio::stream::{Stream, within};
+
+/// What the clones of a client share.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) endpoint: Endpoint,
+    pub(super) config: ClientConfig,
+    pub(super) current: Current,
+    admission: Arc<Admission>,
+    /// The methods for the server to call.
+    pub(super) router: Mutex<Option<Arc<Router>>>,
+    greeting: Mutex<Greeting>,
+    /// Told when there may be another session than before, or none.
+    pub(super) changed: Arc<Notify>,
+}
+
+/// What is to be done with each new session of a client that serves.
+#[derive(Clone, Default)]
+pub(super) struct Greeting(pub(super) Option<Arc<Greet>>);
+
+type Greet = dyn Fn(Client) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
+
+impl fmt::Debug for Greeting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Greeting").field(&self.0.is_some()).finish()
+    }
+}
+
+/// How far a call has come without waiting for its answer.
+#[derive(Debug)]
+pub(super) enum Reached {
+    Response(Response),
+    Calling(Calling),
+    /// Nothing is answered.
+    Sent,
+}
+
+impl Inner {
+    pub(super) fn new(endpoint: Endpoint, config: ClientConfig) -> Self {
+        let admission = Arc::new(Admission::of_client(&config));
+        let (current, router, greeting) = (Current::default(), Mutex::default(), Mutex::default());
+        Self { endpoint, config, current, admission, router, greeting, changed: Arc::default() }
+    }
+
+    /// Makes a call and waits for its answer.
+    pub(super) async fn run(&self, style: &Style, packet: Packet) -> Result<Option<Response>, Error> {
+        let time = CallTime::new(style.timeout.or(self.config.call_timeout));
+        let mut failed = None;
+        // The usual case: a call that may be sent again as it is, on the session that there is.
+        if style.form == Form::Result
+            && self.config.compression.is_none()
+            && packet.json_len() <= RETRIED
+            && let Some(link) = self.link()
+        {
+            match self.run_on(link, &packet, time).await {
+                Some(Ok(response)) => return Ok(Some(response)),
+                Some(Err(error)) => failed = Some(error),
+                None => {}
+            }
+        }
+        // It is rare and large.
+        let attempts = Attempts::new(packet, time, style.is_idempotent);
+        Box::pin(self.go_on(style.form, attempts, failed)).await
+    }
+
+    /// Makes a call on `link` and waits for its answer. None if the session cannot be used as it is.
+    async fn run_on(
+        &self,
+        link: Arc<Link>,
+        packet: &Packet,
+        time: CallTime,
+    ) -> Option<Result<Response, Error>> {
+        let since = time.started.checked_sub(STALE);
+        let (watched, own) =
+            if clock::is_watched(&link) { (time.deadline, None) } else { (None, time.deadline) };
+        let (mut link, mut calling) = (Some(link), None);
+        let answer = poll_fn(|context| {
+            let waker = context.waker();
+            if let Some(link) = link.take() {
+                match link.begin_copied(packet, since, watched, waker) {
+                    Ok(Some(begun)) => calling = Some(begun),
+                    Ok(None) => return Poll::Ready(None),
+                    Err(refused) => return Poll::Ready(Some(Err(request::refused(refused)))),
+                }
+                return Poll::Pending;
+            }
+            let Some(calling) = &mut calling else { return Poll::Pending };
+            calling.poll(waker).map(|answer| Some(Ok(answer)))
+        });
+        match within(own, answer).await {
+            Some(Some(Ok(answer))) => calling.map(|calling| ended(answer, calling.link(), time)),
+            Some(Some(Err(error))) => Some(Err(error)),
+            Some(None) => None,
+            None => calling.map(|mut calling| Err(time.over(request::give_up(&mut calling)))),
+        }
+    }
+
+    /// Makes a call whose last attempt has `failed`, if there was one.
+    async fn go_on(
+        &self,
+        form: Form,
+        mut attempts: Attempts,
+        mut failed: Option<Error>,
+    ) -> Result<Option<Response>, Error> {
+        let time = attempts.time;
+        loop {
+            if let Some(error) = failed {
+                attempts.after(error).await?;
+            }
+            let reached = self.reach(attempts.packet()?, time, form).await;
+            let answered = match reached {
+                Ok(Reached::Response(response)) => Ok(Some(response)),
+                Ok(Reached::Calling(calling)) => finish(calling, time).await.map(Some),
+                Ok(Reached::Sent) => Ok(None),
+                Err(error) => Err(error),
+            };
+            match answered {
+                Ok(answered) => return Ok(answered),
+                Err(error) => failed = Some(error),
+            }
+        }
+    }
+
+    /// Makes a call whose answer is waited for elsewhere.
+    pub(super) async fn begin(&self, style: &Style, packet: Packet) -> Result<(Reached, CallTime), Error> {
+        let time = CallTime::new(style.timeout);
+        let mut attempts = Attempts::new(packet, time, false);
+        loop {
+            match self.reach(attempts.packet()?, time, style.form).await {
+                Ok(reached) => return Ok((reached, time)),
+                Err(error) => attempts.after(error).await?,
+            }
+        }
+    }
+
+    /// Sends a call on the session that there is, or on a connection of its own.
+    async fn reach(&self, packet: Packet, time: CallTime, form: Form) -> Result<Reached, Error> {
+        loop {
+            match self.way(time).await? {
+                // A client that serves may be called during its call, which the server knows only from the word that comes
+                // after the first call.
+                Way::Alone(alone) if self.config.sessions == Sessions::Required || self.lock().is_some() => {
+                    Box::pin(self.open(alone, time.or(self.config.call_timeout))).await?;
+                }
+                // It is rare and large.
+                Way::Alone(alone) => return Box::pin(self.reach_alone(alone, packet, time, form)).await,
+                Way::Session(link) => return begin_on(&self.config, &link, packet, form, time).await,
+                Way::Full => {}
+            }
+        }
+    }
+
+    async fn reach_alone(
+        &self,
+        alone: Alone<'_>,
+        packet: Packet,
+        time: CallTime,
+        form: Form,
+    ) -> Result<Reached, Error> {
+        let (opening, router) = self.dial(packet, time).await?;
+        match opening.run().await? {
+            Ok(response) if form == Form::OneWay => {
+                drop(response);
+                Ok(Reached::Sent)
+            }
+            Ok(response) => Ok(Reached::Response(response)),
+            Err(session) => {
+                let calling = self.enter(session, router, form != Form::OneWay)?;
+                drop(alone);
+                Ok(calling.map_or(Reached::Sent, Reached::Calling))
+            }
+        }
+    }
+
+    /// A new connection with a call on it, and what the server can call on the session that it may become.
+    async fn dial(&self, packet: Packet, time: CallTime) -> Result<(Opening, Option<Arc<Router>>), Error> {
+        let router = self.lock().clone();
+        let terms = request::offer(&self.config, router.is_some());
+        let outgoing = Outgoing::new(&self.config, packet, time, terms)?;
+        let stream = Stream::connect(&self.endpoint, outgoing.connect_deadline).await?;
+        Ok((Opening { stream, outgoing }, router))
+    }
+
+    /// Makes a session that of the calls to come, if there is none. If another call was faster, or the session serves no
+    /// calls where this client does, it ends with its call.
+    fn enter(
+        &self,
+        session: Session,
+        router: Option<Arc<Router>>,
+        is_answered: bool,
+    ) -> Result<Option<Calling>, Error> {
+        let is_serving = router.is_some();
+        let serves = Serves::Client { router, changed: self.changed.clone(), is_told: false };
+        let (link, id) = session.into_link(&self.admission, is_answered, serves)?;
+        let calling = is_answered.then(|| link.opening(id));
+        if is_serving == self.lock().is_some() && self.current.install(&link) {
+            self.changed.notify_waiters();
+        } else {
+            link.goodbye("another session takes its place");
+        }
+        Ok(calling)
+    }
+
+    /// The way for a call now; it waits while there is none.
+    async fn way(&self, time: CallTime) -> Result<Way<'_>, Error> {
+        if let Some(link) = self.fresh_session(time) {
+            return Ok(Way::Session(link));
+        }
+        let way = poll_fn(|context| {
+            loop {
+                let way = match self.config.sessions {
+                    Sessions::Never => self.current.way_alone(|| context.waker().clone()),
+                    Sessions::Offered | Sessions::Required => self.current.way(|| context.waker().clone()),
+                };
+                match way {
+                    Way::Session(link) if is_stale(&link, Instant::now()) => refresh(&link),
+                    Way::Full => return Poll::Pending,
+                    way => return Poll::Ready(way),
+                }
+            }
+        });
+        within(time.deadline, way).await.ok_or_else(|| time.over(Outcome::NotSent))
+    }
+
+    /// Sees to it that there is a session, opened without a call of the user's.
+    pub(super) async fn open_session(&self, time: CallTime) -> Result<(), Error> {
+        match self.way(time).await? {
+            Way::Alone(alone) => self.open(alone, time).await,
+            Way::Session(_) | Way::Full => Ok(()),
+        }
+    }
+
+    async fn open(&self, alone: Alone<'_>, time: CallTime) -> Result<(), Error> {
+        let ping = request::packet::<()>(&self.config, Some("$/ping"), None, &Style::default())?;
+        let (opening, router) = self.dial(ping, time).await?;
+        let Err(session) = opening.run().await? else { return Err(no_sessions()) };
+        let calling = self.enter(session, router, true)?;
+        drop(alone);
+        if let Some(calling) = calling {
+            finish(calling, time).await?;
+        }
+        Ok(())
+    }
+
+    /// The session that there is, if it was looked at lately.
+    fn fresh_session(&self, time: CallTime) -> Option<Arc<Link>> {
+        let since = time.started.checked_sub(STALE);
+        self.link().filter(|link| link.is_open_since(since))
+    }
+
+    /// The session of the last call, which may be over.
+    fn link(&self) -> Option<Arc<Link>> {
+        if self.config.sessions == Sessions::Never { None } else { self.current.link() }
+    }
+
+    /// Does what is to be done with a new session.
+    pub(super) async fn greet(self: &Arc<Self>) {
+        let greeting = self.greeting().clone();
+        if let Greeting(Some(greet)) = greeting {
+            greet(Client { inner: self.clone() }).await;
+        }
+    }
+
+    pub(super) fn greeting(&self) -> MutexGuard<'_, Greeting> {
+        self.greeting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session, if there is one now.
+    pub(super) fn session(&self) -> Option<Arc<Link>> {
+        self.current.session()
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Option<Arc<Router>>> {
+        self.router.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The task that reads it would keep it open. Streams that are being read go on; whoever calls this client is told
+        // that it is gone.
+        if let Some(link) = self.current.session() {
+            link.goodbye("the client is done");
+            if !link.is_calling() {
+                link.close(End::Closed);
+            }
+        }
+        self.changed.notify_waiters();
+    }
+}
+
+/// The attempts of one call.
+struct Attempts {
+    packet: Option<Packet>,
+    time: CallTime,
+    is_idempotent: bool,
+    retry: Retry,
+}
+
+impl Attempts {
+    fn new(packet: Packet, time: CallTime, is_idempotent: bool) -> Self {
+        Self { packet: Some(packet), time, is_idempotent, retry: Retry::default() }
+    }
+
+    /// The packet for the next attempt. A small one is kept for another.
+    fn packet(&mut self) -> Result<Packet, Error> {
+        let kept = self.packet.as_ref().filter(|packet| packet.json_len() <= RETRIED).cloned();
+        let packet = std::mem::replace(&mut self.packet, kept);
+        packet.ok_or_else(|| Error::new(ErrorKind::Disconnected, "the call was not sent"))
+    }
+
+    /// Waits until it is time for another attempt after one that ended with `error`, if there may be one.
+    async fn after(&mut self, error: Error) -> Result<(), Error> {
+        if self.packet.is_none() {
+            return Err(self.retry.told(error));
+        }
+        let pause = self.retry.after(error, self.is_idempotent, self.time.deadline)?;
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
+        Ok(())
+    }
+}
+
+/// Begins a call on a session.
+pub(super) async fn begin_on(
+    config: &ClientConfig,
+    link: &Arc<Link>,
+    packet: Packet,
+    form: Form,
+    time: CallTime,
+) -> Result<Reached, Error> {
+    let packet = request::for_session(config, link, packet);
+    if form != Form::OneWay {
+        let hold = config.hold.filter(|_| form == Form::Result);
+        return match link.begin_in_turn(packet, hold).map_err(request::refused)? {
+            Begun::Calling(calling) => Ok(Reached::Calling(calling)),
+            // It is rare and large.
+            Begun::Held(held) => Box::pin(in_turn(held, time)).await.map(Reached::Calling),
+        };
+    }
+    link.notify(packet).map_err(request::refused)?;
+    match within(time.deadline, poll_fn(|context| link.poll_written(context.waker()))).await {
+        Some(true) => Ok(Reached::Sent),
+        Some(false) => {
+            Err(request::answered(Answer::Lost { sent: true }, link).err().unwrap_or_else(no_sessions))
+        }
+        None => Err(time.over(Outcome::Unknown)),
+    }
+}
+
+/// Waits until the peer takes a call, and begins it.
+async fn in_turn(mut held: Box<Held>, time: CallTime) -> Result<Calling, Error> {
+    let until = held.until(time.deadline);
+    match within(until, poll_fn(|context| held.poll(context.waker()))).await {
+        Some(begun) => begun.map_err(request::refused),
+        None if time.deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
+            Err(time.over(Outcome::NotSent))
+        }
+        None => held.insist().map_err(request::refused),
+    }
+}
+
+/// Waits for the answer to a call.
+pub(super) async fn finish(mut calling: Calling, time: CallTime) -> Result<Response, Error> {
+    match within(time.deadline, poll_fn(|context| calling.poll(context.waker()))).await {
+        Some(answer) => ended(answer, calling.link(), time),
+        // Dropping the call cancels it.
+        None => Err(time.over(request::give_up(&mut calling))),
+    }
+}
+
+/// What the end of a call means.
+fn ended(answer: Answer, link: &Link, time: CallTime) -> Result<Response, Error> {
+    match answer {
+        Answer::Late { sent } => Err(time.over(request::outcome_of(sent))),
+        answer => request::answered(answer, link),
+    }
+}
+
+/// The error of a server that holds no sessions where one is needed.
+pub(super) fn no_sessions() -> Error {
+    Error::new(ErrorKind::Protocol, "the server holds no sessions: each of its connections is for one call")
+}
+
+/// Nobody has looked at the session for a while, be it that its runtime did not run. The peer may have said goodbye.
+fn is_stale(link: &Link, now: Instant) -> bool {
+    now.saturating_duration_since(link.seen()) > STALE
+}
+
+/// Looks at what has come to a session.
+fn refresh(link: &Arc<Link>) {
+    while link.read_all(|buffer| Read::of(socket::receive(link, buffer))) {}
+    link.flush();
+    link.look();
+}
+
+/// A session that has been quiet for so long is looked at before it is used.
+const STALE: Duration = Duration::from_secs(1);
+/// Calls of up to this size are kept until they are answered, to be sent again if they were not run.
+const RETRIED: usize = 64 * 1024;

@@ -1,0 +1,78 @@
+//! What stands behind a layer: more layers, and at last the handler.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use crate::handler::Reply;
+use crate::refusal::Refusal;
+use crate::router::guarded;
+use crate::tokio::call::Call;
+use crate::tokio::router::Route;
+use crate::tokio::running::{Guarded, Hold, Work, on_a_thread};
+
+/// The rest of the way of a call, as a layer sees it; see [`Router::layer`](crate::tokio::Router::layer).
+pub struct Next {
+    pub(super) call: Call,
+    pub(super) reply: Reply,
+    pub(super) layers: Arc<Vec<Arc<BoxedLayer>>>,
+    /// How many of the layers the call has passed.
+    pub(super) passed: usize,
+    pub(super) route: Option<Arc<Route>>,
+    pub(super) hold: Arc<Hold>,
+    pub(super) leaked: Arc<AtomicUsize>,
+}
+
+/// A function around handlers.
+pub(super) type BoxedLayer = dyn Fn(Call, Next) -> Work + Send + Sync;
+
+impl Next {
+    /// Lets the call go on to the next layer, or to its handler.
+    ///
+    /// # Errors
+    ///
+    /// The refusal that is to be answered. A panic of what stands behind is one, with the code `internal`; so is that
+    /// there is no such method, with the code `unknown_method`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the handler's. A blocking handler goes on, counted as leaked.
+    pub async fn run(self) -> Result<Reply, Refusal> {
+        self.begin()?.await
+    }
+
+    /// The good response without a payload, for a layer that answers by itself.
+    ///
+    /// ```
+    /// use procbridge::tokio::Router;
+    ///
+    /// // The method's name is the answer to everything.
+    /// let router = Router::new().layer(|call, next| async move { next.into_reply().write(&call.method()) });
+    /// ```
+    pub fn into_reply(self) -> Reply {
+        self.reply
+    }
+
+    pub(super) fn begin(self) -> Result<Guarded, Refusal> {
+        let layers = self.layers.clone();
+        if let Some(layer) = layers.get(self.passed) {
+            return Guarded::begin(|| layer(self.call.clone(), Self { passed: self.passed + 1, ..self }));
+        }
+        let Self { call, reply, route, hold, leaked, .. } = self;
+        match route.as_deref() {
+            None => Err(Refusal::unknown_method(call.method())),
+            Some(Route::Task(handler)) => Guarded::begin(|| handler(call, reply)),
+            Some(Route::Thread(handler)) => {
+                let handler = handler.clone();
+                let work = move |call: &crate::Call| guarded(|| handler(call, reply));
+                Guarded::begin(|| on_a_thread(call.into_inner(), hold, leaked, work))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Next").field("call", &self.call).finish_non_exhaustive()
+    }
+}

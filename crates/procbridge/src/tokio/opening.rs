@@ -1,0 +1,111 @@
+//! One call on a new connection, until it is answered or the connection is a session.
+
+use std::sync::Arc;
+
+use procbridge_proto::{CallId, Connection, Response};
+
+use crate::admission::Admission;
+use crate::error::Error;
+use crate::outgoing::{Opened, Outgoing};
+use crate::peer::Peer;
+use crate::session::Link;
+use crate::session::state::{Hold, Seat};
+use crate::socket;
+use crate::tokio::clock;
+use crate::tokio::driver::{Driver, Serves};
+use crate::tokio::stream::{Readiness, Stream, within};
+
+/// A connection with a call on it.
+pub(super) struct Opening {
+    pub(super) stream: Stream,
+    pub(super) outgoing: Outgoing,
+}
+
+/// A connection that has become a session, with the call that opened it.
+pub(super) struct Session {
+    stream: Stream,
+    connection: Connection,
+    id: CallId,
+}
+
+impl Opening {
+    /// Waits for the answer, or for the session in which it will come.
+    pub(super) async fn run(mut self) -> Result<Result<Response, Session>, Error> {
+        match self.exchange().await? {
+            Opened::Response(response) => Ok(Ok(response)),
+            Opened::Session => {
+                let (connection, id) = self.outgoing.into_session();
+                Ok(Err(Session { stream: self.stream, connection, id }))
+            }
+        }
+    }
+
+    async fn exchange(&mut self) -> Result<Opened, Error> {
+        // The request: usually one write. A server that refuses it may answer before it has read all of it.
+        while !self.outgoing.transmit().is_empty() {
+            match self.stream.write(self.outgoing.transmit()) {
+                Ok(0) => {
+                    self.wait(Readiness::Either).await?;
+                    if let Some(opened) = self.read()? {
+                        return Ok(opened);
+                    }
+                }
+                Ok(count) => self.outgoing.transmitted(count),
+                Err(error) => {
+                    // The server reads no more; what it said before that may be here.
+                    return match self.read() {
+                        Ok(Some(opened)) => Ok(opened),
+                        _ => Err(self.outgoing.lost(error)),
+                    };
+                }
+            }
+        }
+        // Small answers from a near server are not there yet: waiting first saves a read that finds nothing.
+        loop {
+            self.wait(Readiness::Read).await?;
+            if let Some(opened) = self.read()? {
+                return Ok(opened);
+            }
+        }
+    }
+
+    fn read(&mut self) -> Result<Option<Opened>, Error> {
+        let stream = &self.stream;
+        self.outgoing.read(|buffer| stream.read(buffer))
+    }
+
+    async fn wait(&mut self, readiness: Readiness) -> Result<(), Error> {
+        match within(self.outgoing.deadline(), self.stream.wait(readiness)).await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(self.outgoing.lost(error)),
+            None => Err(self.outgoing.timed_out()),
+        }
+    }
+}
+
+impl Session {
+    /// The session, for any number of calls, with a task that reads it until it ends. The opening call is kept for whoever
+    /// waits for it, if it is answered.
+    pub(super) fn into_link(
+        self,
+        admission: &Arc<Admission>,
+        is_answered: bool,
+        serves: Serves,
+    ) -> Result<(Arc<Link>, CallId), Error> {
+        let Self { stream, connection, id } = self;
+        let socket = stream.into_watched().map_err(Error::lost)?;
+        let peer = Peer::of_server(&socket).map_err(Error::lost)?;
+        if matches!(peer, Peer::Tcp(_)) {
+            socket::set_no_delay(&socket);
+        }
+        let opening = is_answered.then_some(id);
+        let (admission, hold) = (admission.clone(), Hold::default());
+        let descriptor = socket.socket().clone();
+        let link = Link::new(connection, descriptor, peer, admission, opening, Seat::Driven, hold);
+        if matches!(serves, Serves::Client { router: None, .. }) {
+            clock::watch(&link);
+        }
+        ::tokio::spawn(Driver::new(link.clone(), socket, serves));
+        Ok((link, id))
+    }
+}

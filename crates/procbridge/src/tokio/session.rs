@@ -1,0 +1,158 @@
+//! A session as a handler sees it: the way back to the caller (PB-ID-*).
+
+use std::sync::{Arc, Weak};
+
+use procbridge_proto::{Packet, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::client_config::ClientConfig;
+use crate::error::Error;
+use crate::outgoing::CallTime;
+use crate::peer::Peer;
+use crate::refusal::Refusal;
+use crate::request::{self, Style};
+use crate::session::Link;
+use crate::session::link::Refused;
+use crate::tokio::builder::{RequestBuilder, Via};
+use crate::tokio::calls::{self, Reached};
+use crate::tokio::items::Items;
+
+/// The session on which a call came, for calls in the other direction. Clones are the same session. It may be kept after
+/// the call: it works as long as the peer keeps its connection.
+///
+/// ```
+/// use procbridge::Refusal;
+/// use procbridge::tokio::{Call, Client, Router, Server};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), procbridge::Error> {
+/// // A server that asks its caller for a name before it answers.
+/// async fn greet(call: Call) -> Result<String, Refusal> {
+///     let name: String = call.session()?.request("name", &()).await?;
+///     Ok(format!("hello {name}"))
+/// }
+/// let server = Server::bind("127.0.0.1:0")?.spawn(Router::new().method("greet", greet));
+///
+/// let client = Client::connect(server.endpoint())?;
+/// client.serve(Router::new().method("name", || async { "world" })).await?;
+/// assert_eq!(client.request::<String>("greet", &()).await?, "hello world");
+/// # server.stop().await
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Whoever keeps a session does not keep its connection: that has ended when the peer's has.
+    link: Weak<Link>,
+    peer: Peer,
+    pub(super) config: Arc<ClientConfig>,
+}
+
+impl Session {
+    pub(super) fn of(call: &crate::Call) -> Result<Self, Refusal> {
+        let Some(place) = call.place() else {
+            return Err(Refusal::new("the caller holds no session, so it cannot be called"));
+        };
+        let mut config = ClientConfig::new();
+        config.limits = place.link.admission.config.limits;
+        let (link, peer) = (Arc::downgrade(&place.link), place.link.peer);
+        Ok(Self { link, peer, config: Arc::new(config) })
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// What the other end calls itself, if it says so.
+    pub fn name(&self) -> Option<String> {
+        self.link.upgrade()?.peer_terms().and_then(|terms| terms.name().map(str::to_string))
+    }
+
+    /// Whether calls can still begin on this session.
+    pub fn is_open(&self) -> bool {
+        self.link.upgrade().is_some_and(|link| link.is_open())
+    }
+
+    /// Calls a method of the other end, see [`Client::request`](crate::tokio::Client::request). Nothing is sent again. It
+    /// may take 30 s, unless [another limit](RequestBuilder::timeout) is set.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::request`](crate::tokio::Client::request), and `InvalidInput` if the other end takes no calls.
+    ///
+    /// # Panics
+    ///
+    /// The future panics outside a tokio runtime with time enabled.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the call, and leaves the session as it is.
+    pub fn request<R>(
+        &self,
+        method: &str,
+        payload: &(impl Serialize + ?Sized),
+    ) -> impl Future<Output = Result<R, Error>> + Send
+    where
+        R: DeserializeOwned,
+    {
+        self.call(method).payload(payload).send()
+    }
+
+    /// Sends a call that is not answered, see [`Client::notify`](crate::tokio::Client::notify).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::notify`](crate::tokio::Client::notify).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Client::notify`](crate::tokio::Client::notify).
+    pub fn notify(
+        &self,
+        method: &str,
+        payload: &(impl Serialize + ?Sized),
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        self.call(method).payload(payload).notify()
+    }
+
+    /// Calls a method that answers with items, see [`Client::stream`](crate::tokio::Client::stream).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::stream`](crate::tokio::Client::stream).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Client::stream`](crate::tokio::Client::stream).
+    pub fn stream<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        payload: &(impl Serialize + ?Sized),
+    ) -> impl Future<Output = Result<Items<T>, Error>> + Send {
+        self.call(method).payload(payload).stream()
+    }
+
+    /// Begins a call that has settings of its own.
+    pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
+        RequestBuilder::new(Via::Session(self), Some(method))
+    }
+
+    fn link(&self) -> Result<Arc<Link>, Error> {
+        self.link.upgrade().ok_or_else(|| request::refused(Refused::Gone))
+    }
+
+    pub(super) async fn begin(&self, style: &Style, packet: Packet) -> Result<(Reached, CallTime), Error> {
+        let time = CallTime::new(style.timeout);
+        Ok((calls::begin_on(&self.config, &self.link()?, packet, style.form, time).await?, time))
+    }
+
+    pub(super) async fn run(&self, style: &Style, packet: Packet) -> Result<Option<Response>, Error> {
+        let time = CallTime::new(style.timeout.or(self.config.call_timeout));
+        match calls::begin_on(&self.config, &self.link()?, packet, style.form, time).await? {
+            Reached::Response(response) => Ok(Some(response)),
+            Reached::Calling(calling) => calls::finish(calling, time).await.map(Some),
+            Reached::Sent => Ok(None),
+        }
+    }
+}

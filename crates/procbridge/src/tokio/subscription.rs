@@ -1,0 +1,143 @@
+//! Events as a client gets them (PB-EVT-*).
+
+use std::fmt;
+use std::future::poll_fn;
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use ::tokio::time::sleep;
+use futures_core::Stream;
+use serde_json::{Value, json};
+
+use crate::error::Error;
+use crate::event::{self, Event, Missed};
+use crate::outgoing::CallTime;
+use crate::session::retry::Retry;
+use crate::tokio::calls::{Reached, no_sessions};
+use crate::tokio::client::Client;
+use crate::tokio::items::Items;
+
+/// The events of some topics, see [`Client::subscribe`]. Dropping it ends the subscription.
+///
+/// As a [`Stream`] it ends only with an error that trying again would not mend: the server refuses the subscription, has no
+/// events, or no longer holds sessions. While the server cannot be reached it waits and tries again.
+#[must_use = "a subscription that is dropped has ended"]
+pub struct Subscription {
+    client: Client,
+    /// The payload of the subscribing call.
+    wanted: Value,
+    state: State,
+    /// An event that came at once.
+    first: Option<Event>,
+    retry: Retry,
+    /// Whether events may have been missed since the last one.
+    gap: bool,
+}
+
+enum State {
+    Open(Events),
+    Renewing(Pin<Box<dyn Future<Output = Renewed> + Send>>),
+    Over,
+}
+
+/// The first item is empty: from then on no event is missed.
+type Events = Items<Option<Event>>;
+/// A subscription in force, and the event that came instead of the word that it is.
+type Renewed = Result<(Events, Option<Event>), Error>;
+
+impl Subscription {
+    pub(super) async fn begin(client: Client, topics: Vec<String>) -> Result<Self, Error> {
+        let wanted = json!({ "topics": topics });
+        let (items, first) = renew(client.clone(), wanted.clone(), Duration::ZERO).await?;
+        let state = State::Open(items);
+        Ok(Self { client, wanted, state, first, retry: Retry::default(), gap: false })
+    }
+
+    /// The next event. Nothing if the subscription has failed for good, after the error that says why.
+    ///
+    /// # Errors
+    ///
+    /// - `Remote`: the server refuses the subscription.
+    /// - `Protocol`: it breaks a rule, has no events, or no longer holds sessions.
+    /// - `Denied`: it may not be reached any longer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing: the next one gives the event.
+    pub async fn next(&mut self) -> Option<Result<Event, Error>> {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
+        loop {
+            if let Some(mut event) = self.first.take() {
+                self.retry.reset();
+                if mem::take(&mut self.gap) {
+                    event.missed = Missed::Unknown;
+                }
+                return Poll::Ready(Some(Ok(event)));
+            }
+            let error = match &mut self.state {
+                State::Open(items) => match ready!(Pin::new(items).poll_next(context)) {
+                    Some(Ok(event)) => {
+                        self.first = event;
+                        continue;
+                    }
+                    Some(Err(error)) => Some(error),
+                    // The server ended it in an orderly way.
+                    None => None,
+                },
+                State::Renewing(renewing) => match ready!(renewing.as_mut().poll(context)) {
+                    Ok((items, first)) => {
+                        self.state = State::Open(items);
+                        self.first = first;
+                        continue;
+                    }
+                    Err(error) => Some(error),
+                },
+                State::Over => return Poll::Ready(None),
+            };
+            self.gap = true;
+            if let Some(error) = error
+                && !event::may_pass(&error)
+            {
+                self.state = State::Over;
+                return Poll::Ready(Some(Err(error)));
+            }
+            let renewing = renew(self.client.clone(), self.wanted.clone(), self.retry.next());
+            self.state = State::Renewing(Box::pin(renewing));
+        }
+    }
+}
+
+async fn renew(client: Client, wanted: Value, pause: Duration) -> Renewed {
+    if !pause.is_zero() {
+        sleep(pause).await;
+    }
+    // A session first: a server without sessions would be asked for a method that it does not have.
+    let time = CallTime::new(client.inner.config.call_timeout);
+    client.inner.open_session(time).await?;
+    let (reached, _) = client.call("$/subscribe").payload(&wanted).begin_stream().await?;
+    let Reached::Calling(_) = reached else { return Err(no_sessions()) };
+    let mut items = Events::new(reached, time, None)?;
+    // What else than the word that it is in force comes first is an event, or the end.
+    let first = items.next().await.ok_or_else(event::none_there)??;
+    items.without_limit();
+    Ok((items, first))
+}
+
+impl Stream for Subscription {
+    type Item = Result<Event, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll(context)
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("wanted", &self.wanted).finish_non_exhaustive()
+    }
+}
