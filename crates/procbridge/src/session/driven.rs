@@ -46,7 +46,7 @@ impl Link {
                 is_blocked: state.blocked.is_some(),
                 is_reading_paused: self.is_paused(state),
                 is_rung: mem::take(&mut state.is_rung),
-                due: [self.due(state), state.calls_due()].into_iter().flatten().min(),
+                due: earliest([self.due(state), state.calls_due()]),
             }
         })
     }
@@ -121,12 +121,12 @@ impl Link {
     }
 
     /// Has `waker` told when there is something to serve or to write, or the session is over. Tells whether that is not so
-    /// already. The task looks at the clock when that was `planned`.
-    pub(crate) fn rest(&self, waker: &Waker, planned: Option<Instant>) -> bool {
+    /// already, and all is as the task `found` it. The task looks at the clock when that was `planned`.
+    pub(crate) fn rest(&self, waker: &Waker, found: &Outlook, planned: Option<Instant>) -> bool {
         let mut state = self.lock();
         let is_written = state.connection.transmit().is_empty() || state.blocked.is_some();
         let is_quiet = !state.has_work() && !state.is_rung && state.end.is_none();
-        if !is_quiet || !(is_written || state.broken.is_some()) {
+        if !is_quiet || !(is_written || state.broken.is_some()) || !self.is_as_found(&state, found, planned) {
             return false;
         }
         state.drop_buffer(usize::MAX);
@@ -140,6 +140,15 @@ impl Link {
         }
         remember(&mut state.attendant, waker);
         true
+    }
+
+    /// Whether the task waits for the right things. Nobody wakes it between its survey and its rest, where others may have
+    /// begun a call that ends sooner than it looks at the clock, or found that the socket takes no more.
+    fn is_as_found(&self, state: &State, found: &Outlook, planned: Option<Instant>) -> bool {
+        let due = earliest([self.due(state), state.calls_due()]);
+        found.is_blocked == state.blocked.is_some()
+            && found.is_reading_paused == self.is_paused(state)
+            && due.is_none_or(|due| planned.is_some_and(|planned| planned <= due))
     }
 
     /// Has the task that drives the session look at the clock.
@@ -206,5 +215,79 @@ impl State {
     }
 }
 
+fn earliest(times: [Option<Instant>; 2]) -> Option<Instant> {
+    times.into_iter().flatten().min()
+}
+
 /// Calls of a session in which little happens: a table for more is kept.
 const FEW: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use procbridge_proto::Connection;
+
+    use super::*;
+    use crate::admission::Admission;
+    use crate::client_config::ClientConfig;
+    use crate::peer::Peer;
+    use crate::request::{self, Style};
+    use crate::session::state::{Hold, Seat};
+
+    fn packet(payload: &str) -> Packet {
+        request::packet(&ClientConfig::new(), Some("work"), Some(payload), &Style::default()).unwrap()
+    }
+
+    /// A client's end of a session whose opening call is answered, and the socket of its peer.
+    fn link() -> (Arc<Link>, UnixStream) {
+        let config = ClientConfig::new();
+        let terms = request::offer(&config, false).unwrap();
+        let mut client = Connection::client(config.limits).with_session(terms.clone());
+        let mut server = Connection::server(config.limits).with_session(terms.with_max_calls(8));
+        client.call(packet("")).unwrap();
+        server.receive(client.transmit());
+        client.transmitted(client.transmit().len());
+        while server.poll_event().is_some() {}
+        client.receive(server.transmit());
+        while client.poll_event().is_some() {}
+        assert!(client.is_session());
+        let (own, peer) = UnixStream::pair().unwrap();
+        own.set_nonblocking(true).unwrap();
+        let named = Peer::of_server(&own).unwrap();
+        let admission = Arc::new(Admission::of_client(&config));
+        (Link::new(client, Arc::new(own), named, admission, None, Seat::Driven, Hold::default()), peer)
+    }
+
+    /// What happens between a task's survey and its rest wakes nobody, so the rest must find it.
+    #[test]
+    fn a_task_does_not_rest_while_a_call_ends_before_it_looks_at_the_clock() {
+        let (link, _peer) = link();
+        let found = link.survey();
+        let now = Instant::now();
+        let (sooner, later) = (now + Duration::from_secs(1), now + Duration::from_secs(15));
+        assert!(link.rest(Waker::noop(), &found, Some(later)));
+
+        let found = link.survey();
+        let _calling = link.begin_copied(&packet(""), None, Some(sooner), Waker::noop()).unwrap().unwrap();
+        assert!(!link.rest(Waker::noop(), &found, Some(later)));
+        assert!(!link.rest(Waker::noop(), &found, None));
+        assert!(link.rest(Waker::noop(), &link.survey(), Some(sooner)));
+    }
+
+    #[test]
+    fn a_task_does_not_rest_while_it_does_not_wait_for_a_socket_that_is_full() {
+        let (link, _peer) = link();
+        let found = link.survey();
+        let later = Some(Instant::now() + Duration::from_secs(3600));
+        let large = "x".repeat(4 << 20);
+        let _calling = link.begin(packet(&large)).unwrap();
+        assert!(link.is_blocked());
+        assert!(!link.rest(Waker::noop(), &found, later));
+        // It looks again, and waits for the socket, and for the peer that may never read.
+        let found = link.survey();
+        assert!(!link.rest(Waker::noop(), &found, later));
+        assert!(link.rest(Waker::noop(), &found, found.due));
+    }
+}

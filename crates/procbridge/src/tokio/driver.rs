@@ -144,8 +144,8 @@ impl Driver {
     }
 
     /// Waits, unless there is something to be seen to.
-    fn rest(&self, context: &Context<'_>) -> bool {
-        self.link.rest(context.waker(), self.planned())
+    fn rest(&self, outlook: &Outlook, context: &Context<'_>) -> bool {
+        self.link.rest(context.waker(), outlook, self.planned())
     }
 
     fn set_timer(&mut self, due: Instant) {
@@ -247,7 +247,7 @@ impl Future for Driver {
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
                 Poll::Pending => {}
             }
-            if driver.poll_time(&outlook, context).is_pending() && driver.rest(context) {
+            if driver.poll_time(&outlook, context).is_pending() && driver.rest(&outlook, context) {
                 return Poll::Pending;
             }
         }
