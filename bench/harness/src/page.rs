@@ -95,8 +95,7 @@ fn columns(group: &str) -> Vec<Column> {
             ("serde_json RawValue, ns", |_, case| median(case, "raw_value_ns")),
             ("serde_json Value, ns", |_, case| median(case, "value_ns")),
             ("ours of RawValue", |_, case| {
-                let ratio = case.median("ours_ns").zip(case.median("raw_value_ns"));
-                ratio.map_or_else(dash, |(ours, theirs)| number(ours / theirs))
+                spread(Spread::of_ratios(&case.figures("ours_ns"), &case.figures("raw_value_ns")))
             }),
         ],
         _ => vec![
@@ -186,7 +185,9 @@ fn remark(group: &GroupResult) -> &'static str {
              made into a tree, or `bytes`, which nobody looks at. tarpc bincode carries a struct.\n\n"
         }
         "peers" => "`A calls B`: the client of A and the server of B.\n\n",
-        "split" => "The best of nine rounds each, from the bytes of a body to method and payload.\n\n",
+        "split" => {
+            "From the bytes of a body to method and payload: the best of five looks each, in seven processes.\n\n"
+        }
         "system-calls" => {
             "Counted by strace over 1,000 calls for each in flight, 150 for neighbours with 64 in flight.\n\n"
         }

@@ -18,9 +18,9 @@ struct Envelope<'a, P> {
     payload: P,
 }
 
-/// How long each of the rounds measures; the best of them counts, since whatever disturbs makes it slower.
-const ROUND: Duration = Duration::from_millis(40);
-const ROUNDS: usize = 9;
+/// How long each look measures; the best of them counts, since whatever disturbs makes it slower.
+const LOOK: Duration = Duration::from_millis(15);
+const LOOKS: usize = 5;
 
 fn main() {
     let records = |bytes: usize| {
@@ -41,19 +41,19 @@ fn main() {
         let body = json!({"method": "echo", "payload": payload}).to_string();
         let mut best =
             BTreeMap::from([("ours_ns", f64::MAX), ("raw_value_ns", f64::MAX), ("value_ns", f64::MAX)]);
-        for _ in 0..ROUNDS {
+        for _ in 0..LOOKS {
             for (parser, least) in &mut best {
                 let nanoseconds = match *parser {
-                    "ours_ns" => round(|| {
+                    "ours_ns" => look(|| {
                         let (method, payload) = split_request(black_box(body.as_bytes())).unwrap();
                         black_box((method, payload.map(str::len)));
                     }),
-                    "raw_value_ns" => round(|| {
+                    "raw_value_ns" => look(|| {
                         let read: Envelope<'_, &RawValue> =
                             serde_json::from_slice(black_box(body.as_bytes())).unwrap();
                         black_box((read.method, read.payload.get().len()));
                     }),
-                    _ => round(|| {
+                    _ => look(|| {
                         let read: Envelope<'_, Value> =
                             serde_json::from_slice(black_box(body.as_bytes())).unwrap();
                         black_box((read.method, &read.payload));
@@ -68,10 +68,10 @@ fn main() {
 }
 
 /// Nanoseconds of one call of `work`.
-fn round(mut work: impl FnMut()) -> f64 {
+fn look(mut work: impl FnMut()) -> f64 {
     let begun = Instant::now();
     let mut count = 0_u32;
-    while begun.elapsed() < ROUND {
+    while begun.elapsed() < LOOK {
         for _ in 0..16 {
             work();
         }
