@@ -72,6 +72,11 @@ fn attend(client: &Weak<Inner>, link: &Arc<Link>) {
     let mut is_replaced = false;
     while !link.has_ended() {
         while let Some(work) = link.next_work() {
+            if is_subscription(&router, &work) {
+                answer(&router, link, &work, Instant::now());
+                link.flush();
+                continue;
+            }
             let (router, session) = (router.clone(), link.clone());
             // Without a thread the call is answered when its time is over.
             let _ = pool.run("procbridge-client-call", move || run(&router, &session, work));
@@ -118,6 +123,14 @@ fn run(router: &Router, link: &Arc<Link>, work: Work) {
     answer(router, link, &work, Instant::now());
     drop(work);
     waiting::write_all(link);
+}
+
+/// Whether a call becomes a subscription. It takes no time, and is to be in force before a call behind it begins, which may
+/// publish (PB-EVT-8): so no thread of its own is for it.
+pub(super) fn is_subscription(router: &Router, work: &Work) -> bool {
+    work.call
+        .place()
+        .is_some_and(|place| router.routes.is_subscription(&work.call, &place.link.admission.config))
 }
 
 /// Runs the handler of a call, which `began` just now, and queues its answer. Tells when it ended.

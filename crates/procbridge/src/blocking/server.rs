@@ -68,7 +68,7 @@ pub(super) struct Shared {
     pub(super) poller: Poller,
     pub(super) running: RunningCalls,
     pub(super) sessions: Sessions,
-    router: Router,
+    pub(super) router: Router,
     /// Connections without a handler: each may become a call at any moment.
     pub(super) arriving: Budget,
 }

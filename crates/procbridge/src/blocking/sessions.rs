@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
+use crate::blocking::keeper;
 use crate::blocking::pool::Pool;
 use crate::blocking::server::Shared;
 use crate::blocking::waiting::{self, Sleeper};
@@ -244,6 +245,10 @@ impl Sessions {
     /// attending.
     fn serve(&self, shared: &Arc<Shared>, served: &Arc<Served>, work: Work, now: &mut Instant) -> bool {
         let (began, deadline) = (*now, work.call.deadline());
+        if keeper::is_subscription(&shared.router, &work) {
+            *now = shared.run(&served.link, work, began);
+            return true;
+        }
         if served.spread.load(Ordering::Relaxed) {
             if let Some(deadline) = deadline {
                 shared.poller.look_by(deadline);

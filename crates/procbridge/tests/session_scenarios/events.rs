@@ -2,6 +2,7 @@
 
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use procbridge::{Call, ClientConfig, ErrorKind, Event, Hub, Missed, Outcome, Router, ServerConfig, code};
 use serde_json::{Value, json};
@@ -50,9 +51,14 @@ fn a_subscriber_does_not_miss_what_its_next_call_publishes() {
         let hub = Hub::new();
         let publisher = hub.clone();
         let router = router(&hub).method("publish", move |n: u32| publisher.publish("own", &n).unwrap());
+        // After it each call of the session gets a thread where that is the server's way.
+        let router = router.method("slow", || thread::sleep(Duration::from_millis(5)));
         let server = TestServer::start(server, transport, router, ServerConfig::new());
         let client = opened(&server, client);
-        for n in 0..20 {
+        for n in 0..50 {
+            if n % 16 == 0 {
+                client.request("slow", &json!(null)).unwrap();
+            }
             // Nothing is waited for between the two.
             let mut events = client.stream("$/subscribe", &json!({"topics": ["own"]})).unwrap();
             assert_eq!(client.request("publish", &json!(n)).unwrap(), json!(1));
