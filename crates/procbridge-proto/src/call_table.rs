@@ -1,89 +1,142 @@
-//! The calls in flight of one side of a session, by their ids (PB-ID-*).
+//! Something for each call in flight, by the call's id (PB-ID-*).
 //!
-//! Ids only ever increase, so the table is a queue, where an id's place is known or found by halving. A call that ends leaves a gap; gaps
-//! at both ends go at once, those between when they are more than what is left. So every operation is fast, however
-//! the calls end, and the memory follows the calls that are in flight.
+//! Ids only ever increase, so the table is a queue in their order, where an id's place is known as long as there are no
+//! gaps, and found by halving otherwise. A call that ends leaves a gap. Gaps at the front go when no call is left, all of
+//! them when they are more than what is left. So every operation is fast, however the calls end, and the memory follows
+//! the calls that are in flight.
 
 use alloc::collections::VecDeque;
 
-/// Calls in flight.
+use crate::event::CallId;
+
+/// Something for each call in flight, found fast by the call's id. The core keeps its own calls so, and a face what it has
+/// for each of them.
+///
+/// ```
+/// use procbridge_proto::{CallTable, Connection, Limits, Packet, Version};
+///
+/// let limits = Limits::default();
+/// let mut client = Connection::client(limits);
+/// let id = client.call(Packet::request(Version::V1_1, Some("sum"), None).finish(&limits)?)?;
+///
+/// let mut waiting = CallTable::default();
+/// waiting.insert(id, "somebody");
+/// assert_eq!(waiting.remove(id), Some("somebody"));
+/// assert!(waiting.is_empty());
+/// # Ok::<(), procbridge_proto::Misuse>(())
+/// ```
 #[derive(Debug)]
-pub(crate) struct Calls<T> {
-    slots: VecDeque<(u32, Option<T>)>,
+pub struct CallTable<T> {
+    slots: VecDeque<(CallId, Option<T>)>,
     live: usize,
 }
 
-impl<T> Calls<T> {
-    pub(crate) fn new() -> Self {
-        Self { slots: VecDeque::new(), live: 0 }
-    }
-
-    pub(crate) fn len(&self) -> usize {
+impl<T> CallTable<T> {
+    /// How many calls are here.
+    pub fn len(&self) -> usize {
         self.live
     }
 
-    /// Enters a call, whose id must be above all those before it.
-    pub(crate) fn insert(&mut self, id: u32, call: T) {
-        debug_assert!(self.slots.back().is_none_or(|&(last, _)| last < id), "ids increase");
-        self.slots.push_back((id, Some(call)));
-        self.live += 1;
+    /// Whether no call is here.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
     }
 
-    pub(crate) fn get(&self, id: u32) -> Option<&T> {
+    /// Enters a call that is not here.
+    pub fn insert(&mut self, id: CallId, call: T) {
+        self.live += 1;
+        if self.slots.back().is_none_or(|&(last, _)| last < id) {
+            self.slots.push_back((id, Some(call)));
+            return;
+        }
+        // A large one was begun before those behind it and has arrived after them.
+        let at = self.slots.partition_point(|&(at, _)| at < id);
+        self.slots.insert(at, (id, Some(call)));
+    }
+
+    /// What there is for a call.
+    pub fn get(&self, id: CallId) -> Option<&T> {
         let at = self.place(id)?;
         self.slots.get(at)?.1.as_ref()
     }
 
-    pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, id: CallId) -> Option<&mut T> {
         let at = self.place(id)?;
         self.slots.get_mut(at)?.1.as_mut()
     }
 
-    /// Takes a call out: it has ended.
-    pub(crate) fn remove(&mut self, id: u32) -> Option<T> {
+    /// Takes a call out.
+    pub fn remove(&mut self, id: CallId) -> Option<T> {
         let at = self.place(id)?;
         let call = self.slots.get_mut(at)?.1.take()?;
+        self.has_ended();
+        Some(call)
+    }
+
+    /// Takes a call out of which nothing is wanted any more.
+    pub fn discard(&mut self, id: CallId) {
+        if let Some((_, call @ Some(_))) = self.place(id).and_then(|at| self.slots.get_mut(at)) {
+            *call = None;
+            self.has_ended();
+        }
+    }
+
+    /// Takes all calls out.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Gives memory back if there are no calls and were never many.
+    pub fn shrink(&mut self) {
+        if self.slots.is_empty() && self.slots.capacity() <= FEW {
+            self.slots = VecDeque::new();
+        }
+    }
+
+    /// All calls in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (CallId, &T)> {
+        self.slots.iter().filter_map(|(id, call)| Some((*id, call.as_ref()?)))
+    }
+
+    /// The same, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (CallId, &mut T)> {
+        self.slots.iter_mut().filter_map(|(id, call)| Some((*id, call.as_mut()?)))
+    }
+
+    fn has_ended(&mut self) {
         self.live -= 1;
-        while let Some((_, None)) = self.slots.front() {
-            self.slots.pop_front();
+        if self.live == 0 || self.slots.len() > 2 * self.live + FEW {
+            self.close_gaps();
         }
-        while let Some((_, None)) = self.slots.back() {
-            self.slots.pop_back();
-        }
+    }
+
+    fn close_gaps(&mut self) {
+        // Mostly the calls at the front have ended. Gaps are dropped where they are: a call is large to be moved.
+        let gaps = self.slots.iter().take_while(|(_, call)| call.is_none()).count();
+        self.slots.drain(..gaps);
         if self.slots.len() > 2 * self.live + FEW {
             self.slots.retain(|(_, call)| call.is_some());
         }
         if self.slots.capacity() > 4 * self.slots.len() + 4 * FEW {
             self.slots.shrink_to(2 * self.slots.len());
         }
-        Some(call)
     }
 
-    /// Holds no memory if there are no calls and were never many.
-    pub(crate) fn shrink(&mut self) {
-        if self.slots.is_empty() && self.slots.capacity() <= FEW {
-            self.slots = VecDeque::new();
-        }
-    }
-
-    /// The ids above `id`, ascending.
-    pub(crate) fn above(&self, id: u32) -> impl Iterator<Item = u32> {
-        let from = self.slots.partition_point(|&(at, _)| at <= id);
-        self.slots.iter().skip(from).filter(|(_, call)| call.is_some()).map(|&(id, _)| id)
-    }
-
-    pub(crate) fn clear(&mut self) {
-        *self = Self::new();
-    }
-
-    fn place(&self, id: u32) -> Option<usize> {
-        // Without gaps in the ids, which is usual, the place is known.
-        let &(first, _) = self.slots.front()?;
+    fn place(&self, CallId(id): CallId) -> Option<usize> {
+        let &(CallId(first), _) = self.slots.front()?;
+        // The ids of one side are every second number.
         let likely = id.checked_sub(first)? as usize / 2;
-        if self.slots.get(likely).is_some_and(|&(at, _)| at == id) {
+        if self.slots.get(likely).is_some_and(|&(CallId(at), _)| at == id) {
             return Some(likely);
         }
-        self.slots.binary_search_by_key(&id, |&(id, _)| id).ok()
+        self.slots.binary_search_by_key(&id, |&(CallId(id), _)| id).ok()
+    }
+}
+
+impl<T> Default for CallTable<T> {
+    fn default() -> Self {
+        Self { slots: VecDeque::new(), live: 0 }
     }
 }
 
@@ -93,33 +146,37 @@ const FEW: usize = 16;
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::vec::Vec;
 
     use super::*;
 
     #[test]
     fn the_table_is_a_map_that_forgets() {
-        let (mut calls, mut map, mut seed) = (Calls::new(), BTreeMap::new(), 1_u32);
+        let (mut table, mut map, mut seed) = (CallTable::default(), BTreeMap::new(), 1_u32);
         for n in 1..5000_u32 {
-            // Of one side, and now and then one left out.
-            let id = 2 * n + 20 * (n / 1000);
-            calls.insert(id, id);
+            // Of one side, now and then some left out, and one that comes after those that were begun behind it.
+            let late = if n % 50 == 0 { 6 } else { 0 };
+            let id = CallId(20 + 2 * n + 20 * (n / 1000) - late);
+            if n % 50 + 3 == 50 {
+                continue;
+            }
+            table.insert(id, id);
             map.insert(id, id);
             // A call that stays for long, and the others ended in any order.
             while map.len() > (n as usize / 16) % 300 + 1 {
                 seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 let at = 1 + seed as usize % (map.len() - 1);
                 let id = *map.keys().nth(at).unwrap();
-                assert_eq!((calls.remove(id), calls.remove(id)), (map.remove(&id), None));
+                assert_eq!((table.remove(id), table.remove(id)), (map.remove(&id), None));
             }
-            assert_eq!((calls.len(), calls.get(id)), (map.len(), map.get(&id)));
-            assert!(
-                calls.slots.capacity() <= 5 * (2 * map.len() + FEW) + 4 * FEW,
-                "{}",
-                calls.slots.capacity()
-            );
+            assert_eq!((table.len(), table.get(id)), (map.len(), map.get(&id)));
+            let capacity = table.slots.capacity();
+            assert!(capacity <= 5 * (2 * map.len() + FEW) + 4 * FEW, "{capacity}");
         }
-        assert_eq!(calls.above(0).collect::<Vec<_>>(), map.keys().copied().collect::<Vec<_>>());
-        assert_eq!(calls.above(2).count(), map.len() - 1);
+        assert!(table.iter().map(|(id, &call)| (id, call)).eq(map.clone()));
+        for id in map.into_keys() {
+            table.discard(id);
+            table.discard(id);
+        }
+        assert!(table.is_empty() && table.slots.is_empty());
     }
 }

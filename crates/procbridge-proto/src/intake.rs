@@ -198,7 +198,7 @@ impl Session {
         if id == 0 || self.side.owns(id) || id > self.highest {
             return Err(ProtocolError::InvalidId { kind, id });
         }
-        if self.theirs.get(id).is_some() {
+        if self.theirs.get(CallId(id)).is_some() {
             return Ok(Verdict::Take);
         }
         // The call has ended; its caller may have said this before it knew.
@@ -214,7 +214,7 @@ impl Session {
             return Err(ProtocolError::InvalidId { kind, id });
         }
         // A call that has ended; its caller may have cancelled it while this was on its way.
-        let Some(call) = self.ours.get(id) else { return Ok(Verdict::Skip) };
+        let Some(call) = self.ours.get(CallId(id)) else { return Ok(Verdict::Skip) };
         self.pieces.check(frame)?;
         if kind == Status::ITEM {
             let window = call.stream.as_deref().ok_or(ProtocolError::UnexpectedItem { id })?;
@@ -312,7 +312,7 @@ impl Session {
         let &Frame { id, kind, .. } = frame;
         let limit = self.limits.max_body();
         let length = self.pieces.length(id).saturating_add(content.len());
-        let Some(discarded) = self.ours.get(id).map(|call| call.discarded) else { return };
+        let Some(discarded) = self.ours.get(CallId(id)).map(|call| call.discarded) else { return };
         if !discarded && length > limit as usize {
             let length = u32::try_from(length).unwrap_or(u32::MAX);
             // Noted as a piece, so that those to come are known to follow one.
@@ -357,7 +357,7 @@ impl Session {
 
     /// Takes an item's cost off its call's credit.
     fn spend(&mut self, id: u32, kind: Status, length: usize) {
-        let call = self.ours.get_mut(id).filter(|_| kind == Status::ITEM);
+        let call = self.ours.get_mut(CallId(id)).filter(|_| kind == Status::ITEM);
         if let Some(window) = call.and_then(|call| call.stream.as_deref_mut()) {
             window.credit.spend(length);
         }
@@ -368,7 +368,7 @@ impl Session {
         if kind == Status::ITEM {
             return;
         }
-        self.ours.remove(id);
+        self.ours.remove(CallId(id));
         if self.ours.len() == 0 && self.theirs.len() == 0 {
             // Nothing large is to come.
             self.out.take_spare();
@@ -383,7 +383,7 @@ impl Session {
     fn fail_call(&mut self, frame: &Frame, error: ProtocolError) {
         let &Frame { id, kind, .. } = frame;
         if kind == Status::ITEM {
-            if let Some(call) = self.ours.get_mut(id) {
+            if let Some(call) = self.ours.get_mut(CallId(id)) {
                 call.discarded = true;
             }
             self.out.take_back(id);
@@ -407,7 +407,7 @@ impl Session {
             }
         })?;
         let (items, bytes) = (items?, bytes?);
-        let call = self.theirs.get_mut(id);
+        let call = self.theirs.get_mut(CallId(id));
         if let Some(credit) = call.and_then(|call| call.stream.as_deref_mut()) {
             let was_there = credit.is_there();
             credit.add(items, bytes);
@@ -423,7 +423,7 @@ impl Session {
         if self.pieces.is_open(id) {
             self.refuse(id, 0, code::CANCELLED, "the call was cancelled")?;
             self.pieces.expect_late_cancelled(id);
-        } else if let Some(call) = self.theirs.get_mut(id)
+        } else if let Some(call) = self.theirs.get_mut(CallId(id))
             && !mem::replace(&mut call.cancelled, true)
         {
             self.events.push(Event::Cancelled { id: CallId(id) });
@@ -448,11 +448,11 @@ impl Session {
             self.events.push(Event::Goodbye { reason: reason.unwrap_or_else(String::new) });
         }
         let mut not_run = self.out.unsent_above(last_id);
-        not_run.extend(self.ours.above(last_id));
+        not_run.extend(self.ours.iter().map(|(CallId(id), _)| id).filter(|&id| id > last_id));
         for id in ascending(not_run) {
             self.out.take_back(id);
             self.pieces.forget(id);
-            let discarded = self.ours.remove(id).is_some_and(|call| call.discarded);
+            let discarded = self.ours.remove(CallId(id)).is_some_and(|call| call.discarded);
             if !discarded {
                 self.events.push(Event::NotRun { id: CallId(id) });
             }

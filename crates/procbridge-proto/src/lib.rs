@@ -88,7 +88,7 @@ extern crate alloc;
 extern crate std;
 
 mod brackets;
-mod calls;
+mod call_table;
 mod classic;
 mod codec;
 mod compression;
@@ -112,6 +112,7 @@ mod skim;
 mod string;
 mod terms;
 
+pub use call_table::CallTable;
 pub use codec::{Codec, Codecs};
 pub use connection::Connection;
 pub use error::{Answer, Fault, Misuse, ProtocolError, code};

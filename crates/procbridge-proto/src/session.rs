@@ -9,7 +9,7 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::calls::Calls;
+use crate::call_table::CallTable;
 use crate::credit::{Credit, Window};
 use crate::error::{Misuse, ProtocolError, code};
 use crate::event::{CallId, Ending, Event};
@@ -36,8 +36,8 @@ pub(crate) struct Session {
     pub(crate) pieces: Pieces,
     pub(crate) out: Outbox,
     pub(crate) events: Events,
-    pub(crate) ours: Calls<Made>,
-    pub(crate) theirs: Calls<Served>,
+    pub(crate) ours: CallTable<Made>,
+    pub(crate) theirs: CallTable<Served>,
     /// The id of the next call of ours, and the highest one of the peer's so far.
     pub(crate) next_id: u64,
     pub(crate) highest: u32,
@@ -99,8 +99,8 @@ impl Session {
             pieces: Pieces::default(),
             out: Outbox::default(),
             events: Events::default(),
-            ours: Calls::new(),
-            theirs: Calls::new(),
+            ours: CallTable::default(),
+            theirs: CallTable::default(),
             next_id: side.first_id(),
             highest: 0,
             said: None,
@@ -140,7 +140,7 @@ impl Session {
         let one_way = flags & flag::ONE_WAY != 0;
         let streams = flags & flag::STREAM != 0 && !one_way;
         let stream = streams.then(|| Box::new(Credit::of(&self.peer)));
-        self.theirs.insert(id, Served { stream, one_way, cancelled: false });
+        self.theirs.insert(CallId(id), Served { stream, one_way, cancelled: false });
     }
 
     pub(crate) fn call(&mut self, packet: Packet) -> Result<CallId, Misuse> {
@@ -191,13 +191,13 @@ impl Session {
                 let told = self.side == Side::Acceptor || self.opener_spoke;
                 Box::new(Window::new(if told { Credit::of(&self.terms) } else { Credit::silent() }))
             });
-            self.ours.insert(id, Made { stream, discarded: false });
+            self.ours.insert(CallId(id), Made { stream, discarded: false });
         }
         id
     }
 
     pub(crate) fn reply(&mut self, CallId(id): CallId, packet: Packet) -> Result<(), Misuse> {
-        let call = self.theirs.get(id).ok_or(Misuse::UnknownCall)?;
+        let call = self.theirs.get(CallId(id)).ok_or(Misuse::UnknownCall)?;
         if packet.status != Status::GOOD && packet.status != Status::BAD {
             return Err(Misuse::WrongPacket);
         }
@@ -208,12 +208,12 @@ impl Session {
             self.check(&packet, self.peer.max_body().max(own))?;
             self.queue(id, packet);
         }
-        self.theirs.remove(id);
+        self.theirs.remove(CallId(id));
         Ok(())
     }
 
     pub(crate) fn item(&mut self, CallId(id): CallId, packet: Packet) -> Result<(), Misuse> {
-        let call = self.theirs.get(id).ok_or(Misuse::UnknownCall)?;
+        let call = self.theirs.get(CallId(id)).ok_or(Misuse::UnknownCall)?;
         let Some(credit) = call.stream.as_deref().filter(|_| packet.status == Status::ITEM) else {
             return Err(Misuse::WrongPacket);
         };
@@ -221,7 +221,7 @@ impl Session {
             return Err(Misuse::NoCredit);
         }
         self.check(&packet, self.peer.max_body())?;
-        if let Some(credit) = self.theirs.get_mut(id).and_then(|call| call.stream.as_deref_mut()) {
+        if let Some(credit) = self.theirs.get_mut(CallId(id)).and_then(|call| call.stream.as_deref_mut()) {
             credit.spend(packet.json_len());
         }
         self.queue(id, packet);
@@ -229,12 +229,12 @@ impl Session {
     }
 
     pub(crate) fn may_send_item(&self, CallId(id): CallId) -> bool {
-        let credit = self.theirs.get(id).and_then(|call| call.stream.as_deref());
+        let credit = self.theirs.get(CallId(id)).and_then(|call| call.stream.as_deref());
         credit.is_some_and(Credit::is_there)
     }
 
     pub(crate) fn consumed(&mut self, CallId(id): CallId, items: u64, bytes: u64) {
-        let call = self.ours.get_mut(id).filter(|call| !call.discarded);
+        let call = self.ours.get_mut(CallId(id)).filter(|call| !call.discarded);
         let Some(window) = call.and_then(|call| call.stream.as_deref_mut()) else { return };
         if let Some((items, bytes)) = window.taken(items, bytes) {
             let text = format!("{{\"items\":{items},\"bytes\":{bytes}}}");
@@ -248,9 +248,9 @@ impl Session {
         }
         self.events.retain(|event| event.answered_call() != Some(CallId(id)));
         let taken = self.out.take_back(id);
-        let in_flight = match self.ours.get_mut(id) {
+        let in_flight = match self.ours.get_mut(CallId(id)) {
             _ if taken == Taken::Whole => {
-                self.ours.remove(id);
+                self.ours.remove(CallId(id));
                 self.events.push(Event::NotRun { id: CallId(id) });
                 return;
             }
@@ -325,7 +325,7 @@ impl Session {
         message: &str,
     ) -> Result<(), ProtocolError> {
         // A call that is not in the table has its first piece here.
-        let one_way = self.theirs.remove(id).map_or(flags & flag::ONE_WAY != 0, |call| call.one_way);
+        let one_way = self.theirs.remove(CallId(id)).map_or(flags & flag::ONE_WAY != 0, |call| call.one_way);
         self.pieces.forget(id);
         if !one_way {
             self.answer(id, code, message);
@@ -360,7 +360,7 @@ impl Session {
     fn retract(&mut self) {
         for id in self.out.unsent_above(0) {
             self.out.take_back(id);
-            self.ours.remove(id);
+            self.ours.remove(CallId(id));
             self.events.push(Event::NotRun { id: CallId(id) });
         }
     }
@@ -377,7 +377,7 @@ impl Session {
         self.retract();
         self.input = Input::Ended;
         for id in self.pieces.open_requests().collect::<Vec<_>>() {
-            self.theirs.remove(id);
+            self.theirs.remove(CallId(id));
         }
         self.pieces.clear();
         self.frames.clear();
@@ -395,7 +395,7 @@ impl Session {
                     false
                 }
                 // What concerns a call that was answered meanwhile is of no use to anybody.
-                Event::Cancelled { id } | Event::Credit { id } => self.theirs.get(id.0).is_none(),
+                Event::Cancelled { id } | Event::Credit { id } => self.theirs.get(*id).is_none(),
                 _ => false,
             };
             if !stale || self.input == Input::Failed {

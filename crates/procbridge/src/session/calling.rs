@@ -268,7 +268,7 @@ impl Calling {
     /// The next item of a stream, or its end.
     pub(crate) fn poll_item(&mut self, waker: &Waker) -> Poll<Result<Item, Answer>> {
         let next = self.link.with(|state| {
-            let slot = state.calls.get_mut(&self.id)?;
+            let slot = state.calls.get_mut(self.id)?;
             if let Some(item) = slot.items.pop_front() {
                 state.connection.consumed(self.id, 1, item.size());
                 if state.connection.queued() > 0 {
@@ -280,7 +280,7 @@ impl Calling {
                 remember(&mut slot.waker, waker);
                 return None;
             }
-            state.calls.remove(&self.id)?.answer.map(Err)
+            state.calls.remove(self.id)?.answer.map(Err)
         });
         self.over |= matches!(next, Some(Err(_)));
         next.map_or(Poll::Pending, Poll::Ready)
@@ -288,7 +288,7 @@ impl Calling {
 
     /// Ready when the next item is there, or the end.
     pub(crate) fn poll_arrival(&mut self, waker: &Waker) -> Poll<()> {
-        self.link.with(|state| match state.calls.get_mut(&self.id) {
+        self.link.with(|state| match state.calls.get_mut(self.id) {
             Some(slot) if slot.items.is_empty() && slot.answer.is_none() => {
                 remember(&mut slot.waker, waker);
                 Poll::Pending
@@ -303,7 +303,7 @@ impl Calling {
         self.over = true;
         self.link.with(|state| {
             let sent = state.connection.was_sent(self.id);
-            if state.calls.remove(&self.id).is_some_and(|slot| slot.answer.is_none()) && !state.has_ended() {
+            if state.calls.remove(self.id).is_some_and(|slot| slot.answer.is_none()) && !state.has_ended() {
                 state.connection.cancel(self.id);
                 state.flush(&self.link);
                 state.call_up();
@@ -323,9 +323,9 @@ impl Drop for Calling {
 
 /// The end of a call. Until there is one `waker` is told of it.
 fn answer(state: &mut State, link: &Link, id: CallId, waker: Option<&Waker>) -> Option<Answer> {
-    let slot = state.calls.get_mut(&id)?;
+    let slot = state.calls.get_mut(id)?;
     if let answer @ Some(_) = slot.answer.take() {
-        state.calls.discard(&id);
+        state.calls.discard(id);
         return answer;
     }
     if let Some(waker) = waker {

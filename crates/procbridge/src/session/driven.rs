@@ -182,7 +182,7 @@ impl Link {
 
     /// Ready when nobody waits for the answer to `id` any longer.
     pub(crate) fn poll_cancelled(&self, id: CallId, waker: &Waker) -> Poll<()> {
-        self.with(|state| match state.serving.get_mut(&id) {
+        self.with(|state| match state.serving.get_mut(id) {
             Some(serving) if !serving.call.is_cancelled() => {
                 remember(&mut serving.cancelled, waker);
                 Poll::Pending

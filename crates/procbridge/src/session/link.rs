@@ -14,14 +14,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use procbridge_proto::{CallId, Codec, Connection, Misuse, Terms};
+use procbridge_proto::{CallId, CallTable, Codec, Connection, Misuse, Terms};
 
 use crate::admission::Admission;
 use crate::journal::Matter;
 use crate::pace::Pace;
 use crate::peer::Peer;
 use crate::session::calling::{Slot, remember};
-use crate::session::ids::ById;
 use crate::session::pulse::{Beat, Pulse, Rhythm};
 use crate::session::serving::Work;
 use crate::session::spin::Spin;
@@ -70,14 +69,14 @@ impl Link {
         seat: Seat,
         hold: Hold,
     ) -> Arc<Self> {
-        let mut calls = ById::default();
+        let mut calls = CallTable::default();
         if let Some(id) = opening {
             calls.insert(id, Slot::default());
         }
         let state = State {
             connection,
             calls,
-            serving: ById::default(),
+            serving: CallTable::default(),
             ready: VecDeque::new(),
             seat,
             attendant: None,

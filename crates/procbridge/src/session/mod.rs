@@ -10,7 +10,6 @@ pub(crate) mod current;
 pub(crate) mod driven;
 pub(crate) mod held;
 pub(crate) mod hub;
-pub(crate) mod ids;
 pub(crate) mod link;
 pub(crate) mod pulse;
 pub(crate) mod retry;

@@ -97,7 +97,7 @@ impl State {
 
     /// Queues the answer to a call, and tells whether anybody waited for it.
     pub(super) fn reply(&mut self, link: &Link, id: CallId, packet: Packet) -> bool {
-        let serving = self.serving.remove(&id);
+        let serving = self.serving.remove(id);
         self.has_served();
         let Some(serving) = serving else { return false };
         // Whoever answers may not be the one who produces: a handler that waits to send an item has to hear of it.
@@ -112,12 +112,12 @@ impl State {
 
     /// The caller does not want the answer any longer.
     pub(super) fn cancelled(&mut self, id: CallId) {
-        let Some(serving) = self.serving.get_mut(&id) else { return };
+        let Some(serving) = self.serving.get_mut(id) else { return };
         serving.call.cancel();
         let wakers = [serving.cancelled.take(), serving.producer.take()];
         if let Some(subscriber) = serving.subscriber.take() {
             subscriber.end();
-            self.serving.remove(&id);
+            self.serving.remove(id);
             let refusal = router::cancelled_by_caller();
             let packet =
                 refusal.packet(procbridge_proto::Version::V1_1, &procbridge_proto::Limits::default());
@@ -128,7 +128,7 @@ impl State {
 
     /// An item of this call may be sent.
     pub(super) fn may_produce(&mut self, id: CallId) {
-        let Some(serving) = self.serving.get_mut(&id) else { return };
+        let Some(serving) = self.serving.get_mut(id) else { return };
         let waker = serving.producer.take();
         if let Some(subscriber) = serving.subscriber.clone() {
             subscriber.pump(self, id);
@@ -144,7 +144,7 @@ impl State {
 
     /// Answers a call without its handler, and has it written.
     fn abandon(&mut self, link: &Link, id: CallId, refusal: &Refusal, leaked: &AtomicUsize) -> Option<Call> {
-        let Serving { call, cancelled, producer, subscriber } = self.serving.remove(&id)?;
+        let Serving { call, cancelled, producer, subscriber } = self.serving.remove(id)?;
         match subscriber {
             Some(subscriber) => subscriber.end(),
             // Before the state is let go: a handler that ends finds that it was counted.
@@ -170,7 +170,7 @@ impl State {
         // Whoever sends a one-way call has never waited for it.
         let waited_for: Vec<_> =
             self.serving.iter().filter(|(_, serving)| !serving.call.is_one_way()).map(|(id, _)| id).collect();
-        for serving in waited_for.into_iter().filter_map(|id| self.serving.remove(&id)).collect::<Vec<_>>() {
+        for serving in waited_for.into_iter().filter_map(|id| self.serving.remove(id)).collect::<Vec<_>>() {
             serving.call.cancel();
             if let Some(subscriber) = serving.subscriber {
                 subscriber.end();
@@ -195,7 +195,7 @@ impl Link {
                 state.flush(self);
             }
             let crowded = state.is_crowded();
-            match state.serving.get_mut(&id) {
+            match state.serving.get_mut(id) {
                 Some(serving) if crowded => {
                     remember(&mut serving.producer, waker);
                     Poll::Pending
@@ -255,7 +255,7 @@ impl Link {
     ) -> Poll<Result<(), Refusal>> {
         self.with(|state| {
             let crowded = state.is_crowded();
-            let Some(serving) = state.serving.get_mut(&id) else {
+            let Some(serving) = state.serving.get_mut(id) else {
                 return Poll::Ready(Err(router::cancelled_by_caller()));
             };
             if serving.call.is_cancelled() {
@@ -274,7 +274,7 @@ impl Link {
 
     /// Gives the answer to `id` to a subscriber, which fills it with events.
     pub(crate) fn subscribe(&self, id: CallId, subscriber: &Arc<Subscriber>) {
-        self.with(|state| match state.serving.get_mut(&id) {
+        self.with(|state| match state.serving.get_mut(id) {
             Some(serving) => {
                 serving.subscriber = Some(subscriber.clone());
                 // The CANCEL may have come with the request, when there was nobody yet to end.
@@ -292,7 +292,7 @@ impl Link {
     /// Sends what a subscriber has.
     pub(crate) fn pump(&self, id: CallId, subscriber: &Arc<Subscriber>) {
         self.with(|state| {
-            let is_in_force = state.serving.get(&id).is_some_and(|serving| serving.subscriber.is_some());
+            let is_in_force = state.serving.get(id).is_some_and(|serving| serving.subscriber.is_some());
             if is_in_force && subscriber.pump(state, id) {
                 state.flush(self);
             }

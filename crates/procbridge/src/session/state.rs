@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use procbridge_proto::{CallId, Connection, Event, Item, ProtocolError};
+use procbridge_proto::{CallId, CallTable, Connection, Event, Item, ProtocolError};
 
 use crate::budget::Share;
 use crate::cores::cores;
@@ -20,7 +20,6 @@ use crate::pace::Pace;
 use crate::peer::Peer;
 use crate::session::calling::{Answer, Due, Slot};
 use crate::session::held::Queue;
-use crate::session::ids::ById;
 use crate::session::link::Link;
 use crate::session::pulse::Pulse;
 use crate::session::serving::{Serving, Work};
@@ -30,9 +29,9 @@ use crate::socket::{self, Read};
 pub(crate) struct State {
     pub(crate) connection: Connection,
     /// Our calls.
-    pub(crate) calls: ById<Slot>,
+    pub(crate) calls: CallTable<Slot>,
     /// The peer's calls that have not been answered.
-    pub(crate) serving: ById<Serving>,
+    pub(crate) serving: CallTable<Serving>,
     /// The peer's calls that nobody has begun to serve.
     pub(super) ready: VecDeque<Work>,
     /// Whether somebody reads.
@@ -346,7 +345,7 @@ impl State {
     }
 
     pub(super) fn deliver(&mut self, id: CallId, item: Item) {
-        if let Some(slot) = self.calls.get_mut(&id) {
+        if let Some(slot) = self.calls.get_mut(id) {
             slot.items.push_back(item);
             let waker = slot.waiting();
             self.wake(waker);
@@ -354,7 +353,7 @@ impl State {
     }
 
     pub(super) fn settle(&mut self, id: CallId, answer: Answer) {
-        if let Some(slot) = self.calls.get_mut(&id) {
+        if let Some(slot) = self.calls.get_mut(id) {
             slot.answer.get_or_insert(answer);
             let waker = slot.waiting();
             self.wake(waker);
