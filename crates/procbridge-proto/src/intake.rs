@@ -369,7 +369,7 @@ impl Session {
             return;
         }
         self.ours.remove(CallId(id));
-        if self.ours.len() == 0 && self.theirs.len() == 0 {
+        if self.ours.is_empty() && self.theirs.is_empty() {
             // Nothing large is to come.
             self.out.take_spare();
         }

@@ -411,8 +411,8 @@ impl Session {
 
     pub(crate) fn is_finished(&self) -> bool {
         (self.is_leaving() || self.input != Input::Open)
-            && self.ours.len() == 0
-            && self.theirs.len() == 0
+            && self.ours.is_empty()
+            && self.theirs.is_empty()
             && self.out.queued() == 0
     }
 
