@@ -151,7 +151,8 @@ fn a_server_that_is_stopped_ends_each_call_at_its_limit() {
             tell(&format!(
                 "SIGSTOP: {client:?} client, {server:?} server: calls ended at most {late:?} after their limits"
             ));
-            assert!(late < Duration::from_millis(300), "{late:?}");
+            // On a machine at rest it is some 20 ms; one that is busy has a thousand threads to wake.
+            assert!(late < Duration::from_secs(2), "{late:?}");
             // It goes on, on the same sessions, and has not run anything twice.
             for client in &clients {
                 assert_eq!(client.request("echo", &json!(2)).unwrap(), json!(2));
