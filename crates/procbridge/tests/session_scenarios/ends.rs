@@ -235,14 +235,14 @@ fn a_server_ends_the_session_of_a_silent_client() {
 #[test]
 fn a_client_gives_up_a_silent_server_and_not_a_slow_one() {
     everywhere_with_sessions(|server, client, transport| {
-        let heartbeat = Duration::from_millis(250);
+        let heartbeat = Duration::from_millis(400);
         let (server, door) = start(server, transport, ServerConfig::new());
         let proxy = Proxy::start(transport, &server.endpoint);
         let config = ClientConfig::new().with_heartbeat(heartbeat);
         let client = TestClient::new(client, &proxy.endpoint, config);
         assert_eq!(client.request("$/ping", &json!(1)).unwrap(), json!(1));
         // Slow: the handler takes several heartbeats, the server answers each.
-        let slow = Router::new().method("slow", || thread::sleep(Duration::from_millis(1_000)));
+        let slow = Router::new().method("slow", || thread::sleep(Duration::from_millis(1_600)));
         let slow = TestServer::start(crate::Face::Blocking, transport, slow, ServerConfig::new());
         let config = ClientConfig::new().with_heartbeat(heartbeat);
         let patient = opened_with(&slow, client_face(&client), config);
