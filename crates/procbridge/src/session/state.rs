@@ -218,7 +218,7 @@ impl State {
                 next = self.calls.iter_mut().find_map(|(_, slot)| slot.waiting());
                 self.is_offered = next.is_some() && self.calls.len() >= MANY;
                 // If nobody waits for an answer, the answers that make room are read by who waits for that.
-                next = next.or_else(|| self.queue.as_ref()?.first());
+                next = next.or_else(|| self.queue.as_ref()?.first(own));
             }
             self.wake.extend(next);
             if self.is_left && !self.is_offered {
