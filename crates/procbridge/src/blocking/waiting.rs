@@ -209,8 +209,9 @@ pub(super) fn wait<T>(
             Poll::Pending => is_past(deadline).then_some(None),
         };
         if let Some(done) = done {
-            // It may have been woken to read for those who still wait.
-            if waited {
+            // It may have been woken to read for those who still wait; one that comes too late to wait, too: it was among
+            // them for a moment.
+            if waited || done.is_none() {
                 link.pass_seat(done.is_none().then(|| sleeper.waker()));
             }
             return done;
@@ -331,3 +332,29 @@ const PROMISED: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_secs(60);
 /// The shortest, in microseconds.
 const SHORTEST: u64 = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Form;
+    use crate::session::state::Seat;
+    use crate::session::testing::{Bell, Ends, call};
+
+    /// It was told of for an instant, between its look and the one at the clock.
+    #[test]
+    fn who_comes_too_late_to_wait_passes_the_seat_on() {
+        let Ends { link, socket: _socket, .. } = Ends::client(Seat::Free, 8);
+        let begin = || link.begin(call("work", &(), Form::Stream)).unwrap();
+        let (mut own, mut other) = (begin(), begin());
+        let (bell, waker) = Bell::new();
+        assert!(link.take_seat(None));
+        assert!(other.poll_arrival(&waker).is_pending());
+        let over = wait(&link, Some(Instant::now()), |waker| {
+            let arrived = own.poll_arrival(waker);
+            // Somebody else leaves the seat meanwhile.
+            link.leave_seat(None);
+            arrived
+        });
+        assert_eq!((over, bell.rung()), (None, 1));
+    }
+}
