@@ -187,7 +187,8 @@ impl Link {
         self.with(|state| state.reply(self, id, packet))
     }
 
-    /// Ready when there is room for a large answer, or nobody waits for it.
+    /// Ready when there is room for a large answer, or nobody waits for it. A one-way call may go on after the session,
+    /// where nothing makes room any more.
     pub(crate) fn poll_room(&self, id: CallId, waker: &Waker) -> Poll<()> {
         self.with(|state| {
             if state.is_crowded() {
@@ -196,7 +197,7 @@ impl Link {
             }
             let crowded = state.is_crowded();
             match state.serving.get_mut(&id) {
-                Some(serving) if crowded => {
+                Some(serving) if crowded && !serving.call.is_one_way() => {
                     remember(&mut serving.producer, waker);
                     Poll::Pending
                 }
@@ -297,5 +298,39 @@ impl Link {
                 state.flush(self);
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Form;
+    use crate::session::state::{End, Seat};
+    use crate::session::testing::{Ends, answer, call};
+
+    /// The next call that the link is to serve.
+    fn next(link: &Link) -> (Work, CallId) {
+        let work = link.next_work().unwrap();
+        let id = work.call.place().unwrap().id;
+        (work, id)
+    }
+
+    #[test]
+    fn an_answer_that_nobody_gets_waits_for_no_room() {
+        let mut ends = Ends::server(Seat::Free);
+        for form in [Form::Result, Form::OneWay] {
+            ends.peer.call(call("work", &(), form)).unwrap();
+        }
+        ends.deliver();
+        let link = &ends.link;
+        let (_large, large) = next(link);
+        let (_note, note) = next(link);
+        link.reply(large, answer(&format!("\"{}\"", "x".repeat(8 << 20))));
+        link.flush();
+        assert!(link.is_blocked());
+        assert!(link.poll_room(note, Waker::noop()).is_ready());
+        // The call goes on after the session; nothing would ever make room.
+        link.close(End::Closed);
+        assert!(link.poll_room(note, Waker::noop()).is_ready());
     }
 }
