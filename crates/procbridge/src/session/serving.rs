@@ -306,7 +306,8 @@ mod tests {
     use super::*;
     use crate::request::Form;
     use crate::session::state::{End, Seat};
-    use crate::session::testing::{Ends, answer, call};
+    use crate::session::testing::{Bell, Ends, answer, call};
+    use crate::socket;
 
     /// The next call that the link is to serve.
     fn next(link: &Link) -> (Work, CallId) {
@@ -333,4 +334,21 @@ mod tests {
         link.close(End::Closed);
         assert!(link.poll_room(note, Waker::noop()).is_ready());
     }
+
+    /// What is taken back makes room without being written.
+    #[test]
+    fn there_is_room_when_a_large_call_is_given_up() {
+        let mut ends = Ends::server(Seat::Free);
+        ends.peer.call(call("work", &(), Form::Result)).unwrap();
+        ends.deliver();
+        let link = &ends.link;
+        let (_work, id) = next(link);
+        while socket::sent(socket::send(link, &[0; 4096])).unwrap() > 0 {}
+        let calling = link.begin(call("large", &"x".repeat(2 << 20), Form::Result)).unwrap();
+        let (bell, waker) = Bell::new();
+        assert!(link.poll_room(id, &waker).is_pending());
+        drop(calling);
+        assert_eq!(bell.rung(), 1);
+    }
+
 }

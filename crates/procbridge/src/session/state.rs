@@ -396,6 +396,11 @@ impl State {
             return Flushed::All;
         }
         loop {
+            // Before the rest is written, which may be nothing: what was given up makes room as well.
+            if self.crowded && self.connection.queued() <= CROWDED {
+                self.crowded = false;
+                self.all_may_produce();
+            }
             let bytes = self.connection.transmit();
             if bytes.is_empty() {
                 self.blocked = None;
@@ -424,10 +429,6 @@ impl State {
                         let now = Instant::now();
                         self.blocked = Some(now);
                         self.pulse.hear(now);
-                    }
-                    if self.crowded && self.connection.queued() <= CROWDED {
-                        self.crowded = false;
-                        self.all_may_produce();
                     }
                 }
                 Err(error) => {
