@@ -90,6 +90,7 @@ impl Link {
             is_rung: false,
             pace: None,
             queue: None,
+            is_unsubscribed: false,
             blocked: None,
             crowded: false,
             is_left: false,

@@ -231,9 +231,11 @@ impl Link {
         });
     }
 
-    /// Ends the subscriptions with `refusal`. They have no handler that could be waited for.
+    /// Ends the subscriptions with `refusal`. They have no handler that could be waited for. Those that were called for and
+    /// have not begun will not.
     pub(crate) fn end_subscriptions(&self, refusal: &Refusal) {
         self.with(|state| {
+            state.is_unsubscribed = true;
             let serving = state.serving.iter();
             let ids: Vec<_> =
                 serving.filter(|(_, serving)| serving.subscriber.is_some()).map(|(id, _)| id).collect();
@@ -281,6 +283,9 @@ impl Link {
                 // The CANCEL may have come with the request, when there was nobody yet to end.
                 if serving.call.is_cancelled() {
                     state.cancelled(id);
+                } else if state.is_unsubscribed {
+                    // Nobody would end it, and the session would last as long as a server that stops has time.
+                    state.abandon(self, id, &router::stopping(), &AtomicUsize::new(0));
                 } else {
                     subscriber.pump(state, id);
                 }
@@ -303,8 +308,12 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::config::ServerConfig;
     use crate::request::Form;
+    use crate::session::hub::Hub;
     use crate::session::state::{End, Seat};
     use crate::session::testing::{Bell, Ends, answer, call};
     use crate::socket;
@@ -351,4 +360,18 @@ mod tests {
         assert_eq!(bell.rung(), 1);
     }
 
+    /// It was called for before, and answered only now.
+    #[test]
+    fn no_subscription_begins_when_they_have_been_ended() {
+        let mut ends = Ends::server(Seat::Free);
+        ends.peer.call(call("$/subscribe", &json!({ "topics": ["a"] }), Form::Stream)).unwrap();
+        ends.deliver();
+        let link = &ends.link;
+        let (work, _) = next(link);
+        link.end_subscriptions(&router::stopping());
+        link.goodbye("the server is stopping");
+        let hub = Hub::new();
+        assert!(hub.answer(&work.call, &ServerConfig::new()).is_none());
+        assert_eq!((hub.subscriptions(), link.has_ended()), (0, true));
+    }
 }

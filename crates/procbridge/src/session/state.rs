@@ -79,6 +79,8 @@ pub(crate) struct State {
     pub(super) end: Option<Box<End>>,
     /// Our calls that wait until the peer takes them.
     pub(super) queue: Option<Box<Queue>>,
+    /// Whether no subscriptions begin any more.
+    pub(super) is_unsubscribed: bool,
     /// What the session holds of a server's limits.
     pub(super) hold: Hold,
 }
