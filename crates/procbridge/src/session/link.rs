@@ -162,6 +162,12 @@ impl Link {
         self.lock().end.is_some()
     }
 
+    /// Whether the session has ended, and so have the calls that go on after that.
+    pub(crate) fn is_over(&self) -> bool {
+        let state = self.lock();
+        state.has_ended() && state.serving.is_empty()
+    }
+
     /// What the peer said of itself.
     pub(crate) fn peer_terms(&self) -> Option<Terms> {
         self.lock().connection.peer().cloned()
