@@ -7,7 +7,7 @@
 )]
 
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use procbridge::{
     Call, Client, ClientConfig, Endpoint, Hub, ItemSink, Refusal, Router, Server, ServerConfig, Session,
@@ -141,4 +141,49 @@ fn a_notification_outlives_its_caller() {
     let mut heard: Vec<_> = (0..5).map(|_| hears.recv().unwrap()).collect();
     heard.sort_unstable();
     assert_eq!(heard, [(0, false), (1, false), (2, false), (3, false), (4, false)]);
+}
+
+/// A one-way call goes on when its caller is gone, and has its time limit all the same.
+#[test]
+fn a_one_way_call_has_its_time_limit_after_its_session() {
+    let (told, hears) = mpsc::channel();
+    let router = Router::new().method("work", move |call: &Call| {
+        let patience = Instant::now() + Duration::from_secs(5);
+        while !call.is_cancelled() && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        told.send(call.is_cancelled()).unwrap();
+    });
+    let config = ServerConfig::new().with_handler_timeout(Duration::from_millis(500));
+    let server = Server::bind_with("127.0.0.1:0", config).unwrap().spawn(router).unwrap();
+    let client = Client::connect(server.endpoint()).unwrap();
+    let _: () = client.request("$/ping", &()).unwrap();
+    client.notify("work", &()).unwrap();
+    drop(client);
+    assert_eq!(hears.recv(), Ok(true));
+}
+
+/// The same when the server stops first.
+#[test]
+fn a_one_way_call_is_cancelled_after_its_session_when_the_server_stops() {
+    let (told, hears) = mpsc::channel();
+    let (begun, begins) = mpsc::channel();
+    let router = Router::new().method("work", move |call: &Call| {
+        begun.send(()).unwrap();
+        let patience = Instant::now() + Duration::from_secs(5);
+        while !call.is_cancelled() && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        told.send(call.is_cancelled()).unwrap();
+    });
+    let server = Server::bind("127.0.0.1:0").unwrap().spawn(router).unwrap();
+    let client = Client::connect(server.endpoint()).unwrap();
+    let _: () = client.request("$/ping", &()).unwrap();
+    client.notify("work", &()).unwrap();
+    drop(client);
+    begins.recv().unwrap();
+    // The server has seen the end by then, as a rule.
+    std::thread::sleep(Duration::from_millis(200));
+    server.handle().abort();
+    assert_eq!(hears.recv(), Ok(true));
 }

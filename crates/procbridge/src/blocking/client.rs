@@ -545,10 +545,16 @@ pub(super) fn answer(
 }
 
 fn finished(mut calling: Calling, answer: Option<Answer>, time: CallTime) -> Result<Response, Error> {
-    match answer {
+    let finished = match answer {
+        // The usual case: what is answered was written.
+        Some(answer @ Answer::Response(Response::Good(_))) => {
+            return request::answered(answer, calling.link());
+        }
         Some(answer) => request::answered(answer, calling.link()),
         None => Err(time.over(request::give_up(&mut calling))),
-    }
+    };
+    waiting::leave_writing(calling.link());
+    finished
 }
 
 /// The error of a server that holds no sessions where one is needed.

@@ -70,7 +70,9 @@ fn attend(client: &Weak<Inner>, link: &Arc<Link>) {
     let (pool, router) = (Pool::default(), router.unwrap_or_default());
     let sleeper = Sleeper::this();
     let mut is_replaced = false;
-    while !link.has_ended() {
+    loop {
+        // First: what came before the end is run after it, as far as it is for nobody to wait for.
+        let has_ended = link.has_ended();
         while let Some(work) = link.next_work() {
             if is_subscription(&router, &work) {
                 answer(&router, link, &work, Instant::now());
@@ -86,16 +88,24 @@ fn attend(client: &Weak<Inner>, link: &Arc<Link>) {
             // Without a thread it is replaced when it has ended.
             is_replaced = spawn("procbridge-client", move || replace(&client)).is_ok();
         }
-        if link.take_seat(Some(sleeper.waker())) {
+        // Calls have their time limits here as they have at a server, whoever reads.
+        let expire = || link.expire(Instant::now(), &link.admission.leaked).1;
+        if has_ended {
+            // One-way calls go on.
+            link.attend(sleeper.waker());
+            let Some(due) = expire() else { break };
+            sleeper.sleep(Some(due));
+        } else if link.take_seat(Some(sleeper.waker())) {
             while !link.has_work() && !link.has_ended() && (is_replaced || link.is_open()) {
-                // Calls have their time limits here as they have at a server.
-                let (_, due) = link.expire(Instant::now(), &link.admission.leaked);
-                waiting::read(link, due);
+                waiting::read(link, expire());
             }
             link.leave_seat(None);
-        } else if !link.has_work() && !link.has_ended() && (is_replaced || link.is_open()) {
+        } else {
             // Looked at again after it was said whom to tell: whoever reads may have found a call in between.
-            sleeper.sleep(None);
+            let due = expire();
+            if !link.has_work() && !link.has_ended() && (is_replaced || link.is_open()) {
+                sleeper.sleep(due);
+            }
         }
     }
     if !is_replaced {
@@ -156,3 +166,90 @@ const READS: usize = 1024;
 const TICK: Duration = Duration::from_secs(5);
 /// An answer of this size waits while many bytes are queued.
 const LARGE: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::blocking::client::Client;
+    use crate::call::Call;
+    use crate::request::{Form, Style};
+    use crate::session::state::{End, Seat};
+    use crate::session::testing::{Ends, call, styled};
+
+    /// A client that serves `router`, of a server that is not there.
+    fn client(router: Router) -> Client {
+        let client = Client::connect("unix:/nowhere/at/all").unwrap();
+        *client.inner.router() = Some(Arc::new(router));
+        client
+    }
+
+    /// Attends to `link` on a thread.
+    fn attended(client: &Client, link: &Arc<Link>) -> thread::JoinHandle<()> {
+        let (client, link) = (Arc::downgrade(&client.inner), link.clone());
+        thread::spawn(move || attend(&client, &link))
+    }
+
+    /// Whoever reads for all may find the end with the call.
+    #[test]
+    fn a_one_way_call_is_run_after_the_end_of_its_session() {
+        let (told, hears) = mpsc::channel();
+        let client = client(Router::new().method("note", move |n: u32| told.send(n).unwrap()));
+        let mut ends = Ends::client(Seat::Free, 8);
+        ends.peer.call(call("note", &7, Form::OneWay)).unwrap();
+        ends.deliver();
+        let Ends { link, socket, .. } = ends;
+        drop(socket);
+        assert!(waiting::read_now(&link) && link.has_ended());
+        let attending = attended(&client, &link);
+        assert_eq!(hears.recv_timeout(Duration::from_secs(5)), Ok(7));
+        drop(client);
+        attending.join().unwrap();
+    }
+
+    /// A client whose method `work` tells whether its call was cancelled within some seconds.
+    fn patient() -> (Client, mpsc::Receiver<bool>) {
+        let (told, hears) = mpsc::channel();
+        let router = Router::new().method("work", move |call: &Call| {
+            let patience = Instant::now() + Duration::from_secs(5);
+            while !call.is_cancelled() && Instant::now() < patience {
+                thread::sleep(Duration::from_millis(1));
+            }
+            told.send(call.is_cancelled()).unwrap();
+        });
+        (client(router), hears)
+    }
+
+    #[test]
+    fn a_one_way_call_has_its_time_limit_after_the_end_of_its_session() {
+        let (client, hears) = patient();
+        let mut ends = Ends::client(Seat::Free, 8);
+        let (timeout, form) = (Some(Duration::from_millis(300)), Form::OneWay);
+        ends.peer.call(styled("work", &(), Style { timeout, form, ..Style::default() })).unwrap();
+        ends.deliver();
+        let Ends { link, socket, .. } = ends;
+        drop(socket);
+        assert!(waiting::read_now(&link) && link.has_ended());
+        let attending = attended(&client, &link);
+        assert_eq!(hears.recv(), Ok(true));
+        drop(client);
+        attending.join().unwrap();
+    }
+
+    #[test]
+    fn a_call_has_its_time_limit_while_another_thread_reads() {
+        let (client, hears) = patient();
+        let mut ends = Ends::client(Seat::Free, 8);
+        // This thread is the one that reads, and finds a call.
+        assert!(ends.link.take_seat(None));
+        let attending = attended(&client, &ends.link);
+        let timeout = Some(Duration::from_millis(50));
+        ends.peer.call(styled("work", &(), Style { timeout, ..Style::default() })).unwrap();
+        ends.deliver();
+        assert_eq!(hears.recv(), Ok(true));
+        ends.link.close(End::Closed);
+        drop(client);
+        attending.join().unwrap();
+    }
+}

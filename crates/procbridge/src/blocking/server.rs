@@ -319,7 +319,7 @@ impl Shared {
         link.flush();
         let served = self.sessions.enter(link);
         if self.control.is_stopping() {
-            served.link.goodbye(STOPPING);
+            drain(&served.link);
         }
         Some(served)
     }
@@ -395,8 +395,7 @@ impl Shared {
             thread::sleep(Duration::from_micros(100));
         }
         for served in self.sessions.open() {
-            served.link.end_subscriptions(&router::stopping());
-            served.link.goodbye(STOPPING);
+            drain(&served.link);
         }
         for (accepted, peers) in self.control.last() {
             let (shared, arriving) = (self.clone(), self.arriving.take(1));
@@ -445,6 +444,12 @@ impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
     }
+}
+
+/// Has a session end with the calls that are in flight.
+fn drain(link: &Link) {
+    link.end_subscriptions(&router::stopping());
+    link.goodbye(STOPPING);
 }
 
 /// Starts a thread. Whatever its work is, this is compiled once.

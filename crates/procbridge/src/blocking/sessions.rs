@@ -78,10 +78,10 @@ impl Sessions {
         served
     }
 
-    /// All sessions that have not ended.
+    /// All sessions that have not ended, or go on with one-way calls.
     pub(super) fn open(&self) -> Vec<Arc<Served>> {
         let mut list = self.list();
-        list.retain(|served| !served.link.has_ended());
+        list.retain(|served| !served.link.is_over());
         list.clone()
     }
 
@@ -128,7 +128,9 @@ impl Sessions {
             let write = if served.link.is_blocked() { PollFlags::OUT } else { PollFlags::empty() };
             read | write
         };
-        let waiting = self.open().into_iter().map(|served| (served.clone(), flags(&served)));
+        // At a socket that was stopped there is nothing to wait for.
+        let open = self.open().into_iter().filter(|served| !served.link.has_ended());
+        let waiting = open.map(|served| (served.clone(), flags(&served)));
         waiting.filter(|(_, flags)| !flags.is_empty()).collect()
     }
 
@@ -283,7 +285,8 @@ impl Sessions {
 
     /// A session has ended; what its peer still sends is dropped for a while if it must hear why.
     fn end(&self, shared: &Arc<Shared>, served: &Arc<Served>) {
-        self.list().retain(|other| !Arc::ptr_eq(other, served));
+        // One-way calls go on, within their time.
+        self.list().retain(|other| !Arc::ptr_eq(other, served) || !other.link.is_over());
         if served.link.must_linger() {
             shared.poller.linger_session(shared, served.link.clone());
         }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use procbridge_proto::Packet;
 use rustix::event::{PollFd, PollFlags};
 
+use crate::blocking::server::spawn;
 use crate::blocking::stream::wait_for;
 use crate::session::held::Begun;
 use crate::session::link::Refused;
@@ -209,8 +210,9 @@ pub(super) fn wait<T>(
             Poll::Pending => is_past(deadline).then_some(None),
         };
         if let Some(done) = done {
-            // It may have been woken to read for those who still wait.
-            if waited {
+            // It may have been woken to read for those who still wait; one that comes too late to wait, too: it was among
+            // them for a moment.
+            if waited || done.is_none() {
                 link.pass_seat(done.is_none().then(|| sleeper.waker()));
             }
             return done;
@@ -249,6 +251,17 @@ pub(super) fn write_all(link: &Arc<Link>) {
         } else {
             wait_to_write(link, None);
         }
+    }
+}
+
+/// Has what the socket has not taken written by a thread of its own, as whoever waited for that leaves. The one that reads
+/// for all, if there is one, sleeps in the system and hears of nothing; and what a peer is sent a part of it waits for, though
+/// not for long. A server's poller does this anyway.
+pub(super) fn leave_writing(link: &Arc<Link>) {
+    if link.is_blocked() && link.admission.is_client && !link.is_driven() {
+        let link = link.clone();
+        // Without a thread it is written with what comes next.
+        let _ = spawn("procbridge-write", move || write_all(&link));
     }
 }
 
@@ -331,3 +344,67 @@ const PROMISED: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_secs(60);
 /// The shortest, in microseconds.
 const SHORTEST: u64 = 512;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+    use crate::blocking::client;
+    use crate::client_config::ClientConfig;
+    use crate::outgoing::CallTime;
+    use crate::request::Form;
+    use crate::session::state::{End, Seat};
+    use crate::session::testing::{Bell, Ends, call};
+
+    /// It was told of for an instant, between its look and the one at the clock.
+    #[test]
+    fn who_comes_too_late_to_wait_passes_the_seat_on() {
+        let Ends { link, socket: _socket, .. } = Ends::client(Seat::Free, 8);
+        let begin = || link.begin(call("work", &(), Form::Stream)).unwrap();
+        let (mut own, mut other) = (begin(), begin());
+        let (bell, waker) = Bell::new();
+        assert!(link.take_seat(None));
+        assert!(other.poll_arrival(&waker).is_pending());
+        let over = wait(&link, Some(Instant::now()), |waker| {
+            let arrived = own.poll_arrival(waker);
+            // Somebody else leaves the seat meanwhile.
+            link.leave_seat(None);
+            arrived
+        });
+        assert_eq!((over, bell.rung()), (None, 1));
+    }
+    /// The thread that reads is asleep in the system when another one's call does not fit the socket.
+    #[test]
+    fn what_was_begun_is_written_when_its_caller_has_given_up() {
+        let Ends { link, mut peer, mut socket } = Ends::client(Seat::Free, 8);
+        socket::set_blocking(&*link).unwrap();
+        let make = |deadline: Duration, payload: &str| {
+            let (link, packet) = (link.clone(), call("work", payload, Form::Result));
+            let time = CallTime::new(Some(deadline));
+            let config = ClientConfig::new();
+            thread::spawn(move || client::answer(&config, &link, packet, time, Instant::now()).is_err())
+        };
+        let reads = make(Duration::from_secs(60), "");
+        while link.take_seat(None) {
+            link.leave_seat(None);
+            thread::yield_now();
+        }
+        thread::sleep(Duration::from_millis(50));
+        assert!(make(Duration::from_millis(100), &"x".repeat(8 << 20)).join().unwrap());
+        assert!(link.is_blocked());
+        // The peer comes to read.
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut bytes = vec![0; 1 << 20];
+        loop {
+            let count = socket.read(&mut bytes).unwrap();
+            peer.receive(&bytes[..count]);
+            while peer.poll_event().is_some() {}
+            if !link.is_blocked() && !peer.is_receiving() {
+                break;
+            }
+        }
+        link.close(End::Closed);
+        assert!(reads.join().unwrap());
+    }
+}

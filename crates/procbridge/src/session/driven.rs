@@ -224,53 +224,25 @@ const FEW: usize = 4;
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixStream;
     use std::time::Duration;
 
-    use procbridge_proto::Connection;
-
     use super::*;
-    use crate::admission::Admission;
-    use crate::client_config::ClientConfig;
-    use crate::peer::Peer;
-    use crate::request::{self, Style};
-    use crate::session::state::{Hold, Seat};
-
-    fn packet(payload: &str) -> Packet {
-        request::packet(&ClientConfig::new(), Some("work"), Some(payload), &Style::default()).unwrap()
-    }
-
-    /// A client's end of a session whose opening call is answered, and the socket of its peer.
-    fn link() -> (Arc<Link>, UnixStream) {
-        let config = ClientConfig::new();
-        let terms = request::offer(&config, false).unwrap();
-        let mut client = Connection::client(config.limits).with_session(terms.clone());
-        let mut server = Connection::server(config.limits).with_session(terms.with_max_calls(8));
-        client.call(packet("")).unwrap();
-        server.receive(client.transmit());
-        client.transmitted(client.transmit().len());
-        while server.poll_event().is_some() {}
-        client.receive(server.transmit());
-        while client.poll_event().is_some() {}
-        assert!(client.is_session());
-        let (own, peer) = UnixStream::pair().unwrap();
-        own.set_nonblocking(true).unwrap();
-        let named = Peer::of_server(&own).unwrap();
-        let admission = Arc::new(Admission::of_client(&config));
-        (Link::new(client, Arc::new(own), named, admission, None, Seat::Driven, Hold::default()), peer)
-    }
+    use crate::request::Form;
+    use crate::session::state::Seat;
+    use crate::session::testing::{Ends, call};
 
     /// What happens between a task's survey and its rest wakes nobody, so the rest must find it.
     #[test]
     fn a_task_does_not_rest_while_a_call_ends_before_it_looks_at_the_clock() {
-        let (link, _peer) = link();
+        let Ends { link, socket: _socket, .. } = Ends::client(Seat::Driven, 8);
         let found = link.survey();
         let now = Instant::now();
         let (sooner, later) = (now + Duration::from_secs(1), now + Duration::from_secs(15));
         assert!(link.rest(Waker::noop(), &found, Some(later)));
 
         let found = link.survey();
-        let _calling = link.begin_copied(&packet(""), None, Some(sooner), Waker::noop()).unwrap().unwrap();
+        let work = call("work", &(), Form::Result);
+        let _calling = link.begin_copied(&work, None, Some(sooner), Waker::noop()).unwrap().unwrap();
         assert!(!link.rest(Waker::noop(), &found, Some(later)));
         assert!(!link.rest(Waker::noop(), &found, None));
         assert!(link.rest(Waker::noop(), &link.survey(), Some(sooner)));
@@ -278,11 +250,10 @@ mod tests {
 
     #[test]
     fn a_task_does_not_rest_while_it_does_not_wait_for_a_socket_that_is_full() {
-        let (link, _peer) = link();
+        let Ends { link, socket: _socket, .. } = Ends::client(Seat::Driven, 8);
         let found = link.survey();
         let later = Some(Instant::now() + Duration::from_secs(3600));
-        let large = "x".repeat(4 << 20);
-        let _calling = link.begin(packet(&large)).unwrap();
+        let _calling = link.begin(call("work", &"x".repeat(4 << 20), Form::Result)).unwrap();
         assert!(link.is_blocked());
         assert!(!link.rest(Waker::noop(), &found, later));
         // It looks again, and waits for the socket, and for the peer that may never read.

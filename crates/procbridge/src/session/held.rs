@@ -90,7 +90,14 @@ impl Held {
     /// Begins the call: it is the peer's to refuse it.
     pub(crate) fn insist(&mut self) -> Result<Calling, Refused> {
         let link = self.link.clone();
-        link.with(|state| self.send(state))
+        link.with(|state| {
+            let sent = self.send(state);
+            if sent.is_err() {
+                // As for one that is dropped.
+                state.offer_seat(&link, None);
+            }
+            sent
+        })
     }
 
     fn send(&mut self, state: &mut State) -> Result<Calling, Refused> {
@@ -114,7 +121,11 @@ impl Drop for Held {
     fn drop(&mut self) {
         if self.ticket.is_some() {
             let link = self.link.clone();
-            link.with(|state| self.leave(state));
+            link.with(|state| {
+                self.leave(state);
+                // It may have been told of the seat, and those behind it still wait.
+                state.offer_seat(&link, None);
+            });
         }
     }
 }
@@ -125,9 +136,10 @@ impl Queue {
         self.drawn
     }
 
-    /// Whoever is first.
-    pub(super) fn first(&self) -> Option<Waker> {
-        self.waiting.values().next()?.clone()
+    /// Whoever is first, but for the one with the waker `own`.
+    pub(super) fn first(&self, own: Option<&Waker>) -> Option<Waker> {
+        let mut waiting = self.waiting.values().flatten();
+        waiting.find(|waker| own.is_none_or(|own| !waker.will_wake(own))).cloned()
     }
 }
 
@@ -169,5 +181,43 @@ impl State {
         if let Some(queue) = &mut self.queue {
             self.wake.extend(queue.waiting.values_mut().filter_map(Option::take));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Form;
+    use crate::session::state::Seat;
+    use crate::session::testing::{Bell, Ends, call};
+
+    /// If nobody waits for an answer, those who wait for a turn read. Whoever leaves has not left the queue yet.
+    #[test]
+    fn the_seat_is_not_offered_to_the_one_who_leaves_it() {
+        let Ends { link, socket: _socket, .. } = Ends::client(Seat::Free, 1);
+        let work = || call("work", &(), Form::Result);
+        let _calling = link.begin(work()).unwrap();
+        let hold = Duration::from_secs(5);
+        let ((first, leaves), (second, stays)) = (Bell::new(), Bell::new());
+        let (mut early, mut late) = (link.hold_back(work(), hold), link.hold_back(work(), hold));
+        assert!(early.poll(&leaves).is_pending() && late.poll(&stays).is_pending());
+        assert!(link.take_seat(None));
+        link.leave_seat(Some(&leaves));
+        assert_eq!((first.rung(), second.rung()), (0, 1));
+    }
+
+    #[test]
+    fn who_leaves_the_queue_passes_the_seat_on() {
+        let Ends { link, socket: _socket, .. } = Ends::client(Seat::Free, 1);
+        let work = || call("work", &(), Form::Result);
+        let _calling = link.begin(work()).unwrap();
+        let hold = Duration::from_secs(5);
+        let ((first, leaves), (second, stays)) = (Bell::new(), Bell::new());
+        let (mut early, mut late) = (link.hold_back(work(), hold), link.hold_back(work(), hold));
+        assert!(early.poll(&leaves).is_pending() && late.poll(&stays).is_pending());
+        link.pass_seat(None);
+        assert_eq!((first.rung(), second.rung()), (1, 0));
+        drop(early);
+        assert_eq!(second.rung(), 1);
     }
 }

@@ -89,6 +89,7 @@ impl Link {
             is_rung: false,
             pace: None,
             queue: None,
+            is_unsubscribed: false,
             blocked: None,
             crowded: false,
             is_left: false,
@@ -158,6 +159,12 @@ impl Link {
 
     pub(crate) fn has_ended(&self) -> bool {
         self.lock().end.is_some()
+    }
+
+    /// Whether the session has ended, and so have the calls that go on after that.
+    pub(crate) fn is_over(&self) -> bool {
+        let state = self.lock();
+        state.has_ended() && state.serving.is_empty()
     }
 
     /// What the peer said of itself.

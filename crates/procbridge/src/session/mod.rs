@@ -19,6 +19,8 @@ pub(crate) mod serving;
 pub(crate) mod sink;
 pub(crate) mod spin;
 pub(crate) mod state;
+#[cfg(test)]
+pub(crate) mod testing;
 pub(crate) mod turn;
 
 pub(crate) use calling::{Answer, Calling};

@@ -187,7 +187,8 @@ impl Link {
         self.with(|state| state.reply(self, id, packet))
     }
 
-    /// Ready when there is room for a large answer, or nobody waits for it.
+    /// Ready when there is room for a large answer, or nobody waits for it. A one-way call may go on after the session,
+    /// where nothing makes room any more.
     pub(crate) fn poll_room(&self, id: CallId, waker: &Waker) -> Poll<()> {
         self.with(|state| {
             if state.is_crowded() {
@@ -196,7 +197,7 @@ impl Link {
             }
             let crowded = state.is_crowded();
             match state.serving.get_mut(id) {
-                Some(serving) if crowded => {
+                Some(serving) if crowded && !serving.call.is_one_way() => {
                     remember(&mut serving.producer, waker);
                     Poll::Pending
                 }
@@ -230,9 +231,11 @@ impl Link {
         });
     }
 
-    /// Ends the subscriptions with `refusal`. They have no handler that could be waited for.
+    /// Ends the subscriptions with `refusal`. They have no handler that could be waited for. Those that were called for and
+    /// have not begun will not.
     pub(crate) fn end_subscriptions(&self, refusal: &Refusal) {
         self.with(|state| {
+            state.is_unsubscribed = true;
             let serving = state.serving.iter();
             let ids: Vec<_> =
                 serving.filter(|(_, serving)| serving.subscriber.is_some()).map(|(id, _)| id).collect();
@@ -280,6 +283,9 @@ impl Link {
                 // The CANCEL may have come with the request, when there was nobody yet to end.
                 if serving.call.is_cancelled() {
                     state.cancelled(id);
+                } else if state.is_unsubscribed {
+                    // Nobody would end it, and the session would last as long as a server that stops has time.
+                    state.abandon(self, id, &router::stopping(), &AtomicUsize::new(0));
                 } else {
                     subscriber.pump(state, id);
                 }
@@ -297,5 +303,75 @@ impl Link {
                 state.flush(self);
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::ServerConfig;
+    use crate::request::Form;
+    use crate::session::hub::Hub;
+    use crate::session::state::{End, Seat};
+    use crate::session::testing::{Bell, Ends, answer, call};
+    use crate::socket;
+
+    /// The next call that the link is to serve.
+    fn next(link: &Link) -> (Work, CallId) {
+        let work = link.next_work().unwrap();
+        let id = work.call.place().unwrap().id;
+        (work, id)
+    }
+
+    #[test]
+    fn an_answer_that_nobody_gets_waits_for_no_room() {
+        let mut ends = Ends::server(Seat::Free);
+        for form in [Form::Result, Form::OneWay] {
+            ends.peer.call(call("work", &(), form)).unwrap();
+        }
+        ends.deliver();
+        let link = &ends.link;
+        let (_large, large) = next(link);
+        let (_note, note) = next(link);
+        link.reply(large, answer(&format!("\"{}\"", "x".repeat(8 << 20))));
+        link.flush();
+        assert!(link.is_blocked());
+        assert!(link.poll_room(note, Waker::noop()).is_ready());
+        // The call goes on after the session; nothing would ever make room.
+        link.close(End::Closed);
+        assert!(link.poll_room(note, Waker::noop()).is_ready());
+    }
+
+    /// What is taken back makes room without being written.
+    #[test]
+    fn there_is_room_when_a_large_call_is_given_up() {
+        let mut ends = Ends::server(Seat::Free);
+        ends.peer.call(call("work", &(), Form::Result)).unwrap();
+        ends.deliver();
+        let link = &ends.link;
+        let (_work, id) = next(link);
+        while socket::sent(socket::send(link, &[0; 4096])).unwrap() > 0 {}
+        let calling = link.begin(call("large", &"x".repeat(2 << 20), Form::Result)).unwrap();
+        let (bell, waker) = Bell::new();
+        assert!(link.poll_room(id, &waker).is_pending());
+        drop(calling);
+        assert_eq!(bell.rung(), 1);
+    }
+
+    /// It was called for before, and answered only now.
+    #[test]
+    fn no_subscription_begins_when_they_have_been_ended() {
+        let mut ends = Ends::server(Seat::Free);
+        ends.peer.call(call("$/subscribe", &json!({ "topics": ["a"] }), Form::Stream)).unwrap();
+        ends.deliver();
+        let link = &ends.link;
+        let (work, _) = next(link);
+        link.end_subscriptions(&router::stopping());
+        link.goodbye("the server is stopping");
+        let hub = Hub::new();
+        assert!(hub.answer(&work.call, &ServerConfig::new()).is_none());
+        assert_eq!((hub.subscriptions(), link.has_ended()), (0, true));
     }
 }

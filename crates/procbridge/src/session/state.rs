@@ -78,6 +78,8 @@ pub(crate) struct State {
     pub(super) end: Option<Box<End>>,
     /// Our calls that wait until the peer takes them.
     pub(super) queue: Option<Box<Queue>>,
+    /// Whether no subscriptions begin any more.
+    pub(super) is_unsubscribed: bool,
     /// What the session holds of a server's limits.
     pub(super) hold: Hold,
 }
@@ -217,7 +219,7 @@ impl State {
                 next = self.calls.iter_mut().find_map(|(_, slot)| slot.waiting());
                 self.is_offered = next.is_some() && self.calls.len() >= MANY;
                 // If nobody waits for an answer, the answers that make room are read by who waits for that.
-                next = next.or_else(|| self.queue.as_ref()?.first());
+                next = next.or_else(|| self.queue.as_ref()?.first(own));
             }
             self.wake.extend(next);
             if self.is_left && !self.is_offered {
@@ -395,6 +397,11 @@ impl State {
             return Flushed::All;
         }
         loop {
+            // Before the rest is written, which may be nothing: what was given up makes room as well.
+            if self.crowded && self.connection.queued() <= CROWDED {
+                self.crowded = false;
+                self.all_may_produce();
+            }
             let bytes = self.connection.transmit();
             if bytes.is_empty() {
                 self.blocked = None;
@@ -423,10 +430,6 @@ impl State {
                         let now = Instant::now();
                         self.blocked = Some(now);
                         self.pulse.hear(now);
-                    }
-                    if self.crowded && self.connection.queued() <= CROWDED {
-                        self.crowded = false;
-                        self.all_may_produce();
                     }
                 }
                 Err(error) => {

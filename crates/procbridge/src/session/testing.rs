@@ -1,0 +1,123 @@
+//! Sessions with a link at one end and nobody behind the other, for tests of what must wake whom.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Wake, Waker};
+
+use procbridge_proto::{Connection, Event, Limits, Packet, Version};
+use serde::Serialize;
+
+use crate::admission::Admission;
+use crate::client_config::ClientConfig;
+use crate::config::ServerConfig;
+use crate::peer::Peer;
+use crate::request::{self, Form, Style};
+use crate::session::link::Link;
+use crate::session::state::{Hold, Seat};
+use crate::socket::{self, Read};
+
+/// A link, and its peer: a connection and a socket that are used by hand.
+pub(crate) struct Ends {
+    pub(crate) link: Arc<Link>,
+    pub(crate) peer: Connection,
+    pub(crate) socket: UnixStream,
+}
+
+impl Ends {
+    /// The link is the client's end. Its server takes up to `max_calls` at a time.
+    pub(crate) fn client(seat: Seat, max_calls: u32) -> Self {
+        let (client, server) = connected(max_calls);
+        Self::new(client, server, Admission::of_client(&ClientConfig::new()), seat)
+    }
+
+    /// The link is the server's end.
+    pub(crate) fn server(seat: Seat) -> Self {
+        let (client, server) = connected(8);
+        Self::new(server, client, Admission::new(ServerConfig::new(), 8, &[]), seat)
+    }
+
+    fn new(own: Connection, peer: Connection, admission: Admission, seat: Seat) -> Self {
+        let (near, far) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let named = Peer::of_server(&near).unwrap();
+        let link = Link::new(own, Arc::new(near), named, Arc::new(admission), None, seat, Hold::default());
+        Self { link, peer, socket: far }
+    }
+
+    /// Has the link read what the peer has queued.
+    pub(crate) fn deliver(&mut self) {
+        while !self.peer.transmit().is_empty() {
+            self.socket.write_all(self.peer.transmit()).unwrap();
+            self.peer.transmitted(self.peer.transmit().len());
+        }
+        self.read();
+    }
+
+    /// Has the link read what is there.
+    pub(crate) fn read(&self) {
+        while self.link.read(|buffer| Read::of(socket::receive(&self.link, buffer))) {}
+    }
+}
+
+/// Both ends of a session whose first call is answered.
+fn connected(max_calls: u32) -> (Connection, Connection) {
+    let config = ClientConfig::new();
+    let terms = request::offer(&config, true).unwrap();
+    let mut client = Connection::client(config.limits).with_session(terms.clone());
+    let mut server = Connection::server(config.limits).with_session(terms.with_max_calls(max_calls));
+    client.call(call("first", &(), Form::Result)).unwrap();
+    carry(&mut client, &mut server);
+    while let Some(event) = server.poll_event() {
+        if let Event::Request { id, .. } = event {
+            server.reply(id, answer("null")).unwrap();
+        }
+    }
+    carry(&mut server, &mut client);
+    // Its terms, now that it knows that this is a session.
+    carry(&mut client, &mut server);
+    while client.poll_event().is_some() {}
+    assert_eq!((client.is_session(), client.calling()), (true, 0));
+    (client, server)
+}
+
+fn carry(from: &mut Connection, to: &mut Connection) {
+    while !from.transmit().is_empty() {
+        to.receive(from.transmit());
+        from.transmitted(from.transmit().len());
+    }
+}
+
+pub(crate) fn call(method: &str, payload: &(impl Serialize + ?Sized), form: Form) -> Packet {
+    styled(method, payload, Style { form, ..Style::default() })
+}
+
+pub(crate) fn styled(method: &str, payload: &(impl Serialize + ?Sized), style: Style) -> Packet {
+    request::packet(&ClientConfig::new(), Some(method), Some(payload), &style).unwrap()
+}
+
+pub(crate) fn answer(payload: &str) -> Packet {
+    Packet::good(Version::V1_1).json_text(payload).unwrap().finish(&Limits::default()).unwrap()
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+pub(crate) struct Bell(AtomicUsize);
+
+impl Bell {
+    pub(crate) fn new() -> (Arc<Self>, Waker) {
+        let bell = Arc::new(Self::default());
+        (bell.clone(), Waker::from(bell))
+    }
+
+    pub(crate) fn rung(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
