@@ -439,6 +439,9 @@ impl State {
                     self.broken = Some(Box::new(End::io(&error)));
                     self.blocked = None;
                     self.wake.append(&mut self.written);
+                    // No call begins here any more: those who wait to call go elsewhere, and who keeps a session looks for one.
+                    self.wake_attendant();
+                    self.call_up();
                     return Flushed::All;
                 }
             }
