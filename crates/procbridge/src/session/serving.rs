@@ -390,4 +390,12 @@ mod tests {
         assert!(!link.is_open() && !link.has_ended());
         assert_eq!((caller.rung(), task.rung()), (1, 1));
     }
+    /// What tells the peer why is written before the session ends, which must not end it in another way.
+    #[test]
+    fn a_session_that_its_peer_broke_has_ended_for_that_reason() {
+        let ends = Ends::server(Seat::Free);
+        std::io::Write::write_all(&mut &ends.socket, b"something else").unwrap();
+        ends.read();
+        assert!(ends.link.must_linger(), "{:?}", ends.link.end_reason());
+    }
 }
