@@ -87,12 +87,12 @@ impl Poller {
         Waker::from(self.bell.clone())
     }
 
-    /// Makes the poller look at the clock at `time`, if it would not before.
+    /// Makes the poller look at the clock at `time`, if it would not before. What it is to find is stored `SeqCst`, or under
+    /// a lock that it takes.
     pub(super) fn look_by(&self, time: Instant) {
         let time = self.micros(time);
         // Usually it will: then its line of memory is left alone.
-        if self.planned.load(Ordering::Acquire) > time
-            && self.planned.fetch_min(time, Ordering::AcqRel) > time
+        if self.planned.load(Ordering::SeqCst) > time && self.planned.fetch_min(time, Ordering::AcqRel) > time
         {
             self.wake();
         }
@@ -139,7 +139,8 @@ impl Poller {
                     return;
                 }
             }
-            self.planned.store(u64::MAX, Ordering::Release);
+            // Before the looks, in one order with what others store before they ask for a look: what these miss is asked for.
+            self.planned.store(u64::MAX, Ordering::SeqCst);
             let next_session = shared.sessions.look(shared, Instant::now());
             let next_call = expire_calls(shared);
             let next_entry = entries.iter().filter_map(Entry::deadline).min();

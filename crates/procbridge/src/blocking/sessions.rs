@@ -168,7 +168,7 @@ impl Sessions {
 
     /// Has another thread attend to `served` if a handler holds the one that does. Tells whether one is at work.
     fn relieve(&self, shared: &Arc<Shared>, served: &Arc<Served>) -> bool {
-        let since = served.since.load(Ordering::Acquire);
+        let since = served.since.load(Ordering::SeqCst);
         if since == 0 {
             return false;
         }
@@ -265,7 +265,8 @@ impl Sessions {
             return false;
         }
         let start = self.micros(began);
-        served.since.store(start, Ordering::Release);
+        // In one order with the poller's plan: else each could miss what the other has just stored.
+        served.since.store(start, Ordering::SeqCst);
         if !self.active.load(Ordering::Acquire) {
             self.active.store(true, Ordering::Release);
         }

@@ -374,4 +374,28 @@ mod tests {
         assert!(hub.answer(&work.call, &ServerConfig::new()).is_none());
         assert_eq!((hub.subscriptions(), link.has_ended()), (0, true));
     }
+    /// A peer that reads no more may go on to send, so the end may be far. Nobody waits for it who can go elsewhere.
+    #[test]
+    fn those_who_wait_to_call_hear_that_nothing_can_be_written() {
+        let Ends { link, socket, .. } = Ends::client(Seat::Driven, 1);
+        let _calling = link.begin(call("work", &(), Form::Result)).unwrap();
+        let hold = std::time::Duration::from_secs(5);
+        let mut held = link.hold_back(call("work", &(), Form::Result), hold);
+        let ((caller, waits), (task, rests)) = (Bell::new(), Bell::new());
+        assert!(held.poll(&waits).is_pending());
+        socket.shutdown(std::net::Shutdown::Read).unwrap();
+        link.notify(call("note", &(), Form::OneWay)).unwrap();
+        link.attend(&rests);
+        link.flush();
+        assert!(!link.is_open() && !link.has_ended());
+        assert_eq!((caller.rung(), task.rung()), (1, 1));
+    }
+    /// What tells the peer why is written before the session ends, which must not end it in another way.
+    #[test]
+    fn a_session_that_its_peer_broke_has_ended_for_that_reason() {
+        let ends = Ends::server(Seat::Free);
+        std::io::Write::write_all(&mut &ends.socket, b"something else").unwrap();
+        ends.read();
+        assert!(ends.link.must_linger(), "{:?}", ends.link.end_reason());
+    }
 }

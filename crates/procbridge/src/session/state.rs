@@ -335,7 +335,8 @@ impl State {
             Event::Closed { error } => {
                 if let Some(error) = &error {
                     link.admission.journal.write(Matter::Protocol, || format!("{}: {error}", link.peer));
-                    self.flush(link);
+                    // The end is not that of a session in which nothing is left to do.
+                    self.write(link);
                 }
                 let broken = self.broken.take().map(|end| *end);
                 let end = error.map(End::Protocol).or(broken).unwrap_or(End::Closed);
@@ -382,8 +383,17 @@ impl State {
         self.seat == Seat::Driven && self.connection.queued() >= ENOUGH && has_cores()
     }
 
-    /// Writes what is queued, as far as the socket takes it.
+    /// Writes what is queued, as far as the socket takes it. That may have been the last that was to be done here.
     pub(crate) fn flush(&mut self, link: &Link) -> Flushed {
+        let flushed = self.write(link);
+        let is_written = flushed == Flushed::All && self.broken.is_none();
+        if is_written && self.connection.is_leaving() && self.connection.is_finished() {
+            self.end(link.socket(), End::Closed);
+        }
+        flushed
+    }
+
+    fn write(&mut self, link: &Link) -> Flushed {
         self.is_left = false;
         if self.end.is_some() {
             return Flushed::All;
@@ -438,12 +448,12 @@ impl State {
                     self.broken = Some(Box::new(End::io(&error)));
                     self.blocked = None;
                     self.wake.append(&mut self.written);
+                    // No call begins here any more: those who wait to call go elsewhere, and who keeps a session looks for one.
+                    self.wake_attendant();
+                    self.call_up();
                     return Flushed::All;
                 }
             }
-        }
-        if self.connection.is_leaving() && self.connection.is_finished() {
-            self.end(link.socket(), End::Closed);
         }
         Flushed::All
     }

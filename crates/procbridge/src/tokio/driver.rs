@@ -19,6 +19,7 @@ use crate::session::Link;
 use crate::session::driven::Outlook;
 use crate::session::state::{End, Flushed};
 use crate::socket::Read;
+use crate::tokio::control::Stage;
 use crate::tokio::handling::{self, Begun};
 use crate::tokio::router::Router;
 use crate::tokio::server::{Shared, Ticket};
@@ -167,7 +168,7 @@ impl Driver {
         self.link.poll_served(context.waker())
     }
 
-    /// What the peer still sends is dropped for a while if it must hear why.
+    /// What the peer still sends is dropped for a while if it must hear why, and the server has not ended.
     fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if !self.link.must_linger() {
             return Poll::Ready(());
@@ -181,6 +182,13 @@ impl Driver {
             let limit = Instant::now().checked_add(self.link.admission.config.linger_timeout);
             let Some(limit) = limit else { return Poll::Ready(()) };
             self.set_timer(limit);
+        }
+        if let Serves::Server { shared, .. } = &self.serves {
+            // First the word to be told, then the look.
+            self.link.attend(context.waker());
+            if shared.control.has_reached(Stage::Aborting) {
+                return Poll::Ready(());
+            }
         }
         let mut rounds = ROUNDS;
         while self.linger > Some(0) && self.poll_timer(context).is_pending() {

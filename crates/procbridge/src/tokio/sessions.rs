@@ -159,6 +159,8 @@ fn drain(link: &Link) {
 fn abort(link: &Link) {
     refuse(link, &router::cancelled());
     link.close(End::Closed);
+    // One that has ended before may linger.
+    link.ring();
 }
 
 fn refuse(link: &Link, refusal: &Refusal) {

@@ -8,7 +8,9 @@ use procbridge::{ErrorKind, Outcome, ServerConfig, code};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::{Dropped, Raw, code_of, eventually, everywhere, packet};
+use crate::{Dropped, Raw, code_of, eventually, everywhere, packet, packet_of, session_packet};
+
+const SESSION: u8 = 1;
 
 fn router(door: &watch::Receiver<bool>) -> Router {
     let door = door.clone();
@@ -137,6 +139,26 @@ fn a_connection_that_lingers_does_not_hold_up_the_end() {
         let started = Instant::now();
         server.stop().await.unwrap();
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    });
+}
+
+#[test]
+fn a_session_that_lingers_ends_with_its_server() {
+    everywhere(|place| async move {
+        let (_open, door) = watch::channel(false);
+        let config = ServerConfig::new().with_linger_timeout(Duration::from_secs(60));
+        let (server, _) = place.serve(router(&door), config);
+        let mut rude = Raw::connect(&server.endpoint()).await.unwrap();
+        rude.write(&packet_of(0, SESSION, br#"{"method":"$/ping"}"#)).await.unwrap();
+        // An id that it does not have.
+        rude.write(&session_packet(0, 2, r#"{"method":"echo"}"#)).await.unwrap();
+        while rude.packet().await.is_ok() {}
+        server.stop().await.unwrap();
+        let limit = Instant::now() + Duration::from_secs(10);
+        while rude.write(b"x").await.is_ok() {
+            assert!(Instant::now() < limit, "it lingers on");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     });
 }
 
