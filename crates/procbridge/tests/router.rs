@@ -228,7 +228,7 @@ fn a_call_past_its_time_is_an_error_that_is_counted() {
                 thread::yield_now();
             }
         });
-        let config = ServerConfig::new().with_handler_timeout(std::time::Duration::from_millis(20));
+        let config = ServerConfig::new().with_handler_timeout(std::time::Duration::from_millis(100));
         let (_server, client) = serve(face, router, config);
         assert_eq!(code_of(client.request("wait", &json!(null))), code::TIMEOUT);
         let found = stats(&client, |stats| stats["methods"]["wait"]["in_flight"] == 0);
@@ -236,7 +236,8 @@ fn a_call_past_its_time_is_an_error_that_is_counted() {
             (&found["methods"]["wait"]["calls"], &found["methods"]["wait"]["errors"]),
             (&json!(1), &json!(1))
         );
-        assert!(found["methods"]["wait"]["max_us"].as_u64().unwrap() >= 19_000);
+        // The time of the handler, which may begin a moment after its call has come.
+        assert!(found["methods"]["wait"]["max_us"].as_u64().unwrap() >= 20_000);
     });
 }
 
