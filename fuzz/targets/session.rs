@@ -32,7 +32,7 @@ fn both_ends(input: &[u8]) {
     let first = body(codec, 0);
     let mut world = World::new([terms(0), terms(4)], first);
     let mut carried = [0; 2];
-    for step in steps.chunks_exact(4).take(250) {
+    for step in steps.chunks_exact(4).take(120) {
         let &[what, pick, size, more] = step else { return };
         let (side, pick) = (usize::from(what >> 7), usize::from(pick));
         let body = body(size, more);
@@ -75,8 +75,8 @@ fn body(size: u8, more: u8) -> Body {
     let size = usize::from(size);
     // What is large costs much time, and few of it are enough.
     let size = match more >> 2 {
-        0..50 => size % 60,
-        50..62 => 900 + 20 * size,
+        0..57 => size % 60,
+        57..62 => 900 + 20 * size,
         62 => 65_400 + size,
         _ => 70_000 + 700 * size,
     };
