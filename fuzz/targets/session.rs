@@ -94,6 +94,7 @@ fn one_end(input: &[u8]) {
     assert_eq!(whole, seen(how, &portions, false));
     assert_eq!(whole, seen(how, &bytes.chunks(1).collect::<Vec<_>>(), false));
     check(&whole.0, &whole.1, how & 2 != 0);
+    check_credit(&whole.0);
     // A program that acts on what it is told says more, which depends on when it is told. What must hold is the same.
     let (events, said) = seen(how, &portions, true);
     check(&events, &said, how & 2 != 0);
@@ -102,12 +103,13 @@ fn one_end(input: &[u8]) {
 /// Either end with calls of its own in flight, and what it was told so far.
 fn established(how: u8) -> (Connection, Vec<Event>) {
     let limits = Limits::default().with_max_body(if how & 4 == 0 { 100_000 } else { 300 });
-    let acceptor = Terms::new().with_max_calls(3).with_stream_window(4);
-    let [client, server] = session(limits, Terms::new().with_stream_window(4), acceptor);
+    let acceptor = Terms::new().with_max_calls(3).with_stream_window(WINDOW);
+    let [client, server] = session(limits, Terms::new().with_stream_window(WINDOW), acceptor);
     let mut end = if how & 1 != 0 { server } else { client };
     let events = std::iter::from_fn(|| end.poll_event()).collect();
-    end.call(request(&limits)).unwrap();
+    // In the order in which the vectors have them.
     end.call(streamed(&limits)).unwrap();
+    end.call(request(&limits)).unwrap();
     let cancelled = end.call(streamed(&limits)).unwrap();
     said(&mut end);
     end.cancel(cancelled);
@@ -185,6 +187,20 @@ fn check(events: &[Event], said: &[u8], ends: bool) {
     assert!(closed <= 1 && (!ends || closed == 1));
     check_said(said);
 }
+
+/// A program that takes no items is given no more than it said it takes ahead.
+fn check_credit(events: &[Event]) {
+    let mut items = BTreeMap::new();
+    for event in events {
+        if let Event::Item { id, .. } = event {
+            *items.entry(*id).or_insert(0) += 1;
+        }
+    }
+    assert!(items.values().all(|&items| items <= WINDOW), "more items than there was credit for: {items:?}");
+}
+
+/// Items that an end takes ahead.
+const WINDOW: u32 = 2;
 
 /// What an end says are whole packets, with at most one answer to a call.
 fn check_said(mut said: &[u8]) {
