@@ -1,0 +1,67 @@
+//! What the targets have in common: an input's first bytes, portions of the rest, and packets by hand.
+
+use procbridge_proto::{Connection, Header, Limits, Packet, Status, Terms, Version};
+
+/// Takes the first `N` bytes of an input, which say what is done with the rest. A short input has zeros there.
+pub fn choices<const N: usize>(input: &[u8]) -> ([u8; N], &[u8]) {
+    let mut choices = [0; N];
+    let count = N.min(input.len());
+    choices[..count].copy_from_slice(&input[..count]);
+    (choices, &input[count..])
+}
+
+/// Cuts `input` into portions whose sizes follow from `seed`: mostly small, some large.
+pub fn portions(input: &[u8], seed: u8) -> Vec<&[u8]> {
+    let (mut rest, mut state, mut all) = (input, u32::from(seed), Vec::new());
+    while !rest.is_empty() {
+        state = state.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+        let size = (state >> 16) as usize;
+        let size = if size & 7 == 7 { size >> 3 } else { 1 + (size >> 3) % 32 };
+        let (portion, behind) = rest.split_at(size.clamp(1, rest.len()));
+        all.push(portion);
+        rest = behind;
+    }
+    all
+}
+
+/// A session packet.
+pub fn packet(kind: Status, flags: u8, id: u32, content: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(content.len() + 4).unwrap();
+    let header = Header { flags, ..Header::classic(Version::V1_1, kind, length) };
+    [&header.encode()[..], &id.to_le_bytes(), content].concat()
+}
+
+/// A session with its opening call in flight: the opener and the acceptor.
+pub fn session(limits: Limits, opener: Terms, acceptor: Terms) -> [Connection; 2] {
+    let mut client = Connection::client(limits).with_session(opener);
+    let mut server = Connection::server(limits).with_session(acceptor);
+    client.call(request(&limits)).unwrap();
+    for _ in 0..2 {
+        server.receive(client.transmit());
+        client.transmitted(client.transmit().len());
+        client.receive(server.transmit());
+        server.transmitted(server.transmit().len());
+    }
+    assert!(client.is_session() && server.is_session());
+    [client, server]
+}
+
+/// A small request.
+pub fn request(limits: &Limits) -> Packet {
+    Packet::request(Version::V1_1, Some("m"), None).finish(limits).unwrap()
+}
+
+/// A small request whose caller welcomes items.
+pub fn streamed(limits: &Limits) -> Packet {
+    Packet::request(Version::V1_1, Some("m"), None).stream().finish(limits).unwrap()
+}
+
+/// Everything that waits to be written.
+pub fn said(end: &mut Connection) -> Vec<u8> {
+    let mut said = Vec::new();
+    while !end.transmit().is_empty() {
+        said.extend_from_slice(end.transmit());
+        end.transmitted(end.transmit().len());
+    }
+    said
+}
