@@ -61,7 +61,9 @@ pub(crate) fn groups(full: bool) -> Vec<Group> {
             cases
         }),
         group("spin-hogs", "The same with a process on each core that only computes", {
-            Shape { beside: Beside::Hogs, ..Shape::small(Transport::Unix, Pin::Free) }.all(&SPINNING)
+            // The scheduler's turns make the p99, so it needs many of them.
+            let shape = Shape::small(Transport::Unix, Pin::Free);
+            Shape { beside: Beside::Hogs, millis: 600, ..shape }.all(&SPINNING)
         }),
         group("spin-one", "The same with both sides on one core", {
             Shape::small(Transport::Unix, Pin::One).all(&SPINNING)
