@@ -374,6 +374,7 @@ mod tests {
         });
         assert_eq!((over, bell.rung()), (None, 1));
     }
+
     /// The thread that reads is asleep in the system when another one's call does not fit the socket.
     #[test]
     fn what_was_begun_is_written_when_its_caller_has_given_up() {

@@ -191,31 +191,37 @@ mod tests {
     use crate::session::state::Seat;
     use crate::session::testing::{Bell, Ends, call};
 
-    /// If nobody waits for an answer, those who wait for a turn read. Whoever leaves has not left the queue yet.
+    /// A call that waits, and what is rung to tell it.
+    type Waits = (Held, Arc<Bell>, Waker);
+
+    /// Two calls that wait for their turn on a session on which one is in flight, and nobody waits for its answer: they read
+    /// for all.
+    fn waiting() -> (Ends, [Waits; 2], Calling) {
+        let ends = Ends::client(Seat::Free, 1);
+        let work = || call("work", &(), Form::Result);
+        let calling = ends.link.begin(work()).unwrap();
+        let held = [(), ()].map(|()| {
+            let mut held = *ends.link.hold_back(work(), Duration::from_secs(5));
+            let (bell, waker) = Bell::new();
+            assert!(held.poll(&waker).is_pending());
+            (held, bell, waker)
+        });
+        (ends, held, calling)
+    }
+
+    /// Whoever leaves has not left the queue yet.
     #[test]
     fn the_seat_is_not_offered_to_the_one_who_leaves_it() {
-        let Ends { link, socket: _socket, .. } = Ends::client(Seat::Free, 1);
-        let work = || call("work", &(), Form::Result);
-        let _calling = link.begin(work()).unwrap();
-        let hold = Duration::from_secs(5);
-        let ((first, leaves), (second, stays)) = (Bell::new(), Bell::new());
-        let (mut early, mut late) = (link.hold_back(work(), hold), link.hold_back(work(), hold));
-        assert!(early.poll(&leaves).is_pending() && late.poll(&stays).is_pending());
-        assert!(link.take_seat(None));
-        link.leave_seat(Some(&leaves));
+        let (ends, [(_early, first, leaves), (_late, second, _)], _calling) = waiting();
+        assert!(ends.link.take_seat(None));
+        ends.link.leave_seat(Some(&leaves));
         assert_eq!((first.rung(), second.rung()), (0, 1));
     }
 
     #[test]
     fn who_leaves_the_queue_passes_the_seat_on() {
-        let Ends { link, socket: _socket, .. } = Ends::client(Seat::Free, 1);
-        let work = || call("work", &(), Form::Result);
-        let _calling = link.begin(work()).unwrap();
-        let hold = Duration::from_secs(5);
-        let ((first, leaves), (second, stays)) = (Bell::new(), Bell::new());
-        let (mut early, mut late) = (link.hold_back(work(), hold), link.hold_back(work(), hold));
-        assert!(early.poll(&leaves).is_pending() && late.poll(&stays).is_pending());
-        link.pass_seat(None);
+        let (ends, [(early, first, _), (_late, second, _)], _calling) = waiting();
+        ends.link.pass_seat(None);
         assert_eq!((first.rung(), second.rung()), (1, 0));
         drop(early);
         assert_eq!(second.rung(), 1);

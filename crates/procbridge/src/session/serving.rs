@@ -374,6 +374,7 @@ mod tests {
         assert!(hub.answer(&work.call, &ServerConfig::new()).is_none());
         assert_eq!((hub.subscriptions(), link.has_ended()), (0, true));
     }
+
     /// A peer that reads no more may go on to send, so the end may be far. Nobody waits for it who can go elsewhere.
     #[test]
     fn those_who_wait_to_call_hear_that_nothing_can_be_written() {
@@ -390,6 +391,7 @@ mod tests {
         assert!(!link.is_open() && !link.has_ended());
         assert_eq!((caller.rung(), task.rung()), (1, 1));
     }
+
     /// What tells the peer why is written before the session ends, which must not end it in another way.
     #[test]
     fn a_session_that_its_peer_broke_has_ended_for_that_reason() {
