@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::blocking::control::Stage;
-use crate::blocking::server::{Shared, spawn};
+use crate::blocking::pool::spawn;
+use crate::blocking::server::Shared;
 use crate::cores::cores;
 use crate::journal::Matter;
 use crate::listener::Peers;

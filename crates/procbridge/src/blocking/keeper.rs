@@ -1,13 +1,12 @@
 //! What happens in a client's session while no thread of the program waits there.
 
-use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::blocking::client::Inner;
-use crate::blocking::pool::Pool;
+use crate::blocking::pool::{Pool, spawn};
 use crate::blocking::waiting::{self, Sleeper};
 use crate::error::{Error, ErrorKind};
 use crate::outgoing::CallTime;
@@ -23,7 +22,7 @@ pub(super) fn tick(link: &Arc<Link>) {
         return;
     }
     let session = Arc::downgrade(link);
-    let ticker = thread::Builder::new().name("procbridge-pulse".to_string()).spawn(move || {
+    let ticker = spawn("procbridge-pulse", move || {
         loop {
             thread::sleep(TICK);
             let Some(link) = session.upgrade() else { return };
@@ -61,6 +60,7 @@ pub(super) fn tick(link: &Arc<Link>) {
 pub(super) fn look_after(client: &Weak<Inner>, link: Arc<Link>) -> Result<(), Error> {
     let client = client.clone();
     spawn("procbridge-client", move || attend(&client, &link))
+        .map(drop)
         .map_err(|error| Error::io(ErrorKind::Io, "cannot start to serve", error))
 }
 
@@ -74,7 +74,7 @@ fn attend(client: &Weak<Inner>, link: &Arc<Link>) {
         // First: what came before the end is run after it, as far as it is for nobody to wait for.
         let has_ended = link.has_ended();
         while let Some(work) = link.next_work() {
-            if is_subscription(&router, &work) {
+            if is_subscription(&router, link, &work) {
                 answer(&router, link, &work, Instant::now());
                 link.flush();
                 continue;
@@ -125,10 +125,6 @@ fn replace(client: &Weak<Inner>) {
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    thread::Builder::new().name(name.to_string()).spawn(work).map(drop)
-}
-
 fn run(router: &Router, link: &Arc<Link>, work: Work) {
     answer(router, link, &work, Instant::now());
     drop(work);
@@ -137,10 +133,8 @@ fn run(router: &Router, link: &Arc<Link>, work: Work) {
 
 /// Whether a call becomes a subscription. It takes no time, and is to be in force before a call behind it begins, which may
 /// publish (PB-EVT-8): so no thread of its own is for it.
-pub(super) fn is_subscription(router: &Router, work: &Work) -> bool {
-    work.call
-        .place()
-        .is_some_and(|place| router.routes.is_subscription(&work.call, &place.link.admission.config))
+pub(super) fn is_subscription(router: &Router, link: &Link, work: &Work) -> bool {
+    router.routes.is_subscription(&work.call, &link.admission.config)
 }
 
 /// Runs the handler of a call, which `began` just now, and queues its answer. Tells when it ended.

@@ -4,9 +4,14 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::blocking::server::spawn;
+/// Starts a thread. Whatever its work is, this is compiled once.
+pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let work: Box<dyn FnOnce() + Send> = Box::new(work);
+    thread::Builder::new().name(name.to_string()).spawn(work)
+}
 
 /// A pool of threads. It starts as many as there is work at a time; what bounds that is up to who gives the work.
 /// Dropping it lets the threads end that stand ready.

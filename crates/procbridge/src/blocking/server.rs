@@ -19,6 +19,7 @@ use crate::blocking::control::{Control, ServerHandle, Stage};
 use crate::blocking::exchange::{Exchange, Patience};
 use crate::blocking::keeper;
 use crate::blocking::poller::Poller;
+use crate::blocking::pool::spawn;
 use crate::blocking::running::RunningCalls;
 use crate::blocking::sessions::{Served, Sessions};
 use crate::blocking::stream::Stream;
@@ -450,12 +451,6 @@ impl fmt::Debug for Shared {
 fn drain(link: &Link) {
     link.end_subscriptions(&router::stopping());
     link.goodbye(STOPPING);
-}
-
-/// Starts a thread. Whatever its work is, this is compiled once.
-pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
-    let work: Box<dyn FnOnce() + Send> = Box::new(work);
-    thread::Builder::new().name(name.to_string()).spawn(work)
 }
 
 /// What sessions are told when the server stops.

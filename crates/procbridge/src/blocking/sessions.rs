@@ -247,7 +247,7 @@ impl Sessions {
     /// attending.
     fn serve(&self, shared: &Arc<Shared>, served: &Arc<Served>, work: Work, now: &mut Instant) -> bool {
         let (began, deadline) = (*now, work.call.deadline());
-        if keeper::is_subscription(&shared.router, &work) {
+        if keeper::is_subscription(&shared.router, &served.link, &work) {
             *now = shared.run(&served.link, work, began);
             return true;
         }

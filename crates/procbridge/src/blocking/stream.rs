@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use crate::blocking::pool::spawn;
 use crate::dial::{self, Dialled, FullQueue};
 use crate::endpoint::{Address, Endpoint};
 use crate::error::{Error, cannot_connect};
@@ -154,11 +155,9 @@ fn resolve(
     }
     let (sender, receiver) = mpsc::channel();
     let name = host.to_string();
-    let ask = move || sender.send(Endpoint::resolve(&name, port));
-    thread::Builder::new()
-        .name("procbridge-resolve".to_string())
-        .spawn(ask)
-        .map_err(|error| cannot_connect(endpoint, error))?;
+    // Who asked may have given up.
+    let ask = move || drop(sender.send(Endpoint::resolve(&name, port)));
+    spawn("procbridge-resolve", ask).map_err(|error| cannot_connect(endpoint, error))?;
     let answer = match deadline {
         Some(deadline) => receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok(),
         None => receiver.recv().ok(),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use procbridge_proto::Packet;
 use rustix::event::{PollFd, PollFlags};
 
-use crate::blocking::server::spawn;
+use crate::blocking::pool::spawn;
 use crate::blocking::stream::wait_for;
 use crate::session::held::Begun;
 use crate::session::link::Refused;
