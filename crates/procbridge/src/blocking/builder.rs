@@ -8,7 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Map;
 
-use crate::blocking::client::{Client, Reached};
+use crate::blocking::calls::Reached;
+use crate::blocking::client::Client;
 use crate::blocking::items::Items;
 use crate::blocking::session::Session;
 use crate::client_config::ClientConfig;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::blocking::client::Reached;
+use crate::blocking::calls::Reached;
 use crate::blocking::keeper;
 use crate::blocking::waiting;
 use crate::call::Call;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::blocking::client::Inner;
+use crate::blocking::calls::Inner;
 use crate::blocking::pool::{Pool, spawn};
 use crate::blocking::waiting::{self, Sleeper};
 use crate::error::{Error, ErrorKind};

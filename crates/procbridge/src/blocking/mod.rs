@@ -2,6 +2,7 @@
 
 mod acceptors;
 mod builder;
+mod calls;
 mod client;
 mod control;
 mod exchange;

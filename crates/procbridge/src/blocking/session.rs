@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::blocking::builder::{RequestBuilder, Via};
-use crate::blocking::client::{self, Reached};
+use crate::blocking::calls::{self, Reached};
 use crate::blocking::items::Items;
 use crate::call::Call;
 use crate::client_config::ClientConfig;
@@ -129,17 +129,17 @@ impl Session {
 
     pub(super) fn begin(&self, style: &Style, packet: Packet) -> Result<(Reached, CallTime), Error> {
         let time = CallTime::new(style.timeout);
-        let reached = client::begin_on(&self.config, &self.link()?, packet, style.form)?;
+        let reached = calls::begin_on(&self.config, &self.link()?, packet, style.form)?;
         Ok((reached, time))
     }
 
     pub(super) fn run(&self, style: &Style, packet: Packet) -> Result<Option<Response>, Error> {
         let time = CallTime::new(style.timeout.or(self.config.call_timeout));
-        match client::begin_on(&self.config, &self.link()?, packet, style.form)? {
+        match calls::begin_on(&self.config, &self.link()?, packet, style.form)? {
             Reached::Response(response) => Ok(Some(response)),
-            Reached::Calling(calling) => client::finish(calling, time, time.started).map(Some),
+            Reached::Calling(calling) => calls::finish(calling, time, time.started).map(Some),
             Reached::Ready(link, packet) => {
-                client::answer(&self.config, &link, packet, time, time.started).map(Some)
+                calls::answer(&self.config, &link, packet, time, time.started).map(Some)
             }
             Reached::Sent => Ok(None),
         }

@@ -3,7 +3,8 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
-use crate::blocking::client::{Client, Reached, no_sessions};
+use crate::blocking::calls::{Reached, no_sessions};
+use crate::blocking::client::Client;
 use crate::blocking::items::Items;
 use crate::error::Error;
 use serde_json::{Value, json};

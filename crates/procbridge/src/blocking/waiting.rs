@@ -350,7 +350,7 @@ mod tests {
     use std::io::Read as _;
 
     use super::*;
-    use crate::blocking::client;
+    use crate::blocking::calls;
     use crate::client_config::ClientConfig;
     use crate::outgoing::CallTime;
     use crate::request::Form;
@@ -384,7 +384,7 @@ mod tests {
             let (link, packet) = (link.clone(), call("work", payload, Form::Result));
             let time = CallTime::new(Some(deadline));
             let config = ClientConfig::new();
-            thread::spawn(move || client::answer(&config, &link, packet, time, Instant::now()).is_err())
+            thread::spawn(move || calls::answer(&config, &link, packet, time, Instant::now()).is_err())
         };
         let reads = make(Duration::from_secs(60), "");
         while link.take_seat(None) {
