@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use procbridge::Endpoint;
+use rustix::net::Shutdown;
 
 use crate::crowd::Work;
 use crate::tally::End;
 
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
+/// A connection, of whatever kind.
+struct Stream(Box<dyn Socket>);
+
+trait Socket: Read + Write + AsFd {}
+
+impl<T: Read + Write + AsFd> Socket for T {}
 
 /// Sessions with many calls at once, written in any portions. Each is answered once, with its own number; some sessions are
 /// cut before that.
@@ -39,7 +42,7 @@ pub(crate) fn sessions(at: &Endpoint, mut work: Work) {
         let mut rest = &bytes[..length];
         while !rest.is_empty() {
             let (portion, behind) = rest.split_at(1 + work.dice.below(rest.len()));
-            if stream.write_all(portion).is_err() {
+            if stream.0.write_all(portion).is_err() {
                 break;
             }
             rest = behind;
@@ -102,7 +105,7 @@ pub(crate) fn garbage(at: &Endpoint, mut work: Work) {
             }
             _ => Vec::new(),
         };
-        let _ = stream.write_all(&bytes);
+        let _ = stream.0.write_all(&bytes);
         // Its call may have been whole.
         work.tally.end(number, End::Unknown);
         stream.leave(&mut work);
@@ -113,18 +116,18 @@ impl Stream {
     fn connect(at: &Endpoint) -> Option<Self> {
         let at = at.to_string();
         // It is not there while the server is started again.
-        Some(match at.strip_prefix("unix:") {
+        Some(Self(match at.strip_prefix("unix:") {
             Some(path) => {
                 let stream = UnixStream::connect(path).ok()?;
                 stream.set_read_timeout(Some(STUCK)).unwrap();
-                Self::Unix(stream)
+                Box::new(stream)
             }
             None => {
                 let stream = TcpStream::connect(at.strip_prefix("tcp:").unwrap()).ok()?;
                 stream.set_read_timeout(Some(STUCK)).unwrap();
-                Self::Tcp(stream)
+                Box::new(stream)
             }
-        })
+        }))
     }
 
     /// The next packet: kind and body. Nothing at the end.
@@ -139,7 +142,7 @@ impl Stream {
 
     /// Reads so many bytes; nothing if the connection ends before.
     fn fill(&mut self, buffer: &mut [u8]) -> Option<()> {
-        match self.read_exact(buffer) {
+        match self.0.read_exact(buffer) {
             Ok(()) => Some(()),
             Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("the server says nothing"),
             Err(_) => None,
@@ -150,12 +153,9 @@ impl Stream {
     fn leave(mut self, work: &mut Work) {
         match work.dice.below(3) {
             0 => {}
-            1 => drop(rustix::net::sockopt::set_socket_linger(&self, Some(Duration::ZERO))),
+            1 => drop(rustix::net::sockopt::set_socket_linger(&self.0, Some(Duration::ZERO))),
             _ => {
-                let _ = match &self {
-                    Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
-                    Self::Unix(stream) => stream.shutdown(Shutdown::Write),
-                };
+                let _ = rustix::net::shutdown(&self.0, Shutdown::Write);
                 while self.fill(&mut [0]).is_some() {}
             }
         }
@@ -171,37 +171,6 @@ fn classic(kind: u8, flags: u8, body: &[u8]) -> Vec<u8> {
 /// A packet of a session.
 fn packet(kind: u8, id: u32, content: &[u8]) -> Vec<u8> {
     classic(kind, 0, &[&id.to_le_bytes(), content].concat())
-}
-
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(stream) => stream.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
-        }
-    }
-}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            Self::Unix(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write(buffer),
-            Self::Unix(stream) => stream.write(buffer),
-        }
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 /// The offer of a session.

@@ -152,9 +152,7 @@ impl Link {
             let waiting = state.calls.iter().filter(|(_, slot)| slot.answer.is_none());
             let waiting: Vec<_> = waiting.map(|(id, _)| id).collect();
             for id in waiting {
-                let sent = state.connection.was_sent(id);
-                state.connection.cancel(id);
-                state.settle(id, Answer::Cancelled { sent });
+                state.cancel(id, |sent| Answer::Cancelled { sent });
             }
             state.dismiss();
             state.flush(self);
@@ -191,6 +189,13 @@ impl State {
             return Err(Refused::Gone);
         }
         self.connection.call(packet).map_err(Refused::of)
+    }
+
+    /// Cancels a call of ours. Whoever waits for it gets what `answer` makes of whether any byte of it was written.
+    fn cancel(&mut self, id: CallId, answer: fn(bool) -> Answer) {
+        let sent = self.connection.was_sent(id);
+        self.connection.cancel(id);
+        self.settle(id, answer(sent));
     }
 
     /// Has a call that was queued written: at once if it is alone.
@@ -231,9 +236,7 @@ impl State {
         let deadlines = waiting.filter_map(|(id, slot)| Some((id, slot.deadline?)));
         let (over, left): (Vec<_>, Vec<_>) = deadlines.partition(|&(_, deadline)| deadline <= now);
         for &(id, _) in &over {
-            let sent = self.connection.was_sent(id);
-            self.connection.cancel(id);
-            self.settle(id, Answer::Late { sent });
+            self.cancel(id, |sent| Answer::Late { sent });
         }
         if !over.is_empty() {
             self.flush(link);
