@@ -46,7 +46,7 @@ impl Link {
                 is_blocked: state.blocked.is_some(),
                 is_reading_paused: self.is_paused(state),
                 is_rung: mem::take(&mut state.is_rung),
-                due: earliest([self.due(state), state.calls_due()]),
+                due: self.task_due(state),
             }
         })
     }
@@ -145,10 +145,14 @@ impl Link {
     /// Whether the task waits for the right things. Nobody wakes it between its survey and its rest, where others may have
     /// begun a call that ends sooner than it looks at the clock, or found that the socket takes no more.
     fn is_as_found(&self, state: &State, found: &Outlook, planned: Option<Instant>) -> bool {
-        let due = earliest([self.due(state), state.calls_due()]);
         found.is_blocked == state.blocked.is_some()
             && found.is_reading_paused == self.is_paused(state)
-            && due.is_none_or(|due| planned.is_some_and(|planned| planned <= due))
+            && self.task_due(state).is_none_or(|due| planned.is_some_and(|planned| planned <= due))
+    }
+
+    /// When the task looks at the clock at the latest, whatever it has planned.
+    fn task_due(&self, state: &State) -> Option<Instant> {
+        [self.due(state), state.calls_due()].into_iter().flatten().min()
     }
 
     /// Has the task that drives the session look at the clock.
@@ -213,10 +217,6 @@ impl State {
         self.call_up();
         None
     }
-}
-
-fn earliest(times: [Option<Instant>; 2]) -> Option<Instant> {
-    times.into_iter().flatten().min()
 }
 
 /// Calls of a session in which little happens: a table for more is kept.
