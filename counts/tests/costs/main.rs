@@ -65,5 +65,5 @@ fn worse(table: &[(&str, f64)], tolerance: f64, measured: &[(String, f64)]) -> V
     worse.map(|(name, figure)| format!("{name}: {figure:.3}, and in the table {:?}", reached(name))).collect()
 }
 
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 8;
 const WATCHDOG: Duration = Duration::from_secs(300);
