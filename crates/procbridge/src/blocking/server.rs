@@ -319,8 +319,15 @@ impl Shared {
         // The HELLO goes out before any handler begins.
         link.flush();
         let served = self.sessions.enter(link);
-        if self.control.is_stopping() {
-            drain(&served.link);
+        // First it is among those that are found when the server stops, then it looks whether that has been: one of the two
+        // is in time.
+        match self.control.stage() {
+            Stage::Serving => {}
+            Stage::Draining | Stage::Aborting => drain(&served.link),
+            Stage::Ended => {
+                drain(&served.link);
+                self.close_session(&served.link);
+            }
         }
         Some(served)
     }
@@ -415,13 +422,24 @@ impl Shared {
         for running in self.running.close(&self.control.leaked) {
             self.answer_without_handler(running, &router::cancelled());
         }
-        for served in self.sessions.open() {
-            served.link.refuse_all(&router::cancelled(), &self.control.leaked);
-            served.link.close(End::Closed);
-        }
+        self.close_sessions();
         self.sessions.close();
         self.control.advance(Stage::Ended);
+        // Those that have entered meanwhile.
+        self.close_sessions();
         self.poller.wake();
+    }
+
+    fn close_sessions(&self) {
+        for served in self.sessions.open() {
+            self.close_session(&served.link);
+        }
+    }
+
+    /// Ends a session, and answers its calls.
+    fn close_session(&self, link: &Link) {
+        link.refuse_all(&router::cancelled(), &self.control.leaked);
+        link.close(End::Closed);
     }
 
     /// Whether sessions have something to finish.

@@ -52,6 +52,14 @@ pub(super) struct Sessions {
     pool: Pool,
 }
 
+impl Served {
+    /// Whether it has ended while no thread attends to it, and its peer must hear why: a handler that reads for all may find
+    /// that the peer breaks the protocol.
+    fn is_left(&self) -> bool {
+        self.watched.load(Ordering::Acquire) && self.link.must_linger()
+    }
+}
+
 impl Sessions {
     pub(super) fn new() -> Self {
         Self {
@@ -78,10 +86,10 @@ impl Sessions {
         served
     }
 
-    /// All sessions that have not ended, or go on with one-way calls.
+    /// All sessions that have not ended, or go on with one-way calls, or whose end nobody has seen to.
     pub(super) fn open(&self) -> Vec<Arc<Served>> {
         let mut list = self.list();
-        list.retain(|served| !served.link.is_over());
+        list.retain(|served| !served.link.is_over() || served.is_left());
         list.clone()
     }
 
@@ -94,7 +102,7 @@ impl Sessions {
             if served.watched.load(Ordering::Acquire) {
                 // First the word to be told, then the look: what comes between them is told.
                 served.link.attend(&waker);
-                if served.link.has_work() {
+                if served.link.has_work() || served.is_left() {
                     self.dispatch(shared, &served);
                 }
             }

@@ -8,11 +8,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use procbridge::{Call, ClientConfig, Endpoint, ErrorKind, Outcome, Router, ServerConfig, code};
-use serde_json::json;
+use procbridge::{Call, ClientConfig, Endpoint, ErrorKind, Outcome, Refusal, Router, ServerConfig, code};
+use serde_json::{Value, json};
 
 use crate::support::proxy::Proxy;
-use crate::support::raw::{GOODBYE, PING, session_packet};
+use crate::support::raw::{GOODBYE, HELLO, PING, REQUEST, session_packet};
 use crate::support::{TestClient, TestServer, Transport, WATCHDOG, eventually, everywhere_with_sessions};
 use crate::{code_of, opened, opened_with, start};
 
@@ -318,6 +318,32 @@ fn a_session_with_a_protocol_error_is_told_why_it_ends() {
         assert_eq!(client.request("sum", &json!([1])).unwrap(), json!(1));
         drop(wrong);
         eventually(|| client.counted("sessions", "open") == 1);
+        server.stop();
+    });
+}
+
+/// A handler that waits for an answer reads for all, for longer than a thread attends to a session in which nothing comes.
+#[test]
+fn a_protocol_error_that_a_handler_reads_is_told_too() {
+    everywhere_with_sessions(|server, _, transport| {
+        let asking = Router::new().method("ask", |call: &Call| -> Result<Value, Refusal> {
+            call.session()?.request("nobody answers", &()).map_err(Refusal::from)
+        });
+        let server = TestServer::start(server, transport, asking, ServerConfig::new());
+        let mut wrong = server.connect();
+        wrong.open_session();
+        wrong.write_all(&session_packet(HELLO, 0, 0, r#"{"session":1,"max_calls":8}"#)).unwrap();
+        wrong.write_all(&session_packet(REQUEST, 0, 3, r#"{"method":"ask"}"#)).unwrap();
+        assert_eq!(wrong.packet().unwrap().kind, REQUEST);
+        // Of who reads nobody tells.
+        thread::sleep(Duration::from_millis(500));
+        let mut bytes = session_packet(REQUEST, 0, 2, r#"{"method":"sum","payload":[1]}"#);
+        // More than the sockets hold: it is all taken, so that the reason arrives.
+        bytes.resize(bytes.len() + (8 << 20), b'x');
+        wrong.write_all(&bytes).unwrap();
+        let goodbye = std::iter::from_fn(|| wrong.packet()).find(|packet| packet.kind == GOODBYE).unwrap();
+        assert!(goodbye.json()["reason"].as_str().unwrap().contains("id"), "{}", goodbye.json());
+        assert!(wrong.packet().is_none());
         server.stop();
     });
 }
