@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
@@ -15,13 +15,10 @@ use rustix::process::{Pid, Signal, kill_process_group};
 /// The commands that run now. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Jobs {
-    running: Arc<Mutex<Running>>,
-}
-
-#[derive(Debug, Default)]
-struct Running {
-    groups: HashSet<Pid>,
-    is_over: bool,
+    running: Arc<Mutex<HashSet<Pid>>>,
+    /// Whether nothing starts any more. A command is entered while this is held, so that one that has just begun is not
+    /// left out when all are ended.
+    is_over: Arc<RwLock<bool>>,
 }
 
 /// A running command. Dropping it kills what is left of it.
@@ -55,29 +52,25 @@ impl Jobs {
     /// Starts `command` in a process group of its own, so that it can be ended with all that it starts.
     pub(crate) fn start(&self, mut command: Command) -> io::Result<Job> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let child = command.spawn()?;
-        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let job = Job { child, group, jobs: self.clone() };
-        let mut running = self.lock();
-        running.groups.extend(group);
-        // The server ended meanwhile; nobody would end this one.
-        if running.is_over {
+        let is_over = self.is_over.read().unwrap_or_else(PoisonError::into_inner);
+        if *is_over {
             return Err(io::Error::other("the server is stopping"));
         }
-        drop(running);
-        Ok(job)
+        let child = command.spawn()?;
+        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        self.lock().extend(group);
+        Ok(Job { child, group, jobs: self.clone() })
     }
 
     /// Kills everything that runs, and lets nothing start any more.
     pub(crate) fn end(&self) {
-        let mut running = self.lock();
-        running.is_over = true;
-        for group in running.groups.drain() {
+        *self.is_over.write().unwrap_or_else(PoisonError::into_inner) = true;
+        for group in self.lock().drain() {
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Running> {
+    fn lock(&self) -> MutexGuard<'_, HashSet<Pid>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -129,7 +122,7 @@ impl Job {
         if status.is_some()
             && let Some(group) = self.group.take()
         {
-            running.groups.remove(&group);
+            running.remove(&group);
         }
         Ok(status)
     }
@@ -140,7 +133,7 @@ impl Drop for Job {
         // It has not been waited for, so the number is still its own.
         if let Some(group) = self.group.take() {
             let _ = kill_process_group(group, Signal::KILL);
-            self.jobs.lock().groups.remove(&group);
+            self.jobs.lock().remove(&group);
             let _ = self.child.wait();
         }
     }
