@@ -61,6 +61,12 @@ fn receive_with(socket: impl AsFd, buffer: &mut Vec<u8>, flags: RecvFlags) -> io
     }
 }
 
+/// Whether there is something to read: bytes, the end, or an error.
+pub(crate) fn has_input(socket: impl AsFd) -> bool {
+    let peeked = rustix::net::recv(&socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    !matches!(peeked, Err(Errno::AGAIN | Errno::INTR))
+}
+
 /// Writes what the socket takes of `bytes`, without waiting.
 pub(crate) fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     loop {

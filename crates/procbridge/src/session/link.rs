@@ -25,7 +25,7 @@ use crate::session::pulse::{Beat, Pulse, Rhythm};
 use crate::session::serving::Work;
 use crate::session::spin::Spin;
 use crate::session::state::{End, Flushed, Hold, Seat, State};
-use crate::socket::{Read, Socket};
+use crate::socket::{self, Read, Socket};
 
 /// One session.
 pub(crate) struct Link {
@@ -361,8 +361,12 @@ impl Link {
         if state.end.is_some() {
             return None;
         }
-        let stalled = self.stalled(state);
-        if stalled.is_some_and(|stalled| stalled <= now) {
+        let is_stalled = |state: &State| self.stalled(state).is_some_and(|stalled| stalled <= now);
+        if is_stalled(state) {
+            // It may have begun to take more while this process was asleep.
+            state.flush(self);
+        }
+        if is_stalled(state) {
             self.admission.journal.write(Matter::Write, || format!("{}: takes nothing", self.peer));
             state.end(&self.socket, End::Stalled);
             return None;
@@ -381,7 +385,12 @@ impl Link {
             return None;
         }
         let in_flight = !state.calls.is_empty() || !state.serving.is_empty();
-        let (beat, next) = state.pulse.beat(now, self.rhythm(), in_flight);
+        let (mut beat, mut next) = state.pulse.beat(now, self.rhythm(), in_flight);
+        if beat == Beat::Dead && socket::has_input(&self.socket) {
+            // What is there and was not read yet is a sign of life too.
+            state.pulse.hear(now);
+            (beat, next) = state.pulse.beat(now, self.rhythm(), in_flight);
+        }
         match beat {
             Beat::Nothing => {}
             Beat::Ping => {
@@ -419,3 +428,55 @@ impl fmt::Debug for Link {
 
 /// Nothing more is read from a peer that has this many bytes of answers to read.
 const PAUSE: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::*;
+    use crate::request::Form;
+    use crate::session::testing::{Ends, call};
+
+    #[test]
+    fn a_peer_that_says_nothing_is_given_up() {
+        let Ends { link, socket: _socket, .. } = Ends::client(Seat::Free, 8);
+        let _waiting = link.begin(call("work", &(), Form::Result)).unwrap();
+        let heartbeat = link.admission.config.heartbeat.unwrap();
+        let start = Instant::now();
+        for count in 1..=3 {
+            assert!(!link.has_ended());
+            link.beat(start + count * heartbeat + Duration::from_secs(1));
+        }
+        assert!(matches!(link.end_reason(), Some(End::Silent)), "{:?}", link.end_reason());
+    }
+
+    #[test]
+    fn what_was_sent_and_not_read_yet_is_a_sign_of_life() {
+        let Ends { link, mut peer, mut socket } = Ends::client(Seat::Free, 8);
+        let heartbeat = link.admission.config.heartbeat.unwrap();
+        let start = Instant::now();
+        let beat = |count| link.beat(start + count * heartbeat + Duration::from_secs(1));
+        (beat(1), beat(2));
+        peer.ping();
+        socket.write_all(peer.transmit()).unwrap();
+        assert!(beat(3) > Some(start + 4 * heartbeat));
+        (beat(4), beat(5), beat(6));
+        // It is still there: nobody reads.
+        assert!(link.is_open());
+    }
+
+    #[test]
+    fn a_peer_that_has_begun_to_take_what_is_written_is_not_given_up() {
+        let Ends { link, mut socket, .. } = Ends::client(Seat::Free, 8);
+        link.notify(call("large", &"x".repeat(8 << 20), Form::OneWay)).unwrap();
+        assert!(link.is_blocked());
+        let limit = link.admission.config.write_timeout;
+        let mut bytes = vec![0; 64 << 10];
+        assert!(socket.read(&mut bytes).unwrap() > 0);
+        link.beat(Instant::now() + limit);
+        assert!(!link.has_ended());
+        // The other way round the socket is full again.
+        link.beat(Instant::now() + 2 * limit);
+        assert!(matches!(link.end_reason(), Some(End::Stalled)));
+    }
+}

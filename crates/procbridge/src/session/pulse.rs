@@ -10,8 +10,10 @@ pub(crate) struct Pulse {
     heard: Instant,
     /// When the session was last looked at.
     seen: Instant,
-    /// PINGs sent since then.
+    /// PINGs sent since the peer was heard of.
     pinged: u32,
+    /// How long after that the last of them was sent, in milliseconds.
+    asked: u32,
     /// When a call was last in flight.
     used: Instant,
     /// The running count of the peer's PINGs, if there were any.
@@ -47,7 +49,7 @@ pub(crate) enum Beat {
 
 impl Pulse {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { heard: now, seen: now, pinged: 0, used: now, flood: None }
+        Self { heard: now, seen: now, pinged: 0, asked: 0, used: now, flood: None }
     }
 
     /// When the session was last looked at.
@@ -69,7 +71,7 @@ impl Pulse {
     pub(crate) fn hear(&mut self, now: Instant) {
         self.heard = now;
         self.seen = now;
-        self.pinged = 0;
+        (self.pinged, self.asked) = (0, 0);
     }
 
     /// What has arrived is a call, or the answer to one.
@@ -102,14 +104,17 @@ impl Pulse {
         }
         let mut next = None;
         if let Some(heartbeat) = rhythm.heartbeat {
-            let after = |pings| self.heard.checked_add(heartbeat.saturating_mul(pings + 1));
-            let due = after(self.pinged);
+            // Each PING has its time to be answered, however late it was sent: this process may have been asleep.
+            let asked = Duration::from_millis(self.asked.into());
+            let due = self.heard.checked_add(heartbeat.saturating_add(asked));
             if due.is_some_and(|due| now >= due) {
                 if self.pinged >= MISSED {
                     return (Beat::Dead, None);
                 }
                 self.pinged += 1;
-                return (Beat::Ping, self.heard.checked_add(heartbeat.saturating_mul(self.pinged + 1)));
+                let asked = now.saturating_duration_since(self.heard).as_millis();
+                self.asked = u32::try_from(asked).unwrap_or(u32::MAX);
+                return (Beat::Ping, now.checked_add(heartbeat));
             }
             next = due;
         }
@@ -148,6 +153,19 @@ mod tests {
         assert_eq!(pulse.beat(start + 16 * SECOND, rhythm, true).0, Beat::Nothing);
         assert_eq!(pulse.beat(start + 30 * SECOND, rhythm, true).0, Beat::Ping);
         assert_eq!(pulse.beat(start + 45 * SECOND, rhythm, true).0, Beat::Dead);
+    }
+
+    #[test]
+    fn a_peer_has_time_to_answer_each_ping_of_who_was_asleep() {
+        let start = Instant::now();
+        let rhythm = Rhythm { heartbeat: Some(15 * SECOND), idle: None };
+        let mut pulse = Pulse::new(start);
+        assert_eq!(pulse.beat(start + 100 * SECOND, rhythm, true), (Beat::Ping, Some(start + 115 * SECOND)));
+        let next = Some(start + 115 * SECOND);
+        assert_eq!(pulse.beat(start + 100 * SECOND, rhythm, true), (Beat::Nothing, next));
+        assert_eq!(pulse.beat(start + 200 * SECOND, rhythm, true), (Beat::Ping, Some(start + 215 * SECOND)));
+        assert_eq!(pulse.beat(start + 214 * SECOND, rhythm, true).0, Beat::Nothing);
+        assert_eq!(pulse.beat(start + 215 * SECOND, rhythm, true).0, Beat::Dead);
     }
 
     #[test]
