@@ -1,9 +1,11 @@
 //! A blocking client gives up its calls from another thread.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may stop at the first surprise")]
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use procbridge::{Call, Client, ErrorKind, Outcome, Router, Server};
 
@@ -47,6 +49,29 @@ fn calls_that_are_given_up_end_at_once_and_the_server_is_told() {
     // The session goes on.
     assert_eq!(client.request::<u32>("echo", &2).unwrap(), 2);
     assert!(has_begun.try_recv().is_err());
+}
+
+/// Nothing comes that would wake the thread that waits for it.
+#[test]
+fn a_call_that_is_given_up_ends_soon_though_the_server_says_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = Client::connect(format!("tcp:{}", listener.local_addr().unwrap())).unwrap();
+    let calling = {
+        let client = client.clone();
+        thread::spawn(move || client.request::<()>("wait", &()).unwrap_err())
+    };
+    let (mut server, _) = listener.accept().unwrap();
+    assert!(server.read(&mut [0; 1024]).unwrap() > 0);
+    let hello = br#"{"session":1}"#;
+    server.write_all(&[&b"pb\x01\x01\x03\x01\0"[..], &[13, 0, 0, 0], hello].concat()).unwrap();
+    let begun = Instant::now();
+    while !calling.is_finished() {
+        // Before its HELLO was read there is no session in which calls could be given up.
+        client.cancel_calls();
+        assert!(begun.elapsed() < Duration::from_secs(10), "it waits for a sign of life");
+        thread::yield_now();
+    }
+    assert_eq!(calling.join().unwrap().to_string(), "the call was cancelled");
 }
 
 const WATCHDOG: Duration = Duration::from_secs(30);

@@ -147,9 +147,7 @@ impl Inner {
                 let (link, id) = session.into_link(&self.admission, form != Form::OneWay)?;
                 // If another call was faster, this connection ends with its call. So it does if the client serves by now:
                 // this session was opened as one of a client that does not.
-                if !self.is_serving() {
-                    self.current.install(&link);
-                }
+                self.current.install(&link, || !self.is_serving());
                 drop(alone);
                 Ok(match form {
                     Form::OneWay => Reached::Sent,
@@ -206,10 +204,12 @@ impl Inner {
             Err(session) => {
                 let (link, id) = session.into_link(&self.admission, true)?;
                 let _answer = finish(link.opening(id), time, Instant::now())?;
-                let is_first = is_serving == self.is_serving() && self.current.install(&link);
+                let is_first = self.current.install(&link, || is_serving == self.is_serving());
                 drop(alone);
                 if is_first && is_serving {
-                    keeper::look_after(&self.me, link.clone())?;
+                    // Without a thread it must not be the session: it has told the server that it takes calls.
+                    keeper::look_after(&self.me, link.clone())
+                        .inspect_err(|_| link.goodbye("nobody can attend to it"))?;
                 }
                 Ok(if is_first { link } else { self.session().unwrap_or(link) })
             }

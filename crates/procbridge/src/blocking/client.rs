@@ -183,9 +183,10 @@ impl Client {
         RequestBuilder::new(Via::Client(self), None)
     }
 
-    /// Gives up all calls of this client that are in flight in its session, whichever threads wait for them: those end at
-    /// once, error kind `Timeout`, and the server is told that nobody waits. Calls on connections of their own, as a server
-    /// without sessions gets them, go on; only their time limits end them.
+    /// Gives up all calls of this client that are in flight in its session, whichever threads wait for them, and tells the
+    /// server that nobody waits. Those end with the error kind `Timeout`: at once, or, where the server says nothing any
+    /// more, within 0.3 s. Calls on connections of their own, as a server without sessions gets them, go on; only their
+    /// time limits end them.
     pub fn cancel_calls(&self) {
         if let Some(link) = self.inner.session() {
             link.cancel_calls();
@@ -207,10 +208,10 @@ impl Client {
     ///
     /// Until there is a session.
     pub fn serve(&self, router: Router) -> Result<(), Error> {
-        if self.inner.router().is_some() {
-            return Err(Error::new(ErrorKind::InvalidInput, "this client serves already"));
+        match &mut *self.inner.router() {
+            Some(_) => return Err(Error::new(ErrorKind::InvalidInput, "this client serves already")),
+            none => *none = Some(Arc::new(router)),
         }
-        *self.inner.router() = Some(Arc::new(router));
         // One that was opened before told the server that it takes no calls.
         if let Some(link) = self.inner.current.session() {
             link.goodbye("a session that serves takes its place");

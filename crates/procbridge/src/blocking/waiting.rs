@@ -258,10 +258,24 @@ pub(super) fn write_all(link: &Arc<Link>) {
 /// for all, if there is one, sleeps in the system and hears of nothing; and what a peer is sent a part of it waits for, though
 /// not for long. A server's poller does this anyway.
 pub(super) fn leave_writing(link: &Arc<Link>) {
-    if link.is_blocked() && link.admission.is_client && !link.is_driven() {
-        let link = link.clone();
-        // Without a thread it is written with what comes next.
-        let _ = spawn("procbridge-write", move || write_all(&link));
+    let must_write = |link: &Link| link.is_blocked() && !link.is_driven() && !link.has_ended();
+    if !link.admission.is_client || !must_write(link) || link.has_writer.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let session = link.clone();
+    let writer = spawn("procbridge-write", move || {
+        loop {
+            write_all(&session);
+            session.has_writer.store(false, Ordering::Release);
+            // Whoever came in between found that somebody writes.
+            if !must_write(&session) || session.has_writer.swap(true, Ordering::AcqRel) {
+                return;
+            }
+        }
+    });
+    if writer.is_err() {
+        // It is written with what comes next.
+        link.has_writer.store(false, Ordering::Release);
     }
 }
 
@@ -340,8 +354,9 @@ pub(super) fn soonest(one: Option<Instant>, other: Option<Instant>) -> Option<In
 const BLOCKED: Duration = Duration::from_millis(10);
 /// How long a thread waits for another one to take the seat.
 const PROMISED: Duration = Duration::from_millis(20);
-/// The longest wait in the system; whoever waits looks at the clock then and waits on.
-const LONGEST: Duration = Duration::from_secs(60);
+/// The longest wait in the system. Whoever waits looks then whether another thread has ended its call, of which nothing
+/// tells who waits there, and waits on.
+const LONGEST: Duration = Duration::from_millis(265);
 /// The shortest, in microseconds.
 const SHORTEST: u64 = 512;
 

@@ -72,10 +72,11 @@ impl Current {
         None
     }
 
-    /// Makes `link` the session for the calls to come, unless there is one.
-    pub(crate) fn install(&self, link: &Arc<Link>) -> bool {
+    /// Makes `link` the session for the calls to come, unless there is one. Whether it `fits` is asked when no other can be
+    /// installed: who changes what fits, and then looks for the session, finds either this one or that it was refused.
+    pub(crate) fn install(&self, link: &Arc<Link>, fits: impl FnOnce() -> bool) -> bool {
         let mut inner = self.lock();
-        if inner.link.as_ref().is_some_and(|link| link.is_open()) {
+        if inner.link.as_ref().is_some_and(|link| link.is_open()) || !fits() {
             return false;
         }
         inner.link = Some(link.clone());

@@ -37,6 +37,8 @@ pub(crate) struct Link {
     pub(crate) wait_limit: AtomicU64,
     /// Blocking face: whether somebody looks after the streams that are open.
     pub(crate) ticked: AtomicBool,
+    /// Blocking face: whether a thread of its own writes what the socket has not taken.
+    pub(crate) has_writer: AtomicBool,
     /// Async face: the runtime of the task that ends calls whose time is over. 0 if nobody does, but who waits for them.
     #[cfg(feature = "tokio")]
     pub(crate) clock: AtomicU64,
@@ -113,6 +115,7 @@ impl Link {
             admission,
             wait_limit: AtomicU64::new(0),
             ticked: AtomicBool::new(false),
+            has_writer: AtomicBool::new(false),
             is_shut: AtomicBool::new(false),
             #[cfg(feature = "tokio")]
             clock: AtomicU64::new(0),

@@ -145,10 +145,13 @@ impl State {
     /// Answers a call without its handler, and has it written.
     fn abandon(&mut self, link: &Link, id: CallId, refusal: &Refusal, leaked: &AtomicUsize) -> Option<Call> {
         let Serving { call, cancelled, producer, subscriber } = self.serving.remove(id)?;
-        match subscriber {
-            Some(subscriber) => subscriber.end(),
+        let is_it = |work: &Work| work.call.place().is_some_and(|place| place.id == id);
+        match (subscriber, self.ready.iter().position(is_it)) {
+            (Some(subscriber), _) => subscriber.end(),
+            // It has no handler yet, and needs none any more.
+            (None, Some(at)) => drop(self.ready.remove(at)),
             // Before the state is let go: a handler that ends finds that it was counted.
-            None => call.abandon(leaked),
+            (None, None) => call.abandon(leaked),
         }
         self.wake(cancelled);
         self.wake(producer);
@@ -308,6 +311,9 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;
@@ -342,6 +348,23 @@ mod tests {
         // The call goes on after the session; nothing would ever make room.
         link.close(End::Closed);
         assert!(link.poll_room(note, Waker::noop()).is_ready());
+    }
+
+    /// A handler that ran all the same would work for nobody, and one that never ran would be counted for ever.
+    #[test]
+    fn what_is_answered_before_it_has_begun_is_not_run_and_not_leaked() {
+        let mut ends = Ends::server(Seat::Free);
+        for _ in 0..3 {
+            ends.peer.call(call("work", &(), Form::Result)).unwrap();
+        }
+        ends.deliver();
+        let (begun, _) = next(&ends.link);
+        let leaked = AtomicUsize::new(0);
+        let (over, next) = ends.link.expire(Instant::now() + Duration::from_secs(3600), &leaked);
+        assert_eq!((over.len(), next), (3, None));
+        assert_eq!((leaked.load(Ordering::Relaxed), ends.link.has_work()), (1, false));
+        begun.call.end_handler(&leaked);
+        assert_eq!(leaked.load(Ordering::Relaxed), 0);
     }
 
     /// What is taken back makes room without being written.
@@ -380,7 +403,7 @@ mod tests {
     fn those_who_wait_to_call_hear_that_nothing_can_be_written() {
         let Ends { link, socket, .. } = Ends::client(Seat::Driven, 1);
         let _calling = link.begin(call("work", &(), Form::Result)).unwrap();
-        let hold = std::time::Duration::from_secs(5);
+        let hold = Duration::from_secs(5);
         let mut held = link.hold_back(call("work", &(), Form::Result), hold);
         let ((caller, waits), (task, rests)) = (Bell::new(), Bell::new());
         assert!(held.poll(&waits).is_pending());

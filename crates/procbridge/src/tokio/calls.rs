@@ -223,7 +223,7 @@ impl Inner {
         let serves = Serves::Client { router, changed: self.changed.clone(), is_told: false };
         let (link, id) = session.into_link(&self.admission, is_answered, serves)?;
         let calling = is_answered.then(|| link.opening(id));
-        if is_serving == self.lock().is_some() && self.current.install(&link) {
+        if self.current.install(&link, || is_serving == self.lock().is_some()) {
             self.changed.notify_waiters();
         } else {
             link.goodbye("another session takes its place");

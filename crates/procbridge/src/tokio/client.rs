@@ -302,6 +302,10 @@ impl Drop for Intent<'_> {
     fn drop(&mut self) {
         if !self.is_done {
             *self.client.lock() = None;
+            // It may have been opened already, and has told the server that it takes calls.
+            if let Some(link) = self.client.current.session() {
+                link.goodbye("the client does not serve after all");
+            }
         }
     }
 }
