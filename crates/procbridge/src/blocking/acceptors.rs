@@ -3,12 +3,12 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::blocking::control::Stage;
-use crate::blocking::pool::spawn;
+use crate::blocking::pool::{AGAIN, spawn};
 use crate::blocking::server::Shared;
 use crate::cores::cores;
 use crate::journal::Matter;
@@ -45,6 +45,13 @@ impl Acceptors {
         thread.map(drop)
     }
 
+    /// Whether nobody accepts, and somebody should.
+    fn is_lacking(&self) -> bool {
+        self.idle.load(Ordering::Acquire) == 0
+            && self.socket.strong_count() > 0
+            && !self.shared.control.is_stopping()
+    }
+
     /// Accepts and serves. There is always a thread that accepts: the last one to find a connection starts another
     /// before it serves; one that comes back and finds more than enough of them ends.
     fn run(this: &Arc<Self>) {
@@ -63,6 +70,8 @@ impl Acceptors {
                         && let Err(error) = Self::start(this)
                     {
                         journal.write(Matter::Accept, || format!("cannot start a thread: {error}"));
+                        this.shared.lacking().push(this.clone());
+                        this.shared.poller.look_by(Instant::now() + AGAIN);
                     }
                     this.shared.serve(accepted, this.peers, arriving);
                     // Starting threads that end at once would cost more than a few that stand ready.
@@ -81,6 +90,19 @@ impl Acceptors {
                 }
             }
         }
+    }
+}
+
+impl Shared {
+    /// Starts a thread at each endpoint where nobody accepts because the system gave none. Tells when to try again.
+    pub(super) fn start_acceptors(&self) -> Option<Instant> {
+        let mut lacking = self.lacking();
+        lacking.retain(|acceptors| acceptors.is_lacking() && Acceptors::start(acceptors).is_err());
+        (!lacking.is_empty()).then(|| Instant::now() + AGAIN)
+    }
+
+    fn lacking(&self) -> MutexGuard<'_, Vec<Arc<Acceptors>>> {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -24,11 +24,19 @@ use crate::socket::{self, Read, Socket};
 /// The way to the poller's thread.
 #[derive(Debug)]
 pub(super) struct Poller {
-    inbox: Mutex<Vec<Entry>>,
+    inbox: Mutex<Inbox>,
     bell: Arc<Bell>,
     clock: Instant,
     /// When the poller will look at the clock by itself, in microseconds of its own clock.
     planned: AtomicU64,
+}
+
+/// What was handed over and is not waited for yet.
+#[derive(Debug, Default)]
+struct Inbox {
+    entries: Vec<Entry>,
+    /// Whether nobody will look here any more.
+    is_closed: bool,
 }
 
 /// Wakes the poller.
@@ -104,27 +112,41 @@ impl Poller {
     }
 
     /// Hands over a connection whose request has not arrived.
-    pub(super) fn wait_for_request(&self, exchange: Exchange, arriving: Option<Share>) {
-        self.enter(Entry::Request(exchange, arriving));
+    pub(super) fn wait_for_request(&self, shared: &Shared, exchange: Exchange, arriving: Option<Share>) {
+        self.enter(shared, Entry::Request(exchange, arriving));
     }
 
     /// Hands over a connection that was answered and may still be sending.
     pub(super) fn linger(&self, shared: &Shared, exchange: Exchange) {
         if let Some(entry) = Entry::lingering(shared, exchange) {
-            self.enter(entry);
+            self.enter(shared, entry);
         }
     }
 
     /// Hands over a session that has ended and may still be sending.
     pub(super) fn linger_session(&self, shared: &Shared, link: Arc<Link>) {
         if let Some(entry) = Entry::lingering_session(shared, link) {
-            self.enter(entry);
+            self.enter(shared, entry);
         }
     }
 
-    fn enter(&self, entry: Entry) {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
-        self.wake();
+    fn enter(&self, shared: &Shared, entry: Entry) {
+        let mut inbox = self.inbox();
+        if !inbox.is_closed {
+            inbox.entries.push(entry);
+            drop(inbox);
+            return self.wake();
+        }
+        drop(inbox);
+        // The server has ended while this one was on its way here.
+        if let Entry::Request(mut exchange, _) = entry {
+            exchange.refuse(shared, &router::stopping());
+            exchange.write(shared, Patience::None);
+        }
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The thread's work, until the server has ended.
@@ -132,19 +154,25 @@ impl Poller {
         let mut entries: Vec<Entry> = Vec::new();
         let mut scratch = Vec::with_capacity(SCRATCH);
         loop {
-            entries.append(&mut self.inbox.lock().unwrap_or_else(PoisonError::into_inner));
+            entries.append(&mut self.inbox().entries);
             if shared.control.is_stopping() {
                 entries = entries.into_iter().filter_map(|entry| entry.stop(shared)).collect();
                 if shared.control.has_ended() && entries.is_empty() {
-                    return;
+                    let mut inbox = self.inbox();
+                    inbox.is_closed = inbox.entries.is_empty();
+                    if inbox.is_closed {
+                        return;
+                    }
+                    continue;
                 }
             }
             // Before the looks, in one order with what others store before they ask for a look: what these miss is asked for.
             self.planned.store(u64::MAX, Ordering::SeqCst);
             let next_session = shared.sessions.look(shared, Instant::now());
             let next_call = expire_calls(shared);
+            let next_thread = shared.start_acceptors();
             let next_entry = entries.iter().filter_map(Entry::deadline).min();
-            let deadline = [next_session, next_call, next_entry].into_iter().flatten().min();
+            let deadline = [next_session, next_call, next_thread, next_entry].into_iter().flatten().min();
             let planned = deadline.map_or(u64::MAX, |deadline| self.micros(deadline));
             let asked = self.planned.fetch_min(planned, Ordering::AcqRel).min(planned);
             let deadline = (asked < u64::MAX).then(|| self.clock + Duration::from_micros(asked));

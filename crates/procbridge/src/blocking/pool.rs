@@ -30,6 +30,8 @@ struct Inner {
 struct Queue {
     work: VecDeque<Box<dyn FnOnce() + Send>>,
     idle: usize,
+    /// How many threads the system did not give.
+    lacking: usize,
     is_closed: bool,
 }
 
@@ -38,7 +40,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// The system gives no thread. The work is done by the next one that is free; if there is none at all, never.
+    /// The system gives no thread. The work is done by the next one that is free, or by one that
+    /// [makes up](Self::make_up) for it.
     pub(super) fn run(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let mut queue = self.inner.queue();
         queue.work.push_back(Box::new(work));
@@ -48,6 +51,28 @@ impl Pool {
             self.inner.more.notify_one();
             return Ok(());
         }
+        self.start(name).inspect_err(|_| self.inner.queue().lacking += 1)
+    }
+
+    /// Starts the threads that the system did not give before, as far as there is work for them. Tells whether it still does
+    /// not give them.
+    pub(super) fn make_up(&self, name: &str) -> bool {
+        loop {
+            let mut queue = self.inner.queue();
+            queue.lacking = queue.lacking.min(queue.work.len());
+            if queue.lacking == 0 {
+                return false;
+            }
+            drop(queue);
+            if self.start(name).is_err() {
+                return true;
+            }
+            let mut queue = self.inner.queue();
+            queue.lacking = queue.lacking.saturating_sub(1);
+        }
+    }
+
+    fn start(&self, name: &str) -> io::Result<()> {
         let inner = self.inner.clone();
         spawn(name, move || inner.work()).map(drop)
     }
@@ -101,3 +126,30 @@ impl fmt::Debug for Queue {
 
 /// How long a thread without work stands ready.
 const SPARE: Duration = Duration::from_secs(5);
+/// How long after the system gave no thread it is asked again.
+pub(super) const AGAIN: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn work_for_which_there_was_no_thread_is_done_by_one_that_makes_up_for_it() {
+        let (done, hears) = mpsc::channel();
+        let pool = Pool::default();
+        let mut queue = pool.inner.queue();
+        for number in 0..2 {
+            let done = done.clone();
+            queue.work.push_back(Box::new(move || done.send(number).unwrap()));
+            queue.lacking += 1;
+        }
+        drop(queue);
+        assert!(!pool.make_up("made-up"));
+        let limit = Duration::from_secs(5);
+        let mut numbers = [0, 0].map(|_: i32| hears.recv_timeout(limit).unwrap());
+        numbers.sort_unstable();
+        assert_eq!((numbers, pool.inner.queue().lacking), ([0, 1], 0));
+    }
+}

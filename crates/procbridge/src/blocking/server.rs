@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -72,6 +72,8 @@ pub(super) struct Shared {
     pub(super) router: Router,
     /// Connections without a handler: each may become a call at any moment.
     pub(super) arriving: Budget,
+    /// The endpoints at which nobody accepts, because the system gave no thread.
+    pub(super) lacking: Mutex<Vec<Arc<Acceptors>>>,
 }
 
 impl Server {
@@ -152,6 +154,7 @@ impl Server {
             poller: Poller::new().map_err(failed)?,
             running: RunningCalls::default(),
             sessions: Sessions::new(),
+            lacking: Mutex::default(),
             admission,
             control: control.clone(),
         });
@@ -268,7 +271,7 @@ impl Shared {
             match self.admission.waiting() {
                 Ok(share) => {
                     exchange.waiting = Some(share);
-                    return self.poller.wait_for_request(exchange, arriving);
+                    return self.poller.wait_for_request(self, exchange, arriving);
                 }
                 Err(_) if now < inline_end => {}
                 Err(refusal) => {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 
 use crate::blocking::keeper;
-use crate::blocking::pool::Pool;
+use crate::blocking::pool::{AGAIN, Pool};
 use crate::blocking::server::Shared;
 use crate::blocking::waiting::{self, Sleeper};
 use crate::journal::Matter;
@@ -116,6 +116,9 @@ impl Sessions {
             }
             next = waiting::soonest(next, waiting::soonest(due, served.link.beat(now)));
         }
+        if self.pool.make_up(THREAD) {
+            next = waiting::soonest(next, Some(now + AGAIN));
+        }
         let quiet = if is_busy { 0 } else { self.quiet.load(Ordering::Relaxed) + 1 };
         self.quiet.store(quiet.min(QUIET), Ordering::Relaxed);
         if quiet >= QUIET {
@@ -194,10 +197,11 @@ impl Sessions {
     pub(super) fn dispatch(&self, shared: &Arc<Shared>, served: &Arc<Served>) {
         served.turn.fetch_add(1, Ordering::AcqRel);
         served.watched.store(false, Ordering::Release);
-        let (shared, session) = (shared.clone(), served.clone());
-        let attended = self.pool.run("procbridge-session", move || shared.sessions.attend(&shared, &session));
+        let (server, session) = (shared.clone(), served.clone());
+        let attended = self.pool.run(THREAD, move || server.sessions.attend(&server, &session));
         if let Err(error) = attended {
             served.link.admission.journal.write(Matter::Accept, || format!("cannot start a thread: {error}"));
+            shared.poller.look_by(Instant::now() + AGAIN);
         }
     }
 
@@ -303,6 +307,8 @@ impl Sessions {
     }
 }
 
+/// The name of the threads that attend to sessions.
+const THREAD: &str = "procbridge-session";
 /// How long a handler may hold the thread that reads its session.
 const SLOW: Duration = Duration::from_micros(1_500);
 /// How long one may run before what it answers does not wait for the next.
