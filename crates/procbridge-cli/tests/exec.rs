@@ -140,6 +140,26 @@ fn a_command_that_closes_its_output_is_waited_for() {
 }
 
 #[test]
+fn a_command_that_closes_its_output_gets_all_its_input() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    let (sent, got) = (file("sent.json"), file("got"));
+    fs::write(&sent, format!("\"{}\"", "x".repeat(1_000_000))).unwrap();
+    let server = shell(&format!("exec >/dev/null 2>&1; cat > '{got}'"), &[]);
+    server.call(&["m", &format!("@{sent}")]).prints("null\n");
+    assert_eq!(fs::metadata(&got).unwrap().len(), 1_000_003);
+    // What it leaves running with its input open holds nothing up.
+    let pipe = Pipe::new(directory.path());
+    let line = format!("exec >/dev/null 2>&1; sleep 1000 <&0 & echo $! > '{}'", pipe.path.display());
+    let server = shell(&line, &[]);
+    let call = server.begin_call(&["m", &format!("@{sent}")]);
+    let child = pipe.read();
+    call.end().prints("null\n");
+    assert!(is_alive(&child));
+    support::signal(child.parse().unwrap(), "KILL");
+}
+
+#[test]
 fn an_orderly_end_waits_for_commands_and_a_hasty_one_kills_them() {
     let directory = tempfile::tempdir().unwrap();
     let pipe = Pipe::new(directory.path());
