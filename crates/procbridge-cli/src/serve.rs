@@ -54,7 +54,7 @@ struct Ending {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct State {
     first: Option<Instant>,
     signals: u32,
@@ -66,7 +66,8 @@ impl Ending {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first signal lets the calls in flight finish, the second does not, the third does not even clean up.
+    /// The first signal lets the calls in flight finish, the second does not, the third does not even clean up. Nothing
+    /// here waits for standard error.
     fn advance(&self, signal: i32, handle: &ServerHandle, jobs: &Jobs, drain: Duration) {
         let mut state = self.state();
         state.signals += 1;
@@ -77,10 +78,12 @@ impl Ending {
         match signals {
             1 => {
                 handle.stop();
-                output::note(format!(
+                let note = format!(
                     "stopping: calls in flight may finish within {} s; another signal ends them",
                     drain.as_secs_f64()
-                ));
+                );
+                // Who reads it may be slow or gone, and the next signal is to be taken all the same.
+                let _ = thread::Builder::new().name("note".to_string()).spawn(|| output::note(note));
             }
             // What commands still run is ended when their callers have been answered.
             2 => handle.abort(),
@@ -92,12 +95,12 @@ impl Ending {
     }
 
     fn exit(&self, drain: Duration) -> u8 {
-        let state = self.state();
-        let late = state.first.is_some_and(|first| first.elapsed() >= drain);
-        if late && state.signals == 1 {
+        let State { first, signals, last } = *self.state();
+        let late = first.is_some_and(|first| first.elapsed() >= drain);
+        if late && signals == 1 {
             output::complain("warn", "the time to stop was over before all calls had ended", []);
         }
-        if late || state.signals > 1 { u8::try_from(SIGNALLED + state.last).unwrap_or(u8::MAX) } else { 0 }
+        if late || signals > 1 { u8::try_from(SIGNALLED + last).unwrap_or(u8::MAX) } else { 0 }
     }
 }
 

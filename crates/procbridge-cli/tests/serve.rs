@@ -12,7 +12,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
-use support::{Run, Running, Serving, program, run, run_with};
+use support::{
+    Run, Running, Serving, end_of, fill, first_line, program, run, run_with, signal, stats, wait_until,
+};
 
 #[test]
 fn several_endpoints_are_one_server() {
@@ -191,11 +193,11 @@ fn busy(options: &[&str]) -> (Serving, Running) {
 
 #[test]
 fn a_term_signal_lets_calls_finish() {
-    for signal in ["TERM", "INT"] {
+    for name in ["TERM", "INT"] {
         let server = Serving::start(&["127.0.0.1:0", "--demo", "--verbose"]);
         let call = server.begin_call(&["sleep", "0.5"]);
         server.wait_for_call("sleep");
-        server.signal(signal);
+        server.signal(name);
         assert_eq!(
             server.line(),
             "stopping: calls in flight may finish within 10 s; another signal ends them"
@@ -225,6 +227,29 @@ fn a_second_signal_ends_at_once() {
         server.signal(signal);
         cancelled(call.end());
         assert_eq!(server.end().0, Some(code));
+    }
+}
+
+#[test]
+fn a_server_whose_standard_error_nobody_reads_ends_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    for options in [&[][..], &["-v"]] {
+        let path = format!("{}/a.sock", directory.path().display());
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut command = program(&[&["serve", &path, "--demo", "--drain", "1h"], options].concat());
+        let server = command.stderr(writer.try_clone().unwrap()).spawn().unwrap();
+        let (_, _reader) = first_line(reader);
+        fill(&writer);
+        let call = Running::start(program(&["call", &path, "sleep", "30"]), b"");
+        wait_until("the call runs", || stats(&path)["methods"]["sleep"]["in_flight"] == 1);
+        signal(server.id(), "TERM");
+        wait_until("the server stops", || run(&["call", &path, "sum", "[1]"]).code == Some(4));
+        signal(server.id(), "TERM");
+        cancelled(call.end());
+        // One that talks a lot may wait for its reader. It is ended without a word.
+        signal(server.id(), "TERM");
+        assert_eq!(end_of(server), Some(143));
+        let _ = fs::remove_file(&path);
     }
 }
 
