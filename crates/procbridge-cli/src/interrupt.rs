@@ -91,10 +91,7 @@ impl Interrupt {
         // The command ends by itself, unless it waits for a server that cannot be told, or for a reader of its output.
         thread::sleep(GRACE);
         let failure = Failure::signal(signal);
-        if json {
-            let _ = output::line(failure.envelope());
-        }
-        std::process::exit(i32::from(failure.exit()));
+        output::leave(json.then(|| failure.envelope()), failure.exit());
     }
 }
 

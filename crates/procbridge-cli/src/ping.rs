@@ -38,7 +38,7 @@ pub(crate) fn run(args: &PingArgs) -> Result<(), Failure> {
         let failure = failure.with_outcome(procbridge::Outcome::Replied).with_elapsed(began.elapsed());
         return Err(if args.json { failure.with_data(json) } else { failure });
     }
-    if args.json { output::line(result::envelope(&json, began.elapsed()).finish()) } else { Ok(()) }
+    if args.json { output::conclude(result::envelope(&json, began.elapsed()).finish(), 0) } else { Ok(()) }
 }
 
 /// Pings one after the other, until one fails.
