@@ -117,13 +117,14 @@ impl Job {
     /// list before anybody could kill by it.
     fn end(&mut self) -> io::Result<Option<ExitStatus>> {
         let mut running = self.jobs.lock();
-        let status = self.child.try_wait()?;
-        if status.is_some()
+        let status = self.child.try_wait();
+        // Nor is it its own if this fails: somebody else has collected it.
+        if !matches!(status, Ok(None))
             && let Some(group) = self.group.take()
         {
             running.remove(&group);
         }
-        Ok(status)
+        status
     }
 }
 

@@ -1,11 +1,13 @@
 //! `procbridge serve`: a server from its options to its orderly end.
 
+use std::io;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use procbridge::{Endpoint, Error, ErrorKind, Router, Server, ServerConfig, ServerHandle};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::args::ServeArgs;
@@ -29,8 +31,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failure> {
 
     // Before anybody is told that it is ready: who waits for that may send a signal at once.
     let ending = Ending::default();
-    let mut signals =
-        Signals::new([SIGTERM, SIGINT]).map_err(|error| Failure::system("cannot take signals", &error))?;
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(cannot_take)?;
     let on_signal = {
         let (ending, handle, jobs, drain) = (ending.clone(), server.handle(), jobs.clone(), args.drain);
         move || signals.forever().for_each(|signal| ending.advance(signal, &handle, &jobs, drain))
@@ -119,8 +120,15 @@ fn endpoints(args: &ServeArgs) -> Result<Vec<Endpoint>, Failure> {
 fn router(args: &ServeArgs) -> Result<(Router, Jobs), Failure> {
     let Some(command) = &args.answer.exec else { return Ok((demo::router(), Jobs::default())) };
     let exec = Exec::new(command, args.shell, args.max_body)?;
+    // Where the parent of this program ignored the signal, so does this: the system would collect the commands, and how
+    // they ended would be lost.
+    signal_hook::flag::register(SIGCHLD, Arc::new(AtomicBool::new(false))).map_err(cannot_take)?;
     let jobs = exec.jobs();
     Ok((exec.router(), jobs))
+}
+
+fn cannot_take(error: io::Error) -> Failure {
+    Failure::system("cannot take signals", &error)
 }
 
 fn config(args: &ServeArgs) -> ServerConfig {

@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use support::{Pipe, Run, Serving, is_alive, run, wait_until_dead};
+use support::{Pipe, Run, Serving, is_alive, program_after, run, wait_until_dead};
 
 /// A server that gives every call to a line of shell.
 fn shell(line: &str, options: &[&str]) -> Serving {
@@ -256,6 +256,13 @@ fn a_command_that_vanishes_is_the_servers_fault() {
     let mut answer = String::new();
     std::io::Read::read_to_string(&mut &stream, &mut answer).unwrap();
     assert!(answer.contains("\"code\":\"invalid_request\""), "{answer}");
+}
+
+#[test]
+fn commands_are_waited_for_also_where_the_parent_ignored_the_end_of_its_own() {
+    let serve = program_after("trap '' CHLD", &["serve", "127.0.0.1:0", "--exec", "cat"]);
+    let server = Serving::start_as(serve);
+    server.call(&["m", "[1]"]).prints("[1]\n");
 }
 
 #[test]

@@ -66,6 +66,18 @@ pub(crate) fn program(args: &[&str]) -> Command {
     command
 }
 
+/// The program, in a shell that sets something up and then becomes it. Others than bash keep the end of children to
+/// themselves.
+pub(crate) fn program_after(setup: &str, args: &[&str]) -> Command {
+    let program = program(args);
+    let mut command = Command::new("bash");
+    command.args(["-c", &format!("{setup}; exec \"$0\" \"$@\"")]).arg(program.get_program()).args(args);
+    for (name, _) in program.get_envs() {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// Runs the program to its end.
 pub(crate) fn run(args: &[&str]) -> Run {
     run_with(program(args), b"")
