@@ -1,13 +1,13 @@
 //! `procbridge serve`: a server from its options to its orderly end.
 
-use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use procbridge::{Endpoint, Error, ErrorKind, Router, Server, ServerConfig, ServerHandle};
-use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::args::ServeArgs;
@@ -27,11 +27,12 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failure> {
         Some(token) => config(args).with_token(token),
         None => config(args),
     };
+    // Before there are files that an end without a word would leave. What comes before the thread takes it is kept.
+    let mut signals = Signals::new(signals()).map_err(cannot_take)?;
     let server = bind(&endpoints, &config)?;
 
     // Before anybody is told that it is ready: who waits for that may send a signal at once.
     let ending = Ending::default();
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(cannot_take)?;
     let on_signal = {
         let (ending, handle, jobs, drain) = (ending.clone(), server.handle(), jobs.clone(), args.drain);
         move || signals.forever().for_each(|signal| ending.advance(signal, &handle, &jobs, drain))
@@ -125,6 +126,15 @@ fn router(args: &ServeArgs) -> Result<(Router, Jobs), Failure> {
     signal_hook::flag::register(SIGCHLD, Arc::new(AtomicBool::new(false))).map_err(cannot_take)?;
     let jobs = exec.jobs();
     Ok((exec.router(), jobs))
+}
+
+/// The signals that end it. A program that was started to outlive its terminal ignores that this hangs up.
+fn signals() -> Vec<i32> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    let keeps_hangup = ignored & (1 << (SIGHUP - 1)) != 0;
+    [SIGTERM, SIGINT, SIGQUIT].into_iter().chain((!keeps_hangup).then_some(SIGHUP)).collect()
 }
 
 fn cannot_take(error: io::Error) -> Failure {

@@ -10,10 +10,12 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use serde_json::json;
 use support::{
-    Run, Running, Serving, end_of, fill, first_line, program, run, run_with, signal, stats, wait_until,
+    Run, Running, Serving, end_of, fill, first_line, program, program_after, run, run_with, signal, stats,
+    wait_until,
 };
 
 #[test]
@@ -193,7 +195,7 @@ fn busy(options: &[&str]) -> (Serving, Running) {
 
 #[test]
 fn a_term_signal_lets_calls_finish() {
-    for name in ["TERM", "INT"] {
+    for name in ["TERM", "INT", "HUP", "QUIT"] {
         let server = Serving::start(&["127.0.0.1:0", "--demo", "--verbose"]);
         let call = server.begin_call(&["sleep", "0.5"]);
         server.wait_for_call("sleep");
@@ -209,6 +211,30 @@ fn a_term_signal_lets_calls_finish() {
 }
 
 #[test]
+fn a_server_that_is_to_outlive_its_terminal_does() {
+    let server = Serving::start_as(program_after("trap '' HUP", &["serve", "127.0.0.1:0", "--demo"]));
+    server.signal("HUP");
+    server.call(&["sum", "[1]"]).prints("1\n");
+    server.signal("TERM");
+    let (code, lines) = server.end();
+    assert!(code == Some(0) && lines.len() <= 1, "{code:?} {lines:?}");
+}
+
+#[test]
+fn a_signal_that_comes_early_leaves_no_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.sock");
+    for _ in 0..20 {
+        let mut serve = program(&["serve", path.to_str().unwrap(), "--demo"]);
+        let server = serve.stderr(Stdio::null()).spawn().unwrap();
+        wait_until("there is a socket", || path.exists());
+        signal(server.id(), "TERM");
+        assert_eq!(end_of(server), Some(0));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
 fn calls_that_take_too_long_to_finish_are_cancelled() {
     let (server, call) = busy(&["--drain", "50ms"]);
     server.signal("TERM");
@@ -220,7 +246,7 @@ fn calls_that_take_too_long_to_finish_are_cancelled() {
 
 #[test]
 fn a_second_signal_ends_at_once() {
-    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+    for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 129), ("QUIT", 131)] {
         let (server, call) = busy(&["--drain", "1h"]);
         server.signal(signal);
         server.line();

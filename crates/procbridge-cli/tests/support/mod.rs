@@ -298,8 +298,10 @@ pub(crate) fn signal(id: u32, name: &str) {
     // Not by the program of that name, which a bare machine lacks.
     let signal = match name {
         "CONT" => Signal::CONT,
+        "HUP" => Signal::HUP,
         "INT" => Signal::INT,
         "KILL" => Signal::KILL,
+        "QUIT" => Signal::QUIT,
         "STOP" => Signal::STOP,
         "TERM" => Signal::TERM,
         other => panic!("no signal {other} here"),
