@@ -101,5 +101,6 @@ impl Shared {
     }
 }
 
-/// Too short for a person to notice, long enough to end in an orderly way.
-const GRACE: Duration = Duration::from_millis(100);
+/// Short for a person, and long enough to end in an orderly way: a call that waits in the system looks whether it was
+/// cancelled several times a second.
+const GRACE: Duration = Duration::from_millis(400);

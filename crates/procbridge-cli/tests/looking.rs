@@ -59,12 +59,19 @@ fn a_threshold_that_is_missed_is_exit_8() {
 #[test]
 fn a_signal_ends_pings_with_their_sum() {
     let server = Serving::demo();
-    let ping = Talking::start(&["ping", server.endpoint(), "-n", "1000", "-i", "1h"]);
-    ping.line();
-    ping.signal("INT");
-    let (code, lines, notes) = ping.end();
-    assert_eq!((code, lines.len(), notes.len()), (Some(130), 1, 0));
-    assert!(lines[0].starts_with("1 ping, 1 answer: p50 "), "{lines:?}");
+    for (options, is_hung) in [(&[][..], false), (&["-v"], true)] {
+        let ping = [&["ping", server.endpoint(), "-n", "1000", "-i", "1h"], options].concat();
+        let ping = Talking::start(&ping);
+        ping.line();
+        // A server that does not close its end is waited for, with the packets that it may still send.
+        if is_hung {
+            server.signal("STOP");
+        }
+        ping.signal("INT");
+        let (code, lines, notes) = ping.end();
+        assert_eq!((code, lines.len(), notes.is_empty()), (Some(130), 1, !is_hung));
+        assert!(lines[0].starts_with("1 ping, 1 answer: p50 "), "{lines:?}");
+    }
 }
 
 #[test]
