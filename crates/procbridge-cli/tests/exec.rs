@@ -115,7 +115,7 @@ fn clinging(pipe: &Pipe) -> String {
 fn the_time_limit_kills_the_command_and_all_that_it_started() {
     let directory = tempfile::tempdir().unwrap();
     let pipe = Pipe::new(directory.path());
-    let server = shell(&clinging(&pipe), &["--timeout", "300ms"]);
+    let server = shell(&clinging(&pipe), &["--timeout", "1s"]);
     let call = server.begin_call(&["m"]);
     let child = pipe.read();
     assert!(is_alive(&child));
@@ -125,7 +125,7 @@ fn the_time_limit_kills_the_command_and_all_that_it_started() {
     wait_until_dead(&child);
     // The caller's limit does the same.
     let server = shell(&clinging(&pipe), &[]);
-    let call = server.begin_call(&["m", "--timeout", "300ms"]);
+    let call = server.begin_call(&["m", "--timeout", "1s"]);
     let child = pipe.read();
     assert_eq!(call.end().code, Some(5));
     wait_until_dead(&child);
@@ -198,7 +198,7 @@ fn a_command_whose_answer_nobody_wants_outlives_its_caller() {
     let done = Pipe { path: done.into() };
     assert_eq!(done.read(), "done");
     // A time limit holds for it all the same.
-    let server = shell(&clinging(&begun), &["--timeout", "300ms"]);
+    let server = shell(&clinging(&begun), &["--timeout", "1s"]);
     server.call(&["m", "--notify"]).prints("");
     let child = begun.read();
     wait_until_dead(&child);
