@@ -55,9 +55,10 @@ fn other_users_are_refused() {
     let open =
         |path: &Path| fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     open(dir.path());
-    // The binary may stand where nobody else can reach it.
+    // The binary may stand where nobody else can reach it. Another process copies it: a file that this one has written to
+    // may still be open in a child that another test begins, and then it cannot be run.
     let copy = dir.path().join("procbridge");
-    fs::copy(binary(), &copy).unwrap();
+    assert!(Command::new("cp").arg(binary()).arg(&copy).status().unwrap().success());
     let name = format!("unix:@procbridge-life-{}", std::process::id());
     let private = format!("unix:{}/private.sock", dir.path().display());
     let shared = format!("unix:{}/shared.sock?mode=0666", dir.path().display());

@@ -82,7 +82,7 @@ impl Calls<'_> {
         let answer = self.send(began)?;
         let elapsed = began.elapsed();
         if self.args.shape.json {
-            return output::line(result::envelope(answer.get(), elapsed).finish());
+            return output::conclude(result::envelope(answer.get(), elapsed).finish(), 0);
         }
         result::print(&self.args.shape, answer.get())
     }
@@ -93,7 +93,7 @@ impl Calls<'_> {
         let elapsed = began.elapsed();
         sent.map_err(|error| self.failure(error, elapsed))?;
         if self.args.shape.json {
-            output::line(result::envelope("null", elapsed).finish())?;
+            output::conclude(result::envelope("null", elapsed).finish(), 0)?;
         }
         Ok(())
     }
@@ -119,7 +119,7 @@ impl Calls<'_> {
         let own: Box<RawValue> = items.finish().map_err(failed)?;
         if shape.json {
             let envelope = result::envelope(own.get(), began.elapsed());
-            return output::line(envelope.member("items", &count.to_string()).finish());
+            return output::conclude(envelope.member("items", &count.to_string()).finish(), 0);
         }
         if own.get() == "null" { Ok(()) } else { result::print_line(shape, own.get()).map(drop) }
     }
@@ -148,7 +148,7 @@ impl Calls<'_> {
             let envelope = result::envelope(last.get(), elapsed)
                 .member("calls", &latency.calls().to_string())
                 .member("calls_per_second", &format!("{:.1}", latency.rate()));
-            return output::line(latency.members(envelope).finish());
+            return output::conclude(latency.members(envelope).finish(), 0);
         }
         result::print(&self.args.shape, last.get())
     }

@@ -34,7 +34,7 @@ pub(crate) fn list(args: &ListArgs) -> Result<(), Failure> {
     let methods: Vec<_> = entries(&answer)?.into_iter().map(|(method, _)| method).collect();
     if args.question.json {
         let entries: Vec<_> = methods.iter().map(Method::envelope).collect();
-        return output::line(answer.envelope(&format!("[{}]", entries.join(","))));
+        return output::conclude(answer.envelope(&format!("[{}]", entries.join(","))), 0);
     }
     output::data(listing(&methods, output::is_terminal()).as_bytes())
 }
@@ -58,7 +58,7 @@ pub(crate) fn describe(args: &DescribeArgs) -> Result<(), Failure> {
         Some(method) => one(&answer, method)?,
     };
     if args.question.json {
-        return output::line(answer.envelope(&text));
+        return output::conclude(answer.envelope(&text), 0);
     }
     output::line(match args.compact {
         true => lay_out(&text, Layout::Compact),

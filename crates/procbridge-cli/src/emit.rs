@@ -39,7 +39,7 @@ pub(crate) fn run(args: &EmitArgs) -> Result<(), Failure> {
         _ => failure,
     })?;
     if args.shape.json {
-        return output::line(result::envelope(answer.get(), elapsed).finish());
+        return output::conclude(result::envelope(answer.get(), elapsed).finish(), 0);
     }
     result::print(&args.shape, answer.get())
 }

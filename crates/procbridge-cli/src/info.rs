@@ -39,7 +39,7 @@ pub(crate) fn run(args: &InfoArgs) -> Result<(), Failure> {
     let json = facts.iter().fold(Object::new(), |object, (key, fact)| object.member(key, &fact.json()));
     let json = json.finish();
     if args.question.json {
-        return output::line(result::envelope(&json, elapsed).finish());
+        return output::conclude(result::envelope(&json, elapsed).finish(), 0);
     }
     if !output::is_terminal() {
         return output::line(json);

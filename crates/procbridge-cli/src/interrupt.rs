@@ -91,10 +91,7 @@ impl Interrupt {
         // The command ends by itself, unless it waits for a server that cannot be told, or for a reader of its output.
         thread::sleep(GRACE);
         let failure = Failure::signal(signal);
-        if json {
-            let _ = output::line(failure.envelope());
-        }
-        std::process::exit(i32::from(failure.exit()));
+        output::leave(json.then(|| failure.envelope()), failure.exit());
     }
 }
 
@@ -104,5 +101,6 @@ impl Shared {
     }
 }
 
-/// Too short for a person to notice, long enough to end in an orderly way.
-const GRACE: Duration = Duration::from_millis(100);
+/// Short for a person, and long enough to end in an orderly way: a call that waits in the system looks whether it was
+/// cancelled several times a second.
+const GRACE: Duration = Duration::from_millis(400);

@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -101,15 +100,15 @@ impl Job {
                 words.hear(bytes);
             }
         }
-        drop(pipes);
-        // Its pipes are closed; usually it has ended with that.
+        // It says no more; usually it has ended with that, but it may also read on.
         let mut pause = Duration::from_micros(50);
         loop {
             if let Some(status) = self.end().map_err(Stopped::Failed)? {
                 return Ok(Ended { status, output, last_words: words.text() });
             }
             let wait = patience().ok_or(Stopped::Unwanted)?.min(pause);
-            thread::sleep(wait);
+            pipes.wait(wait).map_err(Stopped::Failed)?;
+            pipes.write(&mut left);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -118,13 +117,14 @@ impl Job {
     /// list before anybody could kill by it.
     fn end(&mut self) -> io::Result<Option<ExitStatus>> {
         let mut running = self.jobs.lock();
-        let status = self.child.try_wait()?;
-        if status.is_some()
+        let status = self.child.try_wait();
+        // Nor is it its own if this fails: somebody else has collected it.
+        if !matches!(status, Ok(None))
             && let Some(group) = self.group.take()
         {
             running.remove(&group);
         }
-        Ok(status)
+        status
     }
 }
 

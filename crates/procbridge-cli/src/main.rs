@@ -91,7 +91,7 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
 fn report(failure: &Failure, json: bool) -> ExitCode {
     if !json {
         failure.print();
-    } else if let Err(unwritten) = output::line(failure.envelope()) {
+    } else if let Err(unwritten) = output::conclude(failure.envelope(), failure.exit()) {
         unwritten.print();
     }
     failure.exit().into()

@@ -3,6 +3,9 @@
 use std::env;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::failure::Failure;
 
@@ -23,6 +26,42 @@ pub(crate) fn offer_line(mut text: String) -> Result<bool, Failure> {
 }
 
 fn offer(bytes: &[u8]) -> Result<bool, Failure> {
+    let _said = LAST_WORD.lock().unwrap_or_else(PoisonError::into_inner);
+    write(bytes)
+}
+
+/// Writes the envelope, behind which nothing comes. `exit` is the code that belongs to it.
+pub(crate) fn conclude(envelope: String, exit: u8) -> Result<(), Failure> {
+    let mut said = LAST_WORD.lock().unwrap_or_else(PoisonError::into_inner);
+    write((envelope + "\n").as_bytes())?;
+    *said = Some(exit);
+    Ok(())
+}
+
+/// Ends the program while another thread is at work. If that has not said the last word, `envelope` is it, provided that
+/// nobody has to wait for the reader; and if it has, its exit code counts.
+pub(crate) fn leave(envelope: Option<String>, exit: u8) -> ! {
+    // Held to the end. Who holds it now waits for the reader.
+    let said = LAST_WORD.try_lock();
+    let exit = match (said.as_deref(), envelope) {
+        (Ok(Some(exit)), _) => *exit,
+        (Ok(None), Some(envelope)) if has_room() => {
+            let _ = write((envelope + "\n").as_bytes());
+            exit
+        }
+        _ => exit,
+    };
+    std::process::exit(i32::from(exit))
+}
+
+/// Whether standard output takes a line at once, which is shorter than what a pipe takes as a whole.
+fn has_room() -> bool {
+    let stdout = io::stdout();
+    let mut stdout = [PollFd::new(&stdout, PollFlags::OUT)];
+    poll(&mut stdout, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+fn write(bytes: &[u8]) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
@@ -101,6 +140,9 @@ fn has_colours() -> bool {
     let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     io::stderr().is_terminal() && !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
+
+/// Held while standard output is written to: the exit code of the envelope, once that is written.
+static LAST_WORD: Mutex<Option<u8>> = Mutex::new(None);
 
 #[cfg(test)]
 mod tests {

@@ -20,7 +20,9 @@ pub(crate) fn run(args: &PingArgs) -> Result<(), Failure> {
     let interrupt = Interrupt::listen(args.json)?;
     let endpoint = Target::alone(args.endpoint.as_ref())?;
     let began = Instant::now();
-    let (latency, failed) = pings(args, &endpoint, &interrupt)?;
+    // It is held until the sum is told: its end may take longer than a signal leaves.
+    let reach = Reach::new(&endpoint, &args.reach, Wishes::within(args.timeout), &interrupt)?;
+    let (latency, failed) = pings(args, &endpoint, &reach, &interrupt)?;
     let asked = latency.calls() + u64::from(failed.is_some());
     let summary = Summary { asked, latency: &latency };
     if !args.json && asked > 0 {
@@ -38,16 +40,16 @@ pub(crate) fn run(args: &PingArgs) -> Result<(), Failure> {
         let failure = failure.with_outcome(procbridge::Outcome::Replied).with_elapsed(began.elapsed());
         return Err(if args.json { failure.with_data(json) } else { failure });
     }
-    if args.json { output::line(result::envelope(&json, began.elapsed()).finish()) } else { Ok(()) }
+    if args.json { output::conclude(result::envelope(&json, began.elapsed()).finish(), 0) } else { Ok(()) }
 }
 
 /// Pings one after the other, until one fails.
 fn pings(
     args: &PingArgs,
     endpoint: &Endpoint,
+    reach: &Reach,
     interrupt: &Interrupt,
 ) -> Result<(Latency, Option<Failure>), Failure> {
-    let reach = Reach::new(endpoint, &args.reach, Wishes::within(args.timeout), interrupt)?;
     let mut latency = Latency::begin()?;
     for number in 1..=args.count {
         if number > 1 {

@@ -1,11 +1,13 @@
 //! `procbridge serve`: a server from its options to its orderly end.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use procbridge::{Endpoint, Error, ErrorKind, Router, Server, ServerConfig, ServerHandle};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::args::ServeArgs;
@@ -25,12 +27,12 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failure> {
         Some(token) => config(args).with_token(token),
         None => config(args),
     };
+    // Before there are files that an end without a word would leave. What comes before the thread takes it is kept.
+    let mut signals = Signals::new(signals()).map_err(cannot_take)?;
     let server = bind(&endpoints, &config)?;
 
     // Before anybody is told that it is ready: who waits for that may send a signal at once.
     let ending = Ending::default();
-    let mut signals =
-        Signals::new([SIGTERM, SIGINT]).map_err(|error| Failure::system("cannot take signals", &error))?;
     let on_signal = {
         let (ending, handle, jobs, drain) = (ending.clone(), server.handle(), jobs.clone(), args.drain);
         move || signals.forever().for_each(|signal| ending.advance(signal, &handle, &jobs, drain))
@@ -54,7 +56,7 @@ struct Ending {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct State {
     first: Option<Instant>,
     signals: u32,
@@ -66,7 +68,8 @@ impl Ending {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first signal lets the calls in flight finish, the second does not, the third does not even clean up.
+    /// The first signal lets the calls in flight finish, the second does not, the third does not even clean up. Nothing
+    /// here waits for standard error.
     fn advance(&self, signal: i32, handle: &ServerHandle, jobs: &Jobs, drain: Duration) {
         let mut state = self.state();
         state.signals += 1;
@@ -77,10 +80,12 @@ impl Ending {
         match signals {
             1 => {
                 handle.stop();
-                output::note(format!(
+                let note = format!(
                     "stopping: calls in flight may finish within {} s; another signal ends them",
                     drain.as_secs_f64()
-                ));
+                );
+                // Who reads it may be slow or gone, and the next signal is to be taken all the same.
+                let _ = thread::Builder::new().name("note".to_string()).spawn(|| output::note(note));
             }
             // What commands still run is ended when their callers have been answered.
             2 => handle.abort(),
@@ -92,12 +97,12 @@ impl Ending {
     }
 
     fn exit(&self, drain: Duration) -> u8 {
-        let state = self.state();
-        let late = state.first.is_some_and(|first| first.elapsed() >= drain);
-        if late && state.signals == 1 {
+        let State { first, signals, last } = *self.state();
+        let late = first.is_some_and(|first| first.elapsed() >= drain);
+        if late && signals == 1 {
             output::complain("warn", "the time to stop was over before all calls had ended", []);
         }
-        if late || state.signals > 1 { u8::try_from(SIGNALLED + state.last).unwrap_or(u8::MAX) } else { 0 }
+        if late || signals > 1 { u8::try_from(SIGNALLED + last).unwrap_or(u8::MAX) } else { 0 }
     }
 }
 
@@ -116,8 +121,24 @@ fn endpoints(args: &ServeArgs) -> Result<Vec<Endpoint>, Failure> {
 fn router(args: &ServeArgs) -> Result<(Router, Jobs), Failure> {
     let Some(command) = &args.answer.exec else { return Ok((demo::router(), Jobs::default())) };
     let exec = Exec::new(command, args.shell, args.max_body)?;
+    // Where the parent of this program ignored the signal, so does this: the system would collect the commands, and how
+    // they ended would be lost.
+    signal_hook::flag::register(SIGCHLD, Arc::new(AtomicBool::new(false))).map_err(cannot_take)?;
     let jobs = exec.jobs();
     Ok((exec.router(), jobs))
+}
+
+/// The signals that end it. A program that was started to outlive its terminal ignores that this hangs up.
+fn signals() -> Vec<i32> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    let keeps_hangup = ignored & (1 << (SIGHUP - 1)) != 0;
+    [SIGTERM, SIGINT, SIGQUIT].into_iter().chain((!keeps_hangup).then_some(SIGHUP)).collect()
+}
+
+fn cannot_take(error: io::Error) -> Failure {
+    Failure::system("cannot take signals", &error)
 }
 
 fn config(args: &ServeArgs) -> ServerConfig {

@@ -53,7 +53,7 @@ pub(crate) fn run(args: &StatsArgs) -> Result<(), Failure> {
     let endpoint = Target::alone(args.question.endpoint.as_ref())?;
     let answer = question::ask(&args.question, endpoint, "$/stats", "methods")?;
     if args.question.json {
-        return output::line(answer.envelope(answer.payload.get()));
+        return output::conclude(answer.envelope(answer.payload.get()), 0);
     }
     if output::is_terminal()
         && let Ok(counted) = serde_json::from_str::<Counted>(answer.payload.get())

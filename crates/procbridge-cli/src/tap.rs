@@ -10,7 +10,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,8 @@ use crate::token;
 #[derive(Debug)]
 pub(crate) struct Tap {
     endpoint: Endpoint,
+    /// The thread that takes connections from it has it.
+    listener: Weak<UnixListener>,
     shared: Arc<Shared>,
 }
 
@@ -94,7 +96,8 @@ impl Tap {
         let random = RandomState::new().build_hasher().finish();
         let name = format!("procbridge-tap-{}-{random:x}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).map_err(cannot)?;
-        let listener = UnixListener::bind_addr(&address).map_err(cannot)?;
+        let listener = Arc::new(UnixListener::bind_addr(&address).map_err(cannot)?);
+        let taking = Arc::downgrade(&listener);
         let shared = Arc::new(Shared {
             server: server.clone(),
             connect_limit,
@@ -108,7 +111,7 @@ impl Tap {
             .name("tap".to_string())
             .spawn(move || passing.accept(&listener))
             .map_err(|error| Failure::system("cannot start a thread", &error))?;
-        Ok(Self { endpoint: format!("unix:@{name}").parse()?, shared })
+        Ok(Self { endpoint: format!("unix:@{name}").parse()?, listener: taking, shared })
     }
 
     /// Where calls have to go.
@@ -130,6 +133,10 @@ impl Tap {
 impl Drop for Tap {
     /// The last packets and the end of the connection are on their way.
     fn drop(&mut self) {
+        // Wakes who waits for a connection, and has it end.
+        if let Some(listener) = self.listener.upgrade() {
+            let _ = shutdown(&*listener, Shutdown::Both);
+        }
         let end = Instant::now() + if self.shared.is_loud { PATIENCE } else { LITTLE_PATIENCE };
         let mut state = self.shared.state();
         while state.open > 0 {
@@ -353,3 +360,21 @@ const SHOWN: usize = 160;
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Where nobody does: enough for the server to be told that this was all.
 const LITTLE_PATIENCE: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_connections_ends_with_the_tap() {
+        let tap = Tap::open(&"127.0.0.1:1".parse().unwrap(), None, false).unwrap();
+        let listener = tap.listener.clone();
+        assert_eq!(listener.strong_count(), 1);
+        drop(tap);
+        let end = Instant::now() + Duration::from_secs(30);
+        while listener.strong_count() > 0 {
+            assert!(Instant::now() < end, "it still listens");
+            thread::yield_now();
+        }
+    }
+}

@@ -13,7 +13,8 @@ use std::net::TcpListener;
 use std::process::Stdio;
 
 use support::{
-    Serving, Talking, always, fake, hello, packet, program, request, run, run_with, session_packet,
+    Serving, Talking, always, end_of, fake, hello, packet, program, request, run, run_with, session_packet,
+    wait_until,
 };
 
 /// A program that watches, and will miss nothing from now on.
@@ -163,9 +164,9 @@ fn a_reader_that_has_seen_enough_ends_it() {
     drop(reader);
     let mut command = program(&["watch", server.endpoint(), "a"]);
     command.stdout(writer).stdin(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    let child = command.spawn().unwrap();
     drop(command);
     // The first event that anybody watches for.
-    while server.run("emit", &["a"]).stdout != "1\n" {}
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    wait_until("somebody watches", || server.run("emit", &["a"]).stdout == "1\n");
+    assert_eq!(end_of(child), Some(0));
 }

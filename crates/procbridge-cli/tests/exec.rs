@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use support::{Pipe, Run, Serving, is_alive, run, wait_until_dead};
+use support::{Pipe, Run, Serving, is_alive, program_after, run, wait_until_dead};
 
 /// A server that gives every call to a line of shell.
 fn shell(line: &str, options: &[&str]) -> Serving {
@@ -115,7 +115,7 @@ fn clinging(pipe: &Pipe) -> String {
 fn the_time_limit_kills_the_command_and_all_that_it_started() {
     let directory = tempfile::tempdir().unwrap();
     let pipe = Pipe::new(directory.path());
-    let server = shell(&clinging(&pipe), &["--timeout", "300ms"]);
+    let server = shell(&clinging(&pipe), &["--timeout", "1s"]);
     let call = server.begin_call(&["m"]);
     let child = pipe.read();
     assert!(is_alive(&child));
@@ -125,7 +125,7 @@ fn the_time_limit_kills_the_command_and_all_that_it_started() {
     wait_until_dead(&child);
     // The caller's limit does the same.
     let server = shell(&clinging(&pipe), &[]);
-    let call = server.begin_call(&["m", "--timeout", "300ms"]);
+    let call = server.begin_call(&["m", "--timeout", "1s"]);
     let child = pipe.read();
     assert_eq!(call.end().code, Some(5));
     wait_until_dead(&child);
@@ -137,6 +137,26 @@ fn a_command_that_closes_its_output_is_waited_for() {
     server
         .call(&["m"])
         .fails(3, "error: command exited with status 7\n  code: exec.failed\n  data: {\"status\":7}\n");
+}
+
+#[test]
+fn a_command_that_closes_its_output_gets_all_its_input() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    let (sent, got) = (file("sent.json"), file("got"));
+    fs::write(&sent, format!("\"{}\"", "x".repeat(1_000_000))).unwrap();
+    let server = shell(&format!("exec >/dev/null 2>&1; cat > '{got}'"), &[]);
+    server.call(&["m", &format!("@{sent}")]).prints("null\n");
+    assert_eq!(fs::metadata(&got).unwrap().len(), 1_000_003);
+    // What it leaves running with its input open holds nothing up.
+    let pipe = Pipe::new(directory.path());
+    let line = format!("exec >/dev/null 2>&1; sleep 1000 <&0 & echo $! > '{}'", pipe.path.display());
+    let server = shell(&line, &[]);
+    let call = server.begin_call(&["m", &format!("@{sent}")]);
+    let child = pipe.read();
+    call.end().prints("null\n");
+    assert!(is_alive(&child));
+    support::signal(child.parse().unwrap(), "KILL");
 }
 
 #[test]
@@ -178,7 +198,7 @@ fn a_command_whose_answer_nobody_wants_outlives_its_caller() {
     let done = Pipe { path: done.into() };
     assert_eq!(done.read(), "done");
     // A time limit holds for it all the same.
-    let server = shell(&clinging(&begun), &["--timeout", "300ms"]);
+    let server = shell(&clinging(&begun), &["--timeout", "1s"]);
     server.call(&["m", "--notify"]).prints("");
     let child = begun.read();
     wait_until_dead(&child);
@@ -236,6 +256,13 @@ fn a_command_that_vanishes_is_the_servers_fault() {
     let mut answer = String::new();
     std::io::Read::read_to_string(&mut &stream, &mut answer).unwrap();
     assert!(answer.contains("\"code\":\"invalid_request\""), "{answer}");
+}
+
+#[test]
+fn commands_are_waited_for_also_where_the_parent_ignored_the_end_of_its_own() {
+    let serve = program_after("trap '' CHLD", &["serve", "127.0.0.1:0", "--exec", "cat"]);
+    let server = Serving::start_as(serve);
+    server.call(&["m", "[1]"]).prints("[1]\n");
 }
 
 #[test]

@@ -8,8 +8,13 @@
 
 mod support;
 
+use std::io::Write;
+
 use serde_json::{Value, json};
-use support::{Run, Serving, Talking, always, fake, packet, program, run, run_with};
+use support::{
+    Run, Serving, Talking, WATCHDOG, always, fake, hello, packet, program, request, run, run_with,
+    session_packet,
+};
 
 const METHODS: &str = "call_me\ncount\necho\nerr\npublish\nsleep\nsum\n";
 
@@ -59,12 +64,41 @@ fn a_threshold_that_is_missed_is_exit_8() {
 #[test]
 fn a_signal_ends_pings_with_their_sum() {
     let server = Serving::demo();
-    let ping = Talking::start(&["ping", server.endpoint(), "-n", "1000", "-i", "1h"]);
-    ping.line();
-    ping.signal("INT");
-    let (code, lines, notes) = ping.end();
-    assert_eq!((code, lines.len(), notes.len()), (Some(130), 1, 0));
-    assert!(lines[0].starts_with("1 ping, 1 answer: p50 "), "{lines:?}");
+    for (options, is_hung) in [(&[][..], false), (&["-v"], true)] {
+        let ping = [&["ping", server.endpoint(), "-n", "1000", "-i", "1h"], options].concat();
+        let ping = Talking::start(&ping);
+        ping.line();
+        // A server that does not close its end is waited for, with the packets that it may still send.
+        if is_hung {
+            server.signal("STOP");
+        }
+        ping.signal("INT");
+        let (code, lines, notes) = ping.end();
+        assert_eq!((code, lines.len(), notes.is_empty()), (Some(130), 1, !is_hung));
+        assert!(lines[0].starts_with("1 ping, 1 answer: p50 "), "{lines:?}");
+    }
+}
+
+#[test]
+fn a_signal_ends_a_ping_that_is_not_answered_with_the_sum() {
+    let answer = |number: u32| session_packet(1, 0, number, format!("{{\"payload\":{number}}}").as_bytes());
+    for options in [&[][..], &["-v"]] {
+        let (asks, asked) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let endpoint = fake(move |stream| {
+            stream.write_all(&[hello(), answer(1)].concat()).unwrap();
+            asks.send(request(stream)).unwrap();
+            let _ = ended.recv_timeout(WATCHDOG);
+        });
+        let ping = Talking::start(&[&["ping", &endpoint, "-i", "0s", "--timeout", "none"], options].concat());
+        ping.line();
+        asked.recv_timeout(WATCHDOG).unwrap();
+        ping.signal("INT");
+        let (code, lines, _) = ping.end();
+        assert_eq!((code, lines.len()), (Some(130), 1));
+        assert!(lines[0].starts_with("2 pings, 1 answer: p50 "), "{lines:?}");
+        drop(end);
+    }
 }
 
 #[test]
@@ -148,8 +182,7 @@ fn what_a_server_lacks_is_said_plainly() {
     for command in ["list", "stats", "info", "describe"] {
         assert_eq!(run(&[command, ":1"]).code, Some(4));
     }
-    let foreign =
-        fake(|stream| std::io::Write::write_all(stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap());
+    let foreign = fake(|stream| stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap());
     let run = run(&["info", &foreign]);
     assert_eq!(run.code, Some(6), "{run:?}");
     assert!(run.stderr.ends_with("  help: another kind of server listens there\n"), "{run:?}");

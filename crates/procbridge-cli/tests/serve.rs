@@ -10,9 +10,13 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use serde_json::json;
-use support::{Run, Running, Serving, program, run, run_with};
+use support::{
+    Run, Running, Serving, end_of, fill, first_line, program, program_after, run, run_with, signal, stats,
+    wait_until,
+};
 
 #[test]
 fn several_endpoints_are_one_server() {
@@ -191,11 +195,11 @@ fn busy(options: &[&str]) -> (Serving, Running) {
 
 #[test]
 fn a_term_signal_lets_calls_finish() {
-    for signal in ["TERM", "INT"] {
+    for name in ["TERM", "INT", "HUP", "QUIT"] {
         let server = Serving::start(&["127.0.0.1:0", "--demo", "--verbose"]);
         let call = server.begin_call(&["sleep", "0.5"]);
         server.wait_for_call("sleep");
-        server.signal(signal);
+        server.signal(name);
         assert_eq!(
             server.line(),
             "stopping: calls in flight may finish within 10 s; another signal ends them"
@@ -203,6 +207,30 @@ fn a_term_signal_lets_calls_finish() {
         assert_eq!(server.call(&["sum", "[1]"]).code, Some(4));
         call.end().prints("null\n");
         assert_eq!(server.end(), (Some(0), Vec::new()));
+    }
+}
+
+#[test]
+fn a_server_that_is_to_outlive_its_terminal_does() {
+    let server = Serving::start_as(program_after("trap '' HUP", &["serve", "127.0.0.1:0", "--demo"]));
+    server.signal("HUP");
+    server.call(&["sum", "[1]"]).prints("1\n");
+    server.signal("TERM");
+    let (code, lines) = server.end();
+    assert!(code == Some(0) && lines.len() <= 1, "{code:?} {lines:?}");
+}
+
+#[test]
+fn a_signal_that_comes_early_leaves_no_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.sock");
+    for _ in 0..20 {
+        let mut serve = program(&["serve", path.to_str().unwrap(), "--demo"]);
+        let server = serve.stderr(Stdio::null()).spawn().unwrap();
+        wait_until("there is a socket", || path.exists());
+        signal(server.id(), "TERM");
+        assert_eq!(end_of(server), Some(0));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }
 
@@ -218,13 +246,36 @@ fn calls_that_take_too_long_to_finish_are_cancelled() {
 
 #[test]
 fn a_second_signal_ends_at_once() {
-    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+    for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 129), ("QUIT", 131)] {
         let (server, call) = busy(&["--drain", "1h"]);
         server.signal(signal);
         server.line();
         server.signal(signal);
         cancelled(call.end());
         assert_eq!(server.end().0, Some(code));
+    }
+}
+
+#[test]
+fn a_server_whose_standard_error_nobody_reads_ends_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    for options in [&[][..], &["-v"]] {
+        let path = format!("{}/a.sock", directory.path().display());
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut command = program(&[&["serve", &path, "--demo", "--drain", "1h"], options].concat());
+        let server = command.stderr(writer.try_clone().unwrap()).spawn().unwrap();
+        let (_, _reader) = first_line(reader);
+        fill(&writer);
+        let call = Running::start(program(&["call", &path, "sleep", "30"]), b"");
+        wait_until("the call runs", || stats(&path)["methods"]["sleep"]["in_flight"] == 1);
+        signal(server.id(), "TERM");
+        wait_until("the server stops", || run(&["call", &path, "sum", "[1]"]).code == Some(4));
+        signal(server.id(), "TERM");
+        cancelled(call.end());
+        // One that talks a lot may wait for its reader. It is ended without a word.
+        signal(server.id(), "TERM");
+        assert_eq!(end_of(server), Some(143));
+        let _ = fs::remove_file(&path);
     }
 }
 

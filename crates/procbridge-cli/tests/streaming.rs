@@ -13,7 +13,8 @@ use std::net::TcpListener;
 
 use serde_json::{Value, json};
 use support::{
-    Serving, Talking, WATCHDOG, fake, hello, packet, program, request, run, run_with, session_packet,
+    Serving, Talking, WATCHDOG, end_of, fake, fill, hello, packet, program, request, run, run_with,
+    session_packet, signal, stats, wait_until,
 };
 
 #[test]
@@ -41,7 +42,7 @@ fn items_are_lines_and_the_methods_own_result_is_the_last() {
 #[test]
 fn items_come_one_by_one_and_what_came_is_kept() {
     let server = Serving::demo();
-    for signal in [("INT", 130), ("TERM", 143)] {
+    for (name, status) in [("INT", 130), ("TERM", 143)] {
         let call = Talking::start(&[
             "call",
             server.endpoint(),
@@ -52,9 +53,9 @@ fn items_come_one_by_one_and_what_came_is_kept() {
             "none",
         ]);
         assert_eq!([call.line(), call.line()], ["0", "1"]);
-        call.signal(signal.0);
+        call.signal(name);
         let (code, lines, notes) = call.end();
-        assert_eq!((code, notes), (Some(signal.1), Vec::new()));
+        assert_eq!((code, notes), (Some(status), Vec::new()));
         for (number, line) in (2..).zip(lines) {
             assert_eq!(line, number.to_string());
         }
@@ -179,6 +180,37 @@ fn a_signal_is_told_to_a_server_with_sessions() {
     let envelope = run.envelope();
     assert_eq!((run.code, &envelope["error"]["kind"]), (Some(143), &json!("cancelled")));
     server.wait_until_idle("sleep");
+}
+
+#[test]
+fn a_signal_ends_a_call_whose_items_nobody_reads() {
+    let server = Serving::demo();
+    for options in [&[][..], &["--json"]] {
+        let (_reader, writer) = std::io::pipe().unwrap();
+        fill(&writer);
+        let call = [&["call", server.endpoint(), "count", "n:=100000000", "--stream"], options].concat();
+        let call = program(&call).stdout(writer).spawn().unwrap();
+        wait_until("the call runs", || stats(server.endpoint())["methods"]["count"]["in_flight"] == 1);
+        signal(call.id(), "TERM");
+        assert_eq!(end_of(call), Some(143));
+        server.wait_until_idle("count");
+    }
+}
+
+#[test]
+fn the_envelope_is_the_last_word_also_when_a_signal_comes_behind_it() {
+    // The server keeps the connection, and the command looks at it for a moment.
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let endpoint = fake(move |stream| {
+        stream.write_all(&[hello(), session_packet(1, 0, 1, b"{\"payload\":5}")].concat()).unwrap();
+        let _ = ended.recv_timeout(WATCHDOG);
+    });
+    let call = Talking::start(&["call", &endpoint, "m", "--json", "-v"]);
+    let envelope: Value = serde_json::from_str(&call.line()).unwrap();
+    call.signal("TERM");
+    let (code, lines, _) = call.end();
+    assert_eq!((&envelope["payload"], code, lines), (&json!(5), Some(0), Vec::new()));
+    drop(end);
 }
 
 #[test]

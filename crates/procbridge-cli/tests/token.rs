@@ -10,7 +10,7 @@ mod support;
 
 use std::process::Command;
 
-use support::{Run, Running, Serving, program, run, run_with};
+use support::{Run, Running, Serving, program, run, run_with, wait_until};
 
 const TOKEN: &str = "open \"sesame\"";
 
@@ -68,7 +68,7 @@ fn every_command_that_reaches_a_server_brings_it() {
     }
     let watching = Running::start(knowing(&["watch", endpoint, "a", "-n", "1"]), b"");
     // Somebody watches when the event has somebody to go to.
-    while run_knowing(&["emit", endpoint, "a", "1"]).stdout != "1\n" {}
+    wait_until("somebody watches", || run_knowing(&["emit", endpoint, "a", "1"]).stdout == "1\n");
     assert_eq!(watching.end().stdout, "{\"topic\":\"a\",\"payload\":1}\n");
 }
 

@@ -211,9 +211,10 @@ When it listens it says so on standard error, with the ports that the system
 chose:
   ready: listening on tcp:127.0.0.1:41233 unix:/run/app.sock
 
-SIGTERM and SIGINT end it in an orderly way: no new calls, those in flight have
-the time of --drain. The exit code is 0 when all of them ended, else 143 or 130.
-A second signal ends it at once.
+SIGTERM, SIGINT, SIGHUP and SIGQUIT end it in an orderly way: no new calls, those
+in flight have the time of --drain. The exit code is 0 when all of them ended,
+else 128 and the signal's number. A second signal ends it at once. Under nohup
+SIGHUP does nothing.
 
 Only loopback addresses and callers of the same user are served, unless the
 options say otherwise. With a token other machines may call too: it goes over the
@@ -222,7 +223,8 @@ network as it is. Commands are not given PROCBRIDGE_TOKEN.
 Exit codes:
   0  orderly end                    4  cannot listen
   1  internal failure               7  not allowed to listen there
-  2  wrong command line             130, 143  cut short by SIGINT, SIGTERM";
+  2  wrong command line             129, 130, 131, 143  cut short by SIGHUP,
+                                    SIGINT, SIGQUIT, SIGTERM";
 
 pub(super) const DECODE_HELP: &str = "\
 Examples:

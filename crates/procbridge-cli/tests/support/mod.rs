@@ -9,7 +9,7 @@
 )]
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -63,6 +63,18 @@ pub(crate) fn program(args: &[&str]) -> Command {
         .env_remove("PROCBRIDGE_ENDPOINT")
         .env_remove("PROCBRIDGE_TOKEN")
         .env_remove("NO_COLOR");
+    command
+}
+
+/// The program, in a shell that sets something up and then becomes it. Others than bash keep the end of children to
+/// themselves.
+pub(crate) fn program_after(setup: &str, args: &[&str]) -> Command {
+    let program = program(args);
+    let mut command = Command::new("bash");
+    command.args(["-c", &format!("{setup}; exec \"$0\" \"$@\"")]).arg(program.get_program()).args(args);
+    for (name, _) in program.get_envs() {
+        command.env_remove(name);
+    }
     command
 }
 
@@ -179,6 +191,11 @@ impl Drop for Talking {
     }
 }
 
+/// What a server has counted.
+pub(crate) fn stats(endpoint: &str) -> serde_json::Value {
+    serde_json::from_str(&run(&["stats", endpoint]).stdout).unwrap()
+}
+
 /// A `procbridge serve` that is ready.
 pub(crate) struct Serving {
     child: Child,
@@ -226,14 +243,9 @@ impl Serving {
 
     /// Waits until the server runs no call of `method` any more.
     pub(crate) fn wait_until_idle(&self, method: &str) {
-        let end = Instant::now() + WATCHDOG;
-        loop {
-            let stats: serde_json::Value = serde_json::from_str(&self.run("stats", &[]).stdout).unwrap();
-            if stats["methods"][method]["in_flight"] == 0 {
-                return;
-            }
-            assert!(Instant::now() < end, "{method} still runs: {stats}");
-        }
+        wait_until(&format!("{method} is idle"), || {
+            stats(self.endpoint())["methods"][method]["in_flight"] == 0
+        });
     }
 
     /// A call that is not waited for.
@@ -286,8 +298,10 @@ pub(crate) fn signal(id: u32, name: &str) {
     // Not by the program of that name, which a bare machine lacks.
     let signal = match name {
         "CONT" => Signal::CONT,
+        "HUP" => Signal::HUP,
         "INT" => Signal::INT,
         "KILL" => Signal::KILL,
+        "QUIT" => Signal::QUIT,
         "STOP" => Signal::STOP,
         "TERM" => Signal::TERM,
         other => panic!("no signal {other} here"),
@@ -320,9 +334,15 @@ pub(crate) fn is_alive(id: &str) -> bool {
 
 /// Waits until a process has ended.
 pub(crate) fn wait_until_dead(id: &str) {
+    wait_until(&format!("process {id} is dead"), || !is_alive(id));
+}
+
+/// Asks again and again.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + WATCHDOG;
-    while is_alive(id) {
-        assert!(Instant::now() < end, "process {id} still lives");
+    while !is_so() {
+        assert!(Instant::now() < end, "it does not come about that {what}");
         thread::yield_now();
     }
 }
@@ -344,6 +364,39 @@ impl Pipe {
         let read = on_a_thread(move || all(File::open(path).unwrap()));
         read.recv_timeout(WATCHDOG).unwrap().trim().to_string()
     }
+}
+
+/// Fills a pipe that nobody reads.
+pub(crate) fn fill(pipe: &PipeWriter) {
+    rustix::io::ioctl_fionbio(pipe, true).unwrap();
+    for size in [4096, 1] {
+        while (&mut &*pipe).write(&[b'-'; 4096][..size]).is_ok() {}
+    }
+    rustix::io::ioctl_fionbio(pipe, false).unwrap();
+}
+
+/// The first line that comes by a pipe, which stays open.
+pub(crate) fn first_line(mut pipe: PipeReader) -> (String, PipeReader) {
+    let read = on_a_thread(move || {
+        let (mut line, mut byte) = (Vec::new(), [0]);
+        while line.last() != Some(&b'\n') {
+            pipe.read_exact(&mut byte).unwrap();
+            line.extend(byte);
+        }
+        (String::from_utf8(line).unwrap(), pipe)
+    });
+    read.recv_timeout(WATCHDOG).unwrap()
+}
+
+/// The exit code of a process, once it has ended.
+#[track_caller]
+pub(crate) fn end_of(mut child: Child) -> Option<i32> {
+    let id = child.id();
+    let Ok(status) = on_a_thread(move || child.wait().unwrap()).recv_timeout(WATCHDOG) else {
+        signal(id, "KILL");
+        panic!("the process did not end");
+    };
+    status.code()
 }
 
 /// A server that takes one connection and its request, and does `answer` then.
