@@ -9,7 +9,7 @@ use crate::probe::{Counted, Server, Tool, run};
 const TABLE: &[(&str, f64)] = &[
     ("core, both sides", 7827.0),
     ("blocking session, client", 7000.0),
-    ("blocking session, server", 7800.0),
+    ("blocking session, server", 6900.0),
     ("tokio session, client", 10_800.0),
     ("tokio session, server", 9120.0),
     ("blocking classic, client", 5200.0),
