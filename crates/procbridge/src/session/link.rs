@@ -24,7 +24,8 @@ use crate::session::calling::{Slot, remember};
 use crate::session::pulse::{Beat, Pulse, Rhythm};
 use crate::session::serving::Work;
 use crate::session::spin::Spin;
-use crate::session::state::{End, Flushed, Hold, Seat, State};
+use crate::session::state::{End, Hold, Seat, State};
+use crate::session::writing::Flushed;
 use crate::socket::{self, Read, Socket};
 
 /// One session.

@@ -22,6 +22,7 @@ pub(crate) mod state;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod turn;
+pub(crate) mod writing;
 
 pub(crate) use calling::{Answer, Calling};
 pub(crate) use link::Link;
