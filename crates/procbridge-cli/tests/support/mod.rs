@@ -69,9 +69,14 @@ pub(crate) fn program(args: &[&str]) -> Command {
 /// The program, in a shell that sets something up and then becomes it. Others than bash keep the end of children to
 /// themselves.
 pub(crate) fn program_after(setup: &str, args: &[&str]) -> Command {
-    let program = program(args);
-    let mut command = Command::new("bash");
-    command.args(["-c", &format!("{setup}; exec \"$0\" \"$@\"")]).arg(program.get_program()).args(args);
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &format!("{setup}; exec \"$0\" \"$@\"")]);
+    by(shell, &program(args))
+}
+
+/// `program`, by a `command` that becomes the one that its arguments name.
+fn by(mut command: Command, program: &Command) -> Command {
+    command.arg(program.get_program()).args(program.get_args());
     for (name, _) in program.get_envs() {
         command.env_remove(name);
     }
@@ -209,7 +214,10 @@ impl Serving {
     }
 
     pub(crate) fn start(args: &[&str]) -> Self {
-        Self::start_as(program(&[&["serve"], args].concat()))
+        // Whoever runs these tests may ignore that a terminal hangs up, and then so do they and the server.
+        let mut env = Command::new("env");
+        env.arg("--default-signal=HUP");
+        Self::start_as(by(env, &program(&[&["serve"], args].concat())))
     }
 
     /// A server that `command` starts.
