@@ -168,10 +168,11 @@ impl Inner {
     /// The way for a call now; it waits while there is none.
     fn way(&self, time: CallTime, now: &mut Instant) -> Result<Way<'_>, Error> {
         let waker = || Sleeper::this().waker().clone();
+        let mut seeking = self.current.seek();
         loop {
             let way = match self.config.sessions {
-                Sessions::Never => self.current.way_alone(waker),
-                Sessions::Offered | Sessions::Required => self.current.way(waker),
+                Sessions::Never => seeking.way_alone(waker),
+                Sessions::Offered | Sessions::Required => seeking.way(waker),
             };
             match way {
                 Way::Session(link) if link.is_unseen(*now, STALE) => refresh(&link),

@@ -16,7 +16,17 @@ struct Inner {
     link: Option<Arc<Link>>,
     /// Calls on connections of their own.
     alone: usize,
-    waiting: Vec<Waker>,
+    /// Those that wait for a way, by the number of each.
+    waiting: Vec<(u64, Waker)>,
+    /// The number of the last of them.
+    last: u64,
+}
+
+/// Somebody who looks for a way, and may have to wait for it. Dropping it gives that up.
+#[derive(Debug)]
+pub(crate) struct Seeking<'a> {
+    current: &'a Current,
+    number: Option<u64>,
 }
 
 /// The way of one call.
@@ -36,24 +46,43 @@ pub(crate) struct Alone<'a> {
     current: &'a Current,
 }
 
-impl Current {
+impl<'a> Seeking<'a> {
     /// The way for a call now.
-    pub(crate) fn way(&self, waker: impl FnOnce() -> Waker) -> Way<'_> {
-        if let Some(link) = self.session() {
+    pub(crate) fn way(&mut self, waker: impl FnOnce() -> Waker) -> Way<'a> {
+        if let Some(link) = self.current.session() {
             return Way::Session(link);
         }
         self.way_alone(waker)
     }
 
     /// The way of a call that must have a connection of its own.
-    pub(crate) fn way_alone(&self, waker: impl FnOnce() -> Waker) -> Way<'_> {
-        let mut inner = self.lock();
-        if inner.alone >= MAX_ALONE {
-            inner.waiting.push(waker());
-            return Way::Full;
+    pub(crate) fn way_alone(&mut self, waker: impl FnOnce() -> Waker) -> Way<'a> {
+        let mut inner = self.current.lock();
+        if inner.alone < MAX_ALONE {
+            inner.alone += 1;
+            return Way::Alone(Alone { current: self.current });
         }
-        inner.alone += 1;
-        Way::Alone(Alone { current: self })
+        inner.waiting.retain(|(number, _)| Some(*number) != self.number);
+        inner.last += 1;
+        let number = inner.last;
+        inner.waiting.push((number, waker()));
+        self.number = Some(number);
+        Way::Full
+    }
+}
+
+impl Drop for Seeking<'_> {
+    fn drop(&mut self) {
+        if self.number.is_some() {
+            self.current.lock().waiting.retain(|(number, _)| Some(*number) != self.number);
+        }
+    }
+}
+
+impl Current {
+    /// Begins to look for a way.
+    pub(crate) fn seek(&self) -> Seeking<'_> {
+        Seeking { current: self, number: None }
     }
 
     /// The session of the last call, which may be over.
@@ -82,7 +111,7 @@ impl Current {
         inner.link = Some(link.clone());
         let waiting = std::mem::take(&mut inner.waiting);
         drop(inner);
-        waiting.into_iter().for_each(Waker::wake);
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
         true
     }
 
@@ -98,9 +127,33 @@ impl Drop for Alone<'_> {
         // All of them: one alone may be somebody who has given up, and the others would wait on.
         let waiting = std::mem::take(&mut inner.waiting);
         drop(inner);
-        waiting.into_iter().for_each(Waker::wake);
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
     }
 }
 
 /// Connections of a client at a time, besides its session.
 const MAX_ALONE: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::testing::Bell;
+
+    #[test]
+    fn who_gives_up_to_wait_for_a_way_leaves_nothing_behind() {
+        let current = Current::default();
+        let has_way =
+            |seeking: &mut Seeking<'_>, waker: &Waker| !matches!(seeking.way(|| waker.clone()), Way::Full);
+        let full: Vec<_> = (0..MAX_ALONE).map(|_| current.seek().way(|| Waker::noop().clone())).collect();
+        let (bell, waker) = Bell::new();
+        let mut waits = current.seek();
+        for _ in 0..3 {
+            let mut given_up = current.seek();
+            assert!(!has_way(&mut given_up, Waker::noop()) && !has_way(&mut waits, &waker));
+        }
+        assert_eq!(current.lock().waiting.len(), 1);
+        drop(full);
+        assert_eq!(bell.rung(), 1);
+        assert!(has_way(&mut waits, &waker));
+    }
+}

@@ -173,6 +173,15 @@ impl Link {
         Poll::Pending
     }
 
+    /// Lets go of the calls that go on after the session's end: nobody will. Each of them holds the session.
+    pub(crate) fn forsake(&self) {
+        let (serving, ready) =
+            self.with(|state| (mem::take(&mut state.serving), mem::take(&mut state.ready)));
+        serving.iter().for_each(|(_, serving)| serving.call.cancel());
+        // Their ends may be the program's, and come back here.
+        drop((serving, ready));
+    }
+
     /// Has answers written that were queued. The last one goes at once: nobody else is there to write with it.
     pub(crate) fn flush_answers(&self) {
         self.with(|state| {
@@ -228,8 +237,26 @@ mod tests {
 
     use super::*;
     use crate::request::Form;
-    use crate::session::state::Seat;
+    use crate::session::state::{End, Seat};
     use crate::session::testing::{Ends, call};
+
+    /// A runtime may be dropped while a one-way call is with its handler.
+    #[test]
+    fn a_session_is_let_go_with_its_task_whatever_goes_on_after_its_end() {
+        let mut ends = Ends::server(Seat::Free);
+        for _ in 0..2 {
+            ends.peer.call(call("note", &(), Form::OneWay)).unwrap();
+        }
+        ends.deliver();
+        let begun = ends.link.next_work().unwrap();
+        ends.link.close(End::Closed);
+        assert!(!ends.link.is_over());
+        ends.link.forsake();
+        assert!(begun.call.is_cancelled());
+        let link = Arc::downgrade(&ends.link);
+        drop((ends, begun));
+        assert!(link.upgrade().is_none());
+    }
 
     /// What happens between a task's survey and its rest wakes nobody, so the rest must find it.
     #[test]

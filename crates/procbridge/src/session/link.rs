@@ -86,6 +86,7 @@ impl Link {
             alarm: None,
             written: Vec::new(),
             wake: Vec::new(),
+            note: None,
             pulse: Pulse::new(Instant::now()),
             due: None,
             #[cfg(feature = "tokio")]
@@ -134,16 +135,21 @@ impl Link {
         &self.socket
     }
 
-    /// Does `work` with the state, and wakes afterwards whom it concerns.
+    /// Does `work` with the state. What is the program's comes afterwards, when the state has been let go: wakers, and its
+    /// log, which may do anything with this session.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let done = work(&mut state);
-        let wake = mem::take(&mut state.wake);
+        let (wake, note) = (mem::take(&mut state.wake), state.note.take());
         if !state.is_open() {
             self.is_shut.store(true, Ordering::Release);
         }
         drop(state);
         wake.into_iter().for_each(Waker::wake);
+        if let Some(note) = note {
+            let (matter, what) = *note;
+            self.admission.journal.write(matter, || format!("{}: {what}", self.peer));
+        }
         done
     }
 
@@ -308,7 +314,9 @@ impl Link {
             if state.blocked.is_none() {
                 return Poll::Ready(true);
             }
-            state.written.push(waker.clone());
+            if !state.written.iter().any(|known| known.will_wake(waker)) {
+                state.written.push(waker.clone());
+            }
             Poll::Pending
         })
     }
@@ -371,7 +379,7 @@ impl Link {
             state.flush(self);
         }
         if is_stalled(state) {
-            self.admission.journal.write(Matter::Write, || format!("{}: takes nothing", self.peer));
+            state.note = Some(Box::new((Matter::Write, "takes nothing".into())));
             state.end(&self.socket, End::Stalled);
             return None;
         }
@@ -381,8 +389,8 @@ impl Link {
         }
         let late = state.pace.as_deref().map(Pace::deadline);
         if late.is_some_and(|late| late <= now) {
-            let refusal = || format!("{}: a request did not arrive in time (min_rate)", self.peer);
-            self.admission.journal.write(Matter::Refused, refusal);
+            state.note =
+                Some(Box::new((Matter::Refused, "a request did not arrive in time (min_rate)".into())));
             state.connection.goodbye("a request did not arrive in time (min_rate)");
             state.flush(self);
             state.end(&self.socket, End::Closed);

@@ -33,7 +33,20 @@ pub(crate) struct Serving {
     pub(super) cancelled: Option<Waker>,
     /// Told when an item may be sent, or never will.
     producer: Option<Waker>,
+    /// Told when there is room for a large answer. A handler may leave its items to a task that still waits.
+    room: Option<Waker>,
     subscriber: Option<Arc<Subscriber>>,
+}
+
+impl Serving {
+    fn of(call: Call) -> Self {
+        Self { call, cancelled: None, producer: None, room: None, subscriber: None }
+    }
+
+    /// Everybody who waits for something of this call.
+    fn waiting(&mut self) -> impl Iterator<Item = Waker> + use<> {
+        [self.cancelled.take(), self.producer.take(), self.room.take()].into_iter().flatten()
+    }
 }
 
 /// Where the answer to a call goes.
@@ -72,9 +85,7 @@ impl State {
                 let now = self.pulse.heard();
                 let call = Call::of_session(request, link.peer, &admission.config, place, held, now);
                 if call.deadline().is_none_or(|deadline| deadline > now) {
-                    let serving =
-                        Serving { call: call.clone(), cancelled: None, producer: None, subscriber: None };
-                    self.serving.insert(id, serving);
+                    self.serving.insert(id, Serving::of(call.clone()));
                     return Some(Work { call, slot });
                 }
                 router::timed_out()
@@ -99,10 +110,9 @@ impl State {
     pub(super) fn reply(&mut self, link: &Link, id: CallId, packet: Packet) -> bool {
         let serving = self.serving.remove(id);
         self.has_served();
-        let Some(serving) = serving else { return false };
+        let Some(mut serving) = serving else { return false };
         // Whoever answers may not be the one who produces: a handler that waits to send an item has to hear of it.
-        self.wake(serving.cancelled);
-        self.wake(serving.producer);
+        self.wake.extend(serving.waiting());
         self.answer(link, id, packet);
         if self.is_enough() {
             self.flush(link);
@@ -114,7 +124,7 @@ impl State {
     pub(super) fn cancelled(&mut self, id: CallId) {
         let Some(serving) = self.serving.get_mut(id) else { return };
         serving.call.cancel();
-        let wakers = [serving.cancelled.take(), serving.producer.take()];
+        self.wake.extend(serving.waiting());
         if let Some(subscriber) = serving.subscriber.take() {
             subscriber.end();
             self.serving.remove(id);
@@ -123,17 +133,15 @@ impl State {
                 refusal.packet(procbridge_proto::Version::V1_1, &procbridge_proto::Limits::default());
             let _ = self.connection.reply(id, packet);
         }
-        wakers.into_iter().for_each(|waker| self.wake(waker));
     }
 
     /// An item of this call may be sent.
     pub(super) fn may_produce(&mut self, id: CallId) {
         let Some(serving) = self.serving.get_mut(id) else { return };
-        let waker = serving.producer.take();
+        self.wake.extend([serving.producer.take(), serving.room.take()].into_iter().flatten());
         if let Some(subscriber) = serving.subscriber.clone() {
             subscriber.pump(self, id);
         }
-        self.wake(waker);
     }
 
     /// Items of all calls may be sent.
@@ -144,7 +152,9 @@ impl State {
 
     /// Answers a call without its handler, and has it written.
     fn abandon(&mut self, link: &Link, id: CallId, refusal: &Refusal, leaked: &AtomicUsize) -> Option<Call> {
-        let Serving { call, cancelled, producer, subscriber } = self.serving.remove(id)?;
+        let mut serving = self.serving.remove(id)?;
+        self.wake.extend(serving.waiting());
+        let Serving { call, subscriber, .. } = serving;
         let is_it = |work: &Work| work.call.place().is_some_and(|place| place.id == id);
         match (subscriber, self.ready.iter().position(is_it)) {
             (Some(subscriber), _) => subscriber.end(),
@@ -153,8 +163,6 @@ impl State {
             // Before the state is let go: a handler that ends finds that it was counted.
             (None, None) => call.abandon(leaked),
         }
-        self.wake(cancelled);
-        self.wake(producer);
         self.has_served();
         self.answer(link, id, refusal.packet(call.version(), &link.admission.config.limits));
         self.flush(link);
@@ -173,13 +181,13 @@ impl State {
         // Whoever sends a one-way call has never waited for it.
         let waited_for: Vec<_> =
             self.serving.iter().filter(|(_, serving)| !serving.call.is_one_way()).map(|(id, _)| id).collect();
-        for serving in waited_for.into_iter().filter_map(|id| self.serving.remove(id)).collect::<Vec<_>>() {
+        for mut serving in waited_for.into_iter().filter_map(|id| self.serving.remove(id)).collect::<Vec<_>>()
+        {
             serving.call.cancel();
+            self.wake.extend(serving.waiting());
             if let Some(subscriber) = serving.subscriber {
                 subscriber.end();
             }
-            self.wake(serving.cancelled);
-            self.wake(serving.producer);
         }
     }
 }
@@ -201,7 +209,7 @@ impl Link {
             let crowded = state.is_crowded();
             match state.serving.get_mut(id) {
                 Some(serving) if crowded && !serving.call.is_one_way() => {
-                    remember(&mut serving.producer, waker);
+                    remember(&mut serving.room, waker);
                     Poll::Pending
                 }
                 _ => Poll::Ready(()),
@@ -381,6 +389,32 @@ mod tests {
         assert!(link.poll_room(id, &waker).is_pending());
         drop(calling);
         assert_eq!(bell.rung(), 1);
+    }
+
+    /// A handler may leave its items to a task that still waits while the handler's own large answer does.
+    #[test]
+    fn an_item_and_an_answer_of_one_call_wait_each_for_itself() {
+        let mut ends = Ends::server(Seat::Free);
+        for form in [Form::Result, Form::Stream] {
+            ends.peer.call(call("work", &(), form)).unwrap();
+        }
+        ends.deliver();
+        let link = ends.link.clone();
+        let ((_large, large), (_stream, stream)) = (next(&link), next(&link));
+        link.reply(large, answer(&format!("\"{}\"", "x".repeat(4 << 20))));
+        link.flush();
+        let ((producer, sends), (answering, answers)) = (Bell::new(), Bell::new());
+        let mut item = Some(call("item", &(), Form::Result));
+        for _ in 0..2 {
+            assert!(link.poll_item(stream, &mut item, &sends).is_pending());
+            assert!(link.poll_room(stream, &answers).is_pending());
+        }
+        let mut bytes = vec![0; 64 << 10];
+        while link.is_blocked() {
+            assert!(std::io::Read::read(&mut &ends.socket, &mut bytes).unwrap() > 0);
+            link.flush();
+        }
+        assert_eq!((producer.rung(), answering.rung()), (1, 1));
     }
 
     /// It was called for before, and answered only now.

@@ -43,6 +43,8 @@ pub(crate) struct State {
     pub(super) written: Vec<Waker>,
     /// To be woken once the state is let go.
     pub(super) wake: Vec<Waker>,
+    /// To be written to the log then. It is why the session ends, so there is one.
+    pub(super) note: Option<Box<(Matter, String)>>,
     pub(super) pulse: Pulse,
     /// Where somebody ends our calls whose time is over.
     pub(super) due: Option<Box<Due>>,
@@ -318,7 +320,7 @@ impl State {
             }
             Event::Closed { error } => {
                 if let Some(error) = &error {
-                    link.admission.journal.write(Matter::Protocol, || format!("{}: {error}", link.peer));
+                    self.note = Some(Box::new((Matter::Protocol, error.to_string())));
                     // The end is not that of a session in which nothing is left to do.
                     self.write(link);
                 }

@@ -236,11 +236,12 @@ impl Inner {
         if let Some(link) = self.fresh_session(time) {
             return Ok(Way::Session(link));
         }
-        let way = poll_fn(|context| {
+        let mut seeking = self.current.seek();
+        let way = poll_fn(move |context| {
             loop {
                 let way = match self.config.sessions {
-                    Sessions::Never => self.current.way_alone(|| context.waker().clone()),
-                    Sessions::Offered | Sessions::Required => self.current.way(|| context.waker().clone()),
+                    Sessions::Never => seeking.way_alone(|| context.waker().clone()),
+                    Sessions::Offered | Sessions::Required => seeking.way(|| context.waker().clone()),
                 };
                 match way {
                     Way::Session(link) if is_stale(&link, Instant::now()) => refresh(&link),

@@ -32,7 +32,9 @@ use crate::tokio::subscription::Subscription;
 ///
 /// A server that can gives the client a session with its first call: one connection for all further calls, in both
 /// directions. Any other server gets a connection for each call. A client makes no difference between them. A session has a
-/// task in the runtime of the call that opened it; it ends with that runtime, and with the last clone of its client.
+/// task in the runtime of the call that opened it; it ends with that runtime, and with the last clone of its client. So a
+/// client belongs to one runtime: calls from another one wait until the first drives its tasks, which one of a single
+/// thread does only inside of `block_on`.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(super) inner: Arc<Inner>,

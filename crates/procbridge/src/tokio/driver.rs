@@ -280,8 +280,9 @@ impl Serves {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // Nobody else would read the session, whatever has ended this task.
+        // Nobody else would read the session, whatever has ended this task. With its runtime the handlers go too.
         self.link.close(End::Closed);
+        self.link.forsake();
         match &mut self.serves {
             Serves::Server { shared, id, .. } => shared.control.sessions.leave(*id),
             serves @ Serves::Client { .. } => serves.tell(),

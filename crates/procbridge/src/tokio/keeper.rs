@@ -1,33 +1,55 @@
 //! Keeps a session open on which a client serves its server's calls.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::ptr;
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use ::tokio::sync::Notify;
 use ::tokio::time::timeout;
 
 use crate::outgoing::CallTime;
+use crate::session::Link;
 use crate::session::retry::Retry;
 use crate::tokio::calls::Inner;
 
 /// Opens a new session whenever there is none, in a task of its own, until the client is gone.
 pub(super) fn keep(client: &Arc<Inner>) {
-    ::tokio::spawn(attend(Arc::downgrade(client), client.changed.clone()));
+    let session = client.session().map(|link| Arc::downgrade(&link)).unwrap_or_default();
+    ::tokio::spawn(attend(Arc::downgrade(client), client.changed.clone(), session));
 }
 
-async fn attend(client: Weak<Inner>, changed: Arc<Notify>) {
+async fn attend(client: Weak<Inner>, changed: Arc<Notify>, mut greeted: Weak<Link>) {
     let mut retry = Retry::default();
     loop {
-        wait(&client, &changed, None, |client| client.session().is_some()).await;
+        // One that another call has opened meanwhile is a new session as well.
+        let is_greeted = |client: &Inner| client.session().is_some_and(|link| is_same(&link, &greeted));
+        wait(&client, &changed, None, is_greeted).await;
         wait(&client, &changed, Some(retry.next()), |client| client.session().is_none()).await;
         let Some(client) = client.upgrade() else { return };
         let time = CallTime::new(client.config.call_timeout);
-        if client.open_session(time).await.is_ok() {
+        if client.open_session(time).await.is_ok()
+            && let Some(link) = client.session()
+        {
             retry.reset();
-            client.greet().await;
+            greeted = Arc::downgrade(&link);
+            drop(link);
+            let mut greeting = pin!(client.greet());
+            // A callback that panics has to do with this session only.
+            poll_fn(|context| {
+                let polled = catch_unwind(AssertUnwindSafe(|| greeting.as_mut().poll(context)));
+                polled.unwrap_or(Poll::Ready(()))
+            })
+            .await;
         }
     }
+}
+
+fn is_same(link: &Arc<Link>, other: &Weak<Link>) -> bool {
+    ptr::eq(Arc::as_ptr(link), other.as_ptr())
 }
 
 /// Waits as long as it `is_so`, at most for `limit`; not at all if the client is gone.

@@ -382,6 +382,34 @@ fn a_client_that_serves_comes_back_by_itself() {
 }
 
 #[test]
+fn a_client_that_serves_comes_back_also_after_a_panic_of_its_own() {
+    let runtime = two_threads().enable_all().build().unwrap();
+    runtime.block_on(watched(async {
+        let serve = || Server::bind(":0").unwrap().spawn(Router::new().method("$/ping", async || ()));
+        let mut server = serve();
+        let front = Front::of(&server.endpoint()).await;
+        let client = Client::connect(&front.endpoint).unwrap();
+        let greeted = Arc::new(AtomicUsize::new(0));
+        let greetings = greeted.clone();
+        client.on_session(move |_| {
+            let number = greetings.fetch_add(1, Ordering::SeqCst);
+            // The first is that of `serve`.
+            async move { assert_ne!(number, 1, "on purpose") }
+        });
+        client.serve(Router::new().method("name", async || "me")).await.unwrap();
+        for number in 2..=3 {
+            let next = serve();
+            front.turn_to(&next.endpoint());
+            server.stop().await.unwrap();
+            server = next;
+            eventually(async || greeted.load(Ordering::SeqCst) == number).await;
+        }
+        drop(client);
+        server.stop().await.unwrap();
+    }));
+}
+
+#[test]
 fn what_still_runs_when_a_server_stops_is_finished_or_told() {
     with_sessions(|place| async move {
         for abort in [false, true] {
