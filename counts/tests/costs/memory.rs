@@ -12,7 +12,7 @@ use crate::check;
 use crate::probe::{Server, Tool};
 
 const TABLE: &[(&str, f64)] = &[
-    ("blocking session", 1458.0),
+    ("blocking session", 1060.0),
     ("blocking classic", 573.0),
     ("tokio session", 1580.0),
     ("tokio classic", 1395.0),

@@ -246,6 +246,7 @@ impl Sessions {
                     if link.has_ended() {
                         return self.end(shared, served);
                     }
+                    link.shrink();
                     served.watched.store(true, Ordering::Release);
                     // A handler may read for all, and find calls that nobody attends to.
                     link.attend(&shared.poller.waker());

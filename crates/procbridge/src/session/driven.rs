@@ -1,6 +1,5 @@
 //! What a task needs that drives a session: the async face has one for each.
 
-use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::sync::Arc;
@@ -129,12 +128,7 @@ impl Link {
         if !is_quiet || !(is_written || state.broken.is_some()) || !self.is_as_found(&state, found, planned) {
             return false;
         }
-        state.drop_buffer(usize::MAX);
-        state.connection.shrink();
-        if state.ready.capacity() <= FEW {
-            state.ready = VecDeque::new();
-        }
-        state.serving.shrink();
+        state.shrink();
         if let Some(due) = &mut state.due {
             due.planned = planned;
         }
@@ -228,8 +222,6 @@ impl State {
     }
 }
 
-/// Calls of a session in which little happens: a table for more is kept.
-const FEW: usize = 4;
 
 #[cfg(test)]
 mod tests {

@@ -161,6 +161,16 @@ impl State {
         }
     }
 
+    /// Gives up the memory that a session needs only while there are calls. Many of them may be open and do nothing.
+    pub(super) fn shrink(&mut self) {
+        self.drop_buffer(usize::MAX);
+        self.connection.shrink();
+        if self.ready.capacity() <= FEW {
+            self.ready = VecDeque::new();
+        }
+        self.serving.shrink();
+    }
+
     /// Gives up the memory of large messages some time after the last of them; tells when that will be.
     pub(super) fn drop_spare(&mut self, now: Instant) -> Option<Instant> {
         if !self.connection.has_spare() {
@@ -401,5 +411,7 @@ pub(super) fn has_cores() -> bool {
 const LARGE: usize = 4 * 1024;
 /// Calls in flight at a time from which on they wait for each other.
 const MANY: usize = 8;
+/// Calls of a session in which little happens: a table for more is kept.
+const FEW: usize = 4;
 /// How long the memory of a large message is kept for the next one.
 const SPARED: Duration = Duration::from_secs(1);
