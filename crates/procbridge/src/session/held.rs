@@ -30,9 +30,10 @@ pub(crate) enum Begun<T> {
 }
 
 /// Those who wait, in their order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Queue {
     drawn: u64,
+    clock: fn() -> Instant,
     waiting: BTreeMap<u64, Waiting>,
 }
 
@@ -66,7 +67,7 @@ impl Link {
 
     /// Has a call wait for its turn.
     pub(super) fn hold_back(self: &Arc<Self>, packet: Packet, hold: Duration) -> Box<Held> {
-        let (link, until) = (self.clone(), Instant::now().checked_add(hold));
+        let (link, until) = (self.clone(), self.admission.now().checked_add(hold));
         Box::new(Held { link, packet: Some(packet), ticket: None, until })
     }
 }
@@ -88,7 +89,7 @@ impl Held {
             if state.has_turn(self.ticket) {
                 return Poll::Ready(self.send(state));
             }
-            let queue = state.queue.get_or_insert_default();
+            let queue = state.queue.get_or_insert_with(|| Queue::new(link.admission.clock));
             let ticket = *self.ticket.get_or_insert_with(|| queue.draw());
             queue.waiting.insert(ticket, Waiting { waker: Some(waker.clone()), until: self.until });
             Poll::Pending
@@ -139,6 +140,10 @@ impl Drop for Held {
 }
 
 impl Queue {
+    fn new(clock: fn() -> Instant) -> Box<Self> {
+        Box::new(Self { drawn: 0, clock, waiting: BTreeMap::new() })
+    }
+
     fn draw(&mut self) -> u64 {
         self.drawn += 1;
         self.drawn
@@ -152,7 +157,7 @@ impl Queue {
 
     /// Those whose turn it is if there is room for so many, among them whoever comes with the ticket `own`.
     fn in_turn(&self, room: usize, own: Option<u64>) -> impl Iterator<Item = (&u64, &Waiting)> {
-        let now = Instant::now();
+        let now = (self.clock)();
         let counts = move |&(&ticket, waiting): &(&u64, &Waiting)| {
             own == Some(ticket) || waiting.until.is_none_or(|until| now < until)
         };

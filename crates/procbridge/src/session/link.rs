@@ -86,7 +86,7 @@ impl Link {
             alarm: None,
             written: Vec::new(),
             wake: Vec::new(),
-            pulse: Pulse::new(Instant::now()),
+            pulse: Pulse::new(admission.now()),
             due: None,
             #[cfg(feature = "tokio")]
             is_rung: false,
@@ -193,7 +193,7 @@ impl Link {
 
     /// Takes note that the session was looked at.
     pub(crate) fn look(&self) {
-        self.lock().pulse.look(Instant::now());
+        self.lock().pulse.look(self.admission.now());
     }
 
     /// Whether nobody has looked at the session for so long before `now`.
@@ -267,7 +267,7 @@ impl Link {
 
     /// Takes in what was read.
     pub(crate) fn took(self: &Arc<Self>, buffer: Vec<u8>, read: io::Result<Read>) {
-        let now = Instant::now();
+        let now = self.admission.now();
         self.with(|state| {
             state.give_back(buffer);
             state.took(self, read, now);
@@ -286,7 +286,7 @@ impl Link {
                 state.drop_buffer(usize::MAX);
                 return false;
             }
-            state.took(self, read, Instant::now());
+            state.took(self, read, self.admission.now());
             true
         })
     }

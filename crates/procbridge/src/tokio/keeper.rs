@@ -7,9 +7,9 @@ use std::time::Duration;
 use ::tokio::sync::Notify;
 use ::tokio::time::timeout;
 
-use crate::outgoing::CallTime;
 use crate::session::retry::Retry;
 use crate::tokio::calls::Inner;
+use crate::tokio::clock;
 
 /// Opens a new session whenever there is none, in a task of its own, until the client is gone.
 pub(super) fn keep(client: &Arc<Inner>) {
@@ -22,7 +22,7 @@ async fn attend(client: Weak<Inner>, changed: Arc<Notify>) {
         wait(&client, &changed, None, |client| client.session().is_some()).await;
         wait(&client, &changed, Some(retry.next()), |client| client.session().is_none()).await;
         let Some(client) = client.upgrade() else { return };
-        let time = CallTime::new(client.config.call_timeout);
+        let time = clock::time(client.config.call_timeout);
         if client.open_session(time).await.is_ok() {
             retry.reset();
             client.greet().await;
