@@ -4,6 +4,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Instant;
 
 use procbridge_proto::{Terms, Version};
 
@@ -25,6 +26,8 @@ pub(crate) struct Admission {
     pub(crate) journal: Journal,
     /// Whether these are a client's limits, for the calls that its server makes.
     pub(crate) is_client: bool,
+    /// What time it is. The async face goes by the clock of its runtime, which a test may stop.
+    pub(crate) clock: fn() -> Instant,
     /// Handlers at work for nobody.
     pub(crate) leaked: Arc<AtomicUsize>,
     pub(crate) stats: Stats,
@@ -47,6 +50,7 @@ impl Admission {
             held: Budget::new(config.max_unfinished),
             journal: Journal::new(),
             is_client: false,
+            clock: Instant::now,
             leaked: Arc::default(),
             config,
         }
@@ -59,6 +63,10 @@ impl Admission {
         config.heartbeat = client.heartbeat;
         config.spin = client.spin;
         Self { is_client: true, ..Self::new(config, usize::MAX, &[]) }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        (self.clock)()
     }
 
     /// A connection's place, and its share of the bytes that are held for requests.

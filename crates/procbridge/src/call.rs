@@ -36,10 +36,10 @@ struct Inner {
 }
 
 impl Call {
-    /// A call on a connection of its own, whose time begins now. The earlier of the caller's own limit and the server's
+    /// A call on a connection of its own, whose time begins `now`. The earlier of the caller's own limit and the server's
     /// holds.
-    pub(crate) fn new(request: Request, peer: Peer, config: &ServerConfig) -> Self {
-        Self::at(request, peer, config, None, None, Instant::now())
+    pub(crate) fn new(request: Request, peer: Peer, config: &ServerConfig, now: Instant) -> Self {
+        Self::at(request, peer, config, None, None, now)
     }
 
     /// A call on a session, whose bytes are `held`, and whose time begins `now`.
@@ -204,6 +204,6 @@ impl Call {
         connection.receive(&packet);
         let Some(Event::Request { request, .. }) = connection.poll_event() else { panic!("{body}") };
         let peer = Peer::Tcp(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
-        Self::new(request, peer, &ServerConfig::new())
+        Self::new(request, peer, &ServerConfig::new(), Instant::now())
     }
 }

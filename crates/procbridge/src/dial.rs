@@ -65,8 +65,7 @@ pub(crate) fn unix(endpoint: &Endpoint) -> Result<OwnedFd, Errno> {
 }
 
 /// Until when the next of `left` addresses may be tried: they share the time until `deadline`.
-pub(crate) fn share(deadline: Option<Instant>, left: usize) -> Option<Instant> {
-    let now = Instant::now();
+pub(crate) fn share(deadline: Option<Instant>, now: Instant, left: usize) -> Option<Instant> {
     let left = u32::try_from(left).unwrap_or(u32::MAX).max(1);
     deadline.map(|deadline| now + deadline.saturating_duration_since(now) / left)
 }
@@ -86,8 +85,8 @@ impl FullQueue {
     }
 
     /// How long to wait before the next attempt; nothing when the time is over.
-    pub(crate) fn pause(&mut self, deadline: Option<Instant>) -> Option<Duration> {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    pub(crate) fn pause(&mut self, deadline: Option<Instant>, now: Instant) -> Option<Duration> {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
         if left == Some(Duration::ZERO) {
             return None;
         }

@@ -50,7 +50,7 @@ impl Incoming {
             Some(terms) => connection.with_session(terms),
             None => connection,
         };
-        let pace = Pace::new(Instant::now(), admission.config.header_timeout, admission.config.min_rate);
+        let pace = Pace::new(admission.now(), admission.config.header_timeout, admission.config.min_rate);
         Self { peer, connection, pace, id: None, held }
     }
 
@@ -71,7 +71,7 @@ impl Incoming {
                 Ok(Read::Bytes(count)) => {
                     admission.stats.received(count);
                     self.connection.received();
-                    self.pace.arrived(Instant::now(), count, self.connection.has_header());
+                    self.pace.arrived(admission.now(), count, self.connection.has_header());
                 }
                 Ok(Read::End) => self.connection.receive_end(),
                 Ok(Read::Nothing) => {

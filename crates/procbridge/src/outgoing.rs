@@ -40,18 +40,27 @@ pub(crate) struct CallTime {
 impl CallTime {
     /// The time of a call that begins now.
     pub(crate) fn new(limit: Option<Duration>) -> Self {
-        let started = Instant::now();
+        Self::since(Instant::now(), limit)
+    }
+
+    /// The time of a call that has `started`.
+    pub(crate) fn since(started: Instant, limit: Option<Duration>) -> Self {
         Self { started, deadline: limit.and_then(|limit| started.checked_add(limit)) }
     }
 
-    /// This time, or `limit` from now on if it has no end: for what is not waited for without one.
-    pub(crate) fn or(self, limit: Option<Duration>) -> Self {
-        if self.deadline.is_some() { self } else { Self::new(limit) }
+    /// This time, or `limit` from `now` on if it has no end: for what is not waited for without one.
+    pub(crate) fn or(self, now: Instant, limit: Option<Duration>) -> Self {
+        if self.deadline.is_some() { self } else { Self::since(now, limit) }
+    }
+
+    /// How much of it is left.
+    pub(crate) fn left(&self, now: Instant) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(now))
     }
 
     /// The error of a call whose time is over.
     pub(crate) fn over(&self, outcome: Outcome) -> Error {
-        let limit = self.deadline.unwrap_or_else(Instant::now).duration_since(self.started);
+        let limit = self.deadline.unwrap_or(self.started).duration_since(self.started);
         Error::timed_out(limit).with_outcome(outcome)
     }
 }
@@ -62,9 +71,10 @@ impl Outgoing {
         config: &ClientConfig,
         packet: Packet,
         time: CallTime,
+        now: Instant,
         terms: Option<Terms>,
     ) -> Result<Self, Error> {
-        let connect = config.connect_timeout.and_then(|limit| Instant::now().checked_add(limit));
+        let connect = config.connect_timeout.and_then(|limit| now.checked_add(limit));
         let connect_deadline = [time.deadline, connect].into_iter().flatten().min();
         // Results are parsed, or checked, in request.rs.
         let mut connection = Connection::client(config.limits.with_results_unchecked());

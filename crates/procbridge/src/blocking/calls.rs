@@ -88,7 +88,7 @@ impl Inner {
                 Reached::Sent => Ok(None),
             });
             let Err(error) = answered else { return answered };
-            thread::sleep(retry.after(error, style.is_idempotent, time.deadline)?);
+            thread::sleep(retry.after(error, style.is_idempotent, time.left(Instant::now()))?);
             now = Instant::now();
         }
     }
@@ -104,7 +104,7 @@ impl Inner {
         loop {
             match self.reach(make()?, time, style.form, &mut Instant::now()) {
                 Ok(reached) => return Ok((reached, time)),
-                Err(error) => thread::sleep(retry.after(error, false, time.deadline)?),
+                Err(error) => thread::sleep(retry.after(error, false, time.left(Instant::now()))?),
             }
         }
     }
@@ -116,7 +116,7 @@ impl Inner {
                 Way::Session(link) => return begin_on(&self.config, &link, packet, form),
                 // A call of a client that serves may be one during which it is called: its session is looked after.
                 Way::Alone(alone) if self.config.sessions == Sessions::Required || self.is_serving() => {
-                    self.open(alone, time.or(self.config.call_timeout))?;
+                    self.open(alone, time.or(Instant::now(), self.config.call_timeout))?;
                     *now = Instant::now();
                 }
                 Way::Alone(alone) => {
@@ -160,7 +160,7 @@ impl Inner {
     /// A new connection with a call on it.
     fn dial(&self, packet: Packet, time: CallTime) -> Result<Opening, Error> {
         let terms = request::offer(&self.config, self.is_serving());
-        let outgoing = Outgoing::new(&self.config, packet, time, terms)?;
+        let outgoing = Outgoing::new(&self.config, packet, time, Instant::now(), terms)?;
         let stream = Stream::connect(&self.endpoint, outgoing.connect_deadline)?;
         Ok(Opening { stream, outgoing })
     }

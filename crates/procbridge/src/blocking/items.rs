@@ -165,7 +165,7 @@ impl ItemSink {
     ///
     /// While the caller has not asked for more items. The caller's asking wakes it, its going away, and the call's end.
     pub fn send<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Refusal> {
-        let Some(packet) = self.producer.item(item)? else { return Ok(()) };
+        let Some(packet) = self.producer.item(item)? else { return self.producer.collect() };
         let Some(place) = self.producer.place() else { return Ok(()) };
         let mut packet = Some(packet);
         let sent =

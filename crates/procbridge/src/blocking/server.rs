@@ -348,7 +348,7 @@ impl Shared {
     /// Runs the handler of a request and writes the answer.
     fn answer(&self, exchange: Exchange, request: Request, arriving: Option<Share>) {
         let config = &self.admission.config;
-        let call = Call::new(request, exchange.incoming.peer, config);
+        let call = Call::new(request, exchange.incoming.peer, config, Instant::now());
         let refuse = |mut exchange: Exchange, refusal: Refusal| {
             exchange.incoming.reply(refusal.packet(call.version(), &config.limits));
             self.finish_exchange(exchange, Patience::None);

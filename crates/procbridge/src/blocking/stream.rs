@@ -47,7 +47,8 @@ impl Stream {
         let addresses = resolve(endpoint, host, *port, deadline)?;
         let mut result = Err(cannot_connect(endpoint, io::Error::from(io::ErrorKind::NotFound)));
         for (tried, address) in addresses.iter().enumerate() {
-            match Self::connect_tcp(*address, dial::share(deadline, addresses.len() - tried)) {
+            match Self::connect_tcp(*address, dial::share(deadline, Instant::now(), addresses.len() - tried))
+            {
                 Ok(stream) => return Ok(stream),
                 // The first address is the preferred one: its error is the one to tell.
                 Err(error) if tried == 0 => result = Err(cannot_connect(endpoint, error)),
@@ -77,7 +78,7 @@ impl Stream {
             match dial::unix(endpoint) {
                 Ok(socket) => return Ok(Self { socket }),
                 Err(Errno::AGAIN) => {
-                    thread::sleep(queue.pause(deadline).ok_or(io::ErrorKind::TimedOut)?);
+                    thread::sleep(queue.pause(deadline, Instant::now()).ok_or(io::ErrorKind::TimedOut)?);
                 }
                 Err(error) => return Err(error.into()),
             }

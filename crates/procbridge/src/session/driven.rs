@@ -63,7 +63,7 @@ impl Link {
             state.enter_room();
             match read(state.connection.read_buffer()) {
                 Ok(Read::Bytes(count)) => {
-                    state.hear(self, count, Instant::now());
+                    state.hear(self, count, self.admission.now());
                     state.connection.appended();
                     state.arrived = count;
                     true
@@ -71,7 +71,7 @@ impl Link {
                 read => {
                     state.leave_room();
                     let is_nothing = matches!(read, Ok(Read::Nothing));
-                    state.took(self, read, Instant::now());
+                    state.took(self, read, self.admission.now());
                     !is_nothing
                 }
             }
@@ -221,7 +221,6 @@ impl State {
         None
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -30,11 +30,20 @@ pub(crate) enum Begun<T> {
 }
 
 /// Those who wait, in their order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Queue {
     drawn: u64,
-    /// Without a waker are those that were given up.
-    waiting: BTreeMap<u64, Option<Waker>>,
+    clock: fn() -> Instant,
+    waiting: BTreeMap<u64, Waiting>,
+}
+
+/// One who waits.
+#[derive(Debug)]
+struct Waiting {
+    /// Absent if it was given up.
+    waker: Option<Waker>,
+    /// Until when it keeps others waiting. Whoever is held may be a future that nobody looks at.
+    until: Option<Instant>,
 }
 
 impl Link {
@@ -58,7 +67,7 @@ impl Link {
 
     /// Has a call wait for its turn.
     pub(super) fn hold_back(self: &Arc<Self>, packet: Packet, hold: Duration) -> Box<Held> {
-        let (link, until) = (self.clone(), Instant::now().checked_add(hold));
+        let (link, until) = (self.clone(), self.admission.now().checked_add(hold));
         Box::new(Held { link, packet: Some(packet), ticket: None, until })
     }
 }
@@ -80,9 +89,9 @@ impl Held {
             if state.has_turn(self.ticket) {
                 return Poll::Ready(self.send(state));
             }
-            let queue = state.queue.get_or_insert_default();
+            let queue = state.queue.get_or_insert_with(|| Queue::new(link.admission.clock));
             let ticket = *self.ticket.get_or_insert_with(|| queue.draw());
-            queue.waiting.insert(ticket, Some(waker.clone()));
+            queue.waiting.insert(ticket, Waiting { waker: Some(waker.clone()), until: self.until });
             Poll::Pending
         })
     }
@@ -131,6 +140,10 @@ impl Drop for Held {
 }
 
 impl Queue {
+    fn new(clock: fn() -> Instant) -> Box<Self> {
+        Box::new(Self { drawn: 0, clock, waiting: BTreeMap::new() })
+    }
+
     fn draw(&mut self) -> u64 {
         self.drawn += 1;
         self.drawn
@@ -138,8 +151,17 @@ impl Queue {
 
     /// Whoever is first, but for the one with the waker `own`.
     pub(super) fn first(&self, own: Option<&Waker>) -> Option<Waker> {
-        let mut waiting = self.waiting.values().flatten();
+        let mut waiting = self.waiting.values().filter_map(|waiting| waiting.waker.as_ref());
         waiting.find(|waker| own.is_none_or(|own| !waker.will_wake(own))).cloned()
+    }
+
+    /// Those whose turn it is if there is room for so many, among them whoever comes with the ticket `own`.
+    fn in_turn(&self, room: usize, own: Option<u64>) -> impl Iterator<Item = (&u64, &Waiting)> {
+        let now = (self.clock)();
+        let counts = move |&(&ticket, waiting): &(&u64, &Waiting)| {
+            own == Some(ticket) || waiting.until.is_none_or(|until| now < until)
+        };
+        self.waiting.iter().filter(counts).take(room)
     }
 }
 
@@ -157,39 +179,46 @@ impl State {
     pub(super) fn has_turn(&self, ticket: Option<u64>) -> bool {
         let room = self.room();
         let Some(queue) = &self.queue else { return room > 0 };
+        let mut in_turn = queue.in_turn(room, ticket);
         match ticket {
-            Some(ticket) => queue.waiting.keys().take(room).any(|&waiting| waiting == ticket),
-            None => queue.waiting.len() < room,
+            Some(ticket) => in_turn.any(|(&waiting, _)| waiting == ticket),
+            None => in_turn.count() < room,
         }
     }
 
     fn is_given_up(&self, ticket: Option<u64>) -> bool {
         let queue = self.queue.as_ref().zip(ticket);
-        queue.is_some_and(|(queue, ticket)| matches!(queue.waiting.get(&ticket), Some(None)))
+        queue.is_some_and(|(queue, ticket)| {
+            matches!(queue.waiting.get(&ticket), Some(Waiting { waker: None, .. }))
+        })
     }
 
     /// Wakes those whose turn it is.
     pub(super) fn call_up(&mut self) {
         if let Some(queue) = &self.queue {
-            let room = self.room();
-            self.wake.extend(queue.waiting.values().take(room).flatten().cloned());
+            let in_turn = queue.in_turn(self.room(), None);
+            self.wake.extend(in_turn.filter_map(|(_, waiting)| waiting.waker.clone()));
         }
     }
 
     /// Gives up all that wait.
     pub(super) fn dismiss(&mut self) {
         if let Some(queue) = &mut self.queue {
-            self.wake.extend(queue.waiting.values_mut().filter_map(Option::take));
+            self.wake.extend(queue.waiting.values_mut().filter_map(|waiting| waiting.waker.take()));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
+    use procbridge_proto::Event;
+
     use super::*;
     use crate::request::Form;
     use crate::session::state::Seat;
-    use crate::session::testing::{Bell, Ends, call};
+    use crate::session::testing::{Bell, Ends, answer, call};
 
     /// A call that waits, and what is rung to tell it.
     type Waits = (Held, Arc<Bell>, Waker);
@@ -225,5 +254,44 @@ mod tests {
         assert_eq!((first.rung(), second.rung()), (1, 0));
         drop(early);
         assert_eq!(second.rung(), 1);
+    }
+
+    /// Has the peer answer the calls that were sent.
+    fn answer_calls(ends: &mut Ends) {
+        let mut sent = [0; 1024];
+        let count = ends.socket.read(&mut sent).unwrap();
+        ends.peer.receive(&sent[..count]);
+        while let Some(event) = ends.peer.poll_event() {
+            if let Event::Request { id, .. } = event {
+                ends.peer.reply(id, answer("null")).unwrap();
+            }
+        }
+        ends.deliver();
+    }
+
+    #[test]
+    fn who_is_not_looked_at_keeps_others_waiting_until_its_hold_is_over() {
+        let mut ends = Ends::client(Seat::Free, 1);
+        let link = ends.link.clone();
+        let work = || call("work", &(), Form::Result);
+        let hold = |hold| {
+            let mut held = *link.hold_back(work(), hold);
+            let (bell, waker) = Bell::new();
+            assert!(held.poll(&waker).is_pending());
+            (held, bell)
+        };
+        let has_turn = || link.with(|state| state.has_turn(None));
+        let _answered = link.begin(work()).unwrap();
+        let (mut over, _) = hold(Duration::ZERO);
+        let (mut next, told) = hold(Duration::from_secs(5));
+        answer_calls(&mut ends);
+        assert_eq!((told.rung(), has_turn()), (1, false));
+        let begun = next.poll(Waker::noop());
+        assert!(matches!(begun, Poll::Ready(Ok(_))), "{begun:?}");
+        assert!(over.poll(Waker::noop()).is_pending());
+        answer_calls(&mut ends);
+        assert!(has_turn());
+        // Whoever is looked at late has its turn all the same.
+        assert!(over.poll(Waker::noop()).is_ready());
     }
 }

@@ -87,7 +87,7 @@ impl Link {
             written: Vec::new(),
             wake: Vec::new(),
             note: None,
-            pulse: Pulse::new(Instant::now()),
+            pulse: Pulse::new(admission.now()),
             due: None,
             #[cfg(feature = "tokio")]
             is_rung: false,
@@ -204,7 +204,7 @@ impl Link {
 
     /// Takes note that the session was looked at.
     pub(crate) fn look(&self) {
-        self.lock().pulse.look(Instant::now());
+        self.lock().pulse.look(self.admission.now());
     }
 
     /// Whether nobody has looked at the session for so long before `now`.
@@ -278,7 +278,7 @@ impl Link {
 
     /// Takes in what was read.
     pub(crate) fn took(self: &Arc<Self>, buffer: Vec<u8>, read: io::Result<Read>) {
-        let now = Instant::now();
+        let now = self.admission.now();
         self.with(|state| {
             state.give_back(buffer);
             state.took(self, read, now);
@@ -297,7 +297,7 @@ impl Link {
                 state.drop_buffer(usize::MAX);
                 return false;
             }
-            state.took(self, read, Instant::now());
+            state.took(self, read, self.admission.now());
             true
         })
     }

@@ -3,7 +3,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Outcome};
 
@@ -17,15 +17,14 @@ pub(crate) struct Retry {
 
 impl Retry {
     /// The pause before a call that ended with `error` is sent again. If it must not be, the error to tell: an earlier
-    /// attempt may have run even if the last one has not. There is none after `deadline`.
+    /// attempt may have run even if the last one has not. There is none that would take all that is `left` of its time.
     pub(crate) fn after(
         &mut self,
         error: Error,
         is_idempotent: bool,
-        deadline: Option<Instant>,
+        left: Option<Duration>,
     ) -> Result<Duration, Error> {
-        let is_in_time =
-            |pause: &Duration| deadline.is_none_or(|deadline| Instant::now() + *pause <= deadline);
+        let is_in_time = |pause: &Duration| left.is_none_or(|left| *pause < left);
         match self.pause_after(&error, is_idempotent).filter(is_in_time) {
             Some(pause) => {
                 self.may_have_run |= error.outcome() == Outcome::Unknown;

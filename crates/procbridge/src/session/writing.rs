@@ -1,7 +1,5 @@
 //! What a session has queued is written: when, how far, and who hears of it.
 
-use std::time::Instant;
-
 use crate::peer::Peer;
 use crate::session::link::Link;
 use crate::session::state::{End, Seat, State, has_cores};
@@ -80,7 +78,7 @@ impl State {
             }
             match socket::sent(socket::send(link.socket(), bytes)) {
                 Ok(0) => {
-                    self.blocked.get_or_insert_with(Instant::now);
+                    self.blocked.get_or_insert_with(link.admission.clock);
                     let (alarm, attendant) = (self.alarm.clone(), self.attendant.take());
                     self.wake.extend(alarm.into_iter().chain(attendant));
                     return Flushed::Blocked;
@@ -91,7 +89,7 @@ impl State {
                     if self.blocked.is_some() {
                         // The socket has room again because the peer has read. That is a sign of life, and may be the
                         // only one: its PONG may wait behind what is written, or not be read for what is not.
-                        let now = Instant::now();
+                        let now = link.admission.now();
                         self.blocked = Some(now);
                         self.pulse.hear(now);
                     }

@@ -1,8 +1,10 @@
 //! A call as an async handler sees it.
 
 use std::ops::Deref;
+use std::time::Duration;
 
 use crate::refusal::Refusal;
+use crate::tokio::clock;
 use crate::tokio::session::Session;
 
 /// A call that is being answered: a [`procbridge::Call`](crate::Call) with all that can be asked of one, whose
@@ -29,6 +31,11 @@ impl Call {
 
     pub(super) fn into_inner(self) -> crate::Call {
         self.inner
+    }
+
+    /// How long it is until the [deadline](crate::Call::deadline), by the runtime's clock; zero when it has passed.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.deadline().map(|deadline| deadline.saturating_duration_since(clock::now()))
     }
 
     /// The session on which this call came, to call its caller back.

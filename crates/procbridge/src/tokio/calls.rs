@@ -67,14 +67,16 @@ pub(super) enum Reached {
 
 impl Inner {
     pub(super) fn new(endpoint: Endpoint, config: ClientConfig) -> Self {
-        let admission = Arc::new(Admission::of_client(&config));
+        let mut admission = Admission::of_client(&config);
+        admission.clock = clock::now;
+        let admission = Arc::new(admission);
         let (current, router, greeting) = (Current::default(), Mutex::default(), Mutex::default());
         Self { endpoint, config, current, admission, router, greeting, changed: Arc::default() }
     }
 
     /// Makes a call and waits for its answer.
     pub(super) async fn run(&self, style: &Style, packet: Packet) -> Result<Option<Response>, Error> {
-        let time = CallTime::new(style.timeout.or(self.config.call_timeout));
+        let time = clock::time(style.timeout.or(self.config.call_timeout));
         let mut failed = None;
         // The usual case: a call that may be sent again as it is, on the session that there is.
         if style.form == Form::Result
@@ -153,7 +155,7 @@ impl Inner {
 
     /// Makes a call whose answer is waited for elsewhere.
     pub(super) async fn begin(&self, style: &Style, packet: Packet) -> Result<(Reached, CallTime), Error> {
-        let time = CallTime::new(style.timeout);
+        let time = clock::time(style.timeout);
         let mut attempts = Attempts::new(packet, time, false);
         loop {
             match self.reach(attempts.packet()?, time, style.form).await {
@@ -170,7 +172,7 @@ impl Inner {
                 // A client that serves may be called during its call, which the server knows only from the word that comes
                 // after the first call.
                 Way::Alone(alone) if self.config.sessions == Sessions::Required || self.lock().is_some() => {
-                    Box::pin(self.open(alone, time.or(self.config.call_timeout))).await?;
+                    Box::pin(self.open(alone, time.or(clock::now(), self.config.call_timeout))).await?;
                 }
                 // It is rare and large.
                 Way::Alone(alone) => return Box::pin(self.reach_alone(alone, packet, time, form)).await,
@@ -206,7 +208,7 @@ impl Inner {
     async fn dial(&self, packet: Packet, time: CallTime) -> Result<(Opening, Option<Arc<Router>>), Error> {
         let router = self.lock().clone();
         let terms = request::offer(&self.config, router.is_some());
-        let outgoing = Outgoing::new(&self.config, packet, time, terms)?;
+        let outgoing = Outgoing::new(&self.config, packet, time, clock::now(), terms)?;
         let stream = Stream::connect(&self.endpoint, outgoing.connect_deadline).await?;
         Ok((Opening { stream, outgoing }, router))
     }
@@ -244,7 +246,7 @@ impl Inner {
                     Sessions::Offered | Sessions::Required => seeking.way(|| context.waker().clone()),
                 };
                 match way {
-                    Way::Session(link) if is_stale(&link, Instant::now()) => refresh(&link),
+                    Way::Session(link) if is_stale(&link, clock::now()) => refresh(&link),
                     Way::Full => return Poll::Pending,
                     way => return Poll::Ready(way),
                 }
@@ -345,7 +347,7 @@ impl Attempts {
         if self.packet.is_none() {
             return Err(self.retry.told(error));
         }
-        let pause = self.retry.after(error, self.is_idempotent, self.time.deadline)?;
+        let pause = self.retry.after(error, self.is_idempotent, self.time.left(clock::now()))?;
         if !pause.is_zero() {
             sleep(pause).await;
         }
@@ -385,7 +387,7 @@ async fn in_turn(mut held: Box<Held>, time: CallTime) -> Result<Calling, Error> 
     let until = held.until(time.deadline);
     match within(until, poll_fn(|context| held.poll(context.waker()))).await {
         Some(begun) => begun.map_err(request::refused),
-        None if time.deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
+        None if time.deadline.is_some_and(|deadline| deadline <= clock::now()) => {
             Err(time.over(Outcome::NotSent))
         }
         None => held.insist().map_err(request::refused),

@@ -8,10 +8,10 @@ use serde::de::DeserializeOwned;
 use crate::client_config::ClientConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
-use crate::outgoing::CallTime;
 use crate::request;
 use crate::tokio::builder::{RequestBuilder, Via};
 use crate::tokio::calls::Inner;
+use crate::tokio::clock;
 use crate::tokio::items::Items;
 use crate::tokio::keeper;
 use crate::tokio::router::Router;
@@ -260,7 +260,7 @@ impl Client {
         if let Some(link) = inner.current.session() {
             link.goodbye("a session that serves takes its place");
         }
-        inner.open_session(CallTime::new(inner.config.call_timeout)).await?;
+        inner.open_session(clock::time(inner.config.call_timeout)).await?;
         intent.is_done = true;
         keeper::keep(inner);
         inner.greet().await;

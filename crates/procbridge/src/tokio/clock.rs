@@ -1,13 +1,26 @@
-//! Who looks at the clock for a call: the task that drives its session does for all of them at once, with the one timer that
-//! it has anyway. It must be sure to run while the call is waited for, so it must be in the caller's runtime, and no
-//! handler must run in it.
+//! What time it is, and who looks at the clock for a call: the task that drives its session does for all of them at once,
+//! with the one timer that it has anyway. It must be sure to run while the call is waited for, so it must be in the caller's
+//! runtime, and no handler must run in it.
 
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use ::tokio::runtime::Handle;
 
+use crate::outgoing::CallTime;
 use crate::session::Link;
+
+/// What time it is for the runtime's timers: a test may stop their clock, or set it. Whatever is compared with what they wait
+/// for is taken from here.
+pub(super) fn now() -> Instant {
+    ::tokio::time::Instant::now().into_std()
+}
+
+/// The time of a call that begins now.
+pub(super) fn time(limit: Option<Duration>) -> CallTime {
+    CallTime::since(now(), limit)
+}
 
 /// The task that drives `link` is in this runtime, and ends the calls on it whose time is over.
 pub(super) fn watch(link: &Link) {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
@@ -13,6 +13,7 @@ use std::time::Instant;
 use ::tokio::io::Interest;
 use ::tokio::sync::Notify;
 use ::tokio::sync::futures::Notified;
+use ::tokio::task::coop;
 use ::tokio::time::Sleep;
 
 use crate::listener::Peers;
@@ -218,7 +219,8 @@ impl<'task, 'server> Patience<'task, 'server> {
         if self.timer.deadline().into_std() != deadline {
             self.timer.as_mut().reset(deadline.into());
         }
-        self.timer.as_mut().poll(context)
+        // Work that is never done with its share of the thread must not take the timer's as well.
+        pin!(coop::unconstrained(self.timer.as_mut())).poll(context)
     }
 }
 

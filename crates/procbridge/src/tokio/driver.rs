@@ -20,6 +20,7 @@ use crate::session::driven::Outlook;
 use crate::session::state::End;
 use crate::session::writing::Flushed;
 use crate::socket::Read;
+use crate::tokio::clock;
 use crate::tokio::control::Stage;
 use crate::tokio::handling::{self, Begun};
 use crate::tokio::router::Router;
@@ -120,7 +121,7 @@ impl Driver {
         } else if self.rings.is_some() {
             return Poll::Pending;
         }
-        let now = Instant::now();
+        let now = clock::now();
         let Some(next) = self.link.beat(now) else {
             self.timer = None;
             return if self.link.has_ended() { Poll::Ready(()) } else { Poll::Pending };
@@ -180,7 +181,7 @@ impl Driver {
             if let Serves::Server { busy, .. } = &mut self.serves {
                 *busy = None;
             }
-            let limit = Instant::now().checked_add(self.link.admission.config.linger_timeout);
+            let limit = clock::now().checked_add(self.link.admission.config.linger_timeout);
             let Some(limit) = limit else { return Poll::Ready(()) };
             self.set_timer(limit);
         }

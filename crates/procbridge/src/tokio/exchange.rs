@@ -18,6 +18,7 @@ use crate::peer::Peer;
 use crate::refusal::Refusal;
 use crate::router;
 use crate::socket::{Accepted, Read};
+use crate::tokio::clock;
 use crate::tokio::control::{Patience, Stage, Woken};
 use crate::tokio::server::{Shared, Ticket};
 use crate::tokio::sessions;
@@ -103,7 +104,7 @@ impl Exchange {
     /// too late for a server that stops; the answer to that is queued.
     async fn request(&mut self, shared: &Shared, patience: &mut Patience<'_, '_>) -> Option<Begun> {
         let admission = &shared.admission;
-        let soon = Instant::now() + SOON;
+        let soon = clock::now() + SOON;
         let mut waiting = None;
         loop {
             match self.read(shared) {
@@ -113,7 +114,7 @@ impl Exchange {
             // A place is for those who keep the server waiting. Without one they have a moment.
             waiting = waiting.or_else(|| admission.waiting().ok());
             let deadline = if waiting.is_some() { self.incoming.deadline() } else { soon };
-            let woken = if deadline <= Instant::now() {
+            let woken = if deadline <= clock::now() {
                 Woken::Late
             } else {
                 let stream = &mut self.stream;
@@ -144,9 +145,12 @@ impl Exchange {
 
     fn begin(&self, shared: &Shared, progress: Progress) -> Option<Begun> {
         match progress {
-            Progress::Request(request) => {
-                Some(Begun::Call(Call::new(request, self.incoming.peer, &shared.admission.config)))
-            }
+            Progress::Request(request) => Some(Begun::Call(Call::new(
+                request,
+                self.incoming.peer,
+                &shared.admission.config,
+                clock::now(),
+            ))),
             Progress::Session => Some(Begun::Session),
             Progress::Waiting | Progress::Over => None,
         }
@@ -157,7 +161,9 @@ impl Exchange {
         let Shared { admission, control, .. } = shared;
         let handled = match admission.call() {
             Err(refusal) => Err(refusal),
-            Ok(_) if call.remaining() == Some(Duration::ZERO) => Err(router::timed_out()),
+            Ok(_) if call.deadline().is_some_and(|deadline| deadline <= clock::now()) => {
+                Err(router::timed_out())
+            }
             Ok(_) if control.has_reached(Stage::Aborting) => Err(router::stopping()),
             Ok(slot) => handle(shared, patience, &call, slot).await,
         };
@@ -174,7 +180,7 @@ impl Exchange {
         while !incoming.transmit().is_empty() {
             let error = match stream.write(incoming.transmit()) {
                 Ok(0) => {
-                    let deadline = Instant::now().checked_add(admission.config.write_timeout);
+                    let deadline = clock::now().checked_add(admission.config.write_timeout);
                     let room = |context: &mut Context<'_>| stream.poll(Readiness::Write, context);
                     match patience.unless(Stage::Aborting, deadline, room).await {
                         Woken::Done(Ok(())) => continue,
@@ -220,9 +226,9 @@ async fn handle(
 /// Reads and drops what a peer still sends that has been answered already, within the bounds of PB-CON-13: closing at
 /// once would destroy the answer on its way.
 async fn linger(mut stream: Stream, shared: &Shared, patience: &mut Patience<'_, '_>) {
-    let deadline = Instant::now().checked_add(shared.admission.config.linger_timeout);
+    let deadline = clock::now().checked_add(shared.admission.config.linger_timeout);
     let mut budget = LINGER_BYTES;
-    while deadline.is_none_or(|deadline| Instant::now() < deadline) {
+    while deadline.is_none_or(|deadline| clock::now() < deadline) {
         match stream.discard() {
             Ok(Read::Bytes(count)) => {
                 shared.admission.stats.received(count);

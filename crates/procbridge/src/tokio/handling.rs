@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use ::tokio::task::coop;
 use ::tokio::time::sleep_until;
 use procbridge_proto::{CallId, Packet};
 
@@ -114,12 +115,13 @@ impl Handling {
     }
 
     async fn wait(running: &mut Running, call: &Call, link: &Link, id: CallId) -> Outcome {
-        let mut late = pin!(async {
+        // A handler that is never done with its share of the thread must not take the timer's as well.
+        let mut late = pin!(coop::unconstrained(async {
             match call.deadline() {
                 Some(deadline) => sleep_until(deadline.into()).await,
                 None => std::future::pending().await,
             }
-        });
+        }));
         std::future::poll_fn(|context| {
             if let Poll::Ready(handled) = Pin::new(&mut *running).poll(context) {
                 return Poll::Ready(Outcome::Handled(handled));

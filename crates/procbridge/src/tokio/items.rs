@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use ::tokio::task::coop;
 use ::tokio::time::{Sleep, sleep_until};
 use futures_core::Stream;
-use procbridge_proto::{Item, Packet, Response};
+use procbridge_proto::{Item, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -213,26 +213,23 @@ impl ItemSink {
         &'a mut self,
         item: &T,
     ) -> impl Future<Output = Result<(), Refusal>> + Send + use<'a, T> {
-        let packet = self.packet(item);
-        let place = self.place.as_ref();
+        let packet = self.with(|producer| producer.item(item));
         async move {
+            // A handler that sends item after item must not keep the thread.
+            coop::consume_budget().await;
             let mut packet = packet?;
-            let Some(place) = place.filter(|_| packet.is_some()) else { return Ok(()) };
-            poll_fn(|context| {
-                // A handler that sends item after item must not keep the thread.
-                let progress = ready!(coop::poll_proceed(context));
-                let sent = ready!(place.link.poll_item(place.id, &mut packet, context.waker()));
-                progress.made_progress();
-                Poll::Ready(sent)
-            })
-            .await
+            match &self.place {
+                Some(place) if packet.is_some() => {
+                    poll_fn(|context| place.link.poll_item(place.id, &mut packet, context.waker())).await
+                }
+                _ => self.with(Producer::collect),
+            }
         }
     }
 
-    /// The packet that carries `item`; none if it has been collected.
-    fn packet<T: Serialize + ?Sized>(&self, item: &T) -> Result<Option<Packet>, Refusal> {
+    fn with<T>(&self, work: impl FnOnce(&mut Producer) -> Result<T, Refusal>) -> Result<T, Refusal> {
         let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
-        producer.as_mut().ok_or_else(router::cancelled_by_caller)?.item(item)
+        producer.as_mut().ok_or_else(router::cancelled_by_caller).and_then(work)
     }
 }
 

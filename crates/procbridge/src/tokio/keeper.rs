@@ -11,10 +11,10 @@ use std::time::Duration;
 use ::tokio::sync::Notify;
 use ::tokio::time::timeout;
 
-use crate::outgoing::CallTime;
 use crate::session::Link;
 use crate::session::retry::Retry;
 use crate::tokio::calls::Inner;
+use crate::tokio::clock;
 
 /// Opens a new session whenever there is none, in a task of its own, until the client is gone.
 pub(super) fn keep(client: &Arc<Inner>) {
@@ -30,7 +30,7 @@ async fn attend(client: Weak<Inner>, changed: Arc<Notify>, mut greeted: Weak<Lin
         wait(&client, &changed, None, is_greeted).await;
         wait(&client, &changed, Some(retry.next()), |client| client.session().is_none()).await;
         let Some(client) = client.upgrade() else { return };
-        let time = CallTime::new(client.config.call_timeout);
+        let time = clock::time(client.config.call_timeout);
         if client.open_session(time).await.is_ok()
             && let Some(link) = client.session()
         {

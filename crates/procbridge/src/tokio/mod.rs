@@ -26,6 +26,7 @@
 //! [`procbridge::Router`](crate::Router) becomes a [`Router`] of this face with `from`.
 //!
 //! Everything here needs a tokio runtime of any flavour with I/O and time enabled, and panics where there is none.
+//! Time limits go by the clock of that runtime, which a test may stop with `tokio::time::pause`.
 
 mod builder;
 mod call;

@@ -6,7 +6,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::tokio::sync::watch;
 use ::tokio::task::JoinHandle;
@@ -21,6 +21,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::journal::Matter;
 use crate::listener::Listener;
+use crate::tokio::clock;
 use crate::tokio::control::{Control, Gate, Patience, ServerHandle, Stage, Woken};
 use crate::tokio::exchange::Exchange;
 use crate::tokio::router::Router;
@@ -154,6 +155,7 @@ impl Server {
         let Self { mut listeners, config, control } = self;
         let mut admission = Admission::new(config, MAX_CONNECTIONS, &router.routes.names());
         admission.leaked = control.leaked.clone();
+        admission.clock = clock::now;
         let admission = Arc::new(admission);
         let (work, tasks) = (watch::Sender::new(()), watch::Sender::new(()));
         let shared = Arc::new(Shared { admission, control, router, work, tasks });
@@ -250,7 +252,7 @@ impl Shared {
         for acceptor in acceptors {
             let _ = acceptor.await;
         }
-        let deadline = Instant::now().checked_add(self.admission.config.drain_timeout);
+        let deadline = clock::now().checked_add(self.admission.config.drain_timeout);
         let mut answered = pin!(self.work.closed());
         patience.unless(Stage::Aborting, deadline, |context| answered.as_mut().poll(context)).await;
         self.control.advance(Stage::Aborting);
@@ -289,7 +291,7 @@ async fn accept(shared: Arc<Shared>, gate: Arc<Gate>) {
             Err(error) => {
                 journal.write(Matter::Accept, || format!("cannot accept: {error}"));
                 if Errno::from_io_error(&error).is_none_or(Backoff::is_needed) {
-                    let until = Instant::now() + backoff.pause();
+                    let until = clock::now() + backoff.pause();
                     patience.unless(Stage::Draining, Some(until), |_| Poll::<()>::Pending).await;
                 }
             }

@@ -16,6 +16,7 @@ use crate::session::Link;
 use crate::session::link::Refused;
 use crate::tokio::builder::{RequestBuilder, Via};
 use crate::tokio::calls::{self, Reached};
+use crate::tokio::clock;
 use crate::tokio::items::Items;
 
 /// The session on which a call came, for calls in the other direction. Clones are the same session. It may be kept after
@@ -143,12 +144,12 @@ impl Session {
     }
 
     pub(super) async fn begin(&self, style: &Style, packet: Packet) -> Result<(Reached, CallTime), Error> {
-        let time = CallTime::new(style.timeout);
+        let time = clock::time(style.timeout);
         Ok((calls::begin_on(&self.config, &self.link()?, packet, style.form, time).await?, time))
     }
 
     pub(super) async fn run(&self, style: &Style, packet: Packet) -> Result<Option<Response>, Error> {
-        let time = CallTime::new(style.timeout.or(self.config.call_timeout));
+        let time = clock::time(style.timeout.or(self.config.call_timeout));
         match calls::begin_on(&self.config, &self.link()?, packet, style.form, time).await? {
             Reached::Response(response) => Ok(Some(response)),
             Reached::Calling(calling) => calls::finish(calling, time).await.map(Some),

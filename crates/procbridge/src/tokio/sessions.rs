@@ -15,6 +15,7 @@ use crate::router;
 use crate::session::Link;
 use crate::session::state::{End, Hold, Seat};
 use crate::socket;
+use crate::tokio::clock;
 use crate::tokio::control::Stage;
 use crate::tokio::driver::{Driver, Serves};
 use crate::tokio::server::{Shared, Ticket};
@@ -40,7 +41,7 @@ struct Inner {
 
 impl Default for Inner {
     fn default() -> Self {
-        Self { next: 0, open: HashMap::new(), start: Instant::now(), due: BTreeMap::new() }
+        Self { next: 0, open: HashMap::new(), start: clock::now(), due: BTreeMap::new() }
     }
 }
 
@@ -86,7 +87,7 @@ impl Sessions {
 
     /// Has the sessions look at the clock that are to do so now, and tells when others are.
     fn ring(&self) -> Option<Instant> {
-        let now = Instant::now();
+        let now = clock::now();
         let mut rung = Vec::new();
         let next = {
             let mut inner = self.lock();

@@ -20,6 +20,7 @@ use crate::dial::{self, Dialled, FullQueue};
 use crate::endpoint::{Address, Endpoint};
 use crate::error::{Error, cannot_connect};
 use crate::socket::{self, Read};
+use crate::tokio::clock;
 
 /// A connected socket that does not block.
 #[derive(Debug)]
@@ -71,7 +72,9 @@ impl Stream {
             resolve(host, *port, deadline).await.map_err(|error| dial::unresolved(endpoint, host, error))?;
         let mut result = Err(cannot_connect(endpoint, io::Error::from(io::ErrorKind::NotFound)));
         for (tried, address) in addresses.iter().enumerate() {
-            match Self::connect_tcp(*address, dial::share(deadline, addresses.len() - tried)).await {
+            match Self::connect_tcp(*address, dial::share(deadline, clock::now(), addresses.len() - tried))
+                .await
+            {
                 Ok(stream) => return Ok(stream),
                 // The first address is the preferred one: its error is the one to tell.
                 Err(error) if tried == 0 => result = Err(cannot_connect(endpoint, error)),
@@ -99,7 +102,7 @@ impl Stream {
             match dial::unix(endpoint) {
                 Ok(socket) => return Ok(Self::accepted(socket)),
                 Err(Errno::AGAIN) => {
-                    time::sleep(queue.pause(deadline).ok_or(io::ErrorKind::TimedOut)?).await;
+                    time::sleep(queue.pause(deadline, clock::now()).ok_or(io::ErrorKind::TimedOut)?).await;
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::event::{self, Event, Missed};
-use crate::outgoing::CallTime;
 use crate::session::retry::Retry;
 use crate::tokio::calls::{Reached, no_sessions};
 use crate::tokio::client::Client;
+use crate::tokio::clock;
 use crate::tokio::items::Items;
 
 /// The events of some topics, see [`Client::subscribe`]. Dropping it ends the subscription.
@@ -117,7 +117,7 @@ async fn renew(client: Client, wanted: Value, pause: Duration) -> Renewed {
         sleep(pause).await;
     }
     // A session first: a server without sessions would be asked for a method that it does not have.
-    let time = CallTime::new(client.inner.config.call_timeout);
+    let time = clock::time(client.inner.config.call_timeout);
     client.inner.open_session(time).await?;
     let (reached, _) = client.call("$/subscribe").payload(&wanted).begin_stream().await?;
     let Reached::Calling(_) = reached else { return Err(no_sessions()) };

@@ -9,6 +9,7 @@
 )]
 
 mod calling;
+mod clock;
 mod cutting;
 mod endings;
 mod handlers;

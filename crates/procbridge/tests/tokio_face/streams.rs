@@ -12,7 +12,7 @@ use procbridge::{ClientConfig, Error, ErrorKind, Hub, Missed, Refusal, ServerCon
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::{Dropped, counted, eventually, everywhere, with_sessions};
+use crate::{Dropped, code_of, counted, eventually, everywhere, with_sessions};
 
 /// All items of a stream.
 pub(crate) async fn all<T: DeserializeOwned>(mut items: Items<T>) -> Result<Vec<T>, Error> {
@@ -177,6 +177,60 @@ fn a_sink_that_is_kept_sends_nothing_more() {
         let refused = sinks.recv().await.unwrap().send(&1).await.unwrap_err();
         assert_eq!(refused.code(), Some(code::CANCELLED));
         assert_eq!(client.request::<Vec<u32>>("leave", &()).await.unwrap(), Vec::<u32>::new());
+        server.stop().await.unwrap();
+    });
+}
+
+/// What of a stream's handler is taken back is in no array either: what cannot be written, and what is not waited for.
+#[test]
+fn what_was_not_sent_is_in_no_array() {
+    everywhere(|place| async move {
+        let router = Router::new()
+            .stream("skip", async |mut items: ItemSink| {
+                for n in [1.0, f64::NAN, 2.0] {
+                    let _unsendable = items.send(&("n", n)).await;
+                }
+            })
+            .stream("again", async |mut items: ItemSink| {
+                for n in [1, 2] {
+                    drop(items.send(&n));
+                    items.send(&n).await?;
+                }
+                drop(items.send(&3));
+                Ok::<(), Refusal>(())
+            });
+        let (server, client) = place.serve(router, ServerConfig::new());
+        let skipped = json!([["n", 1.0], ["n", 2.0]]);
+        assert_eq!(client.request::<Value>("skip", &()).await.unwrap(), skipped);
+        assert_eq!(client.request::<Vec<u32>>("again", &()).await.unwrap(), [1, 2]);
+        assert_eq!(all(client.stream::<u32>("again", &()).await.unwrap()).await.unwrap(), [1, 2]);
+        server.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn who_fills_an_array_lets_others_have_their_turn_and_has_its_time() {
+    everywhere(|place| async move {
+        let router = router()
+            .stream("endless", async |mut items: ItemSink| {
+                loop {
+                    items.send(&1).await?;
+                }
+                #[allow(unreachable_code, reason = "the type of the end")]
+                Ok::<(), Refusal>(())
+            })
+            .stream("unsendable", async |mut items: ItemSink| {
+                // One that keeps the thread has an end at least.
+                for _ in 0..1_000_000 {
+                    let _unsendable = items.send(&f64::NAN).await;
+                }
+            });
+        let config = ServerConfig::new().with_handler_timeout(Duration::from_millis(30));
+        let (server, client) = place.serve(router, config);
+        for method in ["endless", "unsendable"] {
+            assert_eq!(code_of(client.request::<Value>(method, &()).await), code::TIMEOUT);
+            assert_eq!(client.request::<u32>("echo", &7).await.unwrap(), 7);
+        }
         server.stop().await.unwrap();
     });
 }
