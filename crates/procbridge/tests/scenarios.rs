@@ -686,7 +686,8 @@ fn peers_that_linger_take_no_places_from_others() {
         let _lingering: Vec<_> = (0..30)
             .map(|_| {
                 let mut stream = server.connect();
-                stream.write_all(b"pb\x09\x09").unwrap();
+                // One for which there is no place may be gone already.
+                let _ = stream.write_all(b"pb\x09\x09");
                 stream
             })
             .collect();
