@@ -168,7 +168,8 @@ fn what_is_announced_is_not_allocated() {
         let streams: Vec<Stream> = (0..300)
             .map(|_| {
                 let mut stream = demo.connect(endpoint);
-                stream.write_all(&[&b"pb\x01\x01\0\0\0"[..], &largest, b"{"].concat()).unwrap();
+                // One for which there is no place may be gone already.
+                let _ = stream.write_all(&[&b"pb\x01\x01\0\0\0"[..], &largest, b"{"].concat());
                 stream
             })
             .collect();
