@@ -116,7 +116,7 @@ const NEAREST: &[(&str, &str, f64, &str)] = &[
     ("B3", "peak memory of the server at 16 MiB, of the payload", 5.03, "request and answer live at a time, and buffers are kept for the next"),
     ("B3", "peak memory of the client beside the payload that it sends, of the payload", 9.06, "buffers are kept for the next message, and the allocator keeps more"),
     ("R1", "resident bytes of an idle tokio session, 10,000 of them", 1833.0, "task and registration take 512, link and state machine 920"),
-    ("R3", "size of a blocking server, of a bare one", 1.99, "sessions are in every server"),
+    ("R3", "size of a blocking server, of a bare one", 2.01, "sessions are in every server"),
     ("J1", "envelope split of 50 B, time of serde_json's RawValue", 0.440, "the fixed cost of a call"),
 ];
 

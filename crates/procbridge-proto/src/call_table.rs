@@ -106,18 +106,16 @@ impl<T> CallTable<T> {
 
     fn has_ended(&mut self) {
         self.live -= 1;
-        if self.live == 0 && self.slots.capacity() <= 4 * FEW {
-            self.slots.clear();
-        } else if self.live == 0 || self.slots.len() > 2 * self.live + FEW {
+        if self.live == 0 || self.slots.len() > 2 * self.live + FEW {
             self.close_gaps();
         }
     }
 
-    #[cold]
     fn close_gaps(&mut self) {
-        // Mostly the calls at the front have ended. Gaps are dropped where they are: a call is large to be moved.
-        let gaps = self.slots.iter().take_while(|(_, call)| call.is_none()).count();
-        self.slots.drain(..gaps);
+        // Mostly the calls at the front have ended.
+        while let Some((_, None)) = self.slots.front() {
+            self.slots.pop_front();
+        }
         if self.slots.len() > 2 * self.live + FEW {
             self.slots.retain(|(_, call)| call.is_some());
         }

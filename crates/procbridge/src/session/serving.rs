@@ -155,13 +155,14 @@ impl State {
         let mut serving = self.serving.remove(id)?;
         self.wake.extend(serving.waiting());
         let Serving { call, subscriber, .. } = serving;
-        let is_it = |work: &Work| work.call.place().is_some_and(|place| place.id == id);
-        match (subscriber, self.ready.iter().position(is_it)) {
-            (Some(subscriber), _) => subscriber.end(),
-            // It has no handler yet, and needs none any more.
-            (None, Some(at)) => drop(self.ready.remove(at)),
+        let waiting = self.ready.len();
+        self.ready.retain(|work| work.call.place().is_none_or(|place| place.id != id));
+        match subscriber {
+            Some(subscriber) => subscriber.end(),
             // Before the state is let go: a handler that ends finds that it was counted.
-            (None, None) => call.abandon(leaked),
+            None if self.ready.len() == waiting => call.abandon(leaked),
+            // It has no handler yet, and needs none any more.
+            None => {}
         }
         self.has_served();
         self.answer(link, id, refusal.packet(call.version(), &link.admission.config.limits));
