@@ -324,13 +324,11 @@ impl Shared {
         let served = self.sessions.enter(link);
         // First it is among those that are found when the server stops, then it looks whether that has been: one of the two
         // is in time.
-        match self.control.stage() {
-            Stage::Serving => {}
-            Stage::Draining | Stage::Aborting => drain(&served.link),
-            Stage::Ended => {
-                drain(&served.link);
-                self.close_session(&served.link);
-            }
+        if self.control.is_stopping() {
+            drain(&served.link);
+        }
+        if self.control.has_ended() {
+            self.close_session(&served.link);
         }
         Some(served)
     }

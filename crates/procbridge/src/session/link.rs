@@ -394,9 +394,9 @@ impl Link {
         }
         let late = state.pace.as_deref().map(Pace::deadline);
         if late.is_some_and(|late| late <= now) {
-            state.note =
-                Some(Box::new((Matter::Refused, "a request did not arrive in time (min_rate)".into())));
-            state.connection.goodbye("a request did not arrive in time (min_rate)");
+            let why = "a request did not arrive in time (min_rate)";
+            state.note = Some(Box::new((Matter::Refused, why.into())));
+            state.connection.goodbye(why);
             state.flush(self);
             state.end(&self.socket, End::Closed);
             return None;

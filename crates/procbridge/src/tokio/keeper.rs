@@ -1,7 +1,6 @@
 //! Keeps a session open on which a client serves its server's calls.
 
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::ptr;
 use std::sync::{Arc, Weak};
@@ -11,6 +10,7 @@ use std::time::Duration;
 use ::tokio::sync::Notify;
 use ::tokio::time::timeout;
 
+use crate::router::guarded;
 use crate::session::Link;
 use crate::session::retry::Retry;
 use crate::tokio::calls::Inner;
@@ -39,11 +39,8 @@ async fn attend(client: Weak<Inner>, changed: Arc<Notify>, mut greeted: Weak<Lin
             drop(link);
             let mut greeting = pin!(client.greet());
             // A callback that panics has to do with this session only.
-            poll_fn(|context| {
-                let polled = catch_unwind(AssertUnwindSafe(|| greeting.as_mut().poll(context)));
-                polled.unwrap_or(Poll::Ready(()))
-            })
-            .await;
+            poll_fn(|context| guarded(|| Ok(greeting.as_mut().poll(context))).unwrap_or(Poll::Ready(())))
+                .await;
         }
     }
 }
