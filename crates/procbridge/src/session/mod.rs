@@ -4,6 +4,7 @@
 //! A [`Link`] is one session. It reads and writes what can be read and written at once; whoever must wait leaves a
 //! waker. [`Calling`] is a call that goes out on it, [`Work`](serving::Work) one that came in.
 
+pub(crate) mod beat;
 pub(crate) mod calling;
 pub(crate) mod current;
 #[cfg(feature = "tokio")]
