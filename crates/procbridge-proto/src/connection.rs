@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::classic::{Classic, Role};
-use crate::error::Misuse;
+use crate::error::{Misuse, ProtocolError};
 use crate::event::{CallId, Ending, Event};
 use crate::header::Version;
 use crate::limits::Limits;
@@ -109,6 +109,22 @@ impl Connection {
         match &mut self.kind {
             Kind::Session(session) => session.reply(id, packet),
             Kind::Classic(classic) => classic.reply(id, packet),
+        }
+    }
+
+    /// Queues an error as the answer to a call of a session, shortened to what the peer takes: unlike
+    /// [`reply`](Self::reply) it never fails for its size. Nothing happens if the call has been answered.
+    pub fn decline(&mut self, id: CallId, code: &str, message: &str) {
+        if let Kind::Session(session) = &mut self.kind {
+            session.decline(id, code, message);
+        }
+    }
+
+    /// Answers a call whose [request](Event::Unread) cannot be read, with the code that belongs to `error`. Nothing happens
+    /// if the call has been answered.
+    pub fn refuse_unread(&mut self, id: CallId, error: &ProtocolError) {
+        if let Kind::Session(session) = &mut self.kind {
+            session.refuse_unread(id, error);
         }
     }
 

@@ -16,6 +16,7 @@ use crate::event::{CallId, Ending, Event};
 use crate::events::Events;
 use crate::frames::Frames;
 use crate::header::{Status, Version, flag};
+use crate::intake::requested;
 use crate::limits::Limits;
 use crate::outbox::{Draft, Outbox, PIECE, Taken};
 use crate::packet::{FRONT, Packet};
@@ -281,8 +282,7 @@ impl Session {
         // Told twice it is never raised.
         let last_id = *self.said.get_or_insert(self.highest);
         let mut text = format!("{{\"last_id\":{last_id}").into_bytes();
-        let end = (0..=reason.len().min(MAX_REASON)).rev().find(|&end| reason.is_char_boundary(end));
-        let reason = end.and_then(|end| reason.get(..end)).unwrap_or_default();
+        let reason = string::cut(reason, MAX_REASON);
         // No more than the peer takes, be it ever so little.
         if text.len() + 6 * reason.len() + 16 <= self.peer.max_body() as usize {
             text.extend_from_slice(b",\"reason\":");
@@ -331,6 +331,22 @@ impl Session {
             self.answer(id, code, message);
         }
         if flags & flag::MORE != 0 { self.pieces.expect_late(id) } else { Ok(()) }
+    }
+
+    /// Answers a call of the peer with an error, shortened to what the peer takes.
+    pub(crate) fn decline(&mut self, CallId(id): CallId, code: &str, message: &str) {
+        if self.theirs.remove(CallId(id)).is_some_and(|call| !call.one_way) {
+            self.answer(id, code, message);
+        }
+    }
+
+    /// Answers a request that cannot be read.
+    pub(crate) fn refuse_unread(&mut self, CallId(id): CallId, error: &ProtocolError) {
+        if self.theirs.get(CallId(id)).is_some()
+            && let Err(error) = self.refuse_unreadable(id, 0, error)
+        {
+            self.fail(error);
+        }
     }
 
     /// Queues a bad response of our own.
@@ -389,9 +405,9 @@ impl Session {
         // It is looked at where it is: an event is large to be moved.
         loop {
             let stale = match self.events.first()? {
-                Event::Request { request, .. } => {
+                event @ (Event::Request { .. } | Event::Unread { .. }) => {
                     // The request of the offer came alone, and was not counted.
-                    self.untold = self.untold.saturating_sub(request.size() as u64);
+                    self.untold = self.untold.saturating_sub(requested(event));
                     false
                 }
                 // What concerns a call that was answered meanwhile is of no use to anybody.
@@ -481,7 +497,10 @@ fn front() -> Vec<u8> {
 const FIRST_CAPACITY: usize = 64;
 
 /// The most of a reason that is told, in bytes.
-const MAX_REASON: usize = 1024;
+pub(crate) const MAX_REASON: usize = 1024;
+
+/// The most content that HELLO, CREDIT, CANCEL, PONG and GOODBYE may have, in bytes.
+pub(crate) const MAX_CONTROL: u32 = 64 * 1024;
 
 /// The most that a PING may have to repeat, in bytes.
 pub(crate) const MAX_PING: usize = 1024;
