@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::classic::{Classic, Role};
-use crate::error::{Misuse, ProtocolError};
+use crate::error::Misuse;
 use crate::event::{CallId, Ending, Event};
 use crate::header::Version;
 use crate::limits::Limits;
@@ -117,14 +117,6 @@ impl Connection {
     pub fn decline(&mut self, id: CallId, code: &str, message: &str) {
         if let Kind::Session(session) = &mut self.kind {
             session.decline(id, code, message);
-        }
-    }
-
-    /// Answers a call whose [request](Event::Unread) cannot be read, with the code that belongs to `error`. Nothing happens
-    /// if the call has been answered.
-    pub fn refuse_unread(&mut self, id: CallId, error: &ProtocolError) {
-        if let Kind::Session(session) = &mut self.kind {
-            session.refuse_unread(id, error);
         }
     }
 
@@ -408,6 +400,11 @@ impl Connection {
         }
     }
 
+    /// Whether the peer has as many calls in flight as this side takes at a time.
+    pub fn is_full(&self) -> bool {
+        self.session().is_some_and(|session| session.theirs.len() >= session.terms.max_calls() as usize)
+    }
+
     /// Calls of ours in flight, those that were given up and not answered yet included.
     pub fn calling(&self) -> usize {
         match &self.kind {
@@ -424,6 +421,11 @@ impl Connection {
     /// How many packets came in on the session so far.
     pub fn received_packets(&self) -> u64 {
         self.session().map_or(0, |session| session.packets)
+    }
+
+    /// How many one-way calls of the peer were not taken so far: their caller hears nothing of it.
+    pub fn dropped_calls(&self) -> u64 {
+        self.session().map_or(0, |session| session.dropped)
     }
 
     /// Whether one of the sides said goodbye.

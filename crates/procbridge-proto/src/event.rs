@@ -22,8 +22,8 @@ pub enum Event {
         request: Request,
     },
     /// A call came in that is compressed or large, where the [limits](crate::Limits::with_requests_unread) ask for that.
-    /// Answer it as any other once it is read; if it cannot be read, with
-    /// [`Connection::refuse_unread`](crate::Connection::refuse_unread).
+    /// Answer it as any other once it is read; if it cannot be read, with what the error has for an
+    /// [answer](ProtocolError::answer).
     Unread {
         /// The call.
         id: CallId,

@@ -309,12 +309,7 @@ impl Session {
         }
     }
 
-    pub(crate) fn refuse_unreadable(
-        &mut self,
-        id: u32,
-        flags: u8,
-        error: &ProtocolError,
-    ) -> Result<(), ProtocolError> {
+    fn refuse_unreadable(&mut self, id: u32, flags: u8, error: &ProtocolError) -> Result<(), ProtocolError> {
         match error.answer() {
             Some(answer) => self.refuse(id, flags, answer.code, &answer.message),
             None => self.refuse(id, flags, code::INVALID_REQUEST, ""),

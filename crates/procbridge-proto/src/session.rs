@@ -51,6 +51,8 @@ pub(crate) struct Session {
     pub(crate) packets: u64,
     /// Bytes of requests among the events.
     pub(crate) untold: u64,
+    /// One-way calls that were not taken.
+    pub(crate) dropped: u64,
 }
 
 /// Which side of a session this is.
@@ -111,6 +113,7 @@ impl Session {
             pings: 0,
             packets: 0,
             untold: 0,
+            dropped: 0,
         }
     }
 
@@ -327,7 +330,9 @@ impl Session {
         // A call that is not in the table has its first piece here.
         let one_way = self.theirs.remove(CallId(id)).map_or(flags & flag::ONE_WAY != 0, |call| call.one_way);
         self.pieces.forget(id);
-        if !one_way {
+        if one_way {
+            self.dropped += 1;
+        } else {
             self.answer(id, code, message);
         }
         if flags & flag::MORE != 0 { self.pieces.expect_late(id) } else { Ok(()) }
@@ -337,15 +342,6 @@ impl Session {
     pub(crate) fn decline(&mut self, CallId(id): CallId, code: &str, message: &str) {
         if self.theirs.remove(CallId(id)).is_some_and(|call| !call.one_way) {
             self.answer(id, code, message);
-        }
-    }
-
-    /// Answers a request that cannot be read.
-    pub(crate) fn refuse_unread(&mut self, CallId(id): CallId, error: &ProtocolError) {
-        if self.theirs.get(CallId(id)).is_some()
-            && let Err(error) = self.refuse_unreadable(id, 0, error)
-        {
-            self.fail(error);
         }
     }
 

@@ -45,12 +45,16 @@ impl UnreadRequest {
         self.flags & flag::ONE_WAY != 0
     }
 
+    /// Whether the caller welcomes the result in items.
+    pub fn wants_items(&self) -> bool {
+        self.flags & (flag::STREAM | flag::ONE_WAY) == flag::STREAM
+    }
+
     /// Inflates and checks the request.
     ///
     /// # Errors
     ///
-    /// The text is over a limit, or is no request. The call is to be answered with that, by
-    /// [`Connection::refuse_unread`](crate::Connection::refuse_unread).
+    /// The text is over a limit, or is no request. The call is to be answered with [that](ProtocolError::answer).
     pub fn read(self) -> Result<Request, ProtocolError> {
         let Self { flags, content, limits } = self;
         let body = match Codec::of_flags(flags) {

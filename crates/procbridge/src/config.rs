@@ -21,6 +21,7 @@ use crate::token::Token;
 pub struct ServerConfig {
     pub(crate) limits: Limits,
     pub(crate) max_unfinished: usize,
+    pub(crate) max_unread: usize,
     pub(crate) max_connections: Option<usize>,
     pub(crate) max_waiting: usize,
     pub(crate) max_calls: usize,
@@ -53,6 +54,7 @@ impl ServerConfig {
         Self {
             limits: Limits::default(),
             max_unfinished: 256 * 1024 * 1024,
+            max_unread: 256 * 1024 * 1024,
             max_connections: None,
             max_waiting: 256,
             max_calls: 1024,
@@ -105,10 +107,22 @@ impl ServerConfig {
     }
 
     /// The bytes held for all requests together that have not been answered yet. Default 256 MiB. The request that
-    /// would pass it is refused, code `overloaded`.
+    /// would pass it is refused, code `overloaded`. [Shared out](Self::with_max_calls) as calls are. A session's requests
+    /// below 4 KiB are not counted.
     #[must_use]
     pub fn with_max_unfinished(mut self, bytes: usize) -> Self {
         self.max_unfinished = bytes;
+        self
+    }
+
+    /// The bytes of all large answers together that wait until their peers have read what was sent before. Default
+    /// 256 MiB. A call whose answer would pass it is answered `overloaded` instead, although it has run. [Shared
+    /// out](Self::with_max_calls) as calls are. A session whose answers
+    /// exceed 32 MiB, or twice the largest body, ends unless its peer reads as much within
+    /// [`write_timeout`](Self::with_write_timeout). Answers of up to 64 KiB are not counted.
+    #[must_use]
+    pub fn with_max_unread(mut self, bytes: usize) -> Self {
+        self.max_unread = bytes;
         self
     }
 
@@ -121,6 +135,7 @@ impl ServerConfig {
     }
 
     /// Connections among them whose request has not arrived yet. Default 256. One more is refused, code `overloaded`.
+    /// [Shared out](Self::with_max_calls) among processes and addresses as calls are.
     #[must_use]
     pub fn with_max_waiting(mut self, connections: usize) -> Self {
         self.max_waiting = connections;
@@ -129,6 +144,10 @@ impl ServerConfig {
 
     /// Calls that are with their handlers at a time. Default 1,024. One more is refused, code `overloaded`. The
     /// blocking face has a thread for each.
+    ///
+    /// The places are shared out among sessions, and the processes of classic connections: one alone gets two thirds of
+    /// them, and the fewer are free the fewer one may hold. So a peer that takes all it can keeps no other out.
+    /// `$/ping`, `$/describe` and `$/stats` need no place.
     #[must_use]
     pub fn with_max_calls(mut self, calls: usize) -> Self {
         self.max_calls = calls;

@@ -47,6 +47,7 @@ mod error;
 mod event;
 pub mod handler;
 mod incoming;
+mod inflation;
 mod journal;
 mod json;
 pub mod layers;

@@ -78,8 +78,8 @@ fn what_cannot_be_read_is_answered_and_the_session_goes_on() {
     let (id, request) = unread(&mut pair.acceptor);
     let error = request.read().unwrap_err();
     assert_eq!(error.name(), "invalid_json");
-    pair.acceptor.refuse_unread(id, &error);
-    pair.acceptor.refuse_unread(id, &error);
+    let answer = error.answer().unwrap();
+    pair.acceptor.decline(id, answer.code, &answer.message);
     let said = said(&mut pair.acceptor);
     assert_eq!((said.len(), said[0].kind), (1, Status::BAD));
     assert!(said[0].text().contains("invalid_request"), "{}", said[0].text());

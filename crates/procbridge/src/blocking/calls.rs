@@ -32,7 +32,7 @@ pub(super) struct Inner {
     pub(super) endpoint: Endpoint,
     pub(super) config: ClientConfig,
     pub(super) current: Current,
-    admission: Arc<Admission>,
+    pub(super) admission: Arc<Admission>,
     /// The methods for the server to call.
     router: Mutex<Option<Arc<Router>>>,
     greeting: Mutex<Greeting>,

@@ -210,7 +210,10 @@ impl Client {
     pub fn serve(&self, router: Router) -> Result<(), Error> {
         match &mut *self.inner.router() {
             Some(_) => return Err(Error::new(ErrorKind::InvalidInput, "this client serves already")),
-            none => *none = Some(Arc::new(router)),
+            none => {
+                self.inner.admission.set_streams(&router.routes.streams());
+                *none = Some(Arc::new(router));
+            }
         }
         // One that was opened before told the server that it takes no calls.
         if let Some(link) = self.inner.current.session() {

@@ -141,14 +141,17 @@ pub(super) fn is_subscription(router: &Router, link: &Link, work: &Work) -> bool
 pub(super) fn answer(router: &Router, link: &Arc<Link>, work: &Work, began: Instant) -> Instant {
     let (call, admission) = (&work.call, &link.admission);
     let Some(id) = call.place().map(|place| place.id) else { return began };
-    let (packet, mut ended) = router.answer(call, &admission.config, &admission.stats, began);
+    let (packet, mut ended) = match call.read(admission) {
+        Ok(()) => router.answer(call, &admission.config, &admission.stats, began),
+        Err(refusal) => (Some(refusal.packet(call.version(), &admission.config.limits)), Instant::now()),
+    };
     if let Some(packet) = packet {
-        let packet = call.in_kind(packet);
-        if packet.json_len() > LARGE {
+        let answer = call.prepared(packet, link);
+        if answer.is_large() {
             waiting::wait(link, None, |waker| link.poll_room(id, waker));
             ended = Instant::now();
         }
-        link.reply(id, packet);
+        link.reply(id, answer);
     }
     call.end_handler(&admission.leaked);
     ended
@@ -158,8 +161,6 @@ pub(super) fn answer(router: &Router, link: &Arc<Link>, work: &Work, began: Inst
 const READS: usize = 1024;
 /// Well under the server's patience with a client that does not answer a PING.
 const TICK: Duration = Duration::from_secs(5);
-/// An answer of this size waits while many bytes are queued.
-const LARGE: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

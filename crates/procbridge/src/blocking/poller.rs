@@ -216,7 +216,8 @@ impl Entry {
     /// A connection that lingers is one that the server waits for, and needs a place among them; without one it is
     /// closed at once.
     fn lingering(shared: &Shared, mut exchange: Exchange) -> Option<Self> {
-        let waiting = exchange.waiting.take().or_else(|| shared.admission.waiting().ok())?;
+        let waiting = exchange.waiting.take();
+        let waiting = waiting.or_else(|| shared.admission.waiting(&exchange.incoming.peer).ok())?;
         let deadline = Instant::now().checked_add(shared.admission.config.linger_timeout);
         let (socket, place) = (Arc::new(exchange.stream), Some(exchange.place));
         let budget = LINGER_BYTES;
@@ -225,7 +226,7 @@ impl Entry {
 
     /// The same for a session that has been told why it is over.
     fn lingering_session(shared: &Shared, link: Arc<Link>) -> Option<Self> {
-        let waiting = shared.admission.waiting().ok()?;
+        let waiting = shared.admission.waiting(&link.peer).ok()?;
         let deadline = Instant::now().checked_add(shared.admission.config.linger_timeout);
         let budget = LINGER_BYTES;
         Some(Self::Lingering(Lingering { socket: link, deadline, budget, _place: None, _waiting: waiting }))

@@ -146,6 +146,7 @@ impl Server {
         let failed = |error: io::Error| Error::io(ErrorKind::Io, "cannot start the server", error);
         let Self { mut listeners, config, control } = self;
         let mut admission = Admission::new(config, MAX_CONNECTIONS, &router.routes.names());
+        admission.set_streams(&router.routes.streams());
         admission.leaked = control.leaked.clone();
         let admission = Arc::new(admission);
         let shared = Arc::new(Shared {
@@ -244,7 +245,7 @@ impl Shared {
         arriving: Option<Share>,
     ) {
         let Ok(peer) = Peer::of(&socket, address) else { return };
-        let (place, held) = match self.admission.connection() {
+        let (place, held) = match self.admission.connection(&peer) {
             Ok(shares) => shares,
             Err(refusal) => return self.admission.turn_away(&socket, &peer, &refusal),
         };
@@ -268,7 +269,7 @@ impl Shared {
             // A place is for those who keep the server waiting. Without one they have a moment.
             let now = Instant::now();
             let inline_end = *inline_end.get_or_insert(now + INLINE);
-            match self.admission.waiting() {
+            match self.admission.waiting(&peer) {
                 Ok(share) => {
                     exchange.waiting = Some(share);
                     return self.poller.wait_for_request(self, exchange, arriving);
@@ -313,8 +314,12 @@ impl Shared {
             socket::set_no_delay(&stream);
         }
         let (connection, bytes) = incoming.into_session();
-        let hold =
-            Hold { place: Some(place), session: self.admission.stats.sessions.open(), bytes: Some(bytes) };
+        let hold = Hold {
+            place: Some(place),
+            session: self.admission.stats.sessions.open(),
+            bytes: Some(bytes),
+            answers: None,
+        };
         let link =
             Link::new(connection, Arc::new(stream), peer, self.admission.clone(), None, Seat::Free, hold);
         let poller = self.poller.waker();
@@ -352,7 +357,7 @@ impl Shared {
             self.finish_exchange(exchange, Patience::None);
         };
 
-        let slot = match self.admission.call() {
+        let slot = match self.admission.call(&exchange.incoming.holder(), call.method()) {
             Ok(slot) => slot,
             Err(refusal) => return refuse(exchange, refusal),
         };
@@ -371,6 +376,7 @@ impl Shared {
         let packet = packet.unwrap_or_else(|| router::stopping().packet(call.version(), &config.limits));
         match self.running.end(&ticket) {
             Some(mut exchange) => {
+                let (packet, _space) = exchange.incoming.take_space(&self.admission, packet);
                 exchange.incoming.reply(packet);
                 self.finish_exchange(exchange, Patience::WriteTimeout);
             }

@@ -19,7 +19,6 @@ use crate::blocking::waiting::{self, Sleeper};
 use crate::journal::Matter;
 use crate::session::Link;
 use crate::session::serving::Work;
-use crate::session::state::State;
 use crate::session::turn::{Turn, Visitor};
 
 /// One session of a server.
@@ -217,7 +216,7 @@ impl Sessions {
         let mut visitor = Visitor::new(Instant::now(), waiting::own_waker);
         let mut quiet = visitor.now + PATIENCE;
         loop {
-            let turn = link.turn(&mut visitor, State::next_work);
+            let turn = link.turn(&mut visitor, |state, waker| state.next_work(link, waker));
             let is_quiet = quiet <= visitor.now;
             match turn {
                 Turn::Done(Some(work)) => {
@@ -259,6 +258,17 @@ impl Sessions {
     /// Runs the handler of a call, beginning `now`, which is moved on to its end. Tells whether this thread goes on
     /// attending.
     fn serve(&self, shared: &Arc<Shared>, served: &Arc<Served>, work: Work, now: &mut Instant) -> bool {
+        if work.call.unread().is_some_and(|size| size >= COSTLY) {
+            // Other calls of the session go on meanwhile.
+            self.dispatch(shared, served);
+            work.call.read_ahead(&shared.admission);
+            if let Some(deadline) = work.call.deadline() {
+                shared.poller.look_by(deadline);
+            }
+            *now = shared.run(&served.link, work, *now);
+            return false;
+        }
+        work.call.read_ahead(&shared.admission);
         let (began, deadline) = (*now, work.call.deadline());
         if keeper::is_subscription(&shared.router, &served.link, &work) {
             *now = shared.run(&served.link, work, began);
@@ -312,6 +322,8 @@ impl Sessions {
 const THREAD: &str = "procbridge-session";
 /// How long a handler may hold the thread that reads its session.
 const SLOW: Duration = Duration::from_micros(1_500);
+/// To inflate and check a request of this size holds the thread for longer than another thread takes to begin.
+const COSTLY: usize = 256 * 1024;
 /// How long one may run before what it answers does not wait for the next.
 const NOTABLE: Duration = Duration::from_micros(100);
 /// When to look at it when calls begin to come, in microseconds. Each look doubles the time until the next.

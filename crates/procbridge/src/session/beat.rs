@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use crate::budget::Resource;
 use crate::journal::Matter;
 use crate::pace::Pace;
 use crate::peer::Peer;
@@ -19,7 +20,23 @@ impl Link {
 
     /// When the session ends unless the peer reads, or goes on sending what it has begun.
     pub(super) fn due(&self, state: &State) -> Option<Instant> {
-        [self.stalled(state), state.pace.as_deref().map(Pace::deadline)].into_iter().flatten().min()
+        let over = state.over.and_then(|(since, _)| since.checked_add(self.admission.config.write_timeout));
+        [self.stalled(state), state.pace.as_deref().map(Pace::deadline), over].into_iter().flatten().min()
+    }
+
+    /// Whether answers beyond the session's share have waited for so long, and the peer has not taken as much meanwhile.
+    fn is_too_slow(&self, state: &mut State, now: Instant) -> bool {
+        let Some((since, taken)) = state.over else { return false };
+        let share = self.admission.session_share();
+        if self.holder.held(Resource::Answers) <= share {
+            state.over = None;
+        } else if now.saturating_duration_since(since) >= self.admission.config.write_timeout {
+            if state.taken.saturating_sub(taken) < share as u64 {
+                return true;
+            }
+            state.over = Some((now, state.taken));
+        }
+        false
     }
 
     fn rhythm(&self) -> Rhythm {
@@ -46,8 +63,9 @@ impl Link {
             // It may have begun to take more while this process was asleep.
             state.flush(self);
         }
-        if is_stalled(state) {
-            state.note = Some(Box::new((Matter::Write, "takes nothing".into())));
+        if is_stalled(state) || self.is_too_slow(state, now) {
+            let why = "does not read its answers in time (write_timeout)";
+            state.note = Some(Box::new((Matter::Write, why.into())));
             state.end(self.socket(), End::Stalled);
             return None;
         }

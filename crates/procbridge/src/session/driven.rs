@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
-use procbridge_proto::{CallId, Packet};
+use procbridge_proto::CallId;
 
 use crate::session::calling::remember;
 use crate::session::link::Link;
-use crate::session::serving::Work;
+use crate::session::serving::{Prepared, Work};
 use crate::session::state::State;
 use crate::socket::Read;
 
@@ -93,10 +93,10 @@ impl Link {
 
     /// Queues the answer to a call, if one was `answered`, and looks at packets until there is another call to be served.
     /// What each call holds is given back before the next one takes memory.
-    pub(crate) fn next_served(self: &Arc<Self>, answered: Option<(CallId, Packet)>) -> Option<Work> {
+    pub(crate) fn next_served(self: &Arc<Self>, answered: Option<(CallId, Prepared)>) -> Option<Work> {
         self.with(|state| {
-            if let Some((id, packet)) = answered {
-                state.reply(self, id, packet);
+            if let Some((id, answer)) = answered {
+                state.reply(self, id, answer);
             }
             let first = state.ready.pop_front();
             first.or_else(|| state.pull(self))
@@ -215,6 +215,7 @@ impl State {
                 return work;
             }
         }
+        self.count_dropped(link);
         self.leave_room();
         self.judge_arrival(link, self.arrived, self.pulse.heard());
         self.call_up();

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 use procbridge_proto::{CallId, CallTable, Codec, Connection, Misuse, Terms};
 
 use crate::admission::Admission;
+use crate::budget::Holder;
+use crate::inflation::Allowance;
 use crate::peer::Peer;
 use crate::session::calling::{Slot, remember};
 use crate::session::pulse::Pulse;
@@ -30,6 +32,8 @@ use crate::socket::{Read, Socket};
 pub(crate) struct Link {
     socket: Arc<dyn Socket>,
     pub(crate) peer: Peer,
+    /// What the session holds of a server's budgets.
+    pub(crate) holder: Arc<Holder>,
     /// The limits under which the peer's calls are served.
     pub(crate) admission: Arc<Admission>,
     /// Blocking face: how long the system waits for what arrives, in microseconds; 0 before it was told.
@@ -68,8 +72,12 @@ impl Link {
         admission: Arc<Admission>,
         opening: Option<CallId>,
         seat: Seat,
-        hold: Hold,
+        mut hold: Hold,
     ) -> Arc<Self> {
+        let holder = Arc::default();
+        if let Some(bytes) = &mut hold.bytes {
+            bytes.pass_to(&holder);
+        }
         let mut calls = CallTable::default();
         if let Some(id) = opening {
             calls.insert(id, Slot::default());
@@ -106,12 +114,17 @@ impl Link {
             broken: None,
             end: None,
             hold,
+            taken: 0,
+            over: None,
+            dropped: 0,
+            inflated: Allowance::default(),
         };
         let spin = Spin::new(admission.config.spin);
         let link = Arc::new(Self {
             spin,
             socket,
             peer,
+            holder,
             admission,
             wait_limit: AtomicU64::new(0),
             ticked: AtomicBool::new(false),

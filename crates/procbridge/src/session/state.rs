@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use procbridge_proto::{CallId, CallTable, Connection, Event, Item, ProtocolError};
 
 use crate::budget::Share;
+use crate::call::Arrived;
 use crate::cores::cores;
+use crate::inflation::Allowance;
 use crate::journal::Matter;
 use crate::pace::Pace;
 use crate::session::calling::{Answer, Due, Slot};
@@ -83,6 +85,14 @@ pub(crate) struct State {
     pub(super) is_unsubscribed: bool,
     /// What the session holds of a server's limits.
     pub(super) hold: Hold,
+    /// Bytes that the peer has taken.
+    pub(super) taken: u64,
+    /// Since when answers beyond the session's share wait for the peer, and what it had taken by then.
+    pub(super) over: Option<(Instant, u64)>,
+    /// One-way calls that were dropped and told of.
+    pub(super) dropped: u64,
+    /// What the session may still make this side inflate.
+    pub(super) inflated: Allowance,
 }
 
 /// What a session holds of its server's limits.
@@ -93,6 +103,8 @@ pub(crate) struct Hold {
     pub(crate) session: Option<Share>,
     /// Bytes of requests that have not fully arrived.
     pub(crate) bytes: Option<Share>,
+    /// Bytes of large answers that are queued.
+    pub(crate) answers: Option<Share>,
 }
 
 /// Who reads a session.
@@ -284,14 +296,41 @@ impl State {
         while !self.hold.count(&self.connection) && self.connection.shed() {}
     }
 
-    /// Hands out what has happened.
+    /// Hands out what has happened. While calls that nobody has begun take all places, what comes behind them waits: they
+    /// may be quick, and a one-way call beyond the limit would be dropped.
     pub(super) fn digest(&mut self, link: &Arc<Link>) {
-        while let Some(event) = self.next_event() {
-            if let Some(work) = self.happened(link, event) {
-                self.make_ready(work);
-            }
-        }
+        while !self.is_full_of_ready() && self.digest_one(link) {}
         self.call_up();
+    }
+
+    /// The same for a thread that is about to read more, and serves no calls.
+    pub(super) fn digest_all(&mut self, link: &Arc<Link>) {
+        while self.digest_one(link) {}
+        self.call_up();
+    }
+
+    fn is_full_of_ready(&self) -> bool {
+        !self.ready.is_empty() && self.connection.is_full()
+    }
+
+    fn digest_one(&mut self, link: &Arc<Link>) -> bool {
+        let Some(event) = self.next_event() else {
+            self.count_dropped(link);
+            return false;
+        };
+        if let Some(work) = self.happened(link, event) {
+            self.make_ready(work);
+        }
+        true
+    }
+
+    /// Tells of one-way calls that the limit of the session kept out: nobody else does.
+    pub(super) fn count_dropped(&mut self, link: &Link) {
+        let dropped = self.connection.dropped_calls();
+        if dropped > self.dropped {
+            link.drop_one_way(dropped - self.dropped);
+            self.dropped = dropped;
+        }
     }
 
     /// The next thing that happened, as long as the session goes on.
@@ -300,9 +339,12 @@ impl State {
             return None;
         }
         let event = self.connection.pull_event();
-        if let Some(Event::Request { request, .. }) = &event
-            && request.size() >= LARGE
-        {
+        let arrived = match &event {
+            Some(Event::Request { request, .. }) => request.size(),
+            Some(Event::Unread { request, .. }) => request.arrived(),
+            _ => 0,
+        };
+        if arrived >= LARGE {
             // It is from now on held by its call.
             self.hold.count(&self.connection);
         }
@@ -314,7 +356,11 @@ impl State {
         match event {
             Event::Request { id, request } => {
                 self.pulse.use_it();
-                return self.admit(link, id, request);
+                return self.admit(link, id, Arrived::Read(request));
+            }
+            Event::Unread { id, request } => {
+                self.pulse.use_it();
+                return self.admit(link, id, Arrived::Unread(request));
             }
             Event::Response { id, response } => {
                 self.pulse.use_it();

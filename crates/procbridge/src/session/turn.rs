@@ -114,6 +114,8 @@ impl State {
             self.is_offered = false;
             visitor.is_seated = true;
         }
+        // What is here is looked at before more is read.
+        self.digest_all(link);
         self.flush(link);
         let due = link.beat_with(self, visitor.now);
         if self.blocked.is_some() {

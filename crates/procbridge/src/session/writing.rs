@@ -46,6 +46,23 @@ impl State {
 
     /// The same, without an end to the session if that was the last.
     pub(super) fn write(&mut self, link: &Link) -> Flushed {
+        let flushed = self.write_all(link);
+        self.free_space();
+        flushed
+    }
+
+    /// Gives back the space of large answers as far as the peer has taken them.
+    fn free_space(&mut self) {
+        let Some(answers) = &mut self.hold.answers else { return };
+        let queued = self.connection.queued();
+        if queued == 0 {
+            self.hold.answers = None;
+        } else if queued < answers.units() {
+            answers.resize(queued);
+        }
+    }
+
+    fn write_all(&mut self, link: &Link) -> Flushed {
         self.is_left = false;
         if self.end.is_some() {
             return Flushed::All;
@@ -85,6 +102,7 @@ impl State {
                 }
                 Ok(count) => {
                     link.admission.stats.sent(count);
+                    self.taken = self.taken.saturating_add(count as u64);
                     self.connection.transmitted(count);
                     if self.blocked.is_some() {
                         // The socket has room again because the peer has read. That is a sign of life, and may be the

@@ -253,7 +253,10 @@ impl Client {
         let inner = &self.inner;
         match &mut *inner.lock() {
             Some(_) => return Err(Error::new(ErrorKind::InvalidInput, "this client serves already")),
-            none => *none = Some(Arc::new(router)),
+            none => {
+                inner.admission.set_streams(&router.routes.streams());
+                *none = Some(Arc::new(router));
+            }
         }
         let mut intent = Intent { client: inner, is_done: false };
         // One that was opened before told the server that it takes no calls.

@@ -78,8 +78,8 @@ impl Driver {
                 }
                 Serves::Client { router: None, .. } => continue,
             };
-            if let Begun::Answered { id, packet, ended } = begun {
-                answered = Some((id, packet));
+            if let Begun::Answered { id, answer, ended } = begun {
+                answered = Some((id, answer));
                 now = ended;
             }
         }

@@ -46,6 +46,8 @@ enum Begun {
 #[derive(Debug)]
 struct Hold {
     place: Share,
+    /// The space of a large answer.
+    answer: Option<Share>,
     _alive: Ticket,
 }
 
@@ -56,13 +58,13 @@ impl Exchange {
         let peer = Peer::of(&socket, address).ok()?;
         // A server that stops takes no sessions: they would only have to be ended.
         let terms = admission.config.terms.clone().filter(|_| !shared.control.has_reached(Stage::Draining));
-        match admission.connection() {
+        match admission.connection(&peer) {
             Ok((place, held)) => Some(Box::new(Self {
                 stream: Stream::accepted(socket),
                 incoming: Incoming::new(admission, peer, held, terms),
                 peers,
                 busy: shared.busy(),
-                hold: Hold { place, _alive: shared.alive() },
+                hold: Hold { place, answer: None, _alive: shared.alive() },
             })),
             Err(refusal) => {
                 admission.turn_away(&socket, &peer, &refusal);
@@ -91,11 +93,11 @@ impl Exchange {
         // A connection that lingers is one that the server waits for, and needs a place among them; without one it is
         // closed at once.
         if self.write(&shared, &mut patience).await
-            && let Ok(_waiting) = shared.admission.waiting()
+            && let Ok(_waiting) = shared.admission.waiting(&self.incoming.peer)
         {
             // From here on it holds a socket and a place, but no packet, and a server that stops does not wait for it.
-            let Self { stream, incoming, busy, hold: _hold, .. } = *self;
-            drop((incoming, busy));
+            let Self { stream, incoming, busy, hold: Hold { place: _place, answer, _alive }, .. } = *self;
+            drop((incoming, busy, answer));
             linger(stream, &shared, &mut patience).await;
         }
     }
@@ -112,7 +114,7 @@ impl Exchange {
                 progress => return self.begin(shared, progress),
             }
             // A place is for those who keep the server waiting. Without one they have a moment.
-            waiting = waiting.or_else(|| admission.waiting().ok());
+            waiting = waiting.or_else(|| admission.waiting(&self.incoming.peer).ok());
             let deadline = if waiting.is_some() { self.incoming.deadline() } else { soon };
             let woken = if deadline <= clock::now() {
                 Woken::Late
@@ -159,7 +161,7 @@ impl Exchange {
     /// Queues the answer to a call, which is its handler's if there is a place for it and it is done in time.
     async fn answer(&mut self, shared: &Shared, patience: &mut Patience<'_, '_>, call: Call) {
         let Shared { admission, control, .. } = shared;
-        let handled = match admission.call() {
+        let handled = match admission.call(&self.incoming.holder(), call.method()) {
             Err(refusal) => Err(refusal),
             Ok(_) if call.deadline().is_some_and(|deadline| deadline <= clock::now()) => {
                 Err(router::timed_out())
@@ -169,6 +171,8 @@ impl Exchange {
         };
         let packet =
             handled.unwrap_or_else(|refusal| refusal.packet(call.version(), &admission.config.limits));
+        let (packet, space) = self.incoming.take_space(admission, packet);
+        self.hold.answer = space;
         self.incoming.reply(packet);
     }
 
@@ -207,7 +211,7 @@ async fn handle(
     shared: &Shared,
     patience: &mut Patience<'_, '_>,
     call: &Call,
-    slot: Share,
+    slot: Option<Share>,
 ) -> Result<Packet, Refusal> {
     let Shared { admission, router, .. } = shared;
     let mut running = router.start(call.clone(), admission, slot, Instant::now(), &admission.leaked)?;

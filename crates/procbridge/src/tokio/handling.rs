@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use ::tokio::task::coop;
 use ::tokio::time::sleep_until;
-use procbridge_proto::{CallId, Packet};
+use procbridge_proto::CallId;
 
 use crate::call::Call;
 use crate::journal::Matter;
 use crate::refusal::Refusal;
 use crate::router::{self, authorized};
 use crate::session::Link;
-use crate::session::serving::Work;
+use crate::session::serving::{Prepared, Work};
 use crate::tokio::router::Router;
 use crate::tokio::running::Running;
 use crate::tokio::server::Ticket;
@@ -41,7 +41,7 @@ pub(super) enum Begun {
     /// It is done; the answer is to be queued.
     Answered {
         id: CallId,
-        packet: Packet,
+        answer: Prepared,
         /// When that was, if anybody has looked.
         ended: Option<Instant>,
     },
@@ -61,9 +61,13 @@ pub(super) fn begin(
     let Some(id) = call.place().map(|place| place.id) else { return Begun::GoesOn };
     let admission = &link.admission;
     let config = &admission.config;
+    if let Err(refusal) = call.read(admission) {
+        let answer = refusal.packet(call.version(), &config.limits).into();
+        return Begun::Answered { id, answer, ended: None };
+    }
     if router.routes.is_subscription(&call, config) && authorized(&call, config).is_ok() {
         return match router.routes.subscribe(&call, config) {
-            Some(packet) => Begun::Answered { id, packet, ended: None },
+            Some(packet) => Begun::Answered { id, answer: packet.into(), ended: None },
             None => Begun::GoesOn,
         };
     }
@@ -72,7 +76,7 @@ pub(super) fn begin(
         Ok(running) => running,
         Err(refusal) => {
             let packet = refusal.packet(version, &config.limits);
-            return Begun::Answered { id, packet, ended: None };
+            return Begun::Answered { id, answer: packet.into(), ended: None };
         }
     };
     // Its task looks again as soon as it begins; until then nobody needs to be woken.
@@ -85,11 +89,12 @@ pub(super) fn begin(
     let (packet, ended) = running.finish(config, handled);
     let packet = packet.unwrap_or_else(|refusal| refusal.packet(version, &config.limits));
     let call = running.call();
-    if must_wait(call, &packet) && link.poll_room(id, Waker::noop()).is_pending() {
-        ::tokio::spawn(answer(link.clone(), id, call.clone(), packet, ticket()));
+    let answer = call.prepared(packet, link);
+    if answer.is_large() && link.poll_room(id, Waker::noop()).is_pending() {
+        ::tokio::spawn(send(link.clone(), id, answer, ticket()));
         return Begun::GoesOn;
     }
-    Begun::Answered { id, packet: call.in_kind(packet), ended }
+    Begun::Answered { id, answer, ended }
 }
 
 impl Handling {
@@ -111,7 +116,8 @@ impl Handling {
         // A handler that is not done is gone before anybody is told.
         drop(running);
         let packet = packet.unwrap_or_else(|refusal| refusal.packet(call.version(), &config.limits));
-        answer(link, id, call, packet, ticket).await;
+        let answer = call.prepared(packet, &link);
+        send(link, id, answer, ticket).await;
     }
 
     async fn wait(running: &mut Running, call: &Call, link: &Link, id: CallId) -> Outcome {
@@ -136,20 +142,12 @@ impl Handling {
 }
 
 /// Answers a call; a large answer waits while the peer has much to read.
-async fn answer(link: Arc<Link>, id: CallId, call: Call, packet: Packet, ticket: Option<Ticket>) {
-    if must_wait(&call, &packet) {
+async fn send(link: Arc<Link>, id: CallId, answer: Prepared, ticket: Option<Ticket>) {
+    if answer.is_large() {
         std::future::poll_fn(|context| link.poll_room(id, context.waker())).await;
     }
-    if link.reply(id, call.in_kind(packet)) {
+    if link.reply(id, answer) {
         link.flush_answers();
     }
     drop(ticket);
 }
-
-/// Whether the answer must not be queued behind too much else. One that nobody gets is not queued.
-fn must_wait(call: &Call, packet: &Packet) -> bool {
-    packet.json_len() > LARGE && !call.is_one_way()
-}
-
-/// An answer of this size waits while many bytes are queued.
-const LARGE: usize = 64 * 1024;

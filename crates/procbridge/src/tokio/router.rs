@@ -274,7 +274,7 @@ impl Router {
         &self,
         call: crate::Call,
         admission: &Admission,
-        slot: Share,
+        slot: Option<Share>,
         began: Instant,
         leaked: &Arc<AtomicUsize>,
     ) -> Result<Running, Refusal> {
@@ -385,7 +385,7 @@ mod tests {
             });
         let admission = Admission::new(ServerConfig::new(), 10, &[]);
         let ask = async |call: crate::Call| {
-            let slot = admission.call().unwrap();
+            let slot = admission.call(&Arc::default(), call.method()).unwrap();
             let mut running = router.start(call, &admission, slot, Instant::now(), &Arc::default()).unwrap();
             let handled = (&mut running).await;
             assert_eq!(parent(), None);

@@ -155,6 +155,7 @@ impl Server {
         let Self { mut listeners, config, control } = self;
         let mut admission = Admission::new(config, MAX_CONNECTIONS, &router.routes.names());
         admission.leaked = control.leaked.clone();
+        admission.set_streams(&router.routes.streams());
         admission.clock = clock::now;
         let admission = Arc::new(admission);
         let (work, tasks) = (watch::Sender::new(()), watch::Sender::new(()));

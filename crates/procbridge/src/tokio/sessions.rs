@@ -133,7 +133,12 @@ pub(super) fn begin(shared: &Arc<Shared>, stream: Stream, incoming: Incoming, pl
         socket::set_no_delay(&socket);
     }
     let (connection, bytes) = incoming.into_session();
-    let hold = Hold { place: Some(place), session: admission.stats.sessions.open(), bytes: Some(bytes) };
+    let hold = Hold {
+        place: Some(place),
+        session: admission.stats.sessions.open(),
+        bytes: Some(bytes),
+        answers: None,
+    };
     let link = Link::new(connection, socket.socket().clone(), peer, admission, None, Seat::Driven, hold);
     // The HELLO goes out before any handler begins.
     link.flush();
