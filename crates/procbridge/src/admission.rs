@@ -103,7 +103,7 @@ impl Admission {
 
     /// Returns the answer to a connection that does not get such a place.
     pub(crate) fn full(&self) -> Refusal {
-        overloaded("connections without a request", self.waiting.limit(), "max_waiting")
+        beyond(&self.waiting, 1, "connections without a request", "max_waiting")
     }
 
     /// Takes a call's place with the handlers. A method of the protocol needs none: it is answered at once, and tells why
@@ -113,7 +113,7 @@ impl Admission {
             return Ok(None);
         }
         let slot = self.calls.take_for(holder, 1);
-        slot.map(Some).ok_or_else(|| overloaded("calls in flight", self.calls.limit(), "max_calls"))
+        slot.map(Some).ok_or_else(|| beyond(&self.calls, 1, "calls in flight", "max_calls"))
     }
 
     /// Takes space for the bytes of a request of a session. Small requests are bounded by the number of calls, so no
@@ -125,17 +125,17 @@ impl Admission {
         let space = self.held.take_for(holder, bytes);
         space
             .map(Some)
-            .ok_or_else(|| overloaded("bytes of unanswered requests", self.held.limit(), "max_unfinished"))
+            .ok_or_else(|| beyond(&self.held, bytes, "bytes of unanswered requests", "max_unfinished"))
     }
 
     /// Takes space for a large answer, until its peer has taken it.
     pub(crate) fn answer(&self, holder: &Arc<Holder>, bytes: usize) -> Result<Share, Refusal> {
-        self.answers.take_for(holder, bytes).ok_or_else(|| self.full_of_answers())
+        self.answers.take_for(holder, bytes).ok_or_else(|| self.full_of_answers(bytes))
     }
 
     /// Returns the answer to a call for whose own answer there is no space.
-    pub(crate) fn full_of_answers(&self) -> Refusal {
-        overloaded("bytes of answers not yet read", self.answers.limit(), "max_unread")
+    pub(crate) fn full_of_answers(&self, bytes: usize) -> Refusal {
+        beyond(&self.answers, bytes, "bytes of answers not yet read", "max_unread")
     }
 
     /// Returns the bytes of large answers that may wait for one session while its peer takes nothing.
@@ -202,6 +202,16 @@ impl Admission {
         self.stats.sent(socket::send(&socket, packet.bytes()).unwrap_or(0));
         let _ = socket::finish_writing(&socket);
     }
+}
+
+/// Tells whether all that there is of a budget is taken, or only the caller's share.
+fn beyond(budget: &Budget, more: usize, what: &str, setting: &str) -> Refusal {
+    let limit = budget.limit();
+    if budget.used().saturating_add(more) > limit {
+        return overloaded(what, limit, setting);
+    }
+    Refusal::new(format!("this peer has its share of the server's {what} ({setting} = {limit})"))
+        .with_code(code::OVERLOADED)
 }
 
 /// Bytes of large answers that one session may always have waiting.

@@ -274,7 +274,8 @@ impl Sessions {
             *now = shared.run(&served.link, work, began);
             return true;
         }
-        if served.spread.load(Ordering::Relaxed) {
+        // One-way calls of a burst that each got a thread would all be at work before the first of them has ended.
+        if served.spread.load(Ordering::Relaxed) && !work.call.is_one_way() {
             if let Some(deadline) = deadline {
                 shared.poller.look_by(deadline);
             }

@@ -277,7 +277,7 @@ impl Link {
             return Ok(());
         }
         self.check_share(LARGE)?;
-        if held.resize(bytes + LARGE) { Ok(()) } else { Err(self.admission.full_of_answers()) }
+        if held.resize(bytes + LARGE) { Ok(()) } else { Err(self.admission.full_of_answers(LARGE)) }
     }
 
     /// Judges whether `bytes` more may wait for this peer: not beyond its share while it takes nothing.
