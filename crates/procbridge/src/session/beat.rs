@@ -167,4 +167,34 @@ mod tests {
         link.beat(Instant::now() + 2 * limit);
         assert!(matches!(link.end_reason(), Some(End::Stalled)));
     }
+
+    /// Fault H7: a peer that reads a little now and then would keep what waits for it for ever.
+    #[test]
+    fn a_peer_that_does_not_read_its_share_in_time_is_given_up() {
+        let Ends { link, socket: _socket, .. } = Ends::server(Seat::Free);
+        let (share, limit) = (link.admission.session_share(), link.admission.config.write_timeout);
+        let waiting = link.admission.answer(&link.holder, share).unwrap();
+        let more = link.take_space(1 << 20).unwrap();
+        let start = Instant::now();
+        assert!(link.beat(start) <= Some(start + limit));
+        // It has taken as much as it must.
+        link.with(|state| state.taken += share as u64);
+        link.beat(start + limit + Duration::from_millis(1));
+        assert!(!link.has_ended());
+        link.beat(start + 2 * limit + Duration::from_secs(1));
+        assert!(matches!(link.end_reason(), Some(End::Stalled)));
+        drop((waiting, more));
+    }
+
+    #[test]
+    fn a_session_within_its_share_is_not_given_up_for_what_waits() {
+        let Ends { link, socket: _socket, .. } = Ends::server(Seat::Free);
+        let (share, limit) = (link.admission.session_share(), link.admission.config.write_timeout);
+        let waiting = link.admission.answer(&link.holder, share).unwrap();
+        let more = link.take_space(1 << 20).unwrap();
+        drop(waiting);
+        link.beat(Instant::now() + limit + Duration::from_millis(1));
+        assert!(link.is_open());
+        drop(more);
+    }
 }
