@@ -319,7 +319,11 @@ impl Entry {
 
 /// Answers the calls whose time is over. Tells when the next one's will be.
 fn expire_calls(shared: &Shared) -> Option<Instant> {
-    let (expired, next) = shared.running.expired(Instant::now(), &shared.control.leaked);
+    let now = Instant::now();
+    for forsaken in shared.running.forsaken(now, &shared.control.leaked) {
+        forsaken.call.cancel();
+    }
+    let (expired, next) = shared.running.expired(now, &shared.control.leaked);
     for running in expired {
         let method = running.call.method().unwrap_or_default().to_string();
         shared
@@ -338,7 +342,7 @@ impl Shared {
         running: crate::blocking::running::RunningCall,
         refusal: &Refusal,
     ) {
-        let crate::blocking::running::RunningCall { call, mut exchange } = running;
+        let crate::blocking::running::RunningCall { call, mut exchange, .. } = running;
         call.cancel();
         exchange.incoming.reply(refusal.packet(call.version(), &self.admission.config.limits));
         if exchange.write(self, Patience::None) {

@@ -167,7 +167,7 @@ impl Exchange {
                 Err(router::timed_out())
             }
             Ok(_) if control.has_reached(Stage::Aborting) => Err(router::stopping()),
-            Ok(slot) => handle(shared, patience, &call, slot).await,
+            Ok(slot) => handle(shared, &self.stream, patience, &call, slot).await,
         };
         let packet =
             handled.unwrap_or_else(|refusal| refusal.packet(call.version(), &admission.config.limits));
@@ -209,14 +209,27 @@ impl Exchange {
 /// What the handler of `call` gives, or what is answered in its place.
 async fn handle(
     shared: &Shared,
+    stream: &Stream,
     patience: &mut Patience<'_, '_>,
     call: &Call,
     slot: Option<Share>,
 ) -> Result<Packet, Refusal> {
     let Shared { admission, router, .. } = shared;
     let mut running = router.start(call.clone(), admission, slot, Instant::now(), &admission.leaked)?;
-    let work = |context: &mut Context<'_>| Pin::new(&mut running).poll(context);
-    match patience.unless(Stage::Aborting, call.deadline(), work).await {
+    let woken = loop {
+        let work = |context: &mut Context<'_>| Pin::new(&mut running).poll(context);
+        let look = clock::now().checked_add(LOOK);
+        let next = [look, call.deadline()].into_iter().flatten().min();
+        let woken = patience.unless(Stage::Aborting, next, work).await;
+        let is_late = call.deadline().is_some_and(|deadline| deadline <= clock::now());
+        if !matches!(woken, Woken::Late) || is_late {
+            break woken;
+        }
+        if stream.is_gone() {
+            return Err(router::cancelled_by_caller());
+        }
+    };
+    match woken {
         Woken::Done(handled) => running.finish(&admission.config, handled).0,
         Woken::Late => {
             let method = call.method().unwrap_or_default();
@@ -252,6 +265,8 @@ async fn linger(mut stream: Stream, shared: &Shared, patience: &mut Patience<'_,
     }
 }
 
+/// A call that goes on for so long is looked at, whether its peer is still there, and again after as long.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long a request may take to arrive that finds no place among those that are waited for. Clients that send at
 /// once are served so, however many others keep silent.
 const SOON: Duration = Duration::from_millis(20);

@@ -137,6 +137,11 @@ impl Stream {
         socket::sent(self.attempt(Interest::WRITABLE, |socket| socket::send(socket, bytes)))
     }
 
+    /// Whether the peer has closed its end for good.
+    pub(super) fn is_gone(&self) -> bool {
+        self.descriptor().is_ok_and(socket::is_gone)
+    }
+
     /// Tells the peer that nothing more will be written.
     pub(super) fn finish_writing(&self) -> io::Result<()> {
         socket::finish_writing(self.descriptor()?)

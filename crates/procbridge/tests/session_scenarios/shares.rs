@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::support::raw::{GOOD, HELLO, PING, REQUEST, STREAM, session_packet};
 use crate::support::{
-    ClientKind, Face, Methods, RawStream, TestClient, TestServer, Transport, eventually,
-    everywhere_with_sessions, raw,
+    ClientKind, FACES, Face, Methods, RawStream, TestClient, TestServer, Transport, eventually,
+    everywhere_with_sessions, packet, raw, watched,
 };
 use crate::{code_of, opened, opened_with, remote, start};
 
@@ -255,6 +255,35 @@ fn one_way_calls_that_find_no_place_are_counted() {
         door.open();
         server.stop();
     });
+}
+
+/// Fault H18: a caller that has closed its connection is not waited for.
+#[test]
+fn a_classic_caller_that_is_gone_cancels_its_call() {
+    for &face in FACES {
+        watched(move || {
+            let (server, door) = start(face, Transport::Unix, ServerConfig::new());
+            let mut callers: Vec<_> = (0..3).map(|_| raw(&server.endpoint)).collect();
+            for caller in &mut callers {
+                caller.write_all(&packet(r#"{"method":"wait"}"#)).unwrap();
+            }
+            door.wait_for_callers(3);
+            // One that only sends no more is waited for.
+            let mut patient = raw(&server.endpoint);
+            patient.write_all(&packet(r#"{"method":"wait"}"#)).unwrap();
+            patient.finish_writing();
+            door.wait_for_callers(4);
+            drop(callers);
+            let client = opened(&server, face);
+            eventually(|| {
+                let stats = client.request("$/stats", &json!(null)).unwrap();
+                stats["methods"]["wait"]["in_flight"] == json!(1)
+            });
+            door.open();
+            assert_eq!(patient.answer().unwrap().1["payload"], json!(true));
+            server.stop();
+        });
+    }
 }
 
 /// A caller may send what is compressed and be unable to read it: its answer comes plain.
