@@ -61,11 +61,19 @@ pub(crate) struct Serving {
     /// Told when there is room for a large answer. A handler may leave its items to a task that still waits.
     room: Option<Waker>,
     subscriber: Option<Arc<Subscriber>>,
+    /// Since when a stream waits for credit.
+    starved: Option<Instant>,
 }
 
 impl Serving {
     fn of(call: Call) -> Self {
-        Self { call, cancelled: None, producer: None, room: None, subscriber: None }
+        Self { call, cancelled: None, producer: None, room: None, subscriber: None, starved: None }
+    }
+
+    /// When it is answered without its handler, and with what.
+    fn due(&self) -> Option<Instant> {
+        let starved = self.starved.and_then(|since| since.checked_add(CREDIT_PATIENCE));
+        [self.call.deadline(), starved].into_iter().flatten().min()
     }
 
     /// Everybody who waits for something of this call.
@@ -329,14 +337,14 @@ impl Link {
     /// are, and when the next one's time will be over.
     pub(crate) fn expire(&self, now: Instant, leaked: &AtomicUsize) -> (Vec<Call>, Option<Instant>) {
         self.with(|state| {
-            let is_over = |serving: &Serving| serving.call.deadline().is_some_and(|deadline| deadline <= now);
+            let is_over = |serving: &Serving| serving.due().is_some_and(|due| due <= now);
             let over: Vec<_> =
                 state.serving.iter().filter(|(_, serving)| is_over(serving)).map(|(id, _)| id).collect();
             let calls = over
                 .into_iter()
                 .filter_map(|id| state.abandon(self, id, &router::timed_out(), leaked))
                 .collect();
-            (calls, state.serving.iter().filter_map(|(_, serving)| serving.call.deadline()).min())
+            (calls, state.serving.iter().filter_map(|(_, serving)| serving.due()).min())
         })
     }
 
@@ -383,10 +391,15 @@ impl Link {
             if serving.call.is_cancelled() {
                 return Poll::Ready(Err(router::cancelled_by_caller()));
             }
-            if crowded || !state.connection.may_send_item(id) {
+            let has_credit = state.connection.may_send_item(id);
+            if crowded || !has_credit {
+                if !has_credit {
+                    serving.starved.get_or_insert_with(|| self.admission.now());
+                }
                 remember(&mut serving.producer, waker);
                 return Poll::Pending;
             }
+            serving.starved = None;
             let Some(Prepared { packet, space: _space }) = item.take() else { return Poll::Ready(Ok(())) };
             let sent = state.connection.item(id, packet).map_err(router::unsendable);
             state.flush_soon(self);
@@ -427,6 +440,8 @@ impl Link {
 
 /// An answer or item of more bytes than this takes space, and waits while many bytes are queued.
 pub(crate) const LARGE: usize = 64 * 1024;
+/// A stream whose caller gives no credit for so long is ended: it holds a place, and in the blocking face a thread.
+pub(crate) const CREDIT_PATIENCE: Duration = Duration::from_secs(600);
 /// A peer that has taken nothing for so long gets no more large answers than its share.
 const STALLED: Duration = Duration::from_secs(1);
 
@@ -442,7 +457,7 @@ mod tests {
     use crate::request::Form;
     use crate::session::hub::Hub;
     use crate::session::state::{End, Seat};
-    use crate::session::testing::{Bell, Ends, answer, call};
+    use crate::session::testing::{self, Bell, Ends, answer, call};
     use crate::socket;
 
     /// The next call that the link is to serve.
@@ -486,6 +501,28 @@ mod tests {
         assert_eq!((leaked.load(Ordering::Relaxed), ends.link.has_work()), (1, false));
         begun.call.end_handler(&leaked);
         assert_eq!(leaked.load(Ordering::Relaxed), 0);
+    }
+
+    /// Fault H3: a stream has no time limit, but it does not wait for credit for ever.
+    #[test]
+    fn a_stream_without_credit_ends_after_ten_minutes() {
+        let mut ends = Ends::server(Seat::Free);
+        ends.link.admission.set_streams(&["work"]);
+        ends.peer.call(call("work", &(), Form::Stream)).unwrap();
+        ends.deliver();
+        let (_work, id) = next(&ends.link);
+        let mut sent = 0;
+        let mut item = Some(Prepared::from(testing::item("1")));
+        while ends.link.poll_item(id, &mut item, Waker::noop()).is_ready() {
+            item = Some(Prepared::from(testing::item("1")));
+            sent += 1;
+        }
+        assert_eq!(sent, 64);
+        let (now, leaked) = (Instant::now(), AtomicUsize::new(0));
+        let (over, due) = ends.link.expire(now + Duration::from_secs(599), &leaked);
+        assert!(over.is_empty() && due.is_some_and(|due| due <= now + CREDIT_PATIENCE));
+        let (over, due) = ends.link.expire(now + CREDIT_PATIENCE, &leaked);
+        assert_eq!((over.len(), due), (1, None));
     }
 
     /// What is taken back makes room without being written.

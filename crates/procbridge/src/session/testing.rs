@@ -101,6 +101,10 @@ pub(crate) fn answer(payload: &str) -> Packet {
     Packet::good(Version::V1_1).json_text(payload).unwrap().finish(&Limits::default()).unwrap()
 }
 
+pub(crate) fn item(payload: &str) -> Packet {
+    Packet::item().json_text(payload).unwrap().finish(&Limits::default()).unwrap()
+}
+
 /// Counts how often it is woken.
 #[derive(Default)]
 pub(crate) struct Bell(AtomicUsize);
