@@ -13,7 +13,7 @@ use crate::probe::{Server, Tool};
 
 const TABLE: &[(&str, f64)] = &[
     ("blocking session", 1060.0),
-    ("blocking classic", 573.0),
+    ("blocking classic", 395.0),
     ("tokio session", 1580.0),
     ("tokio classic", 1395.0),
 ];
