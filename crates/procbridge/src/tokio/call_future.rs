@@ -67,7 +67,9 @@ struct OnSession {
 }
 
 /// All else that a call may wait for. Only `get_mut` is used of the lock, which makes the future `Sync` without waiting.
-struct Other(Mutex<Pin<Box<dyn Future<Output = Result<Ended, Error>> + Send>>>);
+struct Other(Mutex<Pin<Box<Work>>>);
+
+type Work = dyn Future<Output = Result<Ended, Error>> + Send;
 
 impl<T> CallFuture<T> {
     fn new(state: State, read: fn(Ended) -> Result<T, Error>) -> Self {
