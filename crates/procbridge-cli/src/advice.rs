@@ -1,6 +1,5 @@
 //! Errors of the library, with what a person at a shell can do about them.
 
-use std::error::Error as _;
 use std::io::ErrorKind as IoKind;
 
 use procbridge::{Endpoint, Error, ErrorKind, Outcome, RemoteError, code};
@@ -21,7 +20,7 @@ pub(crate) fn failure(error: Error, endpoint: &Endpoint, own_limit: bool) -> Fai
     }
     let help = match error.kind() {
         ErrorKind::Connect | ErrorKind::Denied => {
-            let reason = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
+            let reason = error.get_ref().and_then(|behind| behind.downcast_ref::<std::io::Error>());
             reason.and_then(|reason| unreachable_help(reason.kind(), endpoint))
         }
         ErrorKind::Timeout if !own_limit && error.to_string().starts_with("cannot connect") => {
@@ -113,7 +112,7 @@ fn answer_help(error: &Error) -> Option<String> {
     }
     use procbridge_proto::{ProtocolError, Version};
 
-    match error.source().and_then(|source| source.downcast_ref::<ProtocolError>())? {
+    match error.get_ref().and_then(|behind| behind.downcast_ref::<ProtocolError>())? {
         ProtocolError::NotProcBridge { .. } => Some("another kind of server listens there".to_string()),
         ProtocolError::NoReply => Some(
             "servers of the 1.0 format do so; if it is one, \"procbridge call --old\" speaks to it"

@@ -31,6 +31,10 @@ fn json_text_goes_both_ways_untouched() {
     server.call(&["echo"]).prints("null\n");
     server.call(&["sum", "[1,2,3,4]"]).prints("10\n");
     server.call(&["sum", "[9007199254740993,18446744073709551616]"]).prints("18455751272964292609\n");
+    // Floats are read and written to the last bit.
+    for number in ["9007199254740991.0", "1.5777777777770001", "117.63331139400017", "5e-324", "-0.0"] {
+        server.call(&["sum", &format!("[{number}]")]).prints(&format!("{number}\n"));
+    }
     server.call(&["no such method"]).prints("null\n");
     server.call(&["--no-method"]).prints("null\n");
     server.call(&["--no-method", "[1]"]).prints("null\n");
@@ -405,7 +409,7 @@ fn an_answer_that_is_none_is_exit_6() {
         let help = if help.is_empty() { String::new() } else { format!("  help: {help}\n") };
         run(&["call", &endpoint, "m"]).fails(6, &format!("error: {message}\n{help}"));
     };
-    let unread = "the server's answer cannot be read: ";
+    let unread = "the answer cannot be read: ";
     at(
         lying(Vec::new()),
         "the server closed the connection without an answer",

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use procbridge_proto::{Codec, Limits, Packet, Request, UnreadRequest, Version, code};
+use procbridge_proto::{Codec, Limits, Packet, Request, UnreadRequest, Version, code, member};
 use serde::de::DeserializeOwned;
 
 use crate::admission::Admission;
@@ -188,10 +188,10 @@ impl Call {
         self.request().and_then(Request::meta)
     }
 
-    /// One entry of [`meta`](Self::meta), if it is there and a `T`.
+    /// One entry of [`meta`](Self::meta), if it is there and a `T`. The others are not looked at: none of them can hide
+    /// it. Of a key that stands twice the last entry counts.
     pub fn meta_value<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
-        let meta: serde_json::Map<String, serde_json::Value> = serde_json::from_str(self.meta()?).ok()?;
-        serde_json::from_value(meta.get(key)?.clone()).ok()
+        serde_json::from_str(member(self.meta()?, key)?).ok()
     }
 
     /// Who calls.

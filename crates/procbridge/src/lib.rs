@@ -52,6 +52,7 @@ mod journal;
 mod json;
 pub mod layers;
 mod listener;
+mod meta;
 mod next;
 mod object;
 mod outgoing;

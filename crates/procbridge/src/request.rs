@@ -3,16 +3,16 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use procbridge_proto::{Envelope, Good, Packet, Response, Terms, Version};
+use procbridge_proto::{Envelope, Good, Misuse, Packet, Response, Terms, Version};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use crate::client_config::{ClientConfig, Sessions};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::json;
+use crate::meta::Meta;
 use crate::session::link::{Link, Refused};
 use crate::session::state::End;
 use crate::session::{Answer, Calling};
@@ -24,7 +24,7 @@ use crate::verbatim::verbatim;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Style {
     pub(crate) timeout: Option<Duration>,
-    pub(crate) meta: Option<Map<String, Value>>,
+    pub(crate) meta: Meta,
     pub(crate) is_idempotent: bool,
     pub(crate) form: Form,
 }
@@ -50,6 +50,14 @@ pub(crate) fn check_endpoint(endpoint: &Endpoint) -> Result<(), Error> {
     Err(Error::new(ErrorKind::InvalidEndpoint, message))
 }
 
+/// Refuses a call whose time is over before it begins: nothing is sent of it.
+pub(crate) fn check_time(style: &Style) -> Result<(), Error> {
+    match style.timeout {
+        Some(limit) if limit.is_zero() => Err(Error::timed_out(limit)),
+        _ => Ok(()),
+    }
+}
+
 /// The packet of a call.
 pub(crate) fn packet<P: Serialize + ?Sized>(
     config: &ClientConfig,
@@ -59,7 +67,7 @@ pub(crate) fn packet<P: Serialize + ?Sized>(
 ) -> Result<Packet, Error> {
     let milliseconds = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
     // A call that a handler makes belongs to the trace of the call that it answers.
-    let meta = trace::outgoing_meta(style.meta.as_ref());
+    let meta = trace::outgoing_meta(&style.meta);
     let envelope = Envelope {
         timeout_ms: style.timeout.map(milliseconds),
         meta: meta.as_deref(),
@@ -148,7 +156,7 @@ pub(crate) fn elements(response: &Response) -> Result<Option<VecDeque<Box<RawVal
 pub(crate) fn value<R: DeserializeOwned>(text: &str) -> Result<R, Error> {
     serde_json::from_str(text).map_err(|error| {
         let message = format!("the answer is not of the expected type: {}", json::mismatch(&error));
-        Error::new(ErrorKind::InvalidResult, message).with_outcome(Outcome::Replied).with_source(error)
+        Error::new(ErrorKind::InvalidResult, message).with_outcome(Outcome::Replied)
     })
 }
 
@@ -167,8 +175,18 @@ pub(crate) fn answered(answer: Answer, link: &Link) -> Result<Response, Error> {
 pub(crate) fn refused(refused: Refused) -> Error {
     match refused {
         Refused::Gone => gone(),
+        Refused::Misuse(misuse @ Misuse::PeerTakesNoCalls) => Error::takes_no_calls(misuse),
         Refused::Misuse(misuse) => Error::misuse(misuse),
         Refused::Cancelled => cancelled(false),
+    }
+}
+
+/// The error of a call to the peer that opened the session. One that takes no calls was not asked to; the program has made a
+/// mistake (PB-FLT-8).
+pub(crate) fn in_reverse(error: Error) -> Error {
+    match error.remote() {
+        Some(_) if error.outcome() == Outcome::NotSent => Error::misuse(Misuse::PeerTakesNoCalls),
+        _ => error,
     }
 }
 
@@ -187,7 +205,7 @@ fn cancelled(sent: bool) -> Error {
 }
 
 fn gone() -> Error {
-    Error::new(ErrorKind::Disconnected, "the server ended the session before it ran the call")
+    Error::new(ErrorKind::Disconnected, "the peer ended the session before it ran the call")
 }
 
 fn lost(link: &Link, outcome: Outcome) -> Error {

@@ -454,7 +454,7 @@ fn answers_that_node_cuts_short_are_a_definite_error() {
                     (ErrorKind::Protocol, Outcome::Unknown),
                     "{error:?}"
                 );
-                let words = "the server's answer cannot be read: input ended after ";
+                let words = "the answer cannot be read: input ended after ";
                 assert!(error.to_string().starts_with(words), "{error}");
             }
         }

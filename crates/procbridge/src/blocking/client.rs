@@ -56,6 +56,7 @@ impl Client {
     /// # Errors
     ///
     /// - `InvalidEndpoint`: the endpoint's text is wrong, or its port is 0.
+    /// - `InvalidInput`: a setting is one under which nothing could work.
     pub fn connect_with<E>(endpoint: E, config: ClientConfig) -> Result<Self, Error>
     where
         E: TryInto<Endpoint>,
@@ -63,6 +64,7 @@ impl Client {
     {
         let endpoint = endpoint.try_into()?;
         request::check_endpoint(&endpoint)?;
+        config.check()?;
         Ok(Self { inner: Inner::new(endpoint, config) })
     }
 

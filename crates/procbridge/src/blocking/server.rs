@@ -97,12 +97,13 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// Those of [`bind`](Self::bind).
+    /// Those of [`bind`](Self::bind), and `InvalidInput`: a setting is one under which nothing could work.
     pub fn bind_with<E>(endpoint: E, config: ServerConfig) -> Result<Self, Error>
     where
         E: TryInto<Endpoint>,
         Error: From<E::Error>,
     {
+        config.check()?;
         Self { listeners: Vec::new(), config, control: Arc::default() }.and_bind(endpoint)
     }
 

@@ -3,20 +3,18 @@
 //! Publishing never waits. An event that a subscriber cannot take at once waits in the subscriber's queue; when that is
 //! full the oldest go, and the subscriber is told how many.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use procbridge_proto::{CallId, Limits, Packet, code};
+use procbridge_proto::{CallId, Limits, Packet, code, member};
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::call::Call;
 use crate::config::ServerConfig;
 use crate::error::{Error, ErrorKind};
-use crate::handler::payload;
 use crate::json;
 use crate::refusal::Refusal;
 use crate::router::guarded;
@@ -87,7 +85,7 @@ impl Hub {
     }
 
     /// A hub that keeps up to `events` for a subscriber that is slow, and at most 32 MiB of them. Beyond that the oldest
-    /// are dropped, and the subscriber is told how many.
+    /// are dropped, and the subscriber is told how many. 0 is raised to 1.
     pub fn with_queue(events: usize) -> Self {
         let inner = Inner { subscribers: Mutex::default(), limits: Limits::default(), queue: events.max(1) };
         Self { inner: Arc::new(inner) }
@@ -142,8 +140,9 @@ impl Hub {
                 Refusal::new("events need a session and a streamed call").with_code(code::INVALID_REQUEST)
             );
         };
-        let mut wanted: HashMap<String, Value> = payload(call)?;
-        let topics = wanted.remove("topics").and_then(|topics| serde_json::from_value(topics).ok());
+        // Nothing else that stands there is looked at.
+        let topics = call.payload().and_then(|wanted| member(wanted, "topics"));
+        let topics = topics.and_then(|topics| serde_json::from_str(topics).ok());
         let topics: Vec<String> = topics.unwrap_or_default();
         // What a subscriber wants is held and looked through with each event.
         let is_too_much =

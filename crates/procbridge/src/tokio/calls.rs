@@ -74,42 +74,27 @@ impl Inner {
         Self { endpoint, config, current, admission, router, greeting, changed: Arc::default() }
     }
 
-    /// Makes a call and waits for its answer.
-    pub(super) async fn run(&self, style: &Style, packet: Packet) -> Result<Option<Response>, Error> {
-        let time = clock::time(style.timeout.or(self.config.call_timeout));
-        let mut failed = None;
-        // The usual case: a call that may be sent again as it is, on the session that there is.
-        if style.form == Form::Result
-            && self.config.compression.is_none()
-            && packet.json_len() <= RETRIED
-            && let Some(link) = self.link()
-        {
-            match self.run_on(link, &packet, time).await {
-                Some(Ok(response)) => return Ok(Some(response)),
-                Some(Err(error)) => failed = Some(error),
-                None => {}
-            }
-        }
-        // It is rare and large.
-        let attempts = Attempts::new(packet, time, style.is_idempotent);
-        Box::pin(self.go_on(style.form, attempts, failed)).await
+    /// The session of the usual case: a call that may be sent again as it is, on the session that there is.
+    pub(super) fn usual(&self, style: &Style, packet: &Packet) -> Option<Arc<Link>> {
+        let is_usual =
+            style.form == Form::Result && self.config.compression.is_none() && packet.json_len() <= RETRIED;
+        self.link().filter(|_| is_usual)
     }
 
-    /// Makes a call on `link` and waits for its answer. None if the session cannot be used as it is.
-    async fn run_on(
+    /// Makes a call on a session that another runtime drives, and waits for its answer.
+    pub(super) async fn run_on(
         &self,
         link: Arc<Link>,
-        packet: &Packet,
+        packet: Packet,
         time: CallTime,
-    ) -> Option<Result<Response, Error>> {
+        is_idempotent: bool,
+    ) -> Result<Option<Response>, Error> {
         let since = time.started.checked_sub(STALE);
-        let (watched, own) =
-            if clock::is_watched(&link) { (time.deadline, None) } else { (None, time.deadline) };
         let (mut link, mut calling) = (Some(link), None);
         let answer = poll_fn(|context| {
             let waker = context.waker();
             if let Some(link) = link.take() {
-                match link.begin_copied(packet, since, watched, waker) {
+                match link.begin_copied(&packet, since, None, waker) {
                     Ok(Some(begun)) => calling = Some(begun),
                     Ok(None) => return Poll::Ready(None),
                     Err(refused) => return Poll::Ready(Some(Err(request::refused(refused)))),
@@ -119,16 +104,21 @@ impl Inner {
             let Some(calling) = &mut calling else { return Poll::Pending };
             calling.poll(waker).map(|answer| Some(Ok(answer)))
         });
-        match within(own, answer).await {
-            Some(Some(Ok(answer))) => calling.map(|calling| ended(answer, calling.link(), time)),
-            Some(Some(Err(error))) => Some(Err(error)),
-            Some(None) => None,
-            None => calling.map(|mut calling| Err(time.over(request::give_up(&mut calling)))),
-        }
+        let failed = match (within(time.deadline, answer).await, &mut calling) {
+            (Some(Some(Ok(answer))), Some(calling)) => match ended(answer, calling.link(), time) {
+                Ok(response) => return Ok(Some(response)),
+                Err(error) => Some(error),
+            },
+            (Some(Some(Err(error))), _) => Some(error),
+            (None, Some(calling)) => Some(time.over(request::give_up(calling))),
+            (Some(_), _) | (None, None) => None,
+        };
+        drop(calling);
+        self.go_on(Form::Result, Attempts::new(packet, time, is_idempotent), failed).await
     }
 
     /// Makes a call whose last attempt has `failed`, if there was one.
-    async fn go_on(
+    pub(super) async fn go_on(
         &self,
         form: Form,
         mut attempts: Attempts,
@@ -323,7 +313,7 @@ impl Drop for Inner {
 }
 
 /// The attempts of one call.
-struct Attempts {
+pub(super) struct Attempts {
     packet: Option<Packet>,
     time: CallTime,
     is_idempotent: bool,
@@ -331,7 +321,7 @@ struct Attempts {
 }
 
 impl Attempts {
-    fn new(packet: Packet, time: CallTime, is_idempotent: bool) -> Self {
+    pub(super) fn new(packet: Packet, time: CallTime, is_idempotent: bool) -> Self {
         Self { packet: Some(packet), time, is_idempotent, retry: Retry::default() }
     }
 
@@ -404,7 +394,7 @@ pub(super) async fn finish(mut calling: Calling, time: CallTime) -> Result<Respo
 }
 
 /// What the end of a call means.
-fn ended(answer: Answer, link: &Link, time: CallTime) -> Result<Response, Error> {
+pub(super) fn ended(answer: Answer, link: &Link, time: CallTime) -> Result<Response, Error> {
     match answer {
         Answer::Late { sent } => Err(time.over(request::outcome_of(sent))),
         answer => request::answered(answer, link),
@@ -429,6 +419,6 @@ fn refresh(link: &Arc<Link>) {
 }
 
 /// A session that has been quiet for so long is looked at before it is used.
-const STALE: Duration = Duration::from_secs(1);
+pub(super) const STALE: Duration = Duration::from_secs(1);
 /// Calls of up to this size are kept until they are answered, to be sent again if they were not run.
 const RETRIED: usize = 64 * 1024;

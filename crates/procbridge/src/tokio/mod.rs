@@ -30,6 +30,7 @@
 
 mod builder;
 mod call;
+mod call_future;
 mod calls;
 mod client;
 mod clock;
@@ -53,6 +54,7 @@ mod subscription;
 
 pub use builder::RequestBuilder;
 pub use call::Call;
+pub use call_future::CallFuture;
 pub use client::Client;
 pub use control::ServerHandle;
 pub use items::{ItemSink, Items};

@@ -92,7 +92,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// Those of [`bind`](Self::bind).
+    /// Those of [`bind`](Self::bind), and `InvalidInput`: a setting is one under which nothing could work.
     ///
     /// # Blocking
     ///
@@ -102,6 +102,7 @@ impl Server {
         E: TryInto<Endpoint>,
         Error: From<E::Error>,
     {
+        config.check()?;
         Self { listeners: Vec::new(), config, control: Arc::default() }.and_bind(endpoint)
     }
 
