@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use procbridge::Endpoint;
+use procbridge::{Endpoint, Peer};
 use procbridge_proto::{Status, flag};
 use rustix::net::{Shutdown, shutdown};
 
@@ -157,8 +157,9 @@ impl Shared {
     /// Passes on what comes in. It ends when the server cannot be reached, so that nobody tries again and again.
     fn accept(self: Arc<Self>, listener: &UnixListener) {
         while let Ok((ours, _)) = listener.accept() {
-            let own = rustix::process::getpid();
-            if !rustix::net::sockopt::socket_peercred(&ours).is_ok_and(|peer| peer.pid == own) {
+            let own = i32::try_from(std::process::id()).ok();
+            let is_own = matches!(Peer::of_socket(&ours), Ok(Peer::Unix(peer)) if Some(peer.pid) == own);
+            if !is_own {
                 continue;
             }
             let number = {
@@ -331,9 +332,8 @@ fn dial(server: &Endpoint, limit: Option<Duration>) -> io::Result<(OwnedFd, Stri
         (Some(path), _) => UnixStream::connect(path)?,
         (None, name) => UnixStream::connect_addr(&SocketAddr::from_abstract_name(name.unwrap_or_default())?)?,
     };
-    let peer = rustix::net::sockopt::socket_peercred(&stream)?;
-    let (uid, gid, pid) = (peer.uid.as_raw(), peer.gid.as_raw(), peer.pid.as_raw_pid());
-    Ok((stream.into(), format!("unix:uid={uid},gid={gid},pid={pid}")))
+    let peer = Peer::of_socket(&stream)?.to_string();
+    Ok((stream.into(), peer))
 }
 
 fn dial_tcp(place: &str, limit: Option<Duration>) -> io::Result<TcpStream> {

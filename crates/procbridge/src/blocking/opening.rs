@@ -91,7 +91,7 @@ impl Session {
         is_answered: bool,
     ) -> Result<(Arc<Link>, CallId), Error> {
         let Self { stream, connection, id } = self;
-        let peer = Peer::of_server(&stream).map_err(Error::lost)?;
+        let peer = Peer::of_socket(&stream).map_err(Error::lost)?;
         socket::set_blocking(&stream).map_err(Error::lost)?;
         if matches!(peer, Peer::Tcp(_)) {
             socket::set_no_delay(&stream);

@@ -244,7 +244,7 @@ impl Shared {
         peers: Peers,
         arriving: Option<Share>,
     ) {
-        let Ok(peer) = Peer::of(&socket, address) else { return };
+        let peer = Peer::of(&socket, address);
         let (place, held) = match self.admission.connection(&peer) {
             Ok(shares) => shares,
             Err(refusal) => return self.admission.turn_away(&socket, &peer, &refusal),
@@ -255,8 +255,8 @@ impl Shared {
             return self.finish_exchange(exchange, Patience::None);
         }
         // Whoever connects sends at once, as a rule.
-        if exchange.stream.limit_wait(SOON).is_err() {
-            return;
+        if let Err(error) = exchange.stream.limit_wait(SOON) {
+            return self.admission.dropped(&peer, &error);
         }
         let mut inline_end = None;
         loop {
@@ -416,7 +416,9 @@ impl Shared {
             let (shared, arriving) = (self.clone(), self.arriving.take(1));
             let serve = move || shared.serve(accepted, peers, arriving);
             // If there is no thread the connection is closed, and its client told that it was.
-            let _ = spawn("procbridge-server", serve);
+            if let Err(error) = spawn("procbridge-server", serve) {
+                self.admission.journal.write(Matter::Accept, || format!("cannot start a thread: {error}"));
+            }
         }
         let deadline = Instant::now().checked_add(self.admission.config.drain_timeout);
         while self.control.stage() == Stage::Draining && (self.is_at_work() || self.has_sessions()) {

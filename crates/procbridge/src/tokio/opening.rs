@@ -94,7 +94,7 @@ impl Session {
     ) -> Result<(Arc<Link>, CallId), Error> {
         let Self { stream, connection, id } = self;
         let socket = stream.into_watched().map_err(Error::lost)?;
-        let peer = Peer::of_server(&socket).map_err(Error::lost)?;
+        let peer = Peer::of_socket(&socket).map_err(Error::lost)?;
         if matches!(peer, Peer::Tcp(_)) {
             socket::set_no_delay(&socket);
         }
