@@ -328,12 +328,14 @@ fn dial(server: &Endpoint, limit: Option<Duration>) -> io::Result<(OwnedFd, Stri
         let peer = format!("tcp:{}", stream.peer_addr()?);
         return Ok((stream.into(), peer));
     }
-    let stream = match (server.path(), text.strip_prefix("unix:@")) {
+    let stream = match (server.path(), server.abstract_name()) {
         (Some(path), _) => UnixStream::connect(path)?,
         (None, name) => UnixStream::connect_addr(&SocketAddr::from_abstract_name(name.unwrap_or_default())?)?,
     };
-    let peer = Peer::of_socket(&stream)?.to_string();
-    Ok((stream.into(), peer))
+    let peer = Peer::of_socket(&stream)?;
+    // The call's own look at the server's user ends at this program; what it sends may hold a token.
+    server.check_server(&peer, true).map_err(|error| io::Error::new(ErrorKind::PermissionDenied, error))?;
+    Ok((stream.into(), peer.to_string()))
 }
 
 fn dial_tcp(place: &str, limit: Option<Duration>) -> io::Result<TcpStream> {

@@ -7,6 +7,8 @@ use std::os::fd::AsFd;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 
+use crate::users::User;
+
 /// The other end of a connection: an address for TCP, a process for a Unix socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -18,6 +20,9 @@ pub enum Peer {
 }
 
 /// The process at the other end of a Unix socket, as the kernel saw it when it connected.
+///
+/// In a user namespace each user or group that the namespace does not map has the overflow id, 65534 as a rule: this number
+/// then stands for many, and proves nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// The effective user id.
@@ -68,9 +73,9 @@ impl Peer {
         address.map_or_else(|| Self::Unix(Credentials::of(socket)), Self::Tcp)
     }
 
-    /// Whether this peer is the user that this process runs as, or root.
+    /// Whether this peer is the user that this process runs as, or root. It is not where that cannot be told.
     pub(crate) fn is_same_user_or_root(&self) -> bool {
-        self.uid().is_some_and(|uid| uid == 0 || uid == rustix::process::geteuid().as_raw())
+        self.uid().is_some_and(|uid| User::of(uid).is_own_or_root())
     }
 }
 

@@ -1,17 +1,23 @@
 //! Servers and clients in namespaces of their own, as containers have them: each side is a process, one of them inside.
-#![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests may stop at the first surprise"
+)]
 
 #[path = "support/mod.rs"]
 mod support;
 
 use std::env;
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use procbridge::{ClientConfig, Endpoint, Router, ServerConfig, Sessions};
+use procbridge::{ClientConfig, Endpoint, ErrorKind, Outcome, Router, ServerConfig, Sessions};
 use serde_json::json;
 
 use support::{ClientKind, FACES, Face, TestClient, TestServer, eventually, watched};
@@ -68,6 +74,77 @@ fn each_call_runs_once_whichever_side_is_in_a_namespace() {
     }
 }
 
+#[test]
+fn a_server_whose_user_stands_for_others_serves_none_of_them_at_an_abstract_name() {
+    let nobody = &["--user", "--map-user=65534", "--map-group=65534", "--fork", "--kill-child"];
+    let inside = Inside { unshare: nobody, uid: Some(ORDINARY) };
+    if !is_allowed(inside) {
+        return;
+    }
+    for &server in FACES {
+        watched(move || {
+            let endpoint = format!("unix:@procbridge-nobody-{server:?}-{}?user=any", std::process::id());
+            let serving = start(inside, &format!("serve {server:?} {endpoint}"));
+            for uid in [ORDINARY + 1, ORDINARY] {
+                let other = Inside { unshare: &[], uid: Some(uid) };
+                let output = run(other, &format!("denied {server:?} {endpoint}"));
+                assert!(output.status.success(), "{}", text(&output));
+            }
+            end(serving);
+        });
+    }
+}
+
+#[test]
+fn another_users_server_gets_no_call_unless_the_endpoint_allows_its_user() {
+    let other = Inside { unshare: &[], uid: Some(ORDINARY) };
+    if !is_allowed(other) {
+        return;
+    }
+    for &server in FACES {
+        for &client in FACES {
+            watched(move || {
+                let dir = directory(other.uid);
+                let endpoint = format!("unix:{}/s.sock?mode=0666", dir.path().display());
+                let serving = start(other, &format!("serve {server:?} {endpoint}"));
+                let place: Endpoint = endpoint.parse().unwrap();
+                eventually(|| place.has_listener().unwrap());
+                for sessions in [Sessions::Offered, Sessions::Never] {
+                    let kind = ClientKind { face: client, sessions };
+                    let client = |endpoint: &str| {
+                        let config = ClientConfig::new().with_token("secret");
+                        TestClient::new(kind, &endpoint.parse().unwrap(), config)
+                    };
+                    let error = client(&endpoint).request("charge", &json!(null)).unwrap_err();
+                    assert_eq!(
+                        (error.kind(), error.outcome()),
+                        (ErrorKind::Denied, Outcome::NotSent),
+                        "{error}"
+                    );
+                    assert!(error.to_string().contains("user=21500"), "{error}");
+                    for user in ["any", "21500"] {
+                        let allowed = client(&format!("{endpoint}&user={user}"));
+                        assert_eq!(allowed.request("runs", &json!(null)).unwrap(), json!(0));
+                    }
+                }
+                end(serving);
+            });
+        }
+    }
+}
+
+#[test]
+fn a_relative_path_is_that_of_the_directory_in_which_it_was_bound() {
+    for &face in FACES {
+        watched(move || {
+            let dir = directory(None);
+            let here = Inside { unshare: &[], uid: None };
+            let output = run(here, &format!("move {face:?} {}", dir.path().display()));
+            assert!(output.status.success(), "{}", text(&output));
+        });
+    }
+}
+
 /// Not a test by itself: the part that this program plays when a test has started it again.
 #[test]
 fn part() {
@@ -78,6 +155,8 @@ fn part() {
     match part {
         "serve" => serve(face, endpoint),
         "charge" => charge(face, &endpoint.parse().unwrap()),
+        "denied" => denied(face, &endpoint.parse().unwrap()),
+        "move" => change_directory(face, Path::new(endpoint)),
         other => panic!("{other:?}"),
     }
 }
@@ -114,6 +193,41 @@ fn charge(face: Face, endpoint: &Endpoint) {
             runs.as_u64() >= Some(charged)
         });
         assert_eq!(runs, json!(charged));
+    }
+}
+
+/// Is refused by the server, as soon as there is one.
+fn denied(face: Face, endpoint: &Endpoint) {
+    let client = TestClient::new(face, endpoint, ClientConfig::new());
+    let mut answer = None;
+    eventually(|| match client.request("charge", &json!(null)) {
+        Err(error) if error.kind() == ErrorKind::Connect => false,
+        other => {
+            answer = Some(other);
+            true
+        }
+    });
+    let error = answer.unwrap().unwrap_err();
+    assert_eq!(error.remote().unwrap().code(), Some(procbridge::code::DENIED), "{error}");
+}
+
+/// Changes the working directory of a server to one with files of the same names.
+fn change_directory(face: Face, base: &Path) {
+    let (one, two) = (base.join("one"), base.join("two"));
+    for directory in [&one, &two] {
+        fs::create_dir(directory).unwrap();
+    }
+    fs::write(two.join("app.sock"), "precious").unwrap();
+    fs::write(two.join("app.sock.lock"), "precious").unwrap();
+    env::set_current_dir(&one).unwrap();
+    let server =
+        TestServer::start_at(face, &"./app.sock".parse().unwrap(), Router::new(), ServerConfig::new());
+    assert!(one.join("app.sock").exists());
+    env::set_current_dir(&two).unwrap();
+    server.stop();
+    assert_eq!(fs::read_dir(&one).unwrap().count(), 0);
+    for name in ["app.sock", "app.sock.lock"] {
+        assert_eq!(fs::read_to_string(two.join(name)).unwrap(), "precious");
     }
 }
 

@@ -19,7 +19,7 @@ use procbridge::{
 };
 use serde_json::{Value, json};
 use support::door::Door;
-use support::{Face, TestClient, TestServer, Transport, everywhere, packet, watched};
+use support::{FACES, Face, TRANSPORTS, TestClient, TestServer, Transport, everywhere, packet, watched};
 
 fn router(door: &Door) -> Router {
     let door = door.clone();
@@ -790,4 +790,35 @@ fn leaked_handlers_are_counted_right() {
             assert!(Instant::now() < late);
         }
     });
+}
+
+#[test]
+fn the_next_server_binds_and_serves_while_the_last_one_finishes_its_calls() {
+    for &face in FACES {
+        for &transport in TRANSPORTS {
+            watched(move || {
+                let door = Door::default();
+                let first = TestServer::start(face, transport, router(&door), ServerConfig::new());
+                let endpoint = first.endpoint.clone();
+                let client = TestClient::new(Face::Blocking, &endpoint, ClientConfig::new());
+                let caller = thread::spawn(move || client.request("wait", &json!(null)));
+                door.wait_for_callers(1);
+                first.stop_soon();
+                // Stopping closes the gates; the threads that waited in accept let go of the socket a moment later.
+                let mut next = None;
+                support::eventually(|| {
+                    next = procbridge::Server::bind(&endpoint).ok();
+                    next.is_some()
+                });
+                assert!(!caller.is_finished());
+                let next = next.unwrap().spawn(router(&Door::default())).unwrap();
+                door.open();
+                caller.join().unwrap().unwrap();
+                first.stop();
+                let client = TestClient::new(face, &endpoint, ClientConfig::new());
+                assert_eq!(client.request("sum", &json!([1, 2])).unwrap(), json!(3));
+                next.stop().unwrap();
+            });
+        }
+    }
 }

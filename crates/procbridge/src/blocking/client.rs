@@ -61,7 +61,7 @@ impl Client {
         E: TryInto<Endpoint>,
         Error: From<E::Error>,
     {
-        let endpoint = endpoint.try_into()?;
+        let endpoint = endpoint.try_into()?.checked()?;
         request::check_endpoint(&endpoint)?;
         Ok(Self { inner: Inner::new(endpoint, config) })
     }

@@ -30,7 +30,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::incoming::Progress;
 use crate::journal::Matter;
-use crate::listener::{Listener, Peers};
+use crate::listener::{Gate, Listener, Peers};
 use crate::peer::Peer;
 use crate::refusal::Refusal;
 use crate::router::{self, Router};
@@ -145,6 +145,7 @@ impl Server {
     pub fn serve(self, router: Router) -> Result<(), Error> {
         let failed = |error: io::Error| Error::io(ErrorKind::Io, "cannot start the server", error);
         let Self { mut listeners, config, control } = self;
+        control.serve();
         let mut admission = Admission::new(config, MAX_CONNECTIONS, &router.routes.names());
         admission.set_streams(&router.routes.streams());
         admission.leaked = control.leaked.clone();
@@ -165,10 +166,11 @@ impl Server {
         };
         let (mut started, mut sockets) = (Ok(()), Vec::new());
         for listener in &mut listeners {
-            let Some(socket) = listener.take_socket().map(Arc::new) else { continue };
+            let Some(Gate { socket, file }) = listener.open() else { continue };
+            let socket = Arc::new(socket);
             let weak = Arc::downgrade(&socket);
             sockets.push(weak.clone());
-            control.watch(socket, listener.peers);
+            control.watch(socket, file, listener.peers);
             started = started.and_then(|()| Acceptors::begin(&shared, weak, listener.peers));
         }
         if started.is_err() {
@@ -224,6 +226,10 @@ impl RunningServer {
     }
 
     fn end(&mut self) -> Result<(), Error> {
+        // A fork of the server's process has neither its threads nor the right to stop it.
+        if !self.handle.control.is_ours() {
+            return Ok(());
+        }
         self.handle.stop();
         let Some(thread) = self.thread.take() else { return Ok(()) };
         thread.join().unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "the server's thread panicked")))

@@ -20,6 +20,7 @@ use crate::admission::Admission;
 use crate::budget::Holder;
 use crate::inflation::Allowance;
 use crate::peer::Peer;
+use crate::process::Maker;
 use crate::session::calling::{Slot, remember};
 use crate::session::pulse::Pulse;
 use crate::session::serving::Work;
@@ -31,6 +32,8 @@ use crate::socket::{Read, Socket};
 /// One session.
 pub(crate) struct Link {
     socket: Arc<dyn Socket>,
+    /// The process whose session it is: a fork has a copy, on the same socket.
+    maker: Maker,
     pub(crate) peer: Peer,
     /// What the session holds of a server's budgets.
     pub(crate) holder: Arc<Holder>,
@@ -123,6 +126,7 @@ impl Link {
         let link = Arc::new(Self {
             spin,
             socket,
+            maker: Maker::this(),
             peer,
             holder,
             admission,
@@ -346,8 +350,16 @@ impl Link {
         !self.lock().ready.is_empty()
     }
 
+    /// Whether this is the copy that a fork has made of another process's session.
+    pub(crate) fn is_copy(&self) -> bool {
+        !self.maker.is_this()
+    }
+
     /// Says that no more calls are taken; those in flight go on.
     pub(crate) fn goodbye(&self, reason: &str) {
+        if self.is_copy() {
+            return;
+        }
         self.with(|state| {
             state.connection.goodbye(reason);
             state.flush(self);
@@ -357,6 +369,9 @@ impl Link {
 
     /// Ends the session for a reason of this side.
     pub(crate) fn close(&self, end: End) {
+        if self.is_copy() {
+            return;
+        }
         self.with(|state| state.end(&self.socket, end));
     }
 }

@@ -67,7 +67,7 @@ impl Client {
         E: TryInto<Endpoint>,
         Error: From<E::Error>,
     {
-        let endpoint = endpoint.try_into()?;
+        let endpoint = endpoint.try_into()?.checked()?;
         request::check_endpoint(&endpoint)?;
         Ok(Self { inner: Arc::new(Inner::new(endpoint, config)) })
     }
