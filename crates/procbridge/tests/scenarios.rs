@@ -798,7 +798,14 @@ fn the_next_server_binds_and_serves_while_the_last_one_finishes_its_calls() {
         for &transport in TRANSPORTS {
             watched(move || {
                 let door = Door::default();
-                let first = TestServer::start(face, transport, router(&door), ServerConfig::new());
+                let dir = tempfile::tempdir().unwrap();
+                let endpoint = match transport {
+                    Transport::Tcp => "127.0.0.1:0".to_string(),
+                    Transport::Unix => format!("unix:{}/s.sock", dir.path().display()),
+                    Transport::Abstract => format!("unix:@procbridge-next-{face:?}-{}", std::process::id()),
+                };
+                let endpoint = endpoint.parse().unwrap();
+                let first = TestServer::start_at(face, &endpoint, router(&door), ServerConfig::new());
                 let endpoint = first.endpoint.clone();
                 let client = TestClient::new(Face::Blocking, &endpoint, ClientConfig::new());
                 let caller = thread::spawn(move || client.request("wait", &json!(null)));
