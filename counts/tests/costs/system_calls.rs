@@ -14,11 +14,11 @@ const TABLE: &[(&str, f64)] = &[
     ("tokio session, server, all", 3.00),
     ("tokio session, 64 in flight, both sides", 0.12),
     ("blocking classic, client, reads and writes", 2.00),
-    ("blocking classic, client, all", 6.00),
+    ("blocking classic, client, all", 7.00),
     ("blocking classic, server, reads and writes", 2.00),
     ("blocking classic, server, all", 6.05),
     ("tokio classic, client, reads and writes", 2.00),
-    ("tokio classic, client, all", 8.00),
+    ("tokio classic, client, all", 9.00),
     ("tokio classic, server, reads and writes", 2.00),
     ("tokio classic, server, all", 7.01),
 ];

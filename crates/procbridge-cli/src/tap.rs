@@ -346,6 +346,13 @@ fn dial_tcp(place: &str, limit: Option<Duration>) -> io::Result<TcpStream> {
             None => TcpStream::connect(address),
         };
         match stream {
+            // Where no server listens the system may connect a socket to itself.
+            Ok(stream)
+                if stream.local_addr().is_ok_and(|own| stream.peer_addr().is_ok_and(|peer| peer == own)) =>
+            {
+                rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
+                result = Err(ErrorKind::ConnectionRefused.into());
+            }
             Ok(stream) => return Ok(stream),
             // The first address is the preferred one: its error is the one to tell.
             Err(error) if tried == 0 => result = Err(error),

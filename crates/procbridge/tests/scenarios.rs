@@ -452,7 +452,7 @@ fn every_wrong_server_is_one_definite_error() {
             "unexpected status code 4",
         ),
     ];
-    for &face in support::FACES {
+    for &face in FACES {
         for &(act, kind, words) in cases {
             watched(move || {
                 let error = error_from(face, ClientConfig::new(), act);
@@ -473,7 +473,7 @@ fn every_wrong_server_is_one_definite_error() {
 
 #[test]
 fn a_silent_server_ends_a_call_at_its_limit() {
-    for &face in support::FACES {
+    for &face in FACES {
         watched(move || {
             let config = ClientConfig::new().with_call_timeout(Duration::from_millis(200));
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -490,7 +490,7 @@ fn a_silent_server_ends_a_call_at_its_limit() {
 
 #[test]
 fn a_full_queue_ends_a_connect_at_its_limit() {
-    for &face in support::FACES {
+    for &face in FACES {
         watched(move || {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("full.sock");
@@ -508,7 +508,7 @@ fn a_full_queue_ends_a_connect_at_its_limit() {
 
 #[test]
 fn nobody_there_is_told_at_once() {
-    for &face in support::FACES {
+    for &face in FACES {
         watched(move || {
             let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             let started = Instant::now();

@@ -390,3 +390,28 @@ impl fmt::Debug for Link {
 
 /// Nothing more is read from a peer that has this many bytes of answers to read.
 const PAUSE: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::session::current::Current;
+    use crate::session::testing::Ends;
+
+    #[test]
+    fn a_forks_copy_of_a_session_neither_says_goodbye_nor_shuts_the_socket_down() {
+        let mut ends = Ends::client(Seat::Free, 8);
+        Arc::get_mut(&mut ends.link).unwrap().maker = Maker::other();
+        ends.link.goodbye("the copy is done");
+        ends.link.close(End::Closed);
+        ends.socket.set_nonblocking(true).unwrap();
+        let error = ends.socket.read(&mut [0; 64]).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+
+        let current = Current::default();
+        assert!(current.install(&ends.link, || true));
+        current.forget(&ends.link);
+        assert!(current.session().is_none());
+    }
+}
