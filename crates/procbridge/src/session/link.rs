@@ -407,7 +407,7 @@ mod tests {
         ends.link.close(End::Closed);
         ends.socket.set_nonblocking(true).unwrap();
         let error = ends.socket.read(&mut [0; 64]).unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
 
         let current = Current::default();
         assert!(current.install(&ends.link, || true));
