@@ -321,15 +321,12 @@ fn a_socket_with_nearly_the_same_name_is_offered() {
     assert_eq!(foreign.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     // And the best of all: ours.
     let server = Serving::start(&[&path("app.sock"), "--demo"]);
-    let help = format!("  help: is it {}, where a ProcBridge server answers?\n", path("app.sock"));
+    let help = format!("  help: is it {}, where a server listens?\n", path("app.sock"));
     run(&["call", &path("ap.sock"), "m"]).fails(4, &(missing + &help));
     let mut nearby = program(&["call", "unix:ap.sock", "m"]);
     nearby.current_dir(directory.path());
     let nearby = run_with(nearby, b"");
-    assert!(
-        nearby.stderr.ends_with("help: is it ./app.sock, where a ProcBridge server answers?\n"),
-        "{nearby:?}"
-    );
+    assert!(nearby.stderr.ends_with("help: is it ./app.sock, where a server listens?\n"), "{nearby:?}");
     drop((server, different));
 }
 

@@ -193,6 +193,11 @@ impl Admission {
         }
     }
 
+    /// Logs that an accepted connection is given up because the system does not let it be served.
+    pub(crate) fn dropped(&self, peer: &Peer, error: &std::io::Error) {
+        self.journal.write(Matter::Accept, || format!("{peer}: connection dropped: {error}"));
+    }
+
     /// Tells a connection beyond the limit that it is one. It holds nothing of the server, so it is not waited for.
     pub(crate) fn turn_away(&self, socket: impl AsFd, peer: &Peer, refusal: &Refusal) {
         self.journal.write(Matter::Refused, || format!("{peer}: {}", refusal.message()));

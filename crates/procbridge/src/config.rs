@@ -256,7 +256,8 @@ impl ServerConfig {
     }
 
     /// Allows Unix-socket peers of other users. Without it only root and the user of this process are served, the
-    /// others get the code `denied`. An endpoint with a `mode` for group or others implies it: the mode decides then.
+    /// others get the code `denied`. An endpoint with a `group`, or a `mode` for group or others, implies it: the
+    /// mode decides then.
     #[must_use]
     pub fn allow_any_user(mut self) -> Self {
         self.any_user = true;

@@ -58,6 +58,7 @@ mod object;
 mod outgoing;
 mod pace;
 mod peer;
+mod process;
 mod protocol;
 mod refusal;
 mod request;
@@ -69,6 +70,7 @@ mod socket_file;
 mod stats;
 mod token;
 mod trace;
+mod users;
 mod verbatim;
 
 mod blocking;

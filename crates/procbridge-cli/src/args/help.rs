@@ -4,7 +4,8 @@ pub(super) const ENDPOINTS_AND_EXITS: &str = "\
 Endpoints:
   :8000  127.0.0.1:8000  localhost:8000  [::1]:8000  tcp:HOST:PORT
   ./app.sock  /run/app.sock  unix:app.sock  unix:@abstract-name
-  unix:/run/app.sock?mode=0660&group=app  (mode and group: for serve)
+  unix:/run/app.sock?mode=0660&group=app  (mode, group and dir=any: for serve)
+  unix:/run/app.sock?user=app             (a server of this user, or user=any)
 
 Examples:
   procbridge serve :8000 --demo

@@ -161,8 +161,9 @@ impl Inner {
     fn dial(&self, packet: Packet, time: CallTime) -> Result<Opening, Error> {
         let terms = request::offer(&self.config, self.is_serving());
         let outgoing = Outgoing::new(&self.config, packet, time, Instant::now(), terms)?;
-        let stream = Stream::connect(&self.endpoint, outgoing.connect_deadline)?;
-        Ok(Opening { stream, outgoing })
+        let sends_token = self.config.token.is_some();
+        let (stream, peer) = Stream::connect(&self.endpoint, outgoing.connect_deadline, sends_token)?;
+        Ok(Opening { stream, peer, outgoing })
     }
 
     /// The way for a call now; it waits while there is none.
@@ -175,6 +176,9 @@ impl Inner {
                 Sessions::Offered | Sessions::Required => seeking.way(waker),
             };
             match way {
+                Way::Session(link) if link.is_unseen(*now, STALE) && link.is_copy() => {
+                    self.current.forget(&link)
+                }
                 Way::Session(link) if link.is_unseen(*now, STALE) => refresh(&link),
                 Way::Full if waiting::is_past(time.deadline) => return Err(time.over(Outcome::NotSent)),
                 Way::Full => {

@@ -29,6 +29,9 @@ use crate::router::Router;
 /// A server that can gives the client a session with its first call: one connection for all further calls, in both
 /// directions. Any other server gets a connection for each call. A client makes no difference between them, and needs no
 /// thread of its own: among the threads that wait for answers one reads for all.
+///
+/// A session belongs to the process that opened it. Make clients after a `fork`: in the child a copy of the parent's client
+/// may get the parent's answers.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(super) inner: Arc<Inner>,
@@ -62,7 +65,7 @@ impl Client {
         E: TryInto<Endpoint>,
         Error: From<E::Error>,
     {
-        let endpoint = endpoint.try_into()?;
+        let endpoint = endpoint.try_into()?.checked()?;
         request::check_endpoint(&endpoint)?;
         config.check()?;
         Ok(Self { inner: Inner::new(endpoint, config) })

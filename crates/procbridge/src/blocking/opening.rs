@@ -17,6 +17,7 @@ use crate::socket;
 #[derive(Debug)]
 pub(super) struct Opening {
     pub(super) stream: Stream,
+    pub(super) peer: Peer,
     pub(super) outgoing: Outgoing,
 }
 
@@ -24,6 +25,7 @@ pub(super) struct Opening {
 #[derive(Debug)]
 pub(super) struct Session {
     stream: Stream,
+    peer: Peer,
     connection: Connection,
     id: CallId,
 }
@@ -35,7 +37,7 @@ impl Opening {
             Opened::Response(response) => Ok(Ok(response)),
             Opened::Session => {
                 let (connection, id) = self.outgoing.into_session();
-                Ok(Err(Session { stream: self.stream, connection, id }))
+                Ok(Err(Session { stream: self.stream, peer: self.peer, connection, id }))
             }
         }
     }
@@ -90,8 +92,7 @@ impl Session {
         admission: &Arc<Admission>,
         is_answered: bool,
     ) -> Result<(Arc<Link>, CallId), Error> {
-        let Self { stream, connection, id } = self;
-        let peer = Peer::of_server(&stream).map_err(Error::lost)?;
+        let Self { stream, peer, connection, id } = self;
         socket::set_blocking(&stream).map_err(Error::lost)?;
         if matches!(peer, Peer::Tcp(_)) {
             socket::set_no_delay(&stream);

@@ -30,7 +30,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::incoming::Progress;
 use crate::journal::Matter;
-use crate::listener::{Listener, Peers};
+use crate::listener::{Gate, Listener, Peers};
 use crate::peer::Peer;
 use crate::refusal::Refusal;
 use crate::router::{self, Router};
@@ -146,6 +146,7 @@ impl Server {
     pub fn serve(self, router: Router) -> Result<(), Error> {
         let failed = |error: io::Error| Error::io(ErrorKind::Io, "cannot start the server", error);
         let Self { mut listeners, config, control } = self;
+        control.serve();
         let mut admission = Admission::new(config, MAX_CONNECTIONS, &router.routes.names());
         admission.set_streams(&router.routes.streams());
         admission.leaked = control.leaked.clone();
@@ -166,10 +167,11 @@ impl Server {
         };
         let (mut started, mut sockets) = (Ok(()), Vec::new());
         for listener in &mut listeners {
-            let Some(socket) = listener.take_socket().map(Arc::new) else { continue };
+            let Some(Gate { socket, file }) = listener.open() else { continue };
+            let socket = Arc::new(socket);
             let weak = Arc::downgrade(&socket);
             sockets.push(weak.clone());
-            control.watch(socket, listener.peers);
+            control.watch(socket, file, listener.peers);
             started = started.and_then(|()| Acceptors::begin(&shared, weak, listener.peers));
         }
         if started.is_err() {
@@ -225,6 +227,10 @@ impl RunningServer {
     }
 
     fn end(&mut self) -> Result<(), Error> {
+        // A fork of the server's process has neither its threads nor the right to stop it.
+        if !self.handle.control.is_ours() {
+            return Ok(());
+        }
         self.handle.stop();
         let Some(thread) = self.thread.take() else { return Ok(()) };
         thread.join().unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "the server's thread panicked")))
@@ -245,7 +251,7 @@ impl Shared {
         peers: Peers,
         arriving: Option<Share>,
     ) {
-        let Ok(peer) = Peer::of(&socket, address) else { return };
+        let peer = Peer::of(&socket, address);
         let (place, held) = match self.admission.connection(&peer) {
             Ok(shares) => shares,
             Err(refusal) => return self.admission.turn_away(&socket, &peer, &refusal),
@@ -256,8 +262,8 @@ impl Shared {
             return self.finish_exchange(exchange, Patience::None);
         }
         // Whoever connects sends at once, as a rule.
-        if exchange.stream.limit_wait(SOON).is_err() {
-            return;
+        if let Err(error) = exchange.stream.limit_wait(SOON) {
+            return self.admission.dropped(&peer, &error);
         }
         let mut inline_end = None;
         loop {
@@ -417,7 +423,9 @@ impl Shared {
             let (shared, arriving) = (self.clone(), self.arriving.take(1));
             let serve = move || shared.serve(accepted, peers, arriving);
             // If there is no thread the connection is closed, and its client told that it was.
-            let _ = spawn("procbridge-server", serve);
+            if let Err(error) = spawn("procbridge-server", serve) {
+                self.admission.journal.write(Matter::Accept, || format!("cannot start a thread: {error}"));
+            }
         }
         let deadline = Instant::now().checked_add(self.admission.config.drain_timeout);
         while self.control.stage() == Stage::Draining && (self.is_at_work() || self.has_sessions()) {

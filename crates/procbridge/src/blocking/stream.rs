@@ -18,6 +18,7 @@ use crate::blocking::pool::spawn;
 use crate::dial::{self, Dialled, FullQueue};
 use crate::endpoint::{Address, Endpoint};
 use crate::error::{Error, cannot_connect};
+use crate::peer::Peer;
 use crate::socket::{self, Read};
 
 /// A connected socket.
@@ -39,17 +40,25 @@ impl Stream {
         Self { socket }
     }
 
-    /// Connects; all addresses of a name share the time until `deadline`.
-    pub(super) fn connect(endpoint: &Endpoint, deadline: Option<Instant>) -> Result<Self, Error> {
+    /// Connects; all addresses of a name share the time until `deadline`. A Unix socket is given up if its server runs as a
+    /// user that the client [does not trust](Endpoint::check_server).
+    pub(super) fn connect(
+        endpoint: &Endpoint,
+        deadline: Option<Instant>,
+        sends_token: bool,
+    ) -> Result<(Self, Peer), Error> {
         let Address::Tcp { host, port } = &endpoint.address else {
-            return Self::connect_unix(endpoint, deadline).map_err(|error| cannot_connect(endpoint, error));
+            let socket =
+                Self::connect_unix(endpoint, deadline).map_err(|error| cannot_connect(endpoint, error))?;
+            let peer = dial::unix_server(endpoint, &socket, sends_token)?;
+            return Ok((Self { socket }, peer));
         };
         let addresses = resolve(endpoint, host, *port, deadline)?;
         let mut result = Err(cannot_connect(endpoint, io::Error::from(io::ErrorKind::NotFound)));
         for (tried, address) in addresses.iter().enumerate() {
             match Self::connect_tcp(*address, dial::share(deadline, Instant::now(), addresses.len() - tried))
             {
-                Ok(stream) => return Ok(stream),
+                Ok(connected) => return Ok(connected),
                 // The first address is the preferred one: its error is the one to tell.
                 Err(error) if tried == 0 => result = Err(cannot_connect(endpoint, error)),
                 Err(_) => {}
@@ -58,25 +67,29 @@ impl Stream {
         result
     }
 
-    fn connect_tcp(address: SocketAddr, deadline: Option<Instant>) -> io::Result<Self> {
+    fn connect_tcp(address: SocketAddr, deadline: Option<Instant>) -> io::Result<(Self, Peer)> {
         match dial::tcp(address)? {
-            Dialled::Connected(socket) => Ok(Self { socket }),
+            Dialled::Connected(socket) => {
+                let peer = dial::tcp_server(&socket, address)?;
+                Ok((Self { socket }, peer))
+            }
             Dialled::Begun(socket) => {
                 let stream = Self { socket };
                 if !stream.wait(Readiness::Write, deadline)? {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
                 dial::check(&stream.socket)?;
-                Ok(stream)
+                let peer = dial::tcp_server(&stream.socket, address)?;
+                Ok((stream, peer))
             }
         }
     }
 
-    fn connect_unix(endpoint: &Endpoint, deadline: Option<Instant>) -> io::Result<Self> {
+    fn connect_unix(endpoint: &Endpoint, deadline: Option<Instant>) -> io::Result<OwnedFd> {
         let mut queue = FullQueue::new();
         loop {
             match dial::unix(endpoint) {
-                Ok(socket) => return Ok(Self { socket }),
+                Ok(socket) => return Ok(socket),
                 Err(Errno::AGAIN) => {
                     thread::sleep(queue.pause(deadline, Instant::now()).ok_or(io::ErrorKind::TimedOut)?);
                 }

@@ -20,6 +20,7 @@ use crate::admission::Admission;
 use crate::budget::Holder;
 use crate::inflation::Allowance;
 use crate::peer::Peer;
+use crate::process::Maker;
 use crate::session::calling::{Slot, remember};
 use crate::session::pulse::Pulse;
 use crate::session::serving::Work;
@@ -31,6 +32,8 @@ use crate::socket::{Read, Socket};
 /// One session.
 pub(crate) struct Link {
     socket: Arc<dyn Socket>,
+    /// The process whose session it is: a fork has a copy, on the same socket.
+    maker: Maker,
     pub(crate) peer: Peer,
     /// What the session holds of a server's budgets.
     pub(crate) holder: Arc<Holder>,
@@ -123,6 +126,7 @@ impl Link {
         let link = Arc::new(Self {
             spin,
             socket,
+            maker: Maker::this(),
             peer,
             holder,
             admission,
@@ -346,8 +350,16 @@ impl Link {
         !self.lock().ready.is_empty()
     }
 
+    /// Whether this is the copy that a fork has made of another process's session.
+    pub(crate) fn is_copy(&self) -> bool {
+        !self.maker.is_this()
+    }
+
     /// Says that no more calls are taken; those in flight go on.
     pub(crate) fn goodbye(&self, reason: &str) {
+        if self.is_copy() {
+            return;
+        }
         self.with(|state| {
             state.connection.goodbye(reason);
             state.flush(self);
@@ -357,6 +369,9 @@ impl Link {
 
     /// Ends the session for a reason of this side.
     pub(crate) fn close(&self, end: End) {
+        if self.is_copy() {
+            return;
+        }
         self.with(|state| state.end(&self.socket, end));
     }
 }
@@ -375,3 +390,28 @@ impl fmt::Debug for Link {
 
 /// Nothing more is read from a peer that has this many bytes of answers to read.
 const PAUSE: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::session::current::Current;
+    use crate::session::testing::Ends;
+
+    #[test]
+    fn a_forks_copy_of_a_session_neither_says_goodbye_nor_shuts_the_socket_down() {
+        let mut ends = Ends::client(Seat::Free, 8);
+        Arc::get_mut(&mut ends.link).unwrap().maker = Maker::other();
+        ends.link.goodbye("the copy is done");
+        ends.link.close(End::Closed);
+        ends.socket.set_nonblocking(true).unwrap();
+        let error = ends.socket.read(&mut [0; 64]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+
+        let current = Current::default();
+        assert!(current.install(&ends.link, || true));
+        current.forget(&ends.link);
+        assert!(current.session().is_none());
+    }
+}

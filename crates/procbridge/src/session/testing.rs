@@ -41,7 +41,7 @@ impl Ends {
     fn new(own: Connection, peer: Connection, admission: Admission, seat: Seat) -> Self {
         let (near, far) = UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
-        let named = Peer::of_server(&near).unwrap();
+        let named = Peer::of_socket(&near).unwrap();
         let link = Link::new(own, Arc::new(near), named, Arc::new(admission), None, seat, Hold::default());
         Self { link, peer, socket: far }
     }

@@ -199,8 +199,9 @@ impl Inner {
         let router = self.lock().clone();
         let terms = request::offer(&self.config, router.is_some());
         let outgoing = Outgoing::new(&self.config, packet, time, clock::now(), terms)?;
-        let stream = Stream::connect(&self.endpoint, outgoing.connect_deadline).await?;
-        Ok((Opening { stream, outgoing }, router))
+        let sends_token = self.config.token.is_some();
+        let (stream, peer) = Stream::connect(&self.endpoint, outgoing.connect_deadline, sends_token).await?;
+        Ok((Opening { stream, peer, outgoing }, router))
     }
 
     /// Makes a session that of the calls to come, if there is none. If another call was faster, or the session serves no
@@ -236,6 +237,9 @@ impl Inner {
                     Sessions::Offered | Sessions::Required => seeking.way(|| context.waker().clone()),
                 };
                 match way {
+                    Way::Session(link) if is_stale(&link, clock::now()) && link.is_copy() => {
+                        self.current.forget(&link);
+                    }
                     Way::Session(link) if is_stale(&link, clock::now()) => refresh(&link),
                     Way::Full => return Poll::Pending,
                     way => return Poll::Ready(way),

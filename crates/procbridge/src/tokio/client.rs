@@ -36,6 +36,9 @@ use crate::tokio::subscription::Subscription;
 /// task in the runtime of the call that opened it; it ends with that runtime, and with the last clone of its client. So a
 /// client belongs to one runtime: calls from another one wait until the first drives its tasks, which one of a single
 /// thread does only inside of `block_on`.
+///
+/// A session belongs to the process that opened it. Make clients after a `fork`: in the child a copy of the parent's client
+/// may get the parent's answers.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(super) inner: Arc<Inner>,
@@ -69,7 +72,7 @@ impl Client {
         E: TryInto<Endpoint>,
         Error: From<E::Error>,
     {
-        let endpoint = endpoint.try_into()?;
+        let endpoint = endpoint.try_into()?.checked()?;
         request::check_endpoint(&endpoint)?;
         config.check()?;
         Ok(Self { inner: Arc::new(Inner::new(endpoint, config)) })

@@ -55,7 +55,7 @@ impl Exchange {
     /// Lets a connection in, or turns it away.
     pub(super) fn admit(shared: &Shared, (socket, address): Accepted, peers: Peers) -> Option<Box<Self>> {
         let admission = &shared.admission;
-        let peer = Peer::of(&socket, address).ok()?;
+        let peer = Peer::of(&socket, address);
         // A server that stops takes no sessions: they would only have to be ended.
         let terms = admission.config.terms.clone().filter(|_| !shared.control.has_reached(Stage::Draining));
         match admission.connection(&peer) {
@@ -126,7 +126,10 @@ impl Exchange {
             };
             let refusal = match woken {
                 Woken::Done(Ok(())) => continue,
-                Woken::Done(Err(_)) => return None,
+                Woken::Done(Err(error)) => {
+                    admission.dropped(&self.incoming.peer, &error);
+                    return None;
+                }
                 Woken::Late if waiting.is_some() => router::too_slow(),
                 Woken::Late => admission.full(),
                 // What has arrived by now is served.

@@ -18,12 +18,14 @@ use crate::tokio::stream::{Readiness, Stream, within};
 /// A connection with a call on it.
 pub(super) struct Opening {
     pub(super) stream: Stream,
+    pub(super) peer: Peer,
     pub(super) outgoing: Outgoing,
 }
 
 /// A connection that has become a session, with the call that opened it.
 pub(super) struct Session {
     stream: Stream,
+    peer: Peer,
     connection: Connection,
     id: CallId,
 }
@@ -35,7 +37,7 @@ impl Opening {
             Opened::Response(response) => Ok(Ok(response)),
             Opened::Session => {
                 let (connection, id) = self.outgoing.into_session();
-                Ok(Err(Session { stream: self.stream, connection, id }))
+                Ok(Err(Session { stream: self.stream, peer: self.peer, connection, id }))
             }
         }
     }
@@ -92,9 +94,8 @@ impl Session {
         is_answered: bool,
         serves: Serves,
     ) -> Result<(Arc<Link>, CallId), Error> {
-        let Self { stream, connection, id } = self;
+        let Self { stream, peer, connection, id } = self;
         let socket = stream.into_watched().map_err(Error::lost)?;
-        let peer = Peer::of_server(&socket).map_err(Error::lost)?;
         if matches!(peer, Peer::Tcp(_)) {
             socket::set_no_delay(&socket);
         }

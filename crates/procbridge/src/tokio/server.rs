@@ -154,6 +154,7 @@ impl Server {
     /// gets to them.
     pub async fn serve(self, router: Router) -> Result<(), Error> {
         let Self { mut listeners, config, control } = self;
+        control.serve();
         let mut admission = Admission::new(config, MAX_CONNECTIONS, &router.routes.names());
         admission.leaked = control.leaked.clone();
         admission.set_streams(&router.routes.streams());
@@ -165,8 +166,8 @@ impl Server {
         let _end = End { control: shared.control.clone() };
         let mut acceptors = Vec::new();
         for listener in &mut listeners {
-            let Some(socket) = listener.take_socket() else { continue };
-            let gate = Gate::open(socket, listener.peers)
+            let Some(gate) = listener.open() else { continue };
+            let gate = Gate::open(gate, listener.peers)
                 .map_err(|error| Error::io(ErrorKind::Io, "cannot start the server", error))?;
             let gate = Arc::new(gate);
             shared.control.watch(&gate);

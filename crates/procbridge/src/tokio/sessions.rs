@@ -127,8 +127,11 @@ impl Sessions {
 
 /// Begins to serve the session that a connection has become, in a task of its own.
 pub(super) fn begin(shared: &Arc<Shared>, stream: Stream, incoming: Incoming, place: Share, busy: Ticket) {
-    let Ok(socket) = stream.into_watched() else { return };
     let (admission, peer) = (shared.admission.clone(), incoming.peer);
+    let socket = match stream.into_watched() {
+        Ok(socket) => socket,
+        Err(error) => return admission.dropped(&peer, &error),
+    };
     if matches!(peer, Peer::Tcp(_)) {
         socket::set_no_delay(&socket);
     }

@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use crate::dial::{self, Dialled, FullQueue};
 use crate::endpoint::{Address, Endpoint};
 use crate::error::{Error, cannot_connect};
+use crate::peer::Peer;
 use crate::socket::{self, Read};
 use crate::tokio::clock;
 
@@ -61,12 +62,19 @@ impl Stream {
         Self { socket: Socket::Fresh(socket) }
     }
 
-    /// Connects; all addresses of a name share the time until `deadline`.
-    pub(super) async fn connect(endpoint: &Endpoint, deadline: Option<Instant>) -> Result<Self, Error> {
+    /// Connects; all addresses of a name share the time until `deadline`. A Unix socket is given up if its server runs as a
+    /// user that the client [does not trust](Endpoint::check_server).
+    pub(super) async fn connect(
+        endpoint: &Endpoint,
+        deadline: Option<Instant>,
+        sends_token: bool,
+    ) -> Result<(Self, Peer), Error> {
         let Address::Tcp { host, port } = &endpoint.address else {
-            return Self::connect_unix(endpoint, deadline)
+            let socket = Self::connect_unix(endpoint, deadline)
                 .await
-                .map_err(|error| cannot_connect(endpoint, error));
+                .map_err(|error| cannot_connect(endpoint, error))?;
+            let peer = dial::unix_server(endpoint, &socket, sends_token)?;
+            return Ok((Self::accepted(socket), peer));
         };
         let addresses =
             resolve(host, *port, deadline).await.map_err(|error| dial::unresolved(endpoint, host, error))?;
@@ -75,7 +83,7 @@ impl Stream {
             match Self::connect_tcp(*address, dial::share(deadline, clock::now(), addresses.len() - tried))
                 .await
             {
-                Ok(stream) => return Ok(stream),
+                Ok(connected) => return Ok(connected),
                 // The first address is the preferred one: its error is the one to tell.
                 Err(error) if tried == 0 => result = Err(cannot_connect(endpoint, error)),
                 Err(_) => {}
@@ -84,23 +92,27 @@ impl Stream {
         result
     }
 
-    async fn connect_tcp(address: SocketAddr, deadline: Option<Instant>) -> io::Result<Self> {
+    async fn connect_tcp(address: SocketAddr, deadline: Option<Instant>) -> io::Result<(Self, Peer)> {
         match dial::tcp(address)? {
-            Dialled::Connected(socket) => Ok(Self::accepted(socket)),
+            Dialled::Connected(socket) => {
+                let peer = dial::tcp_server(&socket, address)?;
+                Ok((Self::accepted(socket), peer))
+            }
             Dialled::Begun(socket) => {
                 let mut stream = Self::accepted(socket);
                 within(deadline, stream.wait(Readiness::Write)).await.ok_or(io::ErrorKind::TimedOut)??;
                 dial::check(stream.descriptor()?)?;
-                Ok(stream)
+                let peer = dial::tcp_server(stream.descriptor()?, address)?;
+                Ok((stream, peer))
             }
         }
     }
 
-    async fn connect_unix(endpoint: &Endpoint, deadline: Option<Instant>) -> io::Result<Self> {
+    async fn connect_unix(endpoint: &Endpoint, deadline: Option<Instant>) -> io::Result<OwnedFd> {
         let mut queue = FullQueue::new();
         loop {
             match dial::unix(endpoint) {
-                Ok(socket) => return Ok(Self::accepted(socket)),
+                Ok(socket) => return Ok(socket),
                 Err(Errno::AGAIN) => {
                     time::sleep(queue.pause(deadline, clock::now()).ok_or(io::ErrorKind::TimedOut)?).await;
                 }
