@@ -18,6 +18,7 @@ use procbridge::Endpoint;
 use procbridge_proto::{Status, flag};
 use rustix::net::{Shutdown, shutdown};
 
+use crate::escape::one_line;
 use crate::failure::Failure;
 use crate::frames::{Frames, Packet, Passed};
 use crate::output;
@@ -198,7 +199,7 @@ impl Shared {
         if self.is_loud {
             let time = self.began.elapsed().as_secs_f64();
             let connection = if number > 1 { format!(" [{number}]") } else { String::new() };
-            output::note(format!("{way} {time:.6}{connection} {what}"));
+            output::note(&format!("{way} {time:.6}{connection} {what}"));
         }
     }
 }
@@ -307,11 +308,11 @@ fn line(packet: &Packet, is_rest: bool) -> String {
 fn excerpt(bytes: &[u8], length: usize) -> String {
     let start = bytes.get(..SHOWN).unwrap_or(bytes);
     let text = match str::from_utf8(start) {
-        Ok(text) => output::one_line(text),
+        Ok(text) => one_line(text),
         // Cut in the middle of a character.
         Err(error) if error.error_len().is_none() => {
             let whole = start.get(..error.valid_up_to()).unwrap_or_default();
-            output::one_line(&String::from_utf8_lossy(whole))
+            one_line(&String::from_utf8_lossy(whole))
         }
         Err(_) => start.escape_ascii().to_string(),
     };
