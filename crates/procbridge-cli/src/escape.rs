@@ -81,9 +81,10 @@ mod tests {
 
     #[test]
     fn what_a_person_does_not_see_is_shown_escaped() {
-        for hidden in "\0\u{7f}\u{85}\u{9b}\u{9d}\u{ad}\u{61c}\u{180e}\u{200b}\u{200d}\u{200f}\u{2028}\u{202a}\u{202e}\
+        for hidden in
+            "\0\u{7f}\u{85}\u{9b}\u{9d}\u{ad}\u{61c}\u{180e}\u{200b}\u{200d}\u{200f}\u{2028}\u{202a}\u{202e}\
             \u{2060}\u{2066}\u{2069}\u{3164}\u{feff}\u{fff9}\u{e0001}\u{e0041}\u{e007f}\u{e0100}"
-            .chars()
+                .chars()
         {
             assert_eq!(one_line(&hidden.to_string()), hidden.escape_default().to_string());
             let json = for_terminal(&format!("\"{hidden}\"")).into_owned();

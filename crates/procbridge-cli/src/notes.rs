@@ -140,7 +140,10 @@ impl State {
             1 => (1, "line is"),
             count => (count, "lines are"),
         };
-        Some(output::complaint("warn", &format!("{count} {word} left out here: standard error took no more")) + "\n")
+        Some(
+            output::complaint("warn", &format!("{count} {word} left out here: standard error took no more"))
+                + "\n",
+        )
     }
 
     fn is_pending(&self) -> bool {
@@ -175,7 +178,14 @@ mod tests {
     use super::*;
 
     fn empty() -> State {
-        State { lines: VecDeque::new(), bytes: 0, dropped: 0, has_thread: true, is_writing: false, is_stuck: false }
+        State {
+            lines: VecDeque::new(),
+            bytes: 0,
+            dropped: 0,
+            has_thread: true,
+            is_writing: false,
+            is_stuck: false,
+        }
     }
 
     #[test]

@@ -141,8 +141,10 @@ fn source(word: &OsStr, limit: u32) -> Result<(String, String), Failure> {
 pub(crate) fn file_name(word: &OsStr) -> Result<&Path, Failure> {
     match word.as_bytes().strip_prefix(b"@") {
         Some(name) if !name.is_empty() => Ok(Path::new(OsStr::from_bytes(name))),
-        _ => Err(Failure::usage("\"@\" names no file")
-            .with_help("a file is given as @FILE, standard input as -")),
+        _ => {
+            Err(Failure::usage("\"@\" names no file")
+                .with_help("a file is given as @FILE, standard input as -"))
+        }
     }
 }
 

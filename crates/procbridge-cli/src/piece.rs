@@ -206,9 +206,7 @@ impl<'a> Piece<'a> {
         let body = self.body();
         if !body.is_empty() {
             let meaning = match (checked, str::from_utf8(body)) {
-                (Ok(_), Ok(text)) if self.is_json() => {
-                    lay_out(text, Layout::Pretty).replace('\n', BODY_LINE)
-                }
+                (Ok(_), Ok(text)) if self.is_json() => lay_out(text, Layout::Pretty).replace('\n', BODY_LINE),
                 (Ok(_), _) => self.unread(),
                 _ => format!("{} bytes are there", body.len()),
             };

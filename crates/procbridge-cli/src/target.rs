@@ -35,8 +35,10 @@ impl Target {
                 let assumed = words.peek().map(reason);
                 Ok(Self { endpoint, words: words.collect(), assumed })
             }
-            (None, Some(Err(failure))) => Err(failure
-                .with_help(format!("the first argument is the endpoint, unless {VARIABLE} holds one"))),
+            (None, Some(Err(failure))) => {
+                Err(failure
+                    .with_help(format!("the first argument is the endpoint, unless {VARIABLE} holds one")))
+            }
             (None, _) => Err(Failure::usage(format!("no endpoint and no {next}")).with_help(usage)),
         }
     }

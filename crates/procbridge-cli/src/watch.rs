@@ -21,7 +21,8 @@ use crate::{advice, output, result, words};
 pub(crate) fn run(args: &WatchArgs) -> Result<(), Failure> {
     let interrupt = Interrupt::listen(args.json)?;
     interrupt.needs_reader()?;
-    let Target { endpoint, words: topics, assumed } = Target::of(args.words.iter().map(OsString::from).collect(), "topic", USAGE)?;
+    let Target { endpoint, words: topics, assumed } =
+        Target::of(args.words.iter().map(OsString::from).collect(), "topic", USAGE)?;
     let topics = topics.into_iter().map(words::text).collect::<Result<Vec<_>, _>>()?;
     if topics.is_empty() {
         return Err(Failure::usage(format!("no topic to watch at {endpoint}"))

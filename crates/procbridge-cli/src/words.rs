@@ -29,7 +29,8 @@ pub(crate) fn prepared(args: impl IntoIterator<Item = OsString>) -> Result<Vec<O
             prepared.push(word);
             continue;
         };
-        let is_plain = !is_value && (are_options_over || !word.as_bytes().starts_with(b"-") || is_number(&word));
+        let is_plain =
+            !is_value && (are_options_over || !word.as_bytes().starts_with(b"-") || is_number(&word));
         require(word.to_str().is_some() || (takes_files(of) && may_name_file(&word)), &word)?;
         if is_plain && !are_options_over && takes_json(of) && is_number(&word) {
             let mut marked = OsString::from(MARK);

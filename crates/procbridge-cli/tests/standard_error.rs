@@ -63,7 +63,8 @@ fn packets_that_no_reader_takes_hold_up_no_call() {
     let server = Serving::demo();
     let (_reader, writer) = std::io::pipe().unwrap();
     fill(&writer);
-    let mut command = program(&["call", "-v", "--session", server.endpoint(), "echo", "1", "--count", "3000"]);
+    let mut command =
+        program(&["call", "-v", "--session", server.endpoint(), "echo", "1", "--count", "3000"]);
     let mut call = command.stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
     drop(command);
     let mut stdout = call.stdout.take().unwrap();

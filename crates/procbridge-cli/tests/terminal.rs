@@ -24,7 +24,8 @@ fn on_a_terminal(args: &[&str]) -> (Option<i32>, String) {
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap();
-    let slave: OwnedFd = rustix::fs::open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+    let slave: OwnedFd =
+        rustix::fs::open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
     let mut command: Command = program(args);
     command.env("NO_COLOR", "1").stdin(Stdio::null());
     command.stdout(slave.try_clone().unwrap()).stderr(slave);
@@ -78,7 +79,11 @@ fn a_result_commands_no_terminal_in_any_shape() {
 fn a_bare_string_commands_no_terminal_and_keeps_its_lines() {
     let text = format!("one\ttab\ntwo{HOSTILE}");
     let server = always(packet(1, &format!("{{\"payload\":{}}}", raw(&json!(text)))));
-    for command in [&["call", &server, "m", "-r"][..], &["call", &server, "m", "-r", "--stream"], &["emit", &server, "m", "-r"]] {
+    for command in [
+        &["call", &server, "m", "-r"][..],
+        &["call", &server, "m", "-r", "--stream"],
+        &["emit", &server, "m", "-r"],
+    ] {
         let (_, shown) = on_a_terminal(command);
         is_harmless(&shown);
         assert!(shown.starts_with("one\ttab\ntwoa\\u009b2J"), "{shown}");
