@@ -16,6 +16,7 @@ mod escape;
 mod exec;
 mod failure;
 mod frames;
+mod guard;
 mod hex;
 mod info;
 mod interrupt;
@@ -26,6 +27,7 @@ mod logger;
 mod man;
 mod nearby;
 mod notes;
+mod orphans;
 mod output;
 mod packet_words;
 mod payload;
@@ -53,6 +55,10 @@ use crate::args::{Command, CommandLine};
 use crate::failure::{Exit, Failure};
 
 fn main() -> ExitCode {
+    if let Some(server) = guard::server() {
+        guard::run(&server);
+        return ExitCode::SUCCESS;
+    }
     let exit = run();
     notes::finish();
     exit.into()

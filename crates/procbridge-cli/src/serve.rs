@@ -16,7 +16,7 @@ use crate::exec::Exec;
 use crate::failure::Failure;
 use crate::job::Jobs;
 use crate::units::Limit;
-use crate::{default_endpoint, demo, logger, notes, output, token};
+use crate::{default_endpoint, demo, logger, notes, orphans, output, token};
 
 /// Serves until a signal ends it; the exit code says how orderly that was.
 pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failure> {
@@ -30,6 +30,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failure> {
     // Before there are files that an end without a word would leave. What comes before the thread takes it is kept.
     let mut signals = Signals::new(signals()).map_err(cannot_take)?;
     let server = bind(&endpoints, &config)?;
+    orphans::collect(&jobs)?;
 
     // Before anybody is told that it is ready: who waits for that may send a signal at once.
     let ending = Ending::default();
@@ -46,6 +47,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failure> {
     output::note(&format!("ready: listening on {}", places.join(" ")));
     let served = server.serve(router);
     jobs.end();
+    jobs.dismiss();
     served?;
     Ok(ending.exit(args.drain))
 }
@@ -123,6 +125,7 @@ fn router(args: &ServeArgs) -> Result<(Router, Jobs), Failure> {
     // they ended would be lost.
     signal_hook::flag::register(SIGCHLD, Arc::new(AtomicBool::new(false))).map_err(cannot_take)?;
     let jobs = exec.jobs();
+    jobs.guard();
     Ok((exec.router(), jobs))
 }
 

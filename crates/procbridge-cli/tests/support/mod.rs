@@ -270,8 +270,12 @@ impl Serving {
         while !self.line().ends_with(&format!(" calls {method:?}")) {}
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
-        signal(self.child.id(), name);
+        signal(self.id(), name);
     }
 
     /// The next line on standard error.
