@@ -54,6 +54,11 @@ use clap::error::ErrorKind;
 use crate::args::{Command, CommandLine};
 use crate::failure::{Exit, Failure};
 
+/// The allocator: see docs/decisions/0025.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     if let Some(server) = guard::server() {
         guard::run(&server);
