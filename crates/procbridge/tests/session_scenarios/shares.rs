@@ -220,7 +220,10 @@ fn a_burst_of_one_way_calls_is_run_to_the_last() {
             Face::Blocking => Router::new().method("note", note).into(),
             #[cfg(feature = "tokio")]
             Face::Tokio => {
-                let note = move |value| std::future::ready(note(value));
+                let note = move |value| {
+                    note(value);
+                    std::future::ready(())
+                };
                 procbridge::tokio::Router::new().method("note", note).into()
             }
         };
