@@ -64,7 +64,9 @@ impl Options {
     /// Whether a scenario is to be run against a server.
     pub(crate) fn wants(&self, scenario: &Scenario, target: Target) -> bool {
         let is_named = if self.names.is_empty() {
-            scenario.is_short || !self.is_short
+            // The command line's server is one of the blocking face: the short form has it where it differs.
+            !self.is_short
+                || scenario.is_short && (target != Target::Demo || scenario.targets == [Target::Demo])
         } else {
             self.names.iter().any(|name| name == scenario.name)
         };

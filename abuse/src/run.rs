@@ -45,7 +45,7 @@ pub(crate) fn run(scenario: &Scenario, target: Target, is_short: bool) -> io::Re
     let (descriptors, threads) = watch.end();
     let (facts, attackers) = attack.findings();
 
-    let calm = over + CALM.min(scenario.bounds.recovery);
+    let calm = window.to.max(over) + CALM;
     let recovery = loop {
         thread::sleep(Duration::from_millis(50));
         let (now, trouble) = (honest.now(), honest.last_trouble(over));
@@ -86,14 +86,11 @@ pub(crate) fn run(scenario: &Scenario, target: Target, is_short: bool) -> io::Re
         (measured.reference, measured.is_beside_load) = (honest.shares(beside), true);
     }
     honest.stop();
-    rest(&mut measured, scenario, &server, over_since(&honest, over))?;
+    let spare_threads = if is_short { usize::MAX } else { SPARE_THREADS };
+    rest(&mut measured, scenario, &server, spare_threads, Instant::now() - (honest.now() - over))?;
     measured.wrong = server.is_right().err().map(|error| error.to_string());
     measured.stopped = server.stop(STOP);
     Ok(measured)
-}
-
-fn over_since(honest: &Honest, over: Duration) -> Instant {
-    Instant::now() - (honest.now() - over)
 }
 
 /// The window in which `wait` returns.
@@ -104,13 +101,19 @@ fn measure(honest: &Honest, wait: impl FnOnce()) -> Window {
 }
 
 /// Waits until the server holds what it held before.
-fn rest(measured: &mut Measured, scenario: &Scenario, server: &Server, over: Instant) -> io::Result<()> {
+fn rest(
+    measured: &mut Measured,
+    scenario: &Scenario,
+    server: &Server,
+    spare_threads: usize,
+    over: Instant,
+) -> io::Result<()> {
     let before = measured.before;
     loop {
         measured.after = Figures::of(server.pid())?;
         let now = &measured.after;
         if now.descriptors <= before.descriptors + SPARE_DESCRIPTORS
-            && now.threads <= before.threads + SPARE_THREADS
+            && now.threads <= before.threads.saturating_add(spare_threads)
             && measured.memory_after() <= scenario.bounds.memory_after
         {
             measured.rest = Some(over.elapsed());
@@ -124,14 +127,14 @@ fn rest(measured: &mut Measured, scenario: &Scenario, server: &Server, over: Ins
 }
 
 /// The first calls of all clients.
-const WARM_UP: Duration = Duration::from_millis(250);
+const WARM_UP: Duration = Duration::from_millis(200);
 
 /// How long clients are measured without an attack.
-const ALONE: Duration = Duration::from_millis(1_500);
-const SHORT_ALONE: Duration = Duration::from_millis(800);
+const ALONE: Duration = Duration::from_millis(1_000);
+const SHORT_ALONE: Duration = Duration::from_millis(600);
 
 /// Without trouble for so long, the clients are as they were.
-const CALM: Duration = Duration::from_millis(400);
+const CALM: Duration = Duration::from_millis(300);
 
 /// When no more recovery is waited for.
 const LOST: Duration = Duration::from_secs(12);
@@ -139,6 +142,6 @@ const LOST: Duration = Duration::from_secs(12);
 /// How long an orderly stop may take.
 const STOP: Duration = Duration::from_secs(12);
 
-/// What a server may keep, which tells no leak.
+/// What a server may keep, which tells no leak. Blocking servers keep threads for 5 s, for which the short form has no time.
 const SPARE_DESCRIPTORS: usize = 4;
 const SPARE_THREADS: usize = 12;

@@ -57,7 +57,7 @@ pub(crate) const BOUNDS: Bounds = Bounds {
     goodput: 0.8,
     p99: Duration::from_millis(25),
     memory: 64.0,
-    memory_after: 16.0,
+    memory_after: 24.0,
     descriptors: 700,
     threads: 400,
     cores: 2.0,
@@ -75,7 +75,7 @@ pub(crate) const USUAL: Scenario = Scenario {
     settings: &[],
     files: None,
     is_short: true,
-    time: (Duration::from_millis(2_500), Duration::from_millis(1_200)),
+    time: (Duration::from_millis(2_000), Duration::from_millis(900)),
     bounds: BOUNDS,
 };
 

@@ -44,9 +44,8 @@ pub(crate) struct Breach {
 impl Measured {
     /// The class that lost most, and the ratio that it kept.
     pub(crate) fn goodput(&self) -> (Class, f64) {
-        let kept =
-            CLASSES.map(|class| (class, ratio(self.during[&class].goodput, self.reference[&class].goodput)));
-        kept.into_iter().min_by(|a, b| a.1.total_cmp(&b.1)).expect("there are classes")
+        let ratios = CLASSES.map(|class| (class, kept(&self.reference[&class], &self.during[&class])));
+        ratios.into_iter().min_by(|a, b| a.1.total_cmp(&b.1)).expect("there are classes")
     }
 
     /// The class whose p99 grew most, what it was and what it is.
@@ -72,7 +71,7 @@ impl Measured {
         let mut breaches = Vec::new();
         for class in CLASSES {
             let (before, during) = (&self.reference[&class], &self.during[&class]);
-            let kept = ratio(during.goodput, before.goodput);
+            let kept = kept(before, during);
             if kept < bounds.goodput {
                 let text = format!(
                     "goodput {class} {kept:.2} < {:.2} ({} lost, {} refused of {})",
@@ -155,6 +154,15 @@ impl Measured {
     }
 }
 
+/// The part of its right answers a second that a class kept. One call may lie on the edge of a window.
+fn kept(before: &Share, during: &Share) -> f64 {
+    if before.right == 0 {
+        return 1.0;
+    }
+    let ratio = ratio((during.right + 1) as f64 / during.seconds, before.right as f64 / before.seconds);
+    if during.right == 0 { 0.0 } else { ratio.min(1.0) }
+}
+
 /// Writes a figure with as many digits as matter.
 pub(crate) fn round(value: f64) -> String {
     if value.abs() >= 10.0 || value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.2}") }
@@ -169,17 +177,19 @@ mod tests {
     use super::*;
     use crate::scenario::USUAL;
 
-    fn measured(goodput: f64, p99: u64) -> Measured {
+    fn measured(right: usize, p99: u64) -> Measured {
         let share =
             |goodput, p99| Share { goodput, p99: Duration::from_millis(p99), calls: 100, ..Share::default() };
         let before = Figures { resident_kib: 4096, descriptors: 12, threads: 6, ..Figures::default() };
         Measured {
-            reference: CLASSES.into_iter().map(|class| (class, share(100.0, 2))).collect(),
+            reference: CLASSES.into_iter().map(|class| (class, share(100, 2))).collect(),
             during: CLASSES
                 .into_iter()
-                .map(|class| {
-                    if class == Class::New { (class, share(goodput, p99)) } else { (class, share(100.0, 2)) }
-                })
+                .map(
+                    |class| {
+                        if class == Class::New { (class, share(right, p99)) } else { (class, share(100, 2)) }
+                    },
+                )
                 .collect(),
             is_beside_load: false,
             before,
@@ -199,16 +209,16 @@ mod tests {
 
     #[test]
     fn a_class_that_is_locked_out_is_found_among_others_that_are_not() {
-        let breaches = measured(10.0, 1_000).breaches(&USUAL, Target::Blocking);
+        let breaches = measured(9, 1_000).breaches(&USUAL, Target::Blocking);
         let texts: Vec<_> = breaches.iter().map(|breach| breach.text.as_str()).collect();
         assert_eq!(texts, ["goodput new 0.10 < 0.80 (0 lost, 0 refused of 100)", "p99 new 1000 ms > 25 ms"]);
         assert!(breaches.iter().all(|breach| breach.is_of_time));
-        assert!(measured(85.0, 20).breaches(&USUAL, Target::Blocking).is_empty());
+        assert!(measured(85, 20).breaches(&USUAL, Target::Blocking).is_empty());
     }
 
     #[test]
     fn what_is_kept_afterwards_is_a_breach() {
-        let mut kept = measured(100.0, 2);
+        let mut kept = measured(100, 2);
         kept.after.resident_kib += 20 * 1024;
         kept.rest = None;
         assert_eq!(kept.breaches(&USUAL, Target::Tokio).len(), 2);

@@ -2,13 +2,27 @@
 
 use std::time::{Duration, Instant};
 
-use procbridge::{Client, ClientConfig, Error};
+use procbridge::{Client, ClientConfig, Error, Sessions};
 
 use crate::Face;
 
 /// Prints `MILLISECONDS END` for each call: `ok`, or kind and outcome of the error.
 pub(crate) fn call(face: Face, endpoint: &str, calls: u32, limit: Duration) {
-    let config = ClientConfig::new().with_call_timeout(limit).with_connect_timeout(limit);
+    calls_with(
+        face,
+        endpoint,
+        calls,
+        ClientConfig::new().with_call_timeout(limit).with_connect_timeout(limit),
+    );
+}
+
+/// The same for one call that needs a session.
+pub(crate) fn require(face: Face, endpoint: &str, limit: Duration) {
+    let config = ClientConfig::new().with_sessions(Sessions::Required);
+    calls_with(face, endpoint, 1, config.with_call_timeout(limit).with_connect_timeout(limit));
+}
+
+fn calls_with(face: Face, endpoint: &str, calls: u32, config: ClientConfig) {
     match face {
         Face::Blocking => {
             let client = Client::connect_with(endpoint, config).unwrap();

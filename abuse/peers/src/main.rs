@@ -4,6 +4,7 @@
 //! abuse-peer serve FACE PATH [SETTING=VALUE..]         serves on the Unix socket PATH and a TCP port, until stdin closes
 //! abuse-peer call FACE ENDPOINT CALLS MILLISECONDS     calls `echo` on one client, and prints how each call ended
 //! abuse-peer subscribe FACE ENDPOINT MILLISECONDS      subscribes, and prints what came of it in that time
+//! abuse-peer require FACE ENDPOINT MILLISECONDS        calls `echo` over a session only, with that limit
 //! ```
 //!
 //! FACE is `blocking` or `tokio`. The servers have the methods of `procbridge serve --demo`, and some more.
@@ -42,6 +43,9 @@ fn main() {
         }
         ["subscribe", name, endpoint, time] => {
             client::subscribe(face(name), endpoint, milliseconds(time));
+        }
+        ["require", name, endpoint, limit] => {
+            client::require(face(name), endpoint, milliseconds(limit));
         }
         _ => panic!("see the head of abuse/peers/src/main.rs"),
     }

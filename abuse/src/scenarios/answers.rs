@@ -68,6 +68,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         },
         time: (Duration::from_secs(4), Duration::from_secs(3)),
         bounds: STALLED,
+        is_short: false,
         ..USUAL
     },
     Scenario {
@@ -93,6 +94,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
                 Ok(())
             });
         },
+        is_short: false,
         ..USUAL
     },
     Scenario {

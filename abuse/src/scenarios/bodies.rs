@@ -37,6 +37,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "small calls on a session that echoes 16 MiB twice a second",
         attack: small_beside_large,
         bounds: Bounds { memory: 120.0, ..BOUNDS },
+        is_short: false,
         ..USUAL
     },
     Scenario {
@@ -105,6 +106,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             });
         },
         bounds: Bounds { memory: 128.0, ..BOUNDS },
+        is_short: false,
         ..USUAL
     },
     Scenario {

@@ -60,6 +60,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             });
         },
         bounds: FULL,
+        is_short: false,
         ..USUAL
     },
     Scenario {
@@ -119,6 +120,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             let missed = sent.into_inner() - answered.into_inner();
             field.at_most("calls without an end", missed as f64, 0.0);
         },
+        is_short: false,
         ..USUAL
     },
     Scenario {

@@ -14,7 +14,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "client_of_a_server_that_says_goodbye",
         faults: "H5",
-        about: "a server that accepts the session, answers once and says GOODBYE; a subscriber comes again",
+        about: "a server that accepts, answers `$/ping` and says GOODBYE, at clients that need a session",
         attack: goodbye_loop,
         targets: ALL_SERVERS,
         time: (Duration::from_secs(4), Duration::from_secs(3)),
@@ -37,7 +37,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         attack: |field| {
             timed(field, 2, |victim| {
                 if accept(victim, br#"{"payload":1}"#).is_ok() {
-                    let pongs = packet::packet(PONG, 0, 0, b"{}").repeat(1_000);
+                    let pongs = packet::packet(PONG, 0, 0, b"{}").repeat(4_000);
+                    // The second call begins before the flood does.
+                    std::thread::sleep(Duration::from_millis(100));
                     while !victim.is_over() && victim.connection.send(&pongs).is_ok() {}
                 }
             });
@@ -51,6 +53,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "a server that accepts and never writes",
         attack: |field| drop(timed(field, 1, |victim| victim.hold())),
         targets: ALL_SERVERS,
+        is_short: false,
         ..USUAL
     },
     Scenario {
@@ -91,10 +94,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "client_of_a_server_with_a_bomb",
         faults: "table",
-        about: "a server that answers with 6 KB that inflate to 64 MiB",
+        about: "a server that answers with 3 KB that inflate to 32 MiB",
         attack: |field| {
             let mut text = br#"{"payload":""#.to_vec();
-            text.resize(64 << 20, b'a');
+            text.resize(32 << 20, b'a');
             text.extend_from_slice(b"\"}");
             let bomb = zstd(&text);
             let ended = timed(field, 1, move |victim| {
@@ -106,6 +109,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             field.at_most("MiB of the client", mib(&ended), 64.0);
         },
         targets: ALL_SERVERS,
+        is_short: false,
         ..USUAL
     },
     Scenario {
@@ -278,15 +282,15 @@ fn timed(field: &Field<'_>, calls: u32, treat: impl Fn(&mut Victim) + Send + Syn
     ended
 }
 
-/// Has a client subscribe, and counts how often it comes.
-fn coming(field: &Field<'_>, treat: impl Fn(&mut Victim) + Send + Sync + 'static) {
+/// Has a client need a session, and counts how often it comes.
+fn coming(field: &Field<'_>, mode: &str, treat: impl Fn(&mut Victim) + Send + Sync + 'static) {
     let Ok(server) = Hostile::start(treat) else { return };
     let (began, endpoint) = (Instant::now(), server.endpoint());
     let time = field.until.saturating_duration_since(Instant::now());
     let ended = match field.server.target {
         Target::Demo => client(Program::CommandLine, &["watch", &endpoint, "*"], time),
         target => {
-            let arguments = ["subscribe", &target.to_string(), &endpoint, &time.as_millis().to_string()];
+            let arguments = [mode, &target.to_string(), &endpoint, &time.as_millis().to_string()];
             client(Program::Peer, &arguments, time + Duration::from_secs(1))
         }
     };
@@ -298,7 +302,7 @@ fn coming(field: &Field<'_>, treat: impl Fn(&mut Victim) + Send + Sync + 'static
 }
 
 fn goodbye_loop(field: &Field<'_>) {
-    coming(field, |victim| {
+    coming(field, "require", |victim| {
         if accept(victim, b"{}").is_ok() {
             let goodbye = br#"{"last_id":4294967295,"reason":"idle"}"#;
             let _ = victim.connection.send(&packet::packet(GOODBYE, 0, 0, goodbye));
@@ -308,7 +312,7 @@ fn goodbye_loop(field: &Field<'_>) {
 }
 
 fn cut_loop(field: &Field<'_>) {
-    coming(field, |victim| drop(accept(victim, b"{}")));
+    coming(field, "subscribe", |victim| drop(accept(victim, b"{}")));
 }
 
 fn full_server(field: &Field<'_>) {

@@ -26,6 +26,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "8 sessions with 150 requests a second of 550 bytes each that inflate to 15 MiB",
         attack: |field| bombs(field, 8, 150, ZSTD, &zstd_bomb()),
         bounds: INFLATED,
+        is_short: false,
         ..USUAL
     },
     Scenario {
@@ -59,16 +60,18 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "bombs_beyond_the_calls",
         faults: "H1",
-        about: "a session full of slow calls sends 200 bombs a second: none is inflated",
+        about: "a server of 64 calls is full of slow ones and gets 200 bombs a second: none is inflated",
         attack: |field| {
             let bomb = zstd_bomb();
-            field.sessions(1, |_, session| {
-                for _ in 0..130 {
-                    session.begin(0, packet::text("sleep", "30").as_bytes())?;
+            let mut open = field.open_sessions(3);
+            for session in &mut open {
+                for _ in 0..40 {
+                    let _ = session.begin(0, packet::text("sleep", "30").as_bytes());
                 }
-                flood_with(field, session, 200, ZSTD, &bomb)
-            });
+            }
+            field.sessions(1, |_, session| flood_with(field, session, 200, ZSTD, &bomb));
         },
+        settings: &[("max_calls", 64)],
         bounds: Bounds { memory: 64.0, cores: 0.25, ..BOUNDS },
         ..USUAL
     },

@@ -23,6 +23,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "1,000 connections with half a body each; those that are ended come again",
         attack: |field| crowd(field, field.scaled(1_000, 400), |_| half_a_body()),
         bounds: Bounds { goodput: 0.95, ..BOUNDS },
+        is_short: false,
         ..USUAL
     },
     Scenario {
@@ -56,6 +57,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             refused(field, &packet::header(REQUEST, 0, 0, u32::MAX), 300, |answer| answer.kind == BAD);
         },
         bounds: Bounds { memory: 16.0, ..BOUNDS },
+        is_short: false,
         ..USUAL
     },
     Scenario {
@@ -64,6 +66,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "100 sessions, each with a header that announces 16 MiB",
         attack: announced_in_sessions,
         bounds: Bounds { memory: 16.0, ..BOUNDS },
+        is_short: false,
         ..USUAL
     },
     Scenario {
@@ -166,19 +169,19 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "http_requests",
         faults: "table",
-        about: "HTTP requests, 300 a second",
+        about: "HTTP requests, 300 a second; each is ended without an answer",
         attack: |field| {
-            refused(field, b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n", 300, |answer| answer.kind == BAD);
+            foreign(field, b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n");
         },
         ..USUAL
     },
     Scenario {
         name: "tls_hellos",
         faults: "table",
-        about: "TLS client hellos, 300 a second",
+        about: "TLS client hellos, 300 a second; each is ended without an answer",
         attack: |field| {
             let hello = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[0x5a; 500]].concat();
-            refused(field, &hello, 300, |answer| answer.kind == BAD);
+            foreign(field, &hello);
         },
         is_short: false,
         ..USUAL
@@ -195,6 +198,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
                 Ok(())
             });
         },
+        is_short: false,
         ..USUAL
     },
     Scenario {
@@ -226,6 +230,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
                 Ok(())
             });
         },
+        is_short: false,
         ..USUAL
     },
     Scenario {
@@ -304,6 +309,16 @@ fn for_a_minute(field: &Field<'_>) {
     });
 }
 
+/// Sends bytes of another protocol, which are answered with the end.
+fn foreign(field: &Field<'_>, bytes: &[u8]) {
+    let missed = misses(field, 300, bytes, false, |answer| {
+        answer.is_err_and(|error| {
+            matches!(error.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset)
+        })
+    });
+    field.at_most("not ended", missed, 0.0);
+}
+
 /// Sends bytes that have one definite answer, so many times a second.
 fn refused(field: &Field<'_>, bytes: &[u8], a_second: u32, is_right: fn(&packet::Packet) -> bool) {
     let missed = misses(field, a_second, bytes, false, |answer| answer.is_ok_and(|answer| is_right(&answer)));
@@ -372,21 +387,26 @@ fn byte_by_byte(field: &Field<'_>) {
 
 /// Opens sessions beyond what the server takes, and sends something on each now and then.
 fn idle_sessions(field: &Field<'_>, now_and_then: Option<Vec<u8>>) {
-    let mut sessions = Vec::new();
+    let (mut sessions, mut ended) = (field.open_sessions(400), 0_u32);
     field.steadily(250, |turn| {
-        // The first 400 come fast, then 25 a second.
-        if turn < 400 || turn % 10 == 0 {
-            sessions.extend(field.either(turn).session().ok());
+        if sessions.is_empty() || turn % 10 == 0 {
+            sessions.extend(field.either(turn / 10).session().ok());
         }
-        if let Some(bytes) = &now_and_then
-            && !sessions.is_empty()
-        {
-            let chosen = turn % sessions.len();
+        if sessions.is_empty() {
+            return Ok(());
+        }
+        let chosen = turn % sessions.len();
+        if let Some(bytes) = &now_and_then {
             let _ = sessions[chosen].send(bytes);
+        }
+        if sessions[chosen].connection.has_ended() {
+            sessions.swap_remove(chosen);
+            ended += 1;
         }
         Ok(())
     });
-    field.tell("sessions opened", sessions.len() as f64);
+    field.tell("sessions", sessions.len() as f64);
+    field.tell("ended by the server", f64::from(ended));
 }
 
 fn endless(field: &Field<'_>, first: &[u8]) {

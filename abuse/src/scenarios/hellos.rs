@@ -33,6 +33,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             });
             field.at_most("not ended", f64::from(kept), 0.0);
         },
+        is_short: false,
         ..USUAL
     },
     Scenario {

@@ -34,6 +34,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "method names of 1 MiB, 30 a second, each refused",
         attack: |field| texts(field, 30, Some(BAD), packet::text(&"m".repeat(1 << 20), "1")),
         bounds: LARGE,
+        is_short: false,
         ..USUAL
     },
     Scenario {
@@ -54,6 +55,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             texts(field, 4, Some(GOOD), packet::text("echo", &format!("\"{string}\"")));
         },
         bounds: LARGE,
+        is_short: false,
         ..USUAL
     },
     Scenario {
@@ -65,6 +67,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             texts(field, 4, None, format!(r#"{{{keys}"payload":1}}"#));
         },
         bounds: LARGE,
+        is_short: false,
         ..USUAL
     },
     Scenario {
@@ -88,6 +91,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             texts(field, 4, Some(BAD), packet::text("sum", &format!("[{values}]")));
         },
         bounds: LARGE,
+        is_short: false,
         ..USUAL
     },
     Scenario {
@@ -110,6 +114,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             texts(field, 4, Some(BAD), packet::text("sum", &format!("[{}]", "7".repeat(2 << 20))))
         },
         bounds: LARGE,
+        is_short: false,
         ..USUAL
     },
     Scenario {
@@ -122,6 +127,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             texts(field, 4, Some(GOOD), format!(r#"{{"method":"echo","payload":1,"meta":{{{meta}}}}}"#));
         },
         bounds: LARGE,
+        is_short: false,
         ..USUAL
     },
     Scenario {
