@@ -132,7 +132,8 @@ impl ServerConfig {
         self
     }
 
-    /// Connections at a time. Default 512 with the blocking face, 4,096 with tokio. One more is refused, code
+    /// Connections at a time. Default 512 with the blocking face, 4,096 with tokio. One more takes the place of the session
+    /// that has been idle longest, at least 5 s: that one ends with GOODBYE. If there is none it is refused, code
     /// `overloaded`. 0 is refused.
     #[must_use]
     pub fn with_max_connections(mut self, connections: usize) -> Self {
@@ -348,7 +349,8 @@ impl ServerConfig {
     }
 
     /// How long a client may be silent in a session before it is asked for a sign of life. Default 15 s. After two
-    /// questions without an answer, one such time each, the session is ended. Zero is
+    /// questions without an answer, one such time each, the session is ended. The first question comes after a second at
+    /// the earliest, so that a peer that answers does not take the questions for a flood. Zero is
     /// [`without_heartbeat`](Self::without_heartbeat), and less than 100 ms is raised to that: a peer that lives needs time
     /// to answer.
     #[must_use]

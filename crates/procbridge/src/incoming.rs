@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use procbridge_proto::{CallId, Connection, Ending, Event, Packet, Request, Terms};
 
@@ -42,6 +42,9 @@ pub(crate) enum Progress {
 
 /// What a peer may still send after its answer (PB-CON-13).
 pub(crate) const LINGER_BYTES: usize = 64 * 1024 * 1024;
+
+/// How long a peer lingers whose request did not arrive in time: it has had its time.
+pub(crate) const LATE: Duration = Duration::from_millis(250);
 
 impl Incoming {
     /// `terms` are those of a session that the connection may become.

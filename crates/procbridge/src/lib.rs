@@ -52,6 +52,8 @@ mod journal;
 mod json;
 pub mod layers;
 mod listener;
+mod log_lines;
+mod making_room;
 mod meta;
 mod next;
 mod object;

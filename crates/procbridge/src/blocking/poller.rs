@@ -14,7 +14,7 @@ use crate::blocking::exchange::{Exchange, Patience};
 use crate::blocking::server::Shared;
 use crate::blocking::stream::wait_for;
 use crate::budget::Share;
-use crate::incoming::{LINGER_BYTES, Progress};
+use crate::incoming::{LATE, LINGER_BYTES, Progress};
 use crate::journal::Matter;
 use crate::refusal::Refusal;
 use crate::router;
@@ -177,7 +177,8 @@ impl Poller {
             let asked = self.planned.fetch_min(planned, Ordering::AcqRel).min(planned);
             let deadline = (asked < u64::MAX).then(|| self.clock + Duration::from_micros(asked));
 
-            let sessions = shared.sessions.waiting();
+            let (sessions, again) = shared.sessions.waiting();
+            let deadline = [deadline, again].into_iter().flatten().min();
             let mut sockets = Vec::with_capacity(entries.len() + sessions.len() + 1);
             sockets.push(PollFd::new(&self.bell.event, PollFlags::IN));
             sockets
@@ -222,6 +223,14 @@ impl Entry {
         let (socket, place) = (Arc::new(exchange.stream), Some(exchange.place));
         let budget = LINGER_BYTES;
         Some(Self::Lingering(Lingering { socket, deadline, budget, _place: place, _waiting: waiting }))
+    }
+
+    /// The same with an earlier end.
+    fn until(mut self, end: Instant) -> Self {
+        if let Self::Lingering(Lingering { deadline, .. }) = &mut self {
+            *deadline = Some(deadline.map_or(end, |deadline| deadline.min(end)));
+        }
+        self
     }
 
     /// The same for a session that has been told why it is over.
@@ -281,7 +290,9 @@ impl Entry {
     /// The deadline has passed.
     fn expire(self, shared: &Shared) -> Option<Self> {
         let Self::Request(exchange, _) = self else { return None };
-        Self::refuse(shared, exchange, &router::too_slow())
+        let refused = Self::refuse(shared, exchange, &router::too_slow())?;
+        // It has kept its place long enough.
+        Some(refused.until(Instant::now() + LATE))
     }
 
     /// The server is stopping: what has no request yet will not get one served. The end of the server's time is also the

@@ -31,6 +31,7 @@ use crate::error::{Error, ErrorKind};
 use crate::incoming::Progress;
 use crate::journal::Matter;
 use crate::listener::{Gate, Listener, Peers};
+use crate::log_lines::{FLUSH, LINES};
 use crate::peer::Peer;
 use crate::refusal::Refusal;
 use crate::router::{self, Router};
@@ -179,6 +180,7 @@ impl Server {
         }
         shared.finish(&sockets);
         let _ = poller.join();
+        LINES.flush(FLUSH);
         started.map_err(failed)
     }
 
@@ -252,7 +254,15 @@ impl Shared {
         arriving: Option<Share>,
     ) {
         let peer = Peer::of(&socket, address);
-        let (place, held) = match self.admission.connection(&peer) {
+        let admitted = self.admission.connection(&peer).or_else(|refusal| {
+            let may_enter = !self.control.is_stopping() && self.admission.check(peers, &peer).is_ok();
+            if may_enter && self.sessions.make_room(&peer) {
+                self.admission.connection(&peer)
+            } else {
+                Err(refusal)
+            }
+        });
+        let (place, held) = match admitted {
             Ok(shares) => shares,
             Err(refusal) => return self.admission.turn_away(&socket, &peer, &refusal),
         };

@@ -93,9 +93,7 @@ impl State {
     /// The next of the peer's calls that nobody has begun to serve; none in place of it if the session is over. Until there
     /// is one `waker` is told of it.
     pub(crate) fn next_work(&mut self, link: &Arc<Link>, waker: Option<&Waker>) -> Option<Option<Work>> {
-        if self.ready.is_empty() {
-            self.digest(link);
-        }
+        while self.ready.is_empty() && self.digest(link) {}
         if let Some(work) = self.ready.pop_front() {
             return Some(Some(work));
         }
@@ -226,6 +224,21 @@ impl State {
         Some(call)
     }
 
+    /// Answers the calls whose time is over, see [`Link::expire`].
+    pub(super) fn expire(
+        &mut self,
+        link: &Link,
+        now: Instant,
+        leaked: &AtomicUsize,
+    ) -> (Vec<Call>, Option<Instant>) {
+        let is_over = |serving: &Serving| serving.due().is_some_and(|due| due <= now);
+        let over: Vec<_> =
+            self.serving.iter().filter(|(_, serving)| is_over(serving)).map(|(id, _)| id).collect();
+        let calls =
+            over.into_iter().filter_map(|id| self.abandon(link, id, &router::timed_out(), leaked)).collect();
+        (calls, self.serving.iter().filter_map(|(_, serving)| serving.due()).min())
+    }
+
     /// Tells who waits for the last call of a session that has ended.
     fn has_served(&mut self) {
         if self.serving.is_empty() && self.has_ended() {
@@ -336,16 +349,7 @@ impl Link {
     /// Answers the calls whose time is over without their handlers, which are `leaked` from now on. Tells which they
     /// are, and when the next one's time will be over.
     pub(crate) fn expire(&self, now: Instant, leaked: &AtomicUsize) -> (Vec<Call>, Option<Instant>) {
-        self.with(|state| {
-            let is_over = |serving: &Serving| serving.due().is_some_and(|due| due <= now);
-            let over: Vec<_> =
-                state.serving.iter().filter(|(_, serving)| is_over(serving)).map(|(id, _)| id).collect();
-            let calls = over
-                .into_iter()
-                .filter_map(|id| state.abandon(self, id, &router::timed_out(), leaked))
-                .collect();
-            (calls, state.serving.iter().filter_map(|(_, serving)| serving.due()).min())
-        })
+        self.with(|state| state.expire(self, now, leaked))
     }
 
     /// Answers all calls that are being served with `refusal`; their handlers are `leaked` from now on.

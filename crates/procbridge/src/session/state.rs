@@ -71,8 +71,7 @@ pub(crate) struct State {
     /// Whether what is read goes to the [room](crate::session::room) of this thread.
     #[cfg(feature = "tokio")]
     pub(super) is_in_room: bool,
-    /// How many bytes came there.
-    #[cfg(feature = "tokio")]
+    /// How many bytes the last read brought, of which some may not have been looked at.
     pub(super) arrived: usize,
     /// Whether the socket was made to take more at a time, because something large went through it.
     pub(super) is_wide: bool,
@@ -254,25 +253,35 @@ impl State {
         }
     }
 
-    /// Takes in what was read, which came at `now`.
-    pub(super) fn took(&mut self, link: &Arc<Link>, read: io::Result<Read>, now: Instant) {
+    /// Takes in what was read, which came at `now`. Tells whether there is [more](Self::take_more) of it.
+    pub(super) fn took(&mut self, link: &Arc<Link>, read: io::Result<Read>, now: Instant) -> bool {
         if self.end.is_some() {
-            return;
+            return false;
         }
         match read {
             Ok(Read::Bytes(count)) => {
                 self.hear(link, count, now);
                 self.connection.appended();
-                self.digest(link);
-                self.judge_arrival(link, count, now);
+                self.arrived = count;
+                return self.take_more(link, now);
             }
             Ok(Read::End) => {
                 self.connection.receive_end();
-                self.digest(link);
+                while self.digest(link) {}
             }
             Ok(Read::Nothing) => {}
             Err(error) => self.end(link.socket(), End::io(&error)),
         }
+        false
+    }
+
+    /// Takes in the next portion of what was read. Tells whether there is more.
+    pub(super) fn take_more(&mut self, link: &Arc<Link>, now: Instant) -> bool {
+        let is_more = self.digest(link);
+        if !is_more {
+            self.judge_arrival(link, self.arrived, now);
+        }
+        is_more
     }
 
     /// Takes note that `count` bytes have come.
@@ -296,11 +305,17 @@ impl State {
         while !self.hold.count(&self.connection) && self.connection.shed() {}
     }
 
-    /// Hands out what has happened. While calls that nobody has begun take all places, what comes behind them waits: they
-    /// may be quick, and a one-way call beyond the limit would be dropped.
-    pub(super) fn digest(&mut self, link: &Arc<Link>) {
-        while !self.is_full_of_ready() && self.digest_one(link) {}
-        self.call_up();
+    /// Hands out what has happened, or a portion of it. Tells whether there may be more. While calls that nobody has begun
+    /// take all places, what comes behind them waits: they may be quick, and a one-way call beyond the limit would be
+    /// dropped.
+    pub(super) fn digest(&mut self, link: &Arc<Link>) -> bool {
+        for _ in 0..PORTION {
+            if self.is_full_of_ready() || !self.digest_one(link) {
+                self.call_up();
+                return false;
+            }
+        }
+        true
     }
 
     /// The same for a thread that is about to read more, and serves no calls.
@@ -453,6 +468,8 @@ pub(super) fn has_cores() -> bool {
     *CORES.get_or_init(|| cores().is_some_and(|cores| cores > 1))
 }
 
+/// What is handed out at a time, before others who wait for the session have their turn.
+pub(super) const PORTION: usize = 256;
 /// A request that counts as soon as it has arrived.
 const LARGE: usize = 4 * 1024;
 /// Calls in flight at a time from which on they wait for each other.

@@ -34,7 +34,12 @@ impl Ends {
 
     /// The link is the server's end.
     pub(crate) fn server(seat: Seat) -> Self {
-        let (client, server) = connected(8);
+        Self::server_of(seat, 8)
+    }
+
+    /// The link is the server's end, which takes up to `max_calls` at a time.
+    pub(crate) fn server_of(seat: Seat, max_calls: u32) -> Self {
+        let (client, server) = connected(max_calls);
         Self::new(server, client, Admission::new(ServerConfig::new(), 8, &[]), seat)
     }
 

@@ -75,6 +75,7 @@ impl State {
             }
             return Flushed::All;
         }
+        let mut written = 0;
         loop {
             // Before the rest is written, which may be nothing: what was given up makes room as well.
             if self.crowded && self.connection.queued() <= CROWDED {
@@ -93,6 +94,12 @@ impl State {
                     socket::widen(link.socket());
                 }
             }
+            if written >= PORTION && self.seat == Seat::Driven {
+                // The peer reads as fast as this writes. Others who wait for the session go first; its task goes on.
+                self.is_left = true;
+                self.wake_attendant();
+                break;
+            }
             match socket::sent(socket::send(link.socket(), bytes)) {
                 Ok(0) => {
                     self.blocked.get_or_insert_with(link.admission.clock);
@@ -101,6 +108,7 @@ impl State {
                     return Flushed::Blocked;
                 }
                 Ok(count) => {
+                    written += count;
                     link.admission.stats.sent(count);
                     self.taken = self.taken.saturating_add(count as u64);
                     self.connection.transmitted(count);
@@ -140,5 +148,7 @@ impl State {
 const ENOUGH: usize = 1200;
 /// Items and large answers wait when this many bytes are queued.
 const CROWDED: usize = 1024 * 1024;
+/// Bytes that are written at a time, however much the socket takes.
+const PORTION: usize = 1024 * 1024;
 /// So much written at once is large.
 const WIDE: usize = 32 * 1024;

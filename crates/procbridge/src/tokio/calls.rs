@@ -417,11 +417,18 @@ fn is_stale(link: &Link, now: Instant) -> bool {
 
 /// Looks at what has come to a session.
 fn refresh(link: &Arc<Link>) {
-    while link.read_all(|buffer| Read::of(socket::receive(link, buffer))) {}
+    // A peer that sends as fast as it is read is read on by the session's task.
+    for _ in 0..READS {
+        if !link.read_all(|buffer| Read::of(socket::receive(link, buffer))) {
+            break;
+        }
+    }
     link.flush();
     link.look();
 }
 
+/// Reads of a session that is looked at before it is used.
+const READS: u32 = 32;
 /// A session that has been quiet for so long is looked at before it is used.
 pub(super) const STALE: Duration = Duration::from_secs(1);
 /// Calls of up to this size are kept until they are answered, to be sent again if they were not run.

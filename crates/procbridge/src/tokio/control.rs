@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::AsFd;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
@@ -13,13 +13,13 @@ use std::time::Instant;
 use ::tokio::io::Interest;
 use ::tokio::sync::Notify;
 use ::tokio::sync::futures::Notified;
-use ::tokio::task::coop;
 use ::tokio::time::Sleep;
 
 use crate::listener::{self, Peers};
 use crate::process::Maker;
 use crate::socket::{self, Accepted};
 use crate::socket_file::SocketFile;
+use crate::tokio::clock;
 use crate::tokio::sessions::Sessions;
 use crate::tokio::stream::Watched;
 
@@ -234,11 +234,7 @@ impl<'task, 'server> Patience<'task, 'server> {
 
     fn poll_deadline(&mut self, deadline: Option<Instant>, context: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = deadline else { return Poll::Pending };
-        if self.timer.deadline().into_std() != deadline {
-            self.timer.as_mut().reset(deadline.into());
-        }
-        // Work that is never done with its share of the thread must not take the timer's as well.
-        pin!(coop::unconstrained(self.timer.as_mut())).poll(context)
+        clock::poll_until(self.timer.as_mut(), deadline, context)
     }
 }
 

@@ -11,7 +11,7 @@ use procbridge_proto::Packet;
 
 use crate::budget::Share;
 use crate::call::Call;
-use crate::incoming::{Incoming, LINGER_BYTES, Progress};
+use crate::incoming::{Incoming, LATE, LINGER_BYTES, Progress};
 use crate::journal::Matter;
 use crate::listener::Peers;
 use crate::peer::Peer;
@@ -33,6 +33,8 @@ pub(super) struct Exchange {
     /// A server that stops waits for those who hold it: a connection that waits for its request looks once more then.
     busy: Ticket,
     hold: Hold,
+    /// Whether the request did not arrive in time.
+    is_late: bool,
 }
 
 /// What a connection has become.
@@ -58,13 +60,23 @@ impl Exchange {
         let peer = Peer::of(&socket, address);
         // A server that stops takes no sessions: they would only have to be ended.
         let terms = admission.config.terms.clone().filter(|_| !shared.control.has_reached(Stage::Draining));
-        match admission.connection(&peer) {
+        let admitted = admission.connection(&peer).or_else(|refusal| {
+            let control = &shared.control;
+            let may_enter = !control.has_reached(Stage::Draining) && admission.check(peers, &peer).is_ok();
+            if may_enter && control.sessions.make_room(&peer) {
+                admission.connection(&peer)
+            } else {
+                Err(refusal)
+            }
+        });
+        match admitted {
             Ok((place, held)) => Some(Box::new(Self {
                 stream: Stream::accepted(socket),
                 incoming: Incoming::new(admission, peer, held, terms),
                 peers,
                 busy: shared.busy(),
                 hold: Hold { place, answer: None, _alive: shared.alive() },
+                is_late: false,
             })),
             Err(refusal) => {
                 admission.turn_away(&socket, &peer, &refusal);
@@ -96,9 +108,13 @@ impl Exchange {
             && let Ok(_waiting) = shared.admission.waiting(&self.incoming.peer)
         {
             // From here on it holds a socket and a place, but no packet, and a server that stops does not wait for it.
-            let Self { stream, incoming, busy, hold: Hold { place: _place, answer, _alive }, .. } = *self;
+            let Self {
+                stream, incoming, busy, hold: Hold { place: _place, answer, _alive }, is_late, ..
+            } = *self;
             drop((incoming, busy, answer));
-            linger(stream, &shared, &mut patience).await;
+            let linger_timeout = shared.admission.config.linger_timeout;
+            let limit = if is_late { linger_timeout.min(LATE) } else { linger_timeout };
+            linger(stream, &shared, &mut patience, clock::now().checked_add(limit)).await;
         }
     }
 
@@ -130,7 +146,10 @@ impl Exchange {
                     admission.dropped(&self.incoming.peer, &error);
                     return None;
                 }
-                Woken::Late if waiting.is_some() => router::too_slow(),
+                Woken::Late if waiting.is_some() => {
+                    self.is_late = true;
+                    router::too_slow()
+                }
                 Woken::Late => admission.full(),
                 // What has arrived by now is served.
                 Woken::Stopped => match self.read(shared) {
@@ -218,7 +237,7 @@ async fn handle(
     slot: Option<Share>,
 ) -> Result<Packet, Refusal> {
     let Shared { admission, router, .. } = shared;
-    let mut running = router.start(call.clone(), admission, slot, Instant::now(), &admission.leaked)?;
+    let mut running = router.start(call.clone(), admission, slot, Instant::now())?;
     let woken = loop {
         let work = |context: &mut Context<'_>| Pin::new(&mut running).poll(context);
         let look = clock::now().checked_add(LOOK);
@@ -245,8 +264,12 @@ async fn handle(
 
 /// Reads and drops what a peer still sends that has been answered already, within the bounds of PB-CON-13: closing at
 /// once would destroy the answer on its way.
-async fn linger(mut stream: Stream, shared: &Shared, patience: &mut Patience<'_, '_>) {
-    let deadline = clock::now().checked_add(shared.admission.config.linger_timeout);
+async fn linger(
+    mut stream: Stream,
+    shared: &Shared,
+    patience: &mut Patience<'_, '_>,
+    deadline: Option<Instant>,
+) {
     let mut budget = LINGER_BYTES;
     while deadline.is_none_or(|deadline| clock::now() < deadline) {
         match stream.discard() {

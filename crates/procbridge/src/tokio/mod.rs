@@ -28,6 +28,7 @@
 //! Everything here needs a tokio runtime of any flavour with I/O and time enabled, and panics where there is none.
 //! Time limits go by the clock of that runtime, which a test may stop with `tokio::time::pause`.
 
+mod beginning;
 mod builder;
 mod call;
 mod call_future;

@@ -21,6 +21,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::journal::Matter;
 use crate::listener::Listener;
+use crate::log_lines::{FLUSH, LINES};
 use crate::tokio::clock;
 use crate::tokio::control::{Control, Gate, Patience, ServerHandle, Stage, Woken};
 use crate::tokio::exchange::Exchange;
@@ -181,6 +182,7 @@ impl Server {
             finish.as_mut().poll(context)
         })
         .await;
+        flush_log().await;
         Ok(())
     }
 
@@ -305,6 +307,17 @@ async fn accept(shared: Arc<Shared>, gate: Arc<Gate>) {
     }
 }
 
+/// Waits for the log to take the server's last lines.
+async fn flush_log() {
+    let last = LINES.last();
+    let taken = async {
+        while !LINES.has_written(last) {
+            time::sleep(LOOK).await;
+        }
+    };
+    let _ = time::timeout(FLUSH, taken).await;
+}
+
 /// Ends the server when it is dropped.
 struct End {
     control: Arc<Control>,
@@ -324,5 +337,7 @@ impl fmt::Debug for Server {
 
 /// A connection costs a task and a socket, so there are more than a server of threads would allow.
 const MAX_CONNECTIONS: usize = 4096;
+/// How often a server that has ended looks whether the log has taken its lines.
+const LOOK: Duration = Duration::from_millis(1);
 /// How long a server that has ended waits for its tasks to end.
 const GRACE: Duration = Duration::from_secs(1);
