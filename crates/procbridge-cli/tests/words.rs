@@ -224,8 +224,13 @@ fn an_interrupt_before_the_call_says_that_nothing_was_sent() {
         let mut command = program(&["call", server.endpoint(), "echo", "-", "--json"]);
         let mut call = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (id, mut stdout) = (call.id(), call.stdout.take().unwrap());
-        // Its signals are taken once it has the thread for them, and that is before it reads.
-        wait_until("it takes signals", || fs::read_dir(format!("/proc/{id}/task")).unwrap().count() == 2);
+        // Signals are kept for the thread that takes them from before that thread begins.
+        wait_until("it takes signals", || {
+            let mut tasks = fs::read_dir(format!("/proc/{id}/task")).unwrap().flatten();
+            tasks.any(|task| {
+                fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name == "signals\n")
+            })
+        });
         support::signal(id, signal);
         let mut envelope = String::new();
         std::io::Read::read_to_string(&mut stdout, &mut envelope).unwrap();
