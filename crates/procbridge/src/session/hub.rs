@@ -256,7 +256,6 @@ impl Subscriber {
         if queue.has_ended {
             return;
         }
-        // budget
         hub.queued.fetch_add(event.size(), Ordering::Relaxed);
         queue.bytes += event.size();
         queue.events.push_back(event);
