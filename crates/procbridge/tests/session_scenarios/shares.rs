@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::raw::{GOOD, HELLO, PING, REQUEST, STREAM, session_packet};
 use crate::support::{
-    ClientKind, FACES, Face, Methods, RawStream, TestClient, TestServer, Transport, eventually,
+    ClientKind, FACES, Face, RawStream, TestClient, TestServer, Transport, eventually,
     everywhere_with_sessions, packet, raw, watched,
 };
 use crate::{code_of, opened, opened_with, remote, start};
@@ -215,19 +215,8 @@ fn a_burst_of_one_way_calls_is_run_to_the_last() {
         let note = move |_: Value| {
             counted.fetch_add(1, Ordering::Relaxed);
         };
-        // A blocking handler of an async server waits for a thread, and is at work meanwhile.
-        let methods: Methods = match server {
-            Face::Blocking => Router::new().method("note", note).into(),
-            #[cfg(feature = "tokio")]
-            Face::Tokio => {
-                let note = move |value| {
-                    note(value);
-                    std::future::ready(())
-                };
-                procbridge::tokio::Router::new().method("note", note).into()
-            }
-        };
-        let server = TestServer::start(server, transport, methods, ServerConfig::new());
+        let router = Router::new().method("note", note);
+        let server = TestServer::start(server, transport, router, ServerConfig::new());
         let client = opened(&server, client);
         for n in 0..3000 {
             client.notify("note", &json!(n)).unwrap();
