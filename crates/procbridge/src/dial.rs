@@ -27,6 +27,13 @@ pub(crate) struct FullQueue {
     pause: Duration,
 }
 
+/// How long each attempt at a TCP address is waited for. Within one machine a connection is made at once, or the server's
+/// queue is full and the system has dropped the attempt; it tries again only after a second, and then doubles that.
+#[derive(Debug)]
+pub(crate) struct Dropped {
+    patience: Option<Duration>,
+}
+
 /// Begins to connect to one address.
 pub(crate) fn tcp(address: SocketAddr) -> io::Result<Dialled> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
@@ -76,7 +83,25 @@ pub(crate) fn unresolved(endpoint: &Endpoint, host: &str, error: io::Error) -> E
         return cannot_connect(endpoint, error);
     }
     let message = format!("cannot connect to {endpoint}: no address for {host:?}");
-    Error::new(ErrorKind::Connect, message).with_source(error)
+    Error::unsent(ErrorKind::Connect, message).with_source(error)
+}
+
+impl Dropped {
+    pub(crate) fn new(address: &SocketAddr) -> Self {
+        Self { patience: address.ip().is_loopback().then_some(SOON) }
+    }
+
+    /// Until when the next attempt is waited for, of a connection that must be there at `deadline`.
+    pub(crate) fn next(&mut self, deadline: Option<Instant>, now: Instant) -> Option<Instant> {
+        let patience = self.patience;
+        self.patience = patience.map(|patience| (patience * 2).min(LATE));
+        [deadline, patience.and_then(|patience| now.checked_add(patience))].into_iter().flatten().min()
+    }
+
+    /// Whether there may be another attempt after one that was not made in time.
+    pub(crate) fn is_again(&self, deadline: Option<Instant>, now: Instant) -> bool {
+        self.patience.is_some() && deadline.is_none_or(|deadline| now < deadline)
+    }
 }
 
 impl FullQueue {
@@ -95,6 +120,10 @@ impl FullQueue {
         Some(left.map_or(pause, |left| left.min(pause)))
     }
 }
+
+/// Longer than the system needs for a connection within one machine, however busy that is.
+const SOON: Duration = Duration::from_millis(20);
+const LATE: Duration = Duration::from_millis(320);
 
 fn socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

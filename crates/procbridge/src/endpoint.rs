@@ -234,7 +234,7 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         Self::parse(text).map_err(|reason| {
-            Error::new(ErrorKind::InvalidEndpoint, format!("invalid endpoint {text:?}: {reason}"))
+            Error::unsent(ErrorKind::InvalidEndpoint, format!("invalid endpoint {text:?}: {reason}"))
         })
     }
 }

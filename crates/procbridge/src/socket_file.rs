@@ -49,7 +49,7 @@ impl SocketFile {
         group: Option<&str>,
     ) -> Result<Self, Error> {
         let fail = |reason: &str| {
-            Error::new(ErrorKind::Listen, format!("cannot listen on unix:{}: {reason}", path.display()))
+            Error::unsent(ErrorKind::Listen, format!("cannot listen on unix:{}: {reason}", path.display()))
         };
         let io = |error: Errno| fail(&crate::error::plain(&error.into())).with_source(io::Error::from(error));
         let group = group

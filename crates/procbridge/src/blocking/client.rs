@@ -209,20 +209,24 @@ impl Client {
     /// Until there is a session.
     pub fn serve(&self, router: Router) -> Result<(), Error> {
         match &mut *self.inner.router() {
-            Some(_) => return Err(Error::new(ErrorKind::InvalidInput, "this client serves already")),
+            Some(_) => return Err(Error::unsent(ErrorKind::InvalidInput, "this client serves already")),
             none => *none = Some(Arc::new(router)),
         }
         // One that was opened before told the server that it takes no calls.
         if let Some(link) = self.inner.current.session() {
             link.goodbye("a session that serves takes its place");
         }
-        let time = CallTime::new(self.inner.config.call_timeout);
-        let opened = self.inner.open_session(time).map(drop);
-        if opened.is_err() {
+        let time = CallTime::new(self.inner.config.patience());
+        let link = self.inner.open_session(time).inspect_err(|_| {
             // It may be tried again.
             *self.inner.router() = None;
+        })?;
+        self.inner.keeping.start(&link);
+        self.inner.greet();
+        if !self.inner.session().is_some_and(|now| Arc::ptr_eq(&now, &link)) {
+            self.inner.keep();
         }
-        opened.map(|()| self.inner.greet())
+        Ok(())
     }
 
     /// Has `greet` run each time this client, as one that [serves](Self::serve), has a new session: the first time at the

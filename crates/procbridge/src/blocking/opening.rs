@@ -1,13 +1,15 @@
 //! One call on a new connection, until it is answered or the connection is a session.
 
+use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
-use procbridge_proto::{CallId, Connection, Response};
+use procbridge_proto::{CallId, Response};
 
 use crate::admission::Admission;
 use crate::blocking::stream::{Readiness, Stream};
 use crate::error::Error;
-use crate::outgoing::{Opened, Outgoing};
+use crate::outgoing::{Accepted, Opened, Outgoing};
 use crate::peer::Peer;
 use crate::session::Link;
 use crate::session::state::{Hold, Seat};
@@ -24,8 +26,7 @@ pub(super) struct Opening {
 #[derive(Debug)]
 pub(super) struct Session {
     stream: Stream,
-    connection: Connection,
-    id: CallId,
+    accepted: Accepted,
 }
 
 impl Opening {
@@ -34,8 +35,7 @@ impl Opening {
         match self.exchange()? {
             Opened::Response(response) => Ok(Ok(response)),
             Opened::Session => {
-                let (connection, id) = self.outgoing.into_session();
-                Ok(Err(Session { stream: self.stream, connection, id }))
+                Ok(Err(Session { stream: self.stream, accepted: self.outgoing.into_session() }))
             }
         }
     }
@@ -74,9 +74,12 @@ impl Opening {
         self.outgoing.read(|buffer| stream.read(buffer))
     }
 
-    fn wait(&self, readiness: Readiness) -> Result<(), Error> {
+    fn wait(&mut self, readiness: Readiness) -> Result<(), Error> {
         match self.stream.wait(readiness, self.outgoing.deadline()) {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                self.outgoing.has_moved(Instant::now);
+                Ok(())
+            }
             Ok(false) => Err(self.outgoing.timed_out()),
             Err(error) => Err(self.outgoing.lost(error)),
         }
@@ -84,15 +87,19 @@ impl Opening {
 }
 
 impl Session {
-    /// The session, for any number of calls. The opening call is kept for whoever waits for it, if it is answered.
+    /// The session, for any number of calls. The opening call is kept for whoever waits for it, if it is answered. Without a
+    /// session there is what became of that call.
     pub(super) fn into_link(
         self,
         admission: &Arc<Admission>,
         is_answered: bool,
-    ) -> Result<(Arc<Link>, CallId), Error> {
-        let Self { stream, connection, id } = self;
-        let peer = Peer::of_server(&stream).map_err(Error::lost)?;
-        socket::set_blocking(&stream).map_err(Error::lost)?;
+    ) -> Result<(Arc<Link>, CallId), Result<Response, Error>> {
+        let Self { stream, accepted } = self;
+        let peer = match prepare(&stream) {
+            Ok(peer) => peer,
+            Err(error) => return Err(accepted.salvage(error, |buffer| stream.read(buffer))),
+        };
+        let Accepted { connection, id } = accepted;
         if matches!(peer, Peer::Tcp(_)) {
             socket::set_no_delay(&stream);
         }
@@ -100,4 +107,11 @@ impl Session {
         let (admission, hold) = (admission.clone(), Hold::default());
         Ok((Link::new(connection, Arc::new(stream), peer, admission, opening, Seat::Free, hold), id))
     }
+}
+
+/// Prepares a socket for a session, and tells the other end of it.
+fn prepare(stream: &Stream) -> io::Result<Peer> {
+    let peer = Peer::of_server(stream)?;
+    socket::set_blocking(stream)?;
+    Ok(peer)
 }

@@ -225,7 +225,7 @@ impl RunningServer {
     fn end(&mut self) -> Result<(), Error> {
         self.handle.stop();
         let Some(thread) = self.thread.take() else { return Ok(()) };
-        thread.join().unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "the server's thread panicked")))
+        thread.join().unwrap_or_else(|_| Err(Error::unsent(ErrorKind::Io, "the server's thread panicked")))
     }
 }
 

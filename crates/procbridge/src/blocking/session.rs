@@ -129,13 +129,13 @@ impl Session {
 
     pub(super) fn begin(&self, style: &Style, packet: Packet) -> Result<(Reached, CallTime), Error> {
         let time = CallTime::new(style.timeout);
-        let reached = calls::begin_on(&self.config, &self.link()?, packet, style.form)?;
+        let reached = calls::begin_on(&self.config, &self.link()?, packet, style.form, time)?;
         Ok((reached, time))
     }
 
     pub(super) fn run(&self, style: &Style, packet: Packet) -> Result<Option<Response>, Error> {
         let time = CallTime::new(style.timeout.or(self.config.call_timeout));
-        match calls::begin_on(&self.config, &self.link()?, packet, style.form)? {
+        match calls::begin_on(&self.config, &self.link()?, packet, style.form, time)? {
             Reached::Response(response) => Ok(Some(response)),
             Reached::Calling(calling) => calls::finish(calling, time, time.started).map(Some),
             Reached::Ready(link, packet) => {

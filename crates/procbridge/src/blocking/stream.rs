@@ -15,9 +15,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::blocking::pool::spawn;
-use crate::dial::{self, Dialled, FullQueue};
+use crate::dial::{self, Dialled, Dropped, FullQueue};
 use crate::endpoint::{Address, Endpoint};
 use crate::error::{Error, cannot_connect};
+use crate::session::current::Alone;
 use crate::socket::{self, Read};
 
 /// A connected socket.
@@ -39,16 +40,34 @@ impl Stream {
         Self { socket }
     }
 
-    /// Connects; all addresses of a name share the time until `deadline`.
-    pub(super) fn connect(endpoint: &Endpoint, deadline: Option<Instant>) -> Result<Self, Error> {
+    /// Connects; all addresses of a name share the time until `deadline`. `alone` hears of it.
+    pub(super) fn connect(
+        endpoint: &Endpoint,
+        deadline: Option<Instant>,
+        alone: &mut Alone<'_>,
+    ) -> Result<Self, Error> {
+        let connected = Self::connect_to(endpoint, deadline, alone);
+        match &connected {
+            Ok(_) => alone.is_connected(),
+            Err(_) => alone.is_crowded(),
+        }
+        connected
+    }
+
+    fn connect_to(
+        endpoint: &Endpoint,
+        deadline: Option<Instant>,
+        alone: &mut Alone<'_>,
+    ) -> Result<Self, Error> {
         let Address::Tcp { host, port } = &endpoint.address else {
-            return Self::connect_unix(endpoint, deadline).map_err(|error| cannot_connect(endpoint, error));
+            return Self::connect_unix(endpoint, deadline, alone)
+                .map_err(|error| cannot_connect(endpoint, error));
         };
         let addresses = resolve(endpoint, host, *port, deadline)?;
         let mut result = Err(cannot_connect(endpoint, io::Error::from(io::ErrorKind::NotFound)));
         for (tried, address) in addresses.iter().enumerate() {
-            match Self::connect_tcp(*address, dial::share(deadline, Instant::now(), addresses.len() - tried))
-            {
+            let share = dial::share(deadline, Instant::now(), addresses.len() - tried);
+            match Self::connect_tcp(*address, share, alone) {
                 Ok(stream) => return Ok(stream),
                 // The first address is the preferred one: its error is the one to tell.
                 Err(error) if tried == 0 => result = Err(cannot_connect(endpoint, error)),
@@ -58,26 +77,39 @@ impl Stream {
         result
     }
 
-    fn connect_tcp(address: SocketAddr, deadline: Option<Instant>) -> io::Result<Self> {
-        match dial::tcp(address)? {
-            Dialled::Connected(socket) => Ok(Self { socket }),
-            Dialled::Begun(socket) => {
-                let stream = Self { socket };
-                if !stream.wait(Readiness::Write, deadline)? {
-                    return Err(io::ErrorKind::TimedOut.into());
-                }
+    fn connect_tcp(
+        address: SocketAddr,
+        deadline: Option<Instant>,
+        alone: &mut Alone<'_>,
+    ) -> io::Result<Self> {
+        let mut dropped = Dropped::new(&address);
+        loop {
+            let stream = match dial::tcp(address)? {
+                Dialled::Connected(socket) => return Ok(Self { socket }),
+                Dialled::Begun(socket) => Self { socket },
+            };
+            if stream.wait(Readiness::Write, dropped.next(deadline, Instant::now()))? {
                 dial::check(&stream.socket)?;
-                Ok(stream)
+                return Ok(stream);
             }
+            if !dropped.is_again(deadline, Instant::now()) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            alone.is_crowded();
         }
     }
 
-    fn connect_unix(endpoint: &Endpoint, deadline: Option<Instant>) -> io::Result<Self> {
+    fn connect_unix(
+        endpoint: &Endpoint,
+        deadline: Option<Instant>,
+        alone: &mut Alone<'_>,
+    ) -> io::Result<Self> {
         let mut queue = FullQueue::new();
         loop {
             match dial::unix(endpoint) {
                 Ok(socket) => return Ok(Self { socket }),
                 Err(Errno::AGAIN) => {
+                    alone.is_crowded();
                     thread::sleep(queue.pause(deadline, Instant::now()).ok_or(io::ErrorKind::TimedOut)?);
                 }
                 Err(error) => return Err(error.into()),

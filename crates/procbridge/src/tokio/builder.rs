@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Map;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Outcome};
 use crate::outgoing::CallTime;
 use crate::request::{self, Form, Style};
 use crate::tokio::calls::{Inner, Reached};
@@ -110,7 +110,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
             };
             match answered {
                 Some(response) => request::into_result(response),
-                None => Err(Error::new(ErrorKind::Protocol, "the call was not answered")),
+                None => Err(Error::new(ErrorKind::Protocol, Outcome::Unknown, "the call was not answered")),
             }
         }
     }
@@ -160,12 +160,25 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         }
     }
 
-    /// Sends the call without a word about its items.
-    pub(super) fn begin_stream(
-        self,
-    ) -> impl Future<Output = Result<(Reached, CallTime), Error>> + Send + use<P> {
+    fn begin_stream(self) -> impl Future<Output = Result<(Reached, CallTime), Error>> + Send + use<P> {
         let made = self.make(Form::Stream);
         async move { made?.begin().await }
+    }
+
+    /// Sends the call on a session, which is opened for it if there is none, within `time`. It has no limit of its own.
+    pub(super) fn begin_session_stream(
+        mut self,
+        time: CallTime,
+    ) -> impl Future<Output = Result<Reached, Error>> + Send + use<P> {
+        self.style.needs_session = true;
+        let made = self.make(Form::Stream);
+        async move {
+            let Made { by, style, packet } = made?;
+            match by {
+                By::Client(client) => client.begin_within(time, &style, packet).await,
+                By::Session(session) => session.begin(&style, packet).await.map(|(reached, _)| reached),
+            }
+        }
     }
 
     fn make(mut self, form: Form) -> Result<Made, Error> {

@@ -252,7 +252,7 @@ impl Client {
     pub async fn serve(&self, router: Router) -> Result<(), Error> {
         let inner = &self.inner;
         match &mut *inner.lock() {
-            Some(_) => return Err(Error::new(ErrorKind::InvalidInput, "this client serves already")),
+            Some(_) => return Err(Error::unsent(ErrorKind::InvalidInput, "this client serves already")),
             none => *none = Some(Arc::new(router)),
         }
         let mut intent = Intent { client: inner, is_done: false };
@@ -260,7 +260,7 @@ impl Client {
         if let Some(link) = inner.current.session() {
             link.goodbye("a session that serves takes its place");
         }
-        inner.open_session(clock::time(inner.config.call_timeout)).await?;
+        inner.open_session(clock::time(inner.config.patience())).await?;
         intent.is_done = true;
         keeper::keep(inner);
         inner.greet().await;

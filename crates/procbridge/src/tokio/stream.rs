@@ -16,9 +16,10 @@ use ::tokio::io::unix::AsyncFd;
 use ::tokio::time;
 use rustix::io::Errno;
 
-use crate::dial::{self, Dialled, FullQueue};
+use crate::dial::{self, Dialled, Dropped, FullQueue};
 use crate::endpoint::{Address, Endpoint};
 use crate::error::{Error, cannot_connect};
+use crate::session::current::Alone;
 use crate::socket::{self, Read};
 use crate::tokio::clock;
 
@@ -61,10 +62,27 @@ impl Stream {
         Self { socket: Socket::Fresh(socket) }
     }
 
-    /// Connects; all addresses of a name share the time until `deadline`.
-    pub(super) async fn connect(endpoint: &Endpoint, deadline: Option<Instant>) -> Result<Self, Error> {
+    /// Connects; all addresses of a name share the time until `deadline`. `alone` hears of it.
+    pub(super) async fn connect(
+        endpoint: &Endpoint,
+        deadline: Option<Instant>,
+        alone: &mut Alone<'_>,
+    ) -> Result<Self, Error> {
+        let connected = Self::connect_to(endpoint, deadline, alone).await;
+        match &connected {
+            Ok(_) => alone.is_connected(),
+            Err(_) => alone.is_crowded(),
+        }
+        connected
+    }
+
+    async fn connect_to(
+        endpoint: &Endpoint,
+        deadline: Option<Instant>,
+        alone: &mut Alone<'_>,
+    ) -> Result<Self, Error> {
         let Address::Tcp { host, port } = &endpoint.address else {
-            return Self::connect_unix(endpoint, deadline)
+            return Self::connect_unix(endpoint, deadline, alone)
                 .await
                 .map_err(|error| cannot_connect(endpoint, error));
         };
@@ -72,9 +90,8 @@ impl Stream {
             resolve(host, *port, deadline).await.map_err(|error| dial::unresolved(endpoint, host, error))?;
         let mut result = Err(cannot_connect(endpoint, io::Error::from(io::ErrorKind::NotFound)));
         for (tried, address) in addresses.iter().enumerate() {
-            match Self::connect_tcp(*address, dial::share(deadline, clock::now(), addresses.len() - tried))
-                .await
-            {
+            let share = dial::share(deadline, clock::now(), addresses.len() - tried);
+            match Self::connect_tcp(*address, share, alone).await {
                 Ok(stream) => return Ok(stream),
                 // The first address is the preferred one: its error is the one to tell.
                 Err(error) if tried == 0 => result = Err(cannot_connect(endpoint, error)),
@@ -84,24 +101,41 @@ impl Stream {
         result
     }
 
-    async fn connect_tcp(address: SocketAddr, deadline: Option<Instant>) -> io::Result<Self> {
-        match dial::tcp(address)? {
-            Dialled::Connected(socket) => Ok(Self::accepted(socket)),
-            Dialled::Begun(socket) => {
-                let mut stream = Self::accepted(socket);
-                within(deadline, stream.wait(Readiness::Write)).await.ok_or(io::ErrorKind::TimedOut)??;
+    async fn connect_tcp(
+        address: SocketAddr,
+        deadline: Option<Instant>,
+        alone: &mut Alone<'_>,
+    ) -> io::Result<Self> {
+        let mut dropped = Dropped::new(&address);
+        loop {
+            let mut stream = match dial::tcp(address)? {
+                Dialled::Connected(socket) => return Ok(Self::accepted(socket)),
+                Dialled::Begun(socket) => Self::accepted(socket),
+            };
+            let soon = dropped.next(deadline, clock::now());
+            if let Some(ready) = within(soon, stream.wait(Readiness::Write)).await {
+                ready?;
                 dial::check(stream.descriptor()?)?;
-                Ok(stream)
+                return Ok(stream);
             }
+            if !dropped.is_again(deadline, clock::now()) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            alone.is_crowded();
         }
     }
 
-    async fn connect_unix(endpoint: &Endpoint, deadline: Option<Instant>) -> io::Result<Self> {
+    async fn connect_unix(
+        endpoint: &Endpoint,
+        deadline: Option<Instant>,
+        alone: &mut Alone<'_>,
+    ) -> io::Result<Self> {
         let mut queue = FullQueue::new();
         loop {
             match dial::unix(endpoint) {
                 Ok(socket) => return Ok(Self::accepted(socket)),
                 Err(Errno::AGAIN) => {
+                    alone.is_crowded();
                     time::sleep(queue.pause(deadline, clock::now()).ok_or(io::ErrorKind::TimedOut)?).await;
                 }
                 Err(error) => return Err(error.into()),
