@@ -311,8 +311,13 @@ impl Link {
             if state.is_left {
                 state.flush(self);
             }
-            if state.end.is_some() || state.broken.is_some() {
-                return Poll::Ready(state.connection.transmit().is_empty());
+            if state.broken.is_some() {
+                return Poll::Ready(false);
+            }
+            if let Some(end) = &state.end {
+                // What was queued may be gone with the session.
+                let is_written = matches!(**end, End::Closed) && state.blocked.is_none();
+                return Poll::Ready(is_written && state.connection.transmit().is_empty());
             }
             if state.blocked.is_none() {
                 return Poll::Ready(true);
