@@ -135,7 +135,8 @@ impl Client {
     /// # Blocking
     ///
     /// Until the call is sent. The default time limit of a call does not hold for streams; one that is
-    /// [set](RequestBuilder::timeout) holds for the whole of it.
+    /// [set](RequestBuilder::timeout) holds for the whole of it. The first call waits for a server that accepts and says nothing
+    /// no longer than a call may take.
     pub fn stream<T: DeserializeOwned>(
         &self,
         method: &str,
