@@ -10,7 +10,7 @@
 mod support;
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -125,8 +125,9 @@ fn a_ping_that_is_lost_is_not_told_as_the_outcome_of_the_call_behind_it() {
         let (endpoint, _) = by_hand(|mut stream, _| drop(stream.packet()));
         let required = client(face, &endpoint, config().with_call_timeout(Duration::from_secs(1)));
         let lost = error(required.request("pay", &json!(1)));
-        assert_eq!((lost.kind(), lost.outcome()), (ErrorKind::Disconnected, Outcome::NotSent), "{lost:?}");
-        assert!(lost.is_retryable());
+        // The last attempt may be the one that has no more time.
+        assert!(matches!(lost.kind(), ErrorKind::Disconnected | ErrorKind::Timeout), "{lost:?}");
+        assert!(lost.outcome() == Outcome::NotSent && lost.is_retryable(), "{lost:?}");
     });
 }
 
@@ -322,7 +323,8 @@ fn a_one_way_call_whose_session_ends_before_it_is_written_is_an_error() {
         let (endpoint, _) = by_hand(|mut stream, _| {
             drop(stream.packet());
             stream.write_all(&[hello(), good(1, &json!(1))].concat()).unwrap();
-            thread::sleep(Duration::from_millis(300));
+            // The next call has begun to arrive.
+            stream.read_exact(&mut [0; 11]).unwrap();
             reset(stream);
         });
         let client = client(face, &endpoint, ClientConfig::new());

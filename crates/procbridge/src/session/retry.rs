@@ -13,6 +13,8 @@ use crate::error::{Error, ErrorKind, Outcome, RemoteError};
 #[derive(Debug, Default)]
 pub(crate) struct Retry {
     attempts: u32,
+    /// How many of them were lost.
+    losses: u32,
     /// Whether an attempt may have run.
     may_have_run: bool,
 }
@@ -59,9 +61,11 @@ impl Retry {
         }
         self.may_have_run |= error.outcome() == Outcome::Unknown;
         self.attempts = self.attempts.saturating_add(1);
+        self.losses += u32::from(error.kind() == ErrorKind::Disconnected);
         // The first is at once.
         let bound = self.attempts.checked_sub(2).map_or(Duration::ZERO, bound);
-        Ok(up_to(left.map_or(bound, |left| left.min(bound))))
+        // The attempt needs some of what is left.
+        Ok(up_to(left.map_or(bound, |left| bound.min(left / 2))))
     }
 
     /// `error` as it is told for all attempts together.
@@ -81,9 +85,9 @@ impl Retry {
             };
         // A caller that reaches no server is told at once, unless the server was there for an earlier attempt: it restarts.
         let is_coming_back = is_idempotent && self.attempts > 0 && is_away(error);
-        // A call that may run twice goes on for its time; any other has a number of attempts.
-        let is_bounded = is_idempotent && self.attempts > 0 && left.is_some();
-        (was_lost || is_coming_back) && (is_bounded || self.attempts < ATTEMPTS)
+        // What is lost has a number of attempts; a restart has the time of the call.
+        let is_bounded = left.is_some() || self.attempts < ATTEMPTS;
+        (was_lost && self.losses < ATTEMPTS) || (is_coming_back && is_bounded)
     }
 }
 
@@ -138,7 +142,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// end as soon as they have lasted dials no more often than one at its longest pauses.
 const STEADY: Duration = Duration::from_millis(2500);
 /// An attempt needs more time than this.
-const TOO_SHORT: Duration = Duration::from_millis(5);
+const TOO_SHORT: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
