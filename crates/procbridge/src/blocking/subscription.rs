@@ -45,7 +45,6 @@ impl Subscription {
     }
 
     /// Subscribes, and waits for the word that it is in force.
-
     fn renew(&mut self) -> Result<Items<Option<Event>>, Error> {
         let time = CallTime::new(self.client.inner.config.patience());
         let call = self.client.call("$/subscribe").payload(&self.wanted);
