@@ -3,6 +3,7 @@
 //! ```text
 //! probe serve FACE ENDPOINT                      prints "ready", serves until its standard input closes
 //! probe call FACE STYLE ENDPOINT CALLS IN_FLIGHT prints the allocations of a call
+//! probe both ENDPOINT CALLS IN_FLIGHT            both sides of the tokio face in one thread, on a session
 //! probe core CALLS                               the same, of both sides in memory
 //! ```
 //!
@@ -40,6 +41,9 @@ fn run(words: &[&str]) -> Result<()> {
         }
         ["call", "tokio", style, endpoint, calls, in_flight] => {
             tokio_face::call(&Calls::new(style, endpoint, calls, in_flight)?)
+        }
+        ["both", endpoint, calls, in_flight] => {
+            tokio_face::both(&Calls::new("session", endpoint, calls, in_flight)?)
         }
         ["core", calls] => core::call(calls.parse()?),
         _ => Err("see the head of counts/src/main.rs".into()),

@@ -1,6 +1,8 @@
 //! What the targets have in common: an input's first bytes, portions of the rest, and packets by hand.
 
-use procbridge_proto::{Connection, Header, Limits, Packet, Status, Terms, Version};
+use std::collections::BTreeMap;
+
+use procbridge_proto::{Connection, HEADER_LENGTH, Header, Limits, Packet, Status, Terms, Version, flag};
 
 /// Takes the first `N` bytes of an input, which say what is done with the rest. A short input has zeros there.
 pub fn choices<const N: usize>(input: &[u8]) -> ([u8; N], &[u8]) {
@@ -64,4 +66,19 @@ pub fn said(end: &mut Connection) -> Vec<u8> {
         end.transmitted(end.transmit().len());
     }
     said
+}
+
+/// Returns the answers in what an end says, which is whole packets with at most one answer to a call.
+pub fn answers(mut said: &[u8]) -> BTreeMap<u32, Status> {
+    let mut answered = BTreeMap::new();
+    while let Ok(Some(header)) = Header::parse(said) {
+        let packet = said[HEADER_LENGTH..].get(..header.length as usize).expect("a whole packet");
+        let id = packet.first_chunk().map_or(0, |id| u32::from_le_bytes(*id));
+        if matches!(header.status, Status::GOOD | Status::BAD) && header.flags & flag::MORE == 0 && id != 0 {
+            assert_eq!(answered.insert(id, header.status), None, "two answers to call {id}");
+        }
+        said = &said[HEADER_LENGTH + packet.len()..];
+    }
+    assert!(said.is_empty(), "{} B that are no packet", said.len());
+    answered
 }

@@ -8,10 +8,8 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 
 use libfuzzer_sys::fuzz_target;
-use procbridge_fuzz::{choices, portions, request, said, session, streamed};
-use procbridge_proto::{
-    Codec, Connection, Event, HEADER_LENGTH, Header, Limits, Misuse, Packet, Status, Terms, Version, flag,
-};
+use procbridge_fuzz::{answers, choices, portions, request, said, session, streamed};
+use procbridge_proto::{Codec, Connection, Event, Limits, Misuse, Packet, Terms, Version};
 
 use crate::world::{Body, Sort, Step, World};
 
@@ -185,7 +183,7 @@ fn check(events: &[Event], said: &[u8], ends: bool) {
         }
     }
     assert!(closed <= 1 && (!ends || closed == 1));
-    check_said(said);
+    answers(said);
 }
 
 /// A program that takes no items is given no more than it said it takes ahead.
@@ -201,20 +199,6 @@ fn check_credit(events: &[Event]) {
 
 /// Items that an end takes ahead.
 const WINDOW: u32 = 2;
-
-/// What an end says are whole packets, with at most one answer to a call.
-fn check_said(mut said: &[u8]) {
-    let mut answered = BTreeMap::new();
-    while let Ok(Some(header)) = Header::parse(said) {
-        let packet = said[HEADER_LENGTH..].get(..header.length as usize).expect("a whole packet");
-        let id = packet.first_chunk().map_or(0, |id| u32::from_le_bytes(*id));
-        if matches!(header.status, Status::GOOD | Status::BAD) && header.flags & flag::MORE == 0 && id != 0 {
-            assert_eq!(answered.insert(id, header.status), None, "two answers to call {id}");
-        }
-        said = &said[HEADER_LENGTH + packet.len()..];
-    }
-    assert!(said.is_empty(), "{} B that are no packet", said.len());
-}
 
 /// Memory follows what arrived: buffers at most double, and have room for a read of 96 KiB.
 fn check_held(end: &Connection, arrived: usize) {

@@ -1,5 +1,6 @@
 //! What the figures were measured on and of.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::process::Command;
 
@@ -42,7 +43,7 @@ impl Machine {
 }
 
 /// The first line that a command prints, empty if it cannot.
-pub(crate) fn said(program: &str, arguments: &[&str]) -> String {
+pub(crate) fn said(program: impl AsRef<OsStr>, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let text = output.map(|output| output.stdout).unwrap_or_default();
     String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_string()

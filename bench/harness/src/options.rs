@@ -24,7 +24,7 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn read(arguments: &[String]) -> Result<Self, String> {
-        let mut options = Self { built: PathBuf::from("target/bench/release"), ..Self::default() };
+        let mut options = Self { built: beside(), ..Self::default() };
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().cloned().ok_or_else(|| format!("{argument} needs a value"));
@@ -70,6 +70,12 @@ fn names(only: &str, group: &str, case: &str, first: bool) -> bool {
                     .any(|figure| figure.is(group, case))
             },
         )
+}
+
+/// Where this program was built.
+fn beside() -> PathBuf {
+    let program = std::env::current_exe().unwrap_or_default();
+    program.parent().map(PathBuf::from).unwrap_or_default()
 }
 
 fn number(text: &str) -> Result<usize, String> {

@@ -98,7 +98,7 @@ impl System {
 
     /// The command, without its arguments. Programs lie in `built`.
     pub(crate) fn command(&self, built: &Path) -> Command {
-        let peers = PathBuf::from("target/peers");
+        let peers = peers();
         match self.program {
             Program::Limits => Command::new(built.join("limits")),
             Program::Ours => Command::new(built.join("ours")),
@@ -117,6 +117,11 @@ impl System {
     }
 }
 
+/// Where `scripts/bench` has had the packages of other languages installed.
+fn peers() -> PathBuf {
+    std::env::var_os("PROCBRIDGE_PEERS").map_or_else(|| PathBuf::from("target/peers"), PathBuf::from)
+}
+
 /// Names and versions of all neighbours.
 pub(crate) fn versions() -> Vec<(String, String)> {
     let mut versions: Vec<(String, String)> = SYSTEMS
@@ -128,7 +133,7 @@ pub(crate) fn versions() -> Vec<(String, String)> {
     versions.dedup();
     let tools = [
         ("nats-server", said("nats-server", &["--version"])),
-        ("python", said("target/peers/py122/bin/python", &["--version"])),
+        ("python", said(peers().join("py122/bin/python"), &["--version"])),
         ("node", said("node", &["--version"])),
     ];
     versions.extend(tools.into_iter().map(|(name, said)| (name.to_string(), said)));

@@ -3,8 +3,8 @@
 //! What happens by the clock, a look at the sessions every few milliseconds, is in them too, and more of it than without
 //! callgrind, in which everything takes longer. That is a few per cent and the reason for the tolerance.
 
-use crate::check;
 use crate::probe::{Counted, Server, Tool, run};
+use crate::{burst, check};
 
 const TABLE: &[(&str, f64)] = &[
     ("core, both sides", 7827.0),
@@ -15,7 +15,7 @@ const TABLE: &[(&str, f64)] = &[
     ("blocking classic, client", 5200.0),
     ("blocking classic, server", 6000.0),
     ("tokio classic, client", 11_100.0),
-    ("tokio classic, server", 10_900.0),
+    ("tokio classic, server", 9600.0),
 ];
 /// What a figure may be worse than the table before it is a failure.
 const TOLERANCE: f64 = 0.06;
@@ -38,6 +38,8 @@ fn measure() -> Vec<(String, f64)> {
         measured.push((format!("{face} {style}, client"), client.each(more_client, CALLS).all));
         measured.push((format!("{face} {style}, server"), server.each(more_server, CALLS).all));
     }
+    let tokio_classic = measured.last_mut().unwrap();
+    tokio_classic.1 = burst::of_one_call(Tool::Callgrind).all;
     measured
 }
 

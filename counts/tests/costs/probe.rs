@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
 
 /// What counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +74,7 @@ impl Tool {
 /// What a tool has counted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counted {
-    /// Instructions, or system calls.
+    /// Instructions, system calls or allocations.
     pub(crate) all: f64,
     /// System calls that read from a socket or write to it.
     pub(crate) transfers: f64,
@@ -104,9 +105,45 @@ impl Server {
         self.dir.path().join("socket")
     }
 
+    /// A directory that is there as long as this is.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// The number of its process, if no tool runs it.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits until every thread of the server sleeps: it has done everything that its peers gave it to do.
+    ///
+    /// The threads are looked at one after the other, and one that was seen asleep may have been woken by one that was
+    /// not. So nothing may have run between two looks.
+    pub(crate) fn rest(&self) {
+        let mut before = None;
+        loop {
+            let now = self.threads();
+            if now.iter().all(|(state, _)| state == "S") && before.as_ref() == Some(&now) {
+                return;
+            }
+            before = Some(now);
+            thread::yield_now();
+        }
+    }
+
+    /// The state of each thread, and how often it has given up its core.
+    fn threads(&self) -> Vec<(String, String)> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
+        let status = |task: std::io::Result<fs::DirEntry>| {
+            // A thread may end between the two looks at it.
+            let status = fs::read_to_string(task.ok()?.path().join("status")).ok()?;
+            let field = |name| {
+                let line = status.lines().find_map(|line| line.strip_prefix(name));
+                line?.split_whitespace().next().map(str::to_owned)
+            };
+            Some((field("State:")?, field("voluntary_ctxt_switches:")?))
+        };
+        tasks.filter_map(status).collect()
     }
 
     /// Has a probe make calls, and tells what it printed and what the tool has counted of it.

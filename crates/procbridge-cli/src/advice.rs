@@ -1,6 +1,5 @@
 //! Errors of the library, with what a person at a shell can do about them.
 
-use std::error::Error as _;
 use std::io::ErrorKind as IoKind;
 
 use procbridge::{Endpoint, Error, ErrorKind, Outcome, RemoteError, code};
@@ -134,7 +133,7 @@ fn is_body_too_large(error: &Error) -> bool {
 
 /// What is behind `error`, if it is of this type.
 fn source_of<T: std::error::Error + 'static>(error: &Error) -> Option<&T> {
-    error.source().and_then(|source| source.downcast_ref())
+    error.get_ref().and_then(|behind| behind.downcast_ref())
 }
 
 const LONGER: &str = "--timeout sets another limit, \"none\" waits for ever";

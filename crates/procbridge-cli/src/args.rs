@@ -6,6 +6,8 @@ mod looking;
 mod reach;
 mod serve;
 
+use std::ffi::OsString;
+
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -48,7 +50,7 @@ pub(crate) enum Command {
 pub(crate) struct DecodeArgs {
     /// Bytes in hexadecimal, "@FILE", or "-" for standard input, which is also the default
     #[arg(value_name = "HEX")]
-    pub(crate) input: Vec<String>,
+    pub(crate) input: Vec<OsString>,
 
     /// The packets are from the middle of a session: each has a call id. Behind a HELLO they are known to have
     #[arg(long)]

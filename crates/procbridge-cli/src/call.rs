@@ -13,17 +13,21 @@ use crate::latency::Latency;
 use crate::reach::{Reach, Wishes};
 use crate::target::Target;
 use crate::units::Limit;
-use crate::{json_text, output, payload, result};
+use crate::{json_text, output, payload, result, words};
 
 /// Makes the call and prints its result.
 pub(crate) fn run(args: &CallArgs) -> Result<(), Failure> {
     let interrupt = Interrupt::listen(args.shape.json)?;
+    // One that waits for a result alone goes on: the method may be called for what it does.
+    if args.stream {
+        interrupt.needs_reader()?;
+    }
     let words = args.first.iter().chain(&args.second).chain(&args.rest).cloned().collect();
     // An error without any words tells what a whole call looks like.
     let next = if args.no_method { "payload" } else { "method" };
     let Target { endpoint, words, assumed } = Target::of(words, next, USAGE)?;
     let mut words = words.into_iter();
-    let method = if args.no_method { None } else { words.next() };
+    let method = if args.no_method { None } else { words.next().map(words::text).transpose()? };
     if method.is_none() && !args.no_method {
         return Err(Failure::usage(format!("no method to call at {endpoint}"))
             .with_help(USAGE)
@@ -158,7 +162,7 @@ impl Calls<'_> {
         if !self.args.shape.json && latency.calls() > 0 {
             let (calls, rate, times) = (latency.calls(), latency.rate(), latency.text());
             let word = if calls == 1 { "call" } else { "calls" };
-            output::note(format!("{calls} {word}, {rate:.0} a second: {times}"));
+            output::note(&format!("{calls} {word}, {rate:.0} a second: {times}"));
         }
     }
 

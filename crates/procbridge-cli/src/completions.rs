@@ -10,5 +10,5 @@ use crate::output;
 pub(crate) fn run(args: &CompletionsArgs) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut CommandLine::command(), "procbridge", &mut script);
-    output::data(&script)
+    output::own(&String::from_utf8_lossy(&script))
 }

@@ -1,13 +1,16 @@
 //! `procbridge decode`: bytes become a list of fields, with the words of the protocol for what is wrong with them.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
+use std::os::unix::ffi::OsStrExt;
 
 use crate::args::DecodeArgs;
 use crate::failure::{Exit, Failure};
 use crate::hex;
 use crate::output;
 use crate::piece::{Piece, Place};
+use crate::{payload, words};
 
 /// Shows the packets that the input holds, up to the first that is wrong.
 pub(crate) fn run(args: &DecodeArgs) -> Result<(), Failure> {
@@ -20,7 +23,7 @@ pub(crate) fn run(args: &DecodeArgs) -> Result<(), Failure> {
     while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
         let piece = Piece::new(offset, rest, place);
         let checked = piece.check();
-        output::data(if args.json { piece.json(&checked) } else { piece.listing(&checked) }.as_bytes())?;
+        output::data(&if args.json { piece.json(&checked) } else { piece.listing(&checked) })?;
         let length = checked.map_err(|error| {
             let at = if offset == 0 { String::new() } else { format!("packet at byte {offset}: ") };
             let failure = Failure::new(Exit::Protocol, "protocol", format!("{at}{error}"));
@@ -42,23 +45,27 @@ struct Input {
 }
 
 impl Input {
-    fn read(words: &[String]) -> Result<Self, Failure> {
+    fn read(words: &[OsString]) -> Result<Self, Failure> {
         let stdin = || io::stdin().lock();
         match words {
             [] if io::stdin().is_terminal() => Err(Failure::usage("no bytes to decode")
                 .with_help("they are given in hexadecimal, as @FILE, or on standard input")),
             [] => Self::detect(contents("standard input", stdin())?),
-            [word] if word == "-" => Self::detect(contents("standard input", stdin())?),
-            [word] if word.starts_with('@') => {
-                let path = word.trim_start_matches('@');
+            [word] if word == "-" || word == "@-" => Self::detect(contents("standard input", stdin())?),
+            [word] if word.as_bytes().starts_with(b"@") => {
+                let file = payload::file_name(word)?;
+                let path = file.display().to_string();
                 let cannot = |error| Failure::usage(format!("cannot read {path}: {}", output::plain(&error)));
-                Self::detect(contents(path, File::open(path).map_err(cannot)?)?)
+                Self::detect(contents(&path, File::open(file).map_err(cannot)?)?)
             }
-            words => match hex::read(&words.join(" ")) {
-                Ok(bytes) => Ok(Self { bytes, note: None }),
-                Err(reason) => Err(Failure::usage(format!("not hexadecimal: {reason}"))
-                    .with_help("a file is given as @FILE, standard input as -")),
-            },
+            words => {
+                let words = words.iter().cloned().map(words::text).collect::<Result<Vec<_>, _>>()?;
+                match hex::read(&words.join(" ")) {
+                    Ok(bytes) => Ok(Self { bytes, note: None }),
+                    Err(reason) => Err(Failure::usage(format!("not hexadecimal: {reason}"))
+                        .with_help("a file is given as @FILE, standard input as -")),
+                }
+            }
         }
     }
 

@@ -106,7 +106,8 @@ fn sum(payload: &str) -> Answer {
     if let Some(sum) = whole {
         return Ok(RawValue::from_string(sum.to_string())?);
     }
-    let mut sum = 0.0_f64;
+    // What is added to -0.0 stays what it is; 0.0 would take the sign of a zero.
+    let mut sum = -0.0_f64;
     for (at, number) in numbers.enumerate() {
         let number: f64 = serde_json::from_str(number)
             .map_err(|_| invalid(format!("element {at} is not a number that a float can hold")))?;

@@ -1,14 +1,18 @@
 //! `procbridge list` and `procbridge describe`: what a server tells of its methods.
 
+use std::ffi::OsString;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::args::{DescribeArgs, ListArgs};
+use crate::escape::{one_line, one_of_many};
 use crate::failure::{Exit, Failure};
 use crate::json_text::{Layout, Object, lay_out};
 use crate::output;
 use crate::question::{self, Answer};
 use crate::target::Target;
+use crate::words;
 
 /// The answer of `$/describe`.
 #[derive(Debug, Deserialize)]
@@ -36,12 +40,12 @@ pub(crate) fn list(args: &ListArgs) -> Result<(), Failure> {
         let entries: Vec<_> = methods.iter().map(Method::envelope).collect();
         return output::conclude(answer.envelope(&format!("[{}]", entries.join(","))), 0);
     }
-    output::data(listing(&methods, output::is_terminal()).as_bytes())
+    output::data(&listing(&methods, output::is_terminal()))
 }
 
 /// Prints the whole description, or that of one method.
 pub(crate) fn describe(args: &DescribeArgs) -> Result<(), Failure> {
-    let words: Vec<_> = args.question.endpoint.iter().chain(&args.method).cloned().collect();
+    let words: Vec<_> = args.question.endpoint.iter().chain(&args.method).map(OsString::from).collect();
     let (endpoint, method) = match words.is_empty() {
         true => (Target::alone(None)?, None),
         false => {
@@ -49,7 +53,7 @@ pub(crate) fn describe(args: &DescribeArgs) -> Result<(), Failure> {
             if let [_, unexpected, ..] = words.as_slice() {
                 return Err(Failure::usage(format!("unexpected argument {unexpected:?}")).with_help(USAGE));
             }
-            (endpoint, words.into_iter().next())
+            (endpoint, words.into_iter().next().map(words::text).transpose()?)
         }
     };
     let answer = question::ask(&args.question, endpoint, "$/describe", "methods")?;
@@ -62,7 +66,6 @@ pub(crate) fn describe(args: &DescribeArgs) -> Result<(), Failure> {
     }
     output::line(match args.compact {
         true => lay_out(&text, Layout::Compact),
-        false if output::is_terminal() => lay_out(&text, Layout::Terminal),
         false => lay_out(&text, Layout::Pretty),
     })
 }
@@ -115,12 +118,13 @@ fn listing(methods: &[Method], is_for_people: bool) -> String {
     let widest = methods.iter().map(width).max().unwrap_or_default();
     let mut lines = String::new();
     for method in methods {
-        let name = output::one_line(&method.name);
+        let escaped = if is_for_people { one_line } else { one_of_many };
+        let name = escaped(&method.name);
         lines.push_str(&name);
         if is_for_people {
             let is_stream = method.kind.as_deref() == Some("stream");
             let stream = is_stream.then(|| "(stream)".to_string());
-            let doc = method.doc.as_deref().and_then(|doc| doc.lines().next()).map(output::one_line);
+            let doc = method.doc.as_deref().and_then(|doc| doc.lines().next()).map(one_line);
             let words: Vec<_> = stream.into_iter().chain(doc).collect();
             if !words.is_empty() {
                 lines.extend(std::iter::repeat_n(' ', widest.saturating_sub(name.chars().count()) + 2));

@@ -8,7 +8,7 @@ use crate::interrupt::Interrupt;
 use crate::json_text::Object;
 use crate::reach::{Reach, Wishes};
 use crate::target::Target;
-use crate::{output, payload, result};
+use crate::{output, payload, result, words};
 
 /// Publishes an event and prints what the method answers.
 pub(crate) fn run(args: &EmitArgs) -> Result<(), Failure> {
@@ -16,7 +16,7 @@ pub(crate) fn run(args: &EmitArgs) -> Result<(), Failure> {
     let words = args.first.iter().chain(&args.second).chain(&args.rest).cloned().collect();
     let Target { endpoint, words, assumed } = Target::of(words, "topic", USAGE)?;
     let mut words = words.into_iter();
-    let Some(topic) = words.next() else {
+    let Some(topic) = words.next().map(words::text).transpose()? else {
         return Err(Failure::usage(format!("no topic to publish at {endpoint}")).with_help(USAGE));
     };
     let words: Vec<_> = words.collect();

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -11,6 +15,7 @@ use procbridge::{Call, Refusal, Router, code};
 use rustix::fs::Access;
 use serde_json::value::RawValue;
 
+use crate::escape::without_mark;
 use crate::failure::Failure;
 use crate::job::{Ended, Jobs, Stopped};
 use crate::{logger, output, token};
@@ -39,7 +44,9 @@ impl Exec {
         let mut words = words.into_iter();
         let program = words.next().filter(|_| !text.trim().is_empty());
         let program = program.ok_or_else(|| Failure::usage("the command of --exec is empty"))?;
-        Ok(Self { program: find(&program)?, arguments: words.collect(), limit, jobs: Jobs::default() })
+        let program = find(&program)?;
+        check_script(&program)?;
+        Ok(Self { program, arguments: words.collect(), limit, jobs: Jobs::default() })
     }
 
     /// The commands that run now.
@@ -111,8 +118,12 @@ fn answer(ended: Ended) -> Result<Box<RawValue>, Refusal> {
     }
     let text = String::from_utf8(ended.output)
         .map_err(|_| Refusal::new("the command's output is not UTF-8").with_code(BAD_OUTPUT))?;
-    if let Ok(json) = serde_json::from_str::<&RawValue>(&text) {
+    let json = without_mark(&text);
+    if let Ok(json) = serde_json::from_str::<&RawValue>(json) {
         return Ok(json.to_owned());
+    }
+    if json.trim_end().is_empty() && json.len() < text.len() {
+        return Ok(RawValue::NULL.to_owned());
     }
     let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
     if line.is_empty() {
@@ -158,6 +169,31 @@ fn find(program: &str) -> Result<PathBuf, Failure> {
     })
 }
 
+/// Checks that a script names an interpreter that is there: the system says "no such file" of the script else.
+fn check_script(program: &Path) -> Result<(), Failure> {
+    let mut start = Vec::with_capacity(SCRIPT_LINE);
+    // A program that may be run and not be read is taken as it is.
+    let read = File::open(program).and_then(|file| file.take(SCRIPT_LINE as u64).read_to_end(&mut start));
+    let Some(line) = start.strip_prefix(b"#!").filter(|_| read.is_ok()) else { return Ok(()) };
+    let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    if line.ends_with(b"\r") {
+        return Err(Failure::usage(format!("the first line of the script {program:?} ends in CR LF"))
+            .with_help(format!("\"sed -i 's/\\r$//' {}\" makes its lines end in LF", program.display())));
+    }
+    let interpreter =
+        line.trim_ascii_start().split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
+    let interpreter = Path::new(OsStr::from_bytes(interpreter));
+    if interpreter.is_absolute() && !interpreter.exists() {
+        return Err(Failure::usage(format!(
+            "the script {program:?} needs {interpreter:?}, which does not exist"
+        ))
+        .with_help("its first line names the program that runs it"));
+    }
+    Ok(())
+}
+
+/// Bytes of a script in which the system looks for its interpreter.
+const SCRIPT_LINE: usize = 256;
 /// The codes of error answers. They have a dot, as all that are not the protocol's own.
 const FAILED: &str = "exec.failed";
 const BAD_OUTPUT: &str = "exec.output";

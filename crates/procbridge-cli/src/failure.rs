@@ -11,6 +11,8 @@ use crate::output;
 /// The exit codes. They are told in the help texts and in the man pages, and are only added to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
+    /// No process reads the output any more, which is no failure.
+    Unread = 0,
     Internal = 1,
     Usage = 2,
     Remote = 3,
@@ -59,7 +61,12 @@ impl Failure {
     /// A signal ended it. There is nothing to say to who sent it.
     pub(crate) fn signal(signal: i32) -> Self {
         let exit = if signal == signal_hook::consts::SIGTERM { Exit::Terminated } else { Exit::Interrupted };
-        Self::new(exit, "cancelled", format!("cancelled by signal {signal}")).with_outcome(Outcome::Unknown)
+        Self::new(exit, "cancelled", format!("cancelled by signal {signal}"))
+    }
+
+    /// The reader of standard output has seen enough.
+    pub(crate) fn unread() -> Self {
+        Self::new(Exit::Unread, "cancelled", "no process reads the output")
     }
 
     /// Adds a line that helps.
@@ -100,7 +107,7 @@ impl Failure {
 
     /// For people: the message on one line, then what belongs to it.
     pub(crate) fn print(&self) {
-        if matches!(self.0.exit, Exit::Interrupted | Exit::Terminated) {
+        if matches!(self.0.exit, Exit::Unread | Exit::Interrupted | Exit::Terminated) {
             return;
         }
         let details = [("code", &self.0.code), ("data", &self.0.data)];

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::args::InfoArgs;
+use crate::escape::one_line;
 use crate::failure::Failure;
 use crate::json_text::{Object, push_quoted};
 use crate::packet_words;
@@ -44,7 +45,7 @@ pub(crate) fn run(args: &InfoArgs) -> Result<(), Failure> {
     if !output::is_terminal() {
         return output::line(json);
     }
-    output::data(listing(&facts).as_bytes())
+    output::data(&listing(&facts))
 }
 
 /// One thing that is known, or not.
@@ -131,11 +132,11 @@ impl Fact {
                 "classic" => "classic: a connection for each call".to_string(),
                 _ => "sessions".to_string(),
             },
-            (Self::Text(text), _) => output::one_line(text),
+            (Self::Text(text), _) => one_line(text),
             (Self::Number(bytes), "max_body" | "stream_bytes") => format!("{bytes} B"),
             (Self::Number(number), _) => number.to_string(),
             (Self::List(words), _) if words.is_empty() => "none".to_string(),
-            (Self::List(words), _) => output::one_line(&words.join(" ")),
+            (Self::List(words), _) => one_line(&words.join(" ")),
             (Self::Unknown, _) => "not told".to_string(),
         }
     }

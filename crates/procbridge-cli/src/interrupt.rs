@@ -1,17 +1,21 @@
-//! Signals: what a command has begun is cancelled, and it ends with what it has.
+//! Signals, and a reader of standard output that has gone: what a command has begun is cancelled, and it ends with what it
+//! has.
 
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use procbridge::Client;
+use procbridge::{Client, Outcome};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::failure::Failure;
 use crate::output;
 
-/// The signals that came to this process. Clones are the same.
+/// Why this process is to end early, if it is. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Interrupt {
     shared: Arc<Shared>,
@@ -25,9 +29,18 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    signal: Option<i32>,
+    cause: Option<Cause>,
     /// Whose calls are cancelled.
     client: Option<Client>,
+    /// Whether there ever was a client, whose calls may have run.
+    has_called: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Cause {
+    Signal(i32),
+    /// No process reads standard output any more.
+    Unread,
 }
 
 impl Interrupt {
@@ -39,7 +52,7 @@ impl Interrupt {
         let shared = interrupt.clone();
         let take = move || {
             if let Some(signal) = signals.forever().next() {
-                shared.take(signal, json);
+                shared.take(Cause::Signal(signal), json);
             }
         };
         thread::Builder::new()
@@ -49,9 +62,27 @@ impl Interrupt {
         Ok(interrupt)
     }
 
+    /// Ends the command also when the reader of standard output has gone. It is for commands that write now and then, which
+    /// would learn of that with the next line only.
+    pub(crate) fn needs_reader(&self) -> Result<(), Failure> {
+        let shared = self.clone();
+        let watch = move || {
+            if is_gone() {
+                shared.take(Cause::Unread, false);
+            }
+        };
+        thread::Builder::new()
+            .name("reader".to_string())
+            .spawn(watch)
+            .map(drop)
+            .map_err(|error| Failure::system("cannot start a thread", &error))
+    }
+
     /// Cancels the calls of `client` when a signal comes.
     pub(crate) fn cancels(&self, client: Client) {
-        self.shared.state().client = Some(client);
+        let mut state = self.shared.state();
+        state.client = Some(client);
+        state.has_called = true;
     }
 
     /// Holds no client any longer.
@@ -60,16 +91,16 @@ impl Interrupt {
         drop(client);
     }
 
-    /// How the command has to end, if a signal came.
+    /// How the command has to end, if a signal came or its reader has gone.
     pub(crate) fn failure(&self) -> Option<Failure> {
-        self.shared.state().signal.map(Failure::signal)
+        self.shared.state().failure()
     }
 
     /// Waits, and ends early when a signal comes.
     pub(crate) fn sleep(&self, length: Duration) {
         let end = Instant::now() + length;
         let mut state = self.shared.state();
-        while state.signal.is_none() {
+        while state.cause.is_none() {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
@@ -79,9 +110,9 @@ impl Interrupt {
         }
     }
 
-    fn take(&self, signal: i32, json: bool) {
+    fn take(&self, cause: Cause, json: bool) {
         let mut state = self.shared.state();
-        state.signal = Some(signal);
+        state.cause.get_or_insert(cause);
         let client = state.client.clone();
         drop(state);
         self.shared.changed.notify_all();
@@ -90,8 +121,34 @@ impl Interrupt {
         }
         // The command ends by itself, unless it waits for a server that cannot be told, or for a reader of its output.
         thread::sleep(GRACE);
-        let failure = Failure::signal(signal);
+        let Some(failure) = self.failure() else { return };
         output::leave(json.then(|| failure.envelope()), failure.exit());
+    }
+}
+
+impl State {
+    fn failure(&self) -> Option<Failure> {
+        let failure = match self.cause? {
+            Cause::Signal(signal) => Failure::signal(signal),
+            Cause::Unread => Failure::unread(),
+        };
+        Some(failure.with_outcome(if self.has_called { Outcome::Unknown } else { Outcome::NotSent }))
+    }
+}
+
+/// Waits until no process reads standard output any more. Returns whether it can be waited for.
+fn is_gone() -> bool {
+    let stdout = io::stdout();
+    loop {
+        // The system tells these two unasked.
+        let mut stdout = [PollFd::new(&stdout, PollFlags::empty())];
+        match poll(&mut stdout, None) {
+            Ok(_) if stdout.iter().any(|fd| fd.revents().intersects(PollFlags::ERR | PollFlags::HUP)) => {
+                return true;
+            }
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) | Err(_) => return false,
+        }
     }
 }
 

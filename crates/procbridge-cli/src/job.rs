@@ -1,6 +1,7 @@
 //! One run of a command: its input and output, its end, and the end of all that it started.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
@@ -9,15 +10,30 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+use crate::guard::Guard;
+use crate::output;
 
 /// The commands that run now. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Jobs {
-    running: Arc<Mutex<HashSet<Pid>>>,
+    /// Their numbers, by process group.
+    running: Arc<Mutex<HashMap<Pid, u64>>>,
     /// Whether nothing starts any more. A command is entered while this is held, so that one that has just begun is not
-    /// left out when all are ended.
+    /// left out when all are ended, nor taken for an orphan.
     is_over: Arc<RwLock<bool>>,
+    guard: Arc<Mutex<Watch>>,
+}
+
+/// The guard, if there is one. Its lock is the last to be taken.
+#[derive(Debug, Default)]
+struct Watch {
+    guard: Option<Guard>,
+    /// What the server is called there; nothing before the first command may start.
+    server: Option<String>,
+    last: u64,
+    has_complained: bool,
 }
 
 /// A running command. Dropping it kills what is left of it.
@@ -48,6 +64,15 @@ pub(crate) enum Stopped {
 }
 
 impl Jobs {
+    /// Starts what kills the commands if this process is killed.
+    pub(crate) fn guard(&self) {
+        // The standard library's only source of randomness is its hasher's seed.
+        let random = RandomState::new().build_hasher().finish();
+        let mut watch = self.watch();
+        watch.server = Some(format!("{random:016x}"));
+        watch.ensure(&HashMap::new());
+    }
+
     /// Starts `command` in a process group of its own, so that it can be ended with all that it starts.
     pub(crate) fn start(&self, mut command: Command) -> io::Result<Job> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
@@ -55,22 +80,99 @@ impl Jobs {
         if *is_over {
             return Err(io::Error::other("the server is stopping"));
         }
-        let child = command.spawn()?;
+        let number = {
+            let running = self.lock();
+            self.watch().begins(&mut command, &running)
+        };
+        let child = command.spawn().inspect_err(|_| {
+            self.watch().tell(|guard| guard.ended(number));
+        })?;
         let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        self.lock().extend(group);
+        if let Some(group) = group {
+            self.lock().insert(group, number);
+            self.watch().tell(|guard| guard.runs(number, group));
+        }
         Ok(Job { child, group, jobs: self.clone() })
     }
 
     /// Kills everything that runs, and lets nothing start any more.
     pub(crate) fn end(&self) {
         *self.is_over.write().unwrap_or_else(PoisonError::into_inner) = true;
-        for group in self.lock().drain() {
-            let _ = kill_process_group(group, Signal::KILL);
+        for group in self.lock().keys() {
+            let _ = kill_process_group(*group, Signal::KILL);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashSet<Pid>> {
+    /// Ends the guard. Nothing may run any more.
+    pub(crate) fn dismiss(&self) {
+        let guard = self.watch().guard.take();
+        drop(guard);
+    }
+
+    /// Does `work` with the processes that this one has started and waits for, while it starts no other.
+    pub(crate) fn with_children(&self, work: impl FnOnce(&HashSet<Pid>)) {
+        let _is_over = self.is_over.write().unwrap_or_else(PoisonError::into_inner);
+        let running = self.lock();
+        let watch = self.watch();
+        let guard = watch.guard.as_ref().and_then(Guard::id);
+        work(&running.keys().copied().chain(guard).collect());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Pid, u64>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watch(&self) -> MutexGuard<'_, Watch> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watch {
+    /// Tells the guard that `command` begins. Returns its number.
+    fn begins(&mut self, command: &mut Command, running: &HashMap<Pid, u64>) -> u64 {
+        self.last += 1;
+        let number = self.last;
+        self.ensure(running);
+        if !self.tell(|guard| guard.begins(number)) {
+            // It has gone; another takes its place.
+            self.ensure(running);
+            self.tell(|guard| guard.begins(number));
+        }
+        if let Some(guard) = &self.guard {
+            guard.mark(command, number);
+        }
+        number
+    }
+
+    /// Starts the guard if there is none, and tells it what runs.
+    fn ensure(&mut self, running: &HashMap<Pid, u64>) {
+        let Some(server) = self.server.as_ref().filter(|_| self.guard.is_none()) else { return };
+        match Guard::start(server) {
+            Ok(guard) => self.guard = Some(guard),
+            Err(error) if !self.has_complained => {
+                self.has_complained = true;
+                let error = output::plain(&error);
+                log::warn!(
+                    "commands will outlive this server if it is killed: cannot start their guard: {error}"
+                );
+            }
+            Err(_) => {}
+        }
+        for (group, number) in running {
+            self.tell(|guard| guard.runs(*number, *group));
+        }
+    }
+
+    /// Tells the guard something, if there is one. One that takes nothing is killed: it would kill by old numbers. Returns
+    /// whether it is as it was.
+    fn tell(&mut self, word: impl FnOnce(&mut Guard) -> io::Result<()>) -> bool {
+        let Some(mut guard) = self.guard.take() else { return true };
+        if word(&mut guard).is_err() {
+            guard.dismiss();
+            return false;
+        }
+        self.guard = Some(guard);
+        true
     }
 }
 
@@ -117,6 +219,12 @@ impl Job {
     /// list before anybody could kill by it.
     fn end(&mut self) -> io::Result<Option<ExitStatus>> {
         let mut running = self.jobs.lock();
+        if let Some(group) = self.group
+            && has_ended(group)
+            && let Some(number) = running.get(&group)
+        {
+            self.jobs.watch().tell(|guard| guard.ended(*number));
+        }
         let status = self.child.try_wait();
         // Nor is it its own if this fails: somebody else has collected it.
         if !matches!(status, Ok(None))
@@ -133,10 +241,19 @@ impl Drop for Job {
         // It has not been waited for, so the number is still its own.
         if let Some(group) = self.group.take() {
             let _ = kill_process_group(group, Signal::KILL);
-            self.jobs.lock().remove(&group);
+            let number = self.jobs.lock().remove(&group);
+            if let Some(number) = number {
+                self.jobs.watch().tell(|guard| guard.ended(number));
+            }
             let _ = self.child.wait();
         }
     }
+}
+
+/// Whether the child has ended, which is collected by what comes behind this.
+fn has_ended(child: Pid) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    waitid(WaitId::Pid(child), options).is_ok_and(|status| status.is_some())
 }
 
 /// The pipes of a command that are still open on this side.

@@ -1,6 +1,8 @@
 //! JSON text laid out anew, without a value tree: only the white space between tokens changes, so no digit of a number,
 //! no order of keys and no escape is touched.
 
+use crate::escape::push_json_escape;
+
 /// How JSON text is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
@@ -8,10 +10,6 @@ pub(crate) enum Layout {
     Compact,
     /// Indented by two spaces a level.
     Pretty,
-    /// The same for a terminal, which might take some characters in a string for commands: they are shown escaped.
-    Terminal,
-    /// On one line, for a terminal.
-    TerminalLine,
 }
 
 /// Lays out `text`, which must be one JSON value.
@@ -23,13 +21,13 @@ pub(crate) fn lay_out(text: &str, layout: Layout) -> String {
         let behind = rest.get(c.len_utf8()..).unwrap_or_default();
         if c == '"' {
             let (string, behind) = rest.split_at(string_length(rest));
-            push_string(&mut out, string, layout);
+            out.push_str(string);
             rest = behind.trim_start_matches(SPACE);
             continue;
         }
         rest = behind.trim_start_matches(SPACE);
         match c {
-            _ if matches!(layout, Layout::Compact | Layout::TerminalLine) => out.push(c),
+            _ if layout == Layout::Compact => out.push(c),
             '{' | '[' if rest.starts_with(['}', ']']) => {
                 // An empty one stays on its line.
                 out.push(c);
@@ -66,7 +64,7 @@ pub(crate) fn push_quoted(out: &mut String, text: &str) {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            '\0'..='\u{1f}' => push_escape(out, c),
+            '\0'..='\u{1f}' => push_json_escape(out, c),
             _ => out.push(c),
         }
     }
@@ -125,26 +123,6 @@ fn string_length(text: &str) -> usize {
     text.len()
 }
 
-fn push_string(out: &mut String, string: &str, layout: Layout) {
-    let is_command = |c: char| matches!(c, '\u{7f}'..='\u{9f}');
-    let is_for_terminal = matches!(layout, Layout::Terminal | Layout::TerminalLine);
-    if !is_for_terminal || !string.contains(is_command) {
-        out.push_str(string);
-        return;
-    }
-    for c in string.chars() {
-        if is_command(c) {
-            push_escape(out, c);
-        } else {
-            out.push(c);
-        }
-    }
-}
-
-fn push_escape(out: &mut String, c: char) {
-    out.push_str(&format!("\\u{:04x}", u32::from(c)));
-}
-
 fn new_line(out: &mut String, depth: usize) {
     out.push('\n');
     out.extend(std::iter::repeat_n("  ", depth));
@@ -176,14 +154,6 @@ mod tests {
         for alone in ["1", "\"a b\"", "null", "[]", "{}"] {
             assert_eq!(lay_out(alone, Layout::Pretty), alone);
         }
-    }
-
-    #[test]
-    fn a_terminal_is_not_commanded() {
-        let text = "\"\u{9b}2J\u{7f}é\"";
-        assert_eq!(lay_out(text, Layout::Terminal), "\"\\u009b2J\\u007fé\"");
-        assert_eq!(lay_out(text, Layout::Pretty), text);
-        assert_eq!(lay_out("[ \"\u{9b}\" ]", Layout::TerminalLine), "[\"\\u009b\"]");
     }
 
     #[test]

@@ -12,9 +12,11 @@ mod default_endpoint;
 mod demo;
 mod describe;
 mod emit;
+mod escape;
 mod exec;
 mod failure;
 mod frames;
+mod guard;
 mod hex;
 mod info;
 mod interrupt;
@@ -24,6 +26,8 @@ mod latency;
 mod logger;
 mod man;
 mod nearby;
+mod notes;
+mod orphans;
 mod output;
 mod packet_words;
 mod payload;
@@ -39,17 +43,39 @@ mod target;
 mod token;
 mod units;
 mod watch;
+mod words;
 
+use std::env;
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::args::{Command, CommandLine};
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
+
+/// The allocator: see docs/decisions/0025.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let arguments = match CommandLine::try_parse() {
+    if let Some(server) = guard::server() {
+        guard::run(&server);
+        return ExitCode::SUCCESS;
+    }
+    let exit = run();
+    notes::finish();
+    exit.into()
+}
+
+/// Returns the exit code.
+fn run() -> u8 {
+    let words = match words::prepared(env::args_os()) {
+        Ok(words) => words,
+        Err(failure) => return report(&failure, wants_json()),
+    };
+    let arguments = match CommandLine::try_parse_from(words) {
         Ok(arguments) => arguments,
         Err(error) => return not_parsed(&error),
     };
@@ -68,31 +94,38 @@ fn main() -> ExitCode {
         Command::Man(args) => (man::run(args).map(|()| 0), false),
     };
     match done {
-        Ok(exit) => exit.into(),
+        Ok(exit) => exit,
         Err(failure) => report(&failure, json),
     }
 }
 
 /// Help and version are asked for; everything else is a mistake.
-fn not_parsed(error: &clap::Error) -> ExitCode {
+fn not_parsed(error: &clap::Error) -> u8 {
     match error.kind() {
-        ErrorKind::DisplayHelp
-        | ErrorKind::DisplayVersion
-        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            // A reader that has seen enough of it is no error.
-            let _ = error.print();
-            u8::try_from(error.exit_code()).unwrap_or(1).into()
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let text = error.render();
+            let has_colours = output::is_terminal() && output::wants_colours();
+            let text = if has_colours { text.ansi().to_string() } else { text.to_string() };
+            output::own(&text).map_or_else(|failure| report(&failure, false), |()| 0)
         }
-        // A program that asked for the envelope gets it also when the parser did not come that far.
-        _ => report(&Failure::from(error), std::env::args_os().any(|argument| argument == "--json")),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            notes::push(error.render().to_string().trim_end().to_string());
+            Exit::Usage as u8
+        }
+        _ => report(&Failure::from(error), wants_json()),
     }
 }
 
-fn report(failure: &Failure, json: bool) -> ExitCode {
+/// Whether a program asked for the envelope. It gets that also where the parser did not come that far.
+fn wants_json() -> bool {
+    env::args_os().any(|argument| argument == "--json")
+}
+
+fn report(failure: &Failure, json: bool) -> u8 {
     if !json {
         failure.print();
     } else if let Err(unwritten) = output::conclude(failure.envelope(), failure.exit()) {
         unwritten.print();
     }
-    failure.exit().into()
+    failure.exit()
 }

@@ -17,5 +17,5 @@ pub(crate) fn run(args: &ManArgs) -> Result<(), Failure> {
     let mut text = Vec::new();
     let page = Man::new(page).source(concat!("procbridge ", env!("CARGO_PKG_VERSION"))).manual("ProcBridge");
     page.render(&mut text).map_err(|error| Failure::system("cannot make the page", &error))?;
-    output::data(&text)
+    output::own(&String::from_utf8_lossy(&text))
 }

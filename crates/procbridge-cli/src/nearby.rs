@@ -27,8 +27,6 @@ pub(crate) fn help(missing: &Path) -> Option<String> {
         let what = match Endpoint::unix(path).has_listener() {
             Ok(false) => return None,
             Err(_) => "a socket in the same directory",
-            // The server of this library keeps a lock file next to its socket.
-            Ok(true) if lock_file(path).exists() => "where a ProcBridge server answers",
             Ok(true) => "where a server listens",
         };
         Some(format!("is it {}, {what}?", path.display()))
@@ -42,12 +40,6 @@ pub(crate) fn is_socket(path: &Path) -> bool {
 
 fn stem(path: &Path) -> Option<String> {
     path.file_stem().map(|stem| stem.to_string_lossy().into_owned())
-}
-
-fn lock_file(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    name.into()
 }
 
 /// A directory may be of any size, and the error should not be late.

@@ -1,17 +1,21 @@
 //! Where words go: standard output carries data and nothing else, standard error carries what is said about it.
 
 use std::env;
-use std::fmt::Write as _;
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal};
+use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
+use crate::escape::{for_terminal, one_line};
 use crate::failure::Failure;
+use crate::notes;
 
 /// Writes data on standard output. A reader that has seen enough and closed the pipe is no error.
-pub(crate) fn data(bytes: &[u8]) -> Result<(), Failure> {
-    offer(bytes).map(drop)
+pub(crate) fn data(text: &str) -> Result<(), Failure> {
+    offer(text).map(drop)
 }
 
 /// Writes data on standard output, and ends the line.
@@ -22,18 +26,23 @@ pub(crate) fn line(text: String) -> Result<(), Failure> {
 /// The same for one line of many: tells whether the reader may want more.
 pub(crate) fn offer_line(mut text: String) -> Result<bool, Failure> {
     text.push('\n');
-    offer(text.as_bytes())
+    offer(&text)
 }
 
-fn offer(bytes: &[u8]) -> Result<bool, Failure> {
+/// Writes a text of this program, which may command the terminal.
+pub(crate) fn own(text: &str) -> Result<(), Failure> {
+    write(text.as_bytes()).map(drop)
+}
+
+fn offer(text: &str) -> Result<bool, Failure> {
     let _said = LAST_WORD.lock().unwrap_or_else(PoisonError::into_inner);
-    write(bytes)
+    write_data(text)
 }
 
 /// Writes the envelope, behind which nothing comes. `exit` is the code that belongs to it.
 pub(crate) fn conclude(envelope: String, exit: u8) -> Result<(), Failure> {
     let mut said = LAST_WORD.lock().unwrap_or_else(PoisonError::into_inner);
-    write((envelope + "\n").as_bytes())?;
+    write_data(&(envelope + "\n"))?;
     *said = Some(exit);
     Ok(())
 }
@@ -46,11 +55,12 @@ pub(crate) fn leave(envelope: Option<String>, exit: u8) -> ! {
     let exit = match (said.as_deref(), envelope) {
         (Ok(Some(exit)), _) => *exit,
         (Ok(None), Some(envelope)) if has_room() => {
-            let _ = write((envelope + "\n").as_bytes());
+            let _ = write_data(&(envelope + "\n"));
             exit
         }
         _ => exit,
     };
+    notes::finish();
     std::process::exit(i32::from(exit))
 }
 
@@ -61,13 +71,39 @@ fn has_room() -> bool {
     poll(&mut stdout, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
+/// Writes data as it is; what a terminal would take for commands, or not show, is escaped there.
+fn write_data(text: &str) -> Result<bool, Failure> {
+    if is_terminal() { write(for_terminal(text).as_bytes()) } else { write(text.as_bytes()) }
+}
+
 fn write(bytes: &[u8]) -> Result<bool, Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
+    // What was said before stands before it, where both go to one place.
+    notes::settle(NOTES_FIRST);
+    match write_all(io::stdout(), bytes) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Failure::system("cannot write to standard output", &error)),
     }
+}
+
+/// Writes all of `bytes`, also where another program has made the pipe or terminal one that does not wait.
+pub(crate) fn write_all(to: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(&to, bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                let mut ready = [PollFd::new(&to, PollFlags::OUT)];
+                match poll(&mut ready, None) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn is_terminal() -> bool {
@@ -80,36 +116,25 @@ pub(crate) fn complain<'a>(
     text: &str,
     details: impl IntoIterator<Item = (&'a str, &'a String)>,
 ) {
-    let colours = has_colours();
-    let mut lines = String::new();
-    push_label(&mut lines, label, colours);
-    lines.push_str(&one_line(text));
+    let mut lines = complaint(label, text);
     for (label, text) in details {
         lines.push_str("\n  ");
-        push_label(&mut lines, label, colours);
-        lines.push_str(&one_line(text));
+        lines.push_str(&complaint(label, text));
     }
-    note(lines);
+    notes::push(lines);
 }
 
-/// Says a line on standard error. In one write, so that lines of several threads do not mix; if that fails there is
-/// nobody left to tell.
-pub(crate) fn note(mut line: String) {
-    line.push('\n');
-    let _ = io::stderr().lock().write_all(line.as_bytes());
-}
-
-/// Text that a peer may have written, on one line and without commands to a terminal.
-pub(crate) fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
-            let _ = write!(line, "{}", c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
+/// `label: text` on one line, the label in its colour.
+pub(crate) fn complaint(label: &str, text: &str) -> String {
+    let mut line = String::new();
+    push_label(&mut line, label, has_colours());
+    line.push_str(&one_line(text));
     line
+}
+
+/// Says a line on standard error.
+pub(crate) fn note(line: &str) {
+    notes::push(one_line(line));
 }
 
 /// The operating system's words without the number behind them, in the style of our own messages.
@@ -136,20 +161,18 @@ fn push_label(out: &mut String, label: &str, colours: bool) {
     }
 }
 
+/// Whether standard error shows colours.
 fn has_colours() -> bool {
+    io::stderr().is_terminal() && wants_colours()
+}
+
+/// Whether the environment lets a terminal have colours.
+pub(crate) fn wants_colours() -> bool {
     let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-    io::stderr().is_terminal() && !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb")
+    !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Held while standard output is written to: the exit code of the envelope, once that is written.
 static LAST_WORD: Mutex<Option<u8>> = Mutex::new(None);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_peers_words_stay_on_one_line() {
-        assert_eq!(one_line("a\nb\u{1b}[31m\u{9b}é\u{2028}"), "a\\nb\\u{1b}[31m\\u{9b}é\\u{2028}");
-    }
-}
+/// The wait for what was said before.
+const NOTES_FIRST: Duration = Duration::from_millis(50);

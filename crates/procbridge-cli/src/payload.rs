@@ -1,35 +1,44 @@
 //! What stands behind the method on the command line becomes JSON text, and stays the text that it is.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::value::RawValue;
 
+use crate::escape::without_mark;
 use crate::failure::Failure;
 use crate::json_text::Object;
-use crate::output;
+use crate::{output, words};
 
 /// The payload that `words` make; none if there are none. Nothing longer than `limit` bytes is read.
-pub(crate) fn read(words: &[String], limit: u32) -> Result<Option<Box<RawValue>>, Failure> {
+pub(crate) fn read(words: &[OsString], limit: u32) -> Result<Option<Box<RawValue>>, Failure> {
     let [word] = words else {
         return if words.is_empty() { Ok(None) } else { object(words, limit).map(Some) };
     };
     if word == "-" {
-        let what = "the payload from standard input";
-        return json(what, contents(what, io::stdin().lock(), limit)?).map(Some);
+        return json(STANDARD_INPUT, standard_input(limit)?).map(Some);
     }
-    if let Some(path) = word.strip_prefix('@') {
-        return json(path, file(path, limit)?).map(Some);
+    if word.as_bytes().starts_with(b"@") {
+        let (what, text) = source(word, limit)?;
+        return json(&what, text).map(Some);
     }
-    match RawValue::from_string(word.clone()) {
+    let pair = Pair::of(word);
+    let Some(text) = word.to_str() else {
+        return if pair.is_some() { object(words, limit).map(Some) } else { Err(words::not_utf8(word)) };
+    };
+    match RawValue::from_string(without_mark(text).to_string()) {
         Ok(payload) => Ok(Some(payload)),
-        Err(_) if Pair::of(word).is_some() => object(words, limit).map(Some),
-        Err(error) => Err(not_json("the payload", word, &error).with_help(advice(word))),
+        Err(_) if pair.is_some() => object(words, limit).map(Some),
+        Err(error) => Err(not_json("the payload", without_mark(text), &error).with_help(advice(text))),
     }
 }
 
 /// The key and the value of one pair.
-pub(crate) fn entry(word: &str, limit: u32) -> Result<(String, Box<RawValue>), Failure> {
+pub(crate) fn entry(word: &OsStr, limit: u32) -> Result<(String, Box<RawValue>), Failure> {
     let pair = Pair::of(word);
     let pair = pair.ok_or_else(|| {
         Failure::usage(format!("the entry {word:?} of --meta is neither KEY=STRING nor KEY:=JSON"))
@@ -40,13 +49,15 @@ pub(crate) fn entry(word: &str, limit: u32) -> Result<(String, Box<RawValue>), F
 /// `KEY=STRING` or `KEY:=JSON`.
 struct Pair<'a> {
     key: &'a str,
-    value: &'a str,
+    value: &'a OsStr,
     is_json: bool,
 }
 
 impl<'a> Pair<'a> {
-    fn of(word: &'a str) -> Option<Self> {
-        let (key, value) = word.split_once('=')?;
+    fn of(word: &'a OsStr) -> Option<Self> {
+        let word = word.as_bytes();
+        let (key, value) = word.split_at_checked(word.iter().position(|&byte| byte == b'=')?)?;
+        let (key, value) = (str::from_utf8(key).ok()?, OsStr::from_bytes(value.get(1..)?));
         let (key, is_json) = key.strip_suffix(':').map_or((key, false), |key| (key, true));
         // Broken JSON and addresses of the web have "=" in them too; they must not become keys.
         let strange = |c: char| c.is_whitespace() || c.is_control() || "{}[]\"'`,/?&".contains(c);
@@ -54,23 +65,23 @@ impl<'a> Pair<'a> {
     }
 
     fn json(&self, limit: u32) -> Result<Box<RawValue>, Failure> {
-        let from_file = self.value.strip_prefix('@');
-        match (self.is_json, from_file) {
-            (true, Some(path)) => json(path, file(path, limit)?),
-            (true, None) => RawValue::from_string(self.value.to_string()).map_err(|error| {
-                not_json(&format!("the value of {:?}", self.key), self.value, &error).with_help(format!(
-                    "as a string it is written {}",
-                    quoted(&format!("{}={}", self.key, self.value))
-                ))
-            }),
-            (false, Some(path)) => string(&file(path, limit)?),
-            (false, None) => string(self.value),
+        if self.value.as_bytes().starts_with(b"@") {
+            let (what, text) = source(self.value, limit)?;
+            return if self.is_json { json(&what, text) } else { string(&text) };
         }
+        let value = self.value.to_str().ok_or_else(|| words::not_utf8(self.value))?;
+        if !self.is_json {
+            return string(value);
+        }
+        RawValue::from_string(without_mark(value).to_string()).map_err(|error| {
+            not_json(&format!("the value of {:?}", self.key), without_mark(value), &error)
+                .with_help(format!("as a string it is written {}", quoted(&format!("{}={value}", self.key))))
+        })
     }
 }
 
 /// Pairs make an object, in their order.
-fn object(words: &[String], limit: u32) -> Result<Box<RawValue>, Failure> {
+fn object(words: &[OsString], limit: u32) -> Result<Box<RawValue>, Failure> {
     let (mut object, mut keys) = (Object::new(), Vec::with_capacity(words.len()));
     for word in words {
         let Some(pair) = Pair::of(word) else { return Err(no_pair(words, word)) };
@@ -83,9 +94,10 @@ fn object(words: &[String], limit: u32) -> Result<Box<RawValue>, Failure> {
     json("the payload", object.finish())
 }
 
-fn no_pair(words: &[String], word: &str) -> Failure {
+fn no_pair(words: &[OsString], word: &OsStr) -> Failure {
     let failure = Failure::usage(format!("the argument {word:?} is neither KEY=STRING nor KEY:=JSON"));
-    let whole = words.join(" ");
+    let whole = words.join(OsStr::new(" "));
+    let whole = whole.to_string_lossy();
     failure.with_help(match serde_json::from_str::<&RawValue>(&whole) {
         Ok(_) => format!("JSON is one argument, quoted for the shell: {}", quoted(&whole)),
         Err(_) => "JSON is one argument, several arguments are pairs that make an object".to_string(),
@@ -98,7 +110,10 @@ fn string(text: &str) -> Result<Box<RawValue>, Failure> {
     json("the payload", json_text)
 }
 
-fn json(what: &str, text: String) -> Result<Box<RawValue>, Failure> {
+/// Reads JSON. Some programs write a byte order mark before it, which is no part of the text.
+fn json(what: &str, mut text: String) -> Result<Box<RawValue>, Failure> {
+    let mark = text.len() - without_mark(&text).len();
+    text.drain(..mark);
     if text.trim().is_empty() {
         return Err(Failure::usage(format!("{what} is empty"))
             .with_help("a call without a payload has no argument behind the method"));
@@ -110,9 +125,35 @@ fn json(what: &str, text: String) -> Result<Box<RawValue>, Failure> {
     RawValue::from_string(text).map_err(|error| Failure::usage(format!("{what} is not JSON: {error}")))
 }
 
-fn file(path: &str, limit: u32) -> Result<String, Failure> {
+/// Reads `@FILE`, or `@-`, which is standard input. Returns also what it was.
+fn source(word: &OsStr, limit: u32) -> Result<(String, String), Failure> {
+    if word == "@-" {
+        return Ok((STANDARD_INPUT.to_string(), standard_input(limit)?));
+    }
+    let file = file_name(word)?;
+    let path = file.display().to_string();
     let cannot = |error| Failure::usage(format!("cannot read {path}: {}", output::plain(&error)));
-    contents(path, File::open(path).map_err(cannot)?, limit)
+    let text = contents(&path, File::open(file).map_err(cannot)?, limit)?;
+    Ok((path, text))
+}
+
+/// The file that `@FILE` names.
+pub(crate) fn file_name(word: &OsStr) -> Result<&Path, Failure> {
+    match word.as_bytes().strip_prefix(b"@") {
+        Some(name) if !name.is_empty() => Ok(Path::new(OsStr::from_bytes(name))),
+        _ => {
+            Err(Failure::usage("\"@\" names no file")
+                .with_help("a file is given as @FILE, standard input as -"))
+        }
+    }
+}
+
+/// Reads standard input, which can be read once.
+fn standard_input(limit: u32) -> Result<String, Failure> {
+    if IS_READ.swap(true, Ordering::Relaxed) {
+        return Err(Failure::usage("standard input is given twice, and can be read once"));
+    }
+    contents(STANDARD_INPUT, io::stdin().lock(), limit)
 }
 
 fn contents(what: &str, source: impl Read, limit: u32) -> Result<String, Failure> {
@@ -126,6 +167,10 @@ fn contents(what: &str, source: impl Read, limit: u32) -> Result<String, Failure
             .with_help("--max-body sets another limit; the server has its own"));
     }
     String::from_utf8(bytes).map_err(|error| {
+        if [[0xff, 0xfe], [0xfe, 0xff]].iter().any(|mark| error.as_bytes().starts_with(mark)) {
+            return Failure::usage(format!("{what} is UTF-16"))
+                .with_help("\"iconv -f UTF-16 -t UTF-8\" makes it the UTF-8 that JSON needs");
+        }
         let at = error.utf8_error().valid_up_to();
         Failure::usage(format!("{what} is not UTF-8: invalid sequence at byte {at}"))
     })
@@ -171,5 +216,8 @@ fn quoted(text: &str) -> String {
     shlex::try_quote(text).map_or_else(|_| text.to_string(), |quoted| quoted.into_owned())
 }
 
+const STANDARD_INPUT: &str = "the payload from standard input";
+/// Whether standard input was read.
+static IS_READ: AtomicBool = AtomicBool::new(false);
 /// Characters shown of a text that is not JSON.
 const EXCERPT: usize = 24;

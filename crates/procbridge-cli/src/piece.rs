@@ -5,7 +5,6 @@ use procbridge_proto::{
 };
 
 use crate::json_text::{Layout, Object, lay_out};
-use crate::output;
 use crate::packet_words as words;
 
 /// The rest of a capture, which should begin with a packet.
@@ -207,10 +206,7 @@ impl<'a> Piece<'a> {
         let body = self.body();
         if !body.is_empty() {
             let meaning = match (checked, str::from_utf8(body)) {
-                (Ok(_), Ok(text)) if self.is_json() => {
-                    let layout = if output::is_terminal() { Layout::Terminal } else { Layout::Pretty };
-                    lay_out(text, layout).replace('\n', BODY_LINE)
-                }
+                (Ok(_), Ok(text)) if self.is_json() => lay_out(text, Layout::Pretty).replace('\n', BODY_LINE),
                 (Ok(_), _) => self.unread(),
                 _ => format!("{} bytes are there", body.len()),
             };

@@ -17,6 +17,9 @@ use crate::{output, result};
 /// Pings, and sums up.
 pub(crate) fn run(args: &PingArgs) -> Result<(), Failure> {
     let interrupt = Interrupt::listen(args.json)?;
+    if !args.json {
+        interrupt.needs_reader()?;
+    }
     let endpoint = Target::alone(args.endpoint.as_ref())?;
     let began = Instant::now();
     // It is held until the sum is told: its end may take longer than a signal leaves.

@@ -1,5 +1,6 @@
 //! A question to a method of the protocol, which not every server has.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use procbridge::Endpoint;
@@ -81,6 +82,6 @@ fn begin(args: &QuestionArgs, endpoint: &Endpoint, method: &str) -> Result<(Reac
 }
 
 fn has_key(payload: &RawValue, key: &str) -> bool {
-    let object: Result<serde_json::Map<String, serde_json::Value>, _> = serde_json::from_str(payload.get());
+    let object: Result<HashMap<String, &RawValue>, _> = serde_json::from_str(payload.get());
     object.is_ok_and(|object| object.contains_key(key))
 }

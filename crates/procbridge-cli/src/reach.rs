@@ -102,7 +102,7 @@ impl Reach {
     /// What `error` means, for a person at a shell. With `own_limit` the limit of the call itself has passed.
     pub(crate) fn failure(&self, error: Error, own_limit: bool) -> Failure {
         if let Some(failure) = self.interrupt.failure() {
-            return failure;
+            return failure.with_outcome(error.outcome());
         }
         match self.tap.as_ref().and_then(Tap::unreachable) {
             Some(error) => advice::unreachable(&error, &self.endpoint),

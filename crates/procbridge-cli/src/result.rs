@@ -9,12 +9,8 @@ use crate::output;
 
 /// Prints a result in the shape that was asked for.
 pub(crate) fn print(shape: &ShapeArgs, result: &str) -> Result<(), Failure> {
-    let layout = match (shape.pretty, shape.compact) {
-        (_, true) => Layout::Compact,
-        (_, false) if output::is_terminal() => Layout::Terminal,
-        (true, false) => Layout::Pretty,
-        (false, false) => Layout::Compact,
-    };
+    let is_pretty = shape.pretty || (!shape.compact && output::is_terminal());
+    let layout = if is_pretty { Layout::Pretty } else { Layout::Compact };
     output::line(bare(shape, result).unwrap_or_else(|| lay_out(result, layout)))
 }
 
@@ -25,7 +21,7 @@ pub(crate) fn print_line(shape: &ShapeArgs, result: &str) -> Result<bool, Failur
 
 /// `text` as JSON on one line.
 pub(crate) fn line(text: &str) -> String {
-    lay_out(text, if output::is_terminal() { Layout::TerminalLine } else { Layout::Compact })
+    lay_out(text, Layout::Compact)
 }
 
 /// The envelope of a success, for programs; what is particular to a command may be added.

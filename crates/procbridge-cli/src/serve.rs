@@ -16,7 +16,7 @@ use crate::exec::Exec;
 use crate::failure::Failure;
 use crate::job::Jobs;
 use crate::units::Limit;
-use crate::{default_endpoint, demo, logger, output, token};
+use crate::{default_endpoint, demo, logger, notes, orphans, output, token};
 
 /// Serves until a signal ends it; the exit code says how orderly that was.
 pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failure> {
@@ -30,6 +30,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failure> {
     // Before there are files that an end without a word would leave. What comes before the thread takes it is kept.
     let mut signals = Signals::new(signals()).map_err(cannot_take)?;
     let server = bind(&endpoints, &config)?;
+    orphans::collect(&jobs)?;
 
     // Before anybody is told that it is ready: who waits for that may send a signal at once.
     let ending = Ending::default();
@@ -43,9 +44,10 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failure> {
         .map_err(|error| Failure::system("cannot start a thread", &error))?;
 
     let places: Vec<_> = server.endpoints().iter().map(Endpoint::to_string).collect();
-    output::note(format!("ready: listening on {}", places.join(" ")));
+    output::note(&format!("ready: listening on {}", places.join(" ")));
     let served = server.serve(router);
     jobs.end();
+    jobs.dismiss();
     served?;
     Ok(ending.exit(args.drain))
 }
@@ -68,8 +70,7 @@ impl Ending {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first signal lets the calls in flight finish, the second does not, the third does not even clean up. Nothing
-    /// here waits for standard error.
+    /// The first signal lets the calls in flight finish, the second does not, the third does not even clean up.
     fn advance(&self, signal: i32, handle: &ServerHandle, jobs: &Jobs, drain: Duration) {
         let mut state = self.state();
         state.signals += 1;
@@ -80,17 +81,16 @@ impl Ending {
         match signals {
             1 => {
                 handle.stop();
-                let note = format!(
+                output::note(&format!(
                     "stopping: calls in flight may finish within {} s; another signal ends them",
                     drain.as_secs_f64()
-                );
-                // Who reads it may be slow or gone, and the next signal is to be taken all the same.
-                let _ = thread::Builder::new().name("note".to_string()).spawn(|| output::note(note));
+                ));
             }
             // What commands still run is ended when their callers have been answered.
             2 => handle.abort(),
             _ => {
                 jobs.end();
+                notes::finish();
                 std::process::exit(SIGNALLED + signal)
             }
         }
@@ -125,6 +125,7 @@ fn router(args: &ServeArgs) -> Result<(Router, Jobs), Failure> {
     // they ended would be lost.
     signal_hook::flag::register(SIGCHLD, Arc::new(AtomicBool::new(false))).map_err(cannot_take)?;
     let jobs = exec.jobs();
+    jobs.guard();
     Ok((exec.router(), jobs))
 }
 

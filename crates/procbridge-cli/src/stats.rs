@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::args::StatsArgs;
+use crate::escape::one_line;
 use crate::failure::Failure;
 use crate::json_text::{Layout, lay_out};
 use crate::target::Target;
@@ -58,7 +59,7 @@ pub(crate) fn run(args: &StatsArgs) -> Result<(), Failure> {
     if output::is_terminal()
         && let Ok(counted) = serde_json::from_str::<Counted>(answer.payload.get())
     {
-        return output::data(table(&counted).as_bytes());
+        return output::data(&table(&counted));
     }
     output::line(lay_out(answer.payload.get(), Layout::Compact))
 }
@@ -86,7 +87,7 @@ fn table(counted: &Counted) -> String {
         let counts = [calls, errors, in_flight].map(u64::to_string);
         let [p50, p90, p99, max] = [p50_us, p90_us, p99_us, max_us].map(|micros| time(*micros));
         let [calls, errors, in_flight] = counts;
-        [output::one_line(name), calls, errors, in_flight, p50, p90, p99, max]
+        [one_line(name), calls, errors, in_flight, p50, p90, p99, max]
     });
     let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
     let mut widths = [0; 8];

@@ -14,10 +14,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use procbridge::Endpoint;
+use procbridge::{Endpoint, Peer};
 use procbridge_proto::{Status, flag};
 use rustix::net::{Shutdown, shutdown};
 
+use crate::escape::one_line;
 use crate::failure::Failure;
 use crate::frames::{Frames, Packet, Passed};
 use crate::output;
@@ -157,8 +158,9 @@ impl Shared {
     /// Passes on what comes in. It ends when the server cannot be reached, so that nobody tries again and again.
     fn accept(self: Arc<Self>, listener: &UnixListener) {
         while let Ok((ours, _)) = listener.accept() {
-            let own = rustix::process::getpid();
-            if !rustix::net::sockopt::socket_peercred(&ours).is_ok_and(|peer| peer.pid == own) {
+            let own = i32::try_from(std::process::id()).ok();
+            let is_own = matches!(Peer::of_socket(&ours), Ok(Peer::Unix(peer)) if Some(peer.pid) == own);
+            if !is_own {
                 continue;
             }
             let number = {
@@ -198,7 +200,7 @@ impl Shared {
         if self.is_loud {
             let time = self.began.elapsed().as_secs_f64();
             let connection = if number > 1 { format!(" [{number}]") } else { String::new() };
-            output::note(format!("{way} {time:.6}{connection} {what}"));
+            output::note(&format!("{way} {time:.6}{connection} {what}"));
         }
     }
 }
@@ -307,11 +309,11 @@ fn line(packet: &Packet, is_rest: bool) -> String {
 fn excerpt(bytes: &[u8], length: usize) -> String {
     let start = bytes.get(..SHOWN).unwrap_or(bytes);
     let text = match str::from_utf8(start) {
-        Ok(text) => output::one_line(text),
+        Ok(text) => one_line(text),
         // Cut in the middle of a character.
         Err(error) if error.error_len().is_none() => {
             let whole = start.get(..error.valid_up_to()).unwrap_or_default();
-            output::one_line(&String::from_utf8_lossy(whole))
+            one_line(&String::from_utf8_lossy(whole))
         }
         Err(_) => start.escape_ascii().to_string(),
     };
@@ -327,13 +329,14 @@ fn dial(server: &Endpoint, limit: Option<Duration>) -> io::Result<(OwnedFd, Stri
         let peer = format!("tcp:{}", stream.peer_addr()?);
         return Ok((stream.into(), peer));
     }
-    let stream = match (server.path(), text.strip_prefix("unix:@")) {
+    let stream = match (server.path(), server.abstract_name()) {
         (Some(path), _) => UnixStream::connect(path)?,
         (None, name) => UnixStream::connect_addr(&SocketAddr::from_abstract_name(name.unwrap_or_default())?)?,
     };
-    let peer = rustix::net::sockopt::socket_peercred(&stream)?;
-    let (uid, gid, pid) = (peer.uid.as_raw(), peer.gid.as_raw(), peer.pid.as_raw_pid());
-    Ok((stream.into(), format!("unix:uid={uid},gid={gid},pid={pid}")))
+    let peer = Peer::of_socket(&stream)?;
+    // The call's own look at the server's user ends at this program; what it sends may hold a token.
+    server.check_server(&peer, true).map_err(|error| io::Error::new(ErrorKind::PermissionDenied, error))?;
+    Ok((stream.into(), peer.to_string()))
 }
 
 fn dial_tcp(place: &str, limit: Option<Duration>) -> io::Result<TcpStream> {
@@ -344,6 +347,13 @@ fn dial_tcp(place: &str, limit: Option<Duration>) -> io::Result<TcpStream> {
             None => TcpStream::connect(address),
         };
         match stream {
+            // Where no server listens the system may connect a socket to itself.
+            Ok(stream)
+                if stream.local_addr().is_ok_and(|own| stream.peer_addr().is_ok_and(|peer| peer == own)) =>
+            {
+                rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
+                result = Err(ErrorKind::ConnectionRefused.into());
+            }
             Ok(stream) => return Ok(stream),
             // The first address is the preferred one: its error is the one to tell.
             Err(error) if tried == 0 => result = Err(error),

@@ -1,24 +1,30 @@
 //! Which words of a command line are the endpoint, and which stand behind it.
 
+use std::ffi::OsString;
+
 use procbridge::Endpoint;
 
 use crate::default_endpoint::{self, VARIABLE};
 use crate::failure::Failure;
+use crate::words;
 
 /// The server that a command is about, and the words behind it.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) endpoint: Endpoint,
-    pub(crate) words: Vec<String>,
+    pub(crate) words: Vec<OsString>,
     /// A line of help, if the first word was not read as the endpoint.
     pub(crate) assumed: Option<String>,
 }
 
 impl Target {
     /// Reads `words`, of which the first is the endpoint unless the variable holds one. `next` stands behind it.
-    pub(crate) fn of(words: Vec<String>, next: &str, usage: &str) -> Result<Self, Failure> {
+    pub(crate) fn of(words: Vec<OsString>, next: &str, usage: &str) -> Result<Self, Failure> {
         let mut words = words.into_iter().peekable();
-        let first = words.peek().map(|first| first.parse::<Endpoint>());
+        let first = words.peek().map(|first| match first.to_str() {
+            Some(first) => first.parse::<Endpoint>().map_err(Failure::from),
+            None => Err(words::not_utf8(first)),
+        });
         if let Some(Ok(endpoint)) = first {
             words.next();
             return Ok(Self { endpoint, words: words.collect(), assumed: None });
@@ -29,8 +35,10 @@ impl Target {
                 let assumed = words.peek().map(reason);
                 Ok(Self { endpoint, words: words.collect(), assumed })
             }
-            (None, Some(Err(error))) => Err(Failure::from(error)
-                .with_help(format!("the first argument is the endpoint, unless {VARIABLE} holds one"))),
+            (None, Some(Err(failure))) => {
+                Err(failure
+                    .with_help(format!("the first argument is the endpoint, unless {VARIABLE} holds one")))
+            }
             (None, _) => Err(Failure::usage(format!("no endpoint and no {next}")).with_help(usage)),
         }
     }

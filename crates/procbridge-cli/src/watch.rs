@@ -1,5 +1,6 @@
 //! `procbridge watch`: events become lines of JSON, for as long as anybody wants them.
 
+use std::ffi::OsString;
 use std::time::Instant;
 
 use procbridge::{
@@ -15,12 +16,15 @@ use crate::json_text::Object;
 use crate::reach::{Reach, Wishes};
 use crate::target::Target;
 use crate::units::Limit;
-use crate::{advice, output, result};
+use crate::{advice, output, result, words};
 
 /// Prints events until there were enough, or the server has none.
 pub(crate) fn run(args: &WatchArgs) -> Result<(), Failure> {
     let interrupt = Interrupt::listen(args.json)?;
-    let Target { endpoint, words: topics, assumed } = Target::of(args.words.clone(), "topic", USAGE)?;
+    interrupt.needs_reader()?;
+    let Target { endpoint, words: topics, assumed } =
+        Target::of(args.words.iter().map(OsString::from).collect(), "topic", USAGE)?;
+    let topics = topics.into_iter().map(words::text).collect::<Result<Vec<_>, _>>()?;
     if topics.is_empty() {
         return Err(Failure::usage(format!("no topic to watch at {endpoint}"))
             .with_help(USAGE)
@@ -149,7 +153,7 @@ impl Watch<'_> {
             true => format!("watching {topics} again; events may have been missed"),
         };
         if !self.args.json {
-            output::note(output::one_line(&note));
+            output::note(&note);
         }
         progress.begun = true;
         (progress.in_force, progress.is_told) = (true, false);

@@ -31,6 +31,10 @@ fn json_text_goes_both_ways_untouched() {
     server.call(&["echo"]).prints("null\n");
     server.call(&["sum", "[1,2,3,4]"]).prints("10\n");
     server.call(&["sum", "[9007199254740993,18446744073709551616]"]).prints("18455751272964292609\n");
+    // Floats are read and written to the last bit.
+    for number in ["9007199254740991.0", "1.5777777777770001", "117.63331139400017", "5e-324", "-0.0"] {
+        server.call(&["sum", &format!("[{number}]")]).prints(&format!("{number}\n"));
+    }
     server.call(&["no such method"]).prints("null\n");
     server.call(&["--no-method"]).prints("null\n");
     server.call(&["--no-method", "[1]"]).prints("null\n");
@@ -317,15 +321,12 @@ fn a_socket_with_nearly_the_same_name_is_offered() {
     assert_eq!(foreign.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     // And the best of all: ours.
     let server = Serving::start(&[&path("app.sock"), "--demo"]);
-    let help = format!("  help: is it {}, where a ProcBridge server answers?\n", path("app.sock"));
+    let help = format!("  help: is it {}, where a server listens?\n", path("app.sock"));
     run(&["call", &path("ap.sock"), "m"]).fails(4, &(missing + &help));
     let mut nearby = program(&["call", "unix:ap.sock", "m"]);
     nearby.current_dir(directory.path());
     let nearby = run_with(nearby, b"");
-    assert!(
-        nearby.stderr.ends_with("help: is it ./app.sock, where a ProcBridge server answers?\n"),
-        "{nearby:?}"
-    );
+    assert!(nearby.stderr.ends_with("help: is it ./app.sock, where a server listens?\n"), "{nearby:?}");
     drop((server, different));
 }
 
@@ -409,7 +410,7 @@ fn an_answer_that_is_none_is_exit_6() {
         let help = if help.is_empty() { String::new() } else { format!("  help: {help}\n") };
         run(&["call", &endpoint, "m"]).fails(6, &format!("error: {message}\n{help}"));
     };
-    let unread = "the server's answer cannot be read: ";
+    let unread = "the answer cannot be read: ";
     at(
         lying(Vec::new()),
         "the server closed the connection without an answer",

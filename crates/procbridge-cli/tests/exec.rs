@@ -241,6 +241,23 @@ fn a_command_that_cannot_run_is_found_at_the_start() {
 }
 
 #[test]
+fn a_script_that_no_program_reads_is_found_at_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = format!("{}/script", directory.path().display());
+    for (first, message) in [
+        ("#!/bin/sh\\r", "ends in CR LF\n  help: \"sed -i 's/\\r$//' "),
+        ("#!/usr/bin/env sh\\r", "ends in CR LF\n"),
+        ("#! /no/such/sh -e", "needs \"/no/such/sh\", which does not exist\n"),
+    ] {
+        let write = format!("printf '{first}\\n echo 1\\n' > \"$0\"; chmod +x \"$0\"");
+        assert!(Command::new("sh").args(["-c", &write, &path]).status().unwrap().success());
+        let run = run(&["serve", ":0", "--exec", &path]);
+        assert_eq!(run.code, Some(2), "{run:?}");
+        assert!(run.stderr.contains(message), "{run:?} {message}");
+    }
+}
+
+#[test]
 fn a_command_that_vanishes_is_the_servers_fault() {
     let directory = tempfile::tempdir().unwrap();
     let script = script(directory.path());

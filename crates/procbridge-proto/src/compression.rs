@@ -24,6 +24,16 @@ pub(crate) fn inflate(codec: Codec, bytes: &[u8], limit: u32) -> Result<Vec<u8>,
     }
 }
 
+/// The size that the text in `bytes` has by its own word, at most `limit`; the limit where it says none.
+pub(crate) fn declared_size(codec: Codec, bytes: &[u8], limit: u32) -> usize {
+    let declared = match codec {
+        Codec::Lz4 => lz4::declared_size(bytes),
+        Codec::Zstd => zstd::declared_size(bytes),
+    };
+    let limit = limit as usize;
+    declared.and_then(|size| usize::try_from(size).ok()).map_or(limit, |size| size.min(limit))
+}
+
 #[cfg(feature = "lz4")]
 mod lz4 {
     use alloc::vec;
@@ -42,6 +52,10 @@ mod lz4 {
         out.truncate(start + length);
         out.shrink_to_fit();
         Some(out)
+    }
+
+    pub(super) fn declared_size(bytes: &[u8]) -> Option<u64> {
+        bytes.first_chunk::<SIZE>().map(|size| u32::from_le_bytes(*size).into())
     }
 
     pub(super) fn inflate(bytes: &[u8], limit: u32) -> Result<Vec<u8>, ProtocolError> {
@@ -74,6 +88,10 @@ mod lz4 {
         None
     }
 
+    pub(super) fn declared_size(_bytes: &[u8]) -> Option<u64> {
+        None
+    }
+
     pub(super) fn inflate(_bytes: &[u8], _limit: u32) -> Result<Vec<u8>, ProtocolError> {
         // Never offered, so a packet that has it was refused before.
         Err(ProtocolError::InvalidCompression)
@@ -95,6 +113,10 @@ mod zstd {
         out.truncate(front + length);
         out.shrink_to_fit();
         Some(out)
+    }
+
+    pub(super) fn declared_size(bytes: &[u8]) -> Option<u64> {
+        zstd_safe::get_frame_content_size(bytes).ok().flatten()
     }
 
     pub(super) fn inflate(bytes: &[u8], limit: u32) -> Result<Vec<u8>, ProtocolError> {
@@ -165,6 +187,10 @@ mod zstd {
     use crate::error::ProtocolError;
 
     pub(super) fn compress(_json: &[u8], _front: usize) -> Option<Vec<u8>> {
+        None
+    }
+
+    pub(super) fn declared_size(_bytes: &[u8]) -> Option<u64> {
         None
     }
 

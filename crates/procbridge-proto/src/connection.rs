@@ -112,6 +112,14 @@ impl Connection {
         }
     }
 
+    /// Queues an error as the answer to a call of a session, shortened to what the peer takes: unlike
+    /// [`reply`](Self::reply) it never fails for its size. Nothing happens if the call has been answered.
+    pub fn decline(&mut self, id: CallId, code: &str, message: &str) {
+        if let Kind::Session(session) = &mut self.kind {
+            session.decline(id, code, message);
+        }
+    }
+
     /// Queues one element of the result of a call of the peer.
     ///
     /// # Errors
@@ -392,6 +400,11 @@ impl Connection {
         }
     }
 
+    /// Whether the peer has as many calls in flight as this side takes at a time.
+    pub fn is_full(&self) -> bool {
+        self.session().is_some_and(|session| session.theirs.len() >= session.terms.max_calls() as usize)
+    }
+
     /// Calls of ours in flight, those that were given up and not answered yet included.
     pub fn calling(&self) -> usize {
         match &self.kind {
@@ -408,6 +421,11 @@ impl Connection {
     /// How many packets came in on the session so far.
     pub fn received_packets(&self) -> u64 {
         self.session().map_or(0, |session| session.packets)
+    }
+
+    /// How many one-way calls of the peer were not taken so far: their caller hears nothing of it.
+    pub fn dropped_calls(&self) -> u64 {
+        self.session().map_or(0, |session| session.dropped)
     }
 
     /// Whether one of the sides said goodbye.

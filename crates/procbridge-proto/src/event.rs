@@ -4,6 +4,7 @@ use alloc::string::String;
 
 use crate::error::ProtocolError;
 use crate::message::{Item, Request, Response};
+use crate::unread::UnreadRequest;
 
 /// Names one call on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,6 +20,15 @@ pub enum Event {
         id: CallId,
         /// What is asked.
         request: Request,
+    },
+    /// A call came in that is compressed or large, where the [limits](crate::Limits::with_requests_unread) ask for that.
+    /// Answer it as any other once it is read; if it cannot be read, with what the error has for an
+    /// [answer](ProtocolError::answer).
+    Unread {
+        /// The call.
+        id: CallId,
+        /// What arrived.
+        request: UnreadRequest,
     },
     /// A call was answered.
     Response {

@@ -16,12 +16,13 @@ use crate::event::{CallId, Event};
 use crate::frames::{Content, Frame, Next, Verdict};
 use crate::header::{Header, Status, Version, flag};
 use crate::json;
-use crate::message::{Item, LARGEST_EXACT, Request, Response, text};
+use crate::message::{Item, LARGEST_EXACT, Response, text};
 use crate::outbox::{PIECE, Taken, ascending};
 use crate::pieces::Joined;
-use crate::session::{Input, MAX_PING, MAX_UNKNOWN, Session, Side};
+use crate::session::{Input, MAX_CONTROL, MAX_PING, MAX_REASON, MAX_UNKNOWN, Session, Side};
 use crate::string;
 use crate::terms::Terms;
+use crate::unread::{self, UnreadRequest};
 
 impl Session {
     /// Looks at what was appended to the read buffer.
@@ -65,9 +66,7 @@ impl Session {
     }
 
     fn tell_later(&mut self, event: Event) {
-        if let Event::Request { request, .. } = &event {
-            self.untold += request.size() as u64;
-        }
+        self.untold += requested(&event);
         self.events.push(event);
     }
 
@@ -136,6 +135,10 @@ impl Session {
             if !codec.is_some_and(|codec| self.terms.codecs().contains(codec)) {
                 return Err(ProtocolError::UnexpectedCodec { kind, flags });
             }
+        }
+        // What such a packet says is short, and it is held and read before its place is known to be right (PB-PKT-14).
+        if !has_text && kind != Status::PING && frame.length > MAX_CONTROL {
+            return Err(ProtocolError::TooLarge { length: frame.length, limit: MAX_CONTROL });
         }
         match kind {
             Status::REQUEST => self.judge_request(frame),
@@ -290,11 +293,16 @@ impl Session {
             let message = format!("the session has reached its limit of {all_limit} B of requests at once");
             return self.refuse(id, 0, code::OVERLOADED, &message);
         }
-        let read =
-            inflate(flags, content, limit).and_then(|body| Request::read(Version::V1_1, body, &self.limits));
-        match read {
+        let (call, limits) = (CallId(id), self.limits);
+        let is_costly = flags & Codec::MASK != 0 || content.len() >= unread::LARGE;
+        let request = UnreadRequest { flags, content, limits };
+        if is_costly && limits.leaves_requests() {
+            *happened = Some(Event::Unread { id: call, request });
+            return Ok(());
+        }
+        match request.read() {
             Ok(request) => {
-                *happened = Some(Event::Request { id: CallId(id), request: request.with_flags(flags) });
+                *happened = Some(Event::Request { id: call, request });
                 Ok(())
             }
             Err(error) => self.refuse_unreadable(id, 0, &error),
@@ -438,7 +446,9 @@ impl Session {
             let value = body.get(value).unwrap_or_default();
             match key {
                 "last_id" => last_id = number(value, ALL, ALL, "last_id"),
-                "reason" => reason = string::read(value).map(|reason| reason.text.into_owned()),
+                "reason" => {
+                    reason = string::read(value).map(|reason| string::cut(&reason.text, MAX_REASON).into())
+                }
                 _ => {}
             }
         })?;
@@ -465,6 +475,15 @@ fn inflate(flags: u8, content: Vec<u8>, limit: u32) -> Result<Vec<u8>, ProtocolE
     match Codec::of_flags(flags) {
         Some(codec) => compression::inflate(codec, &content, limit),
         None => Ok(content),
+    }
+}
+
+/// Bytes of the request that `event` tells of.
+pub(crate) fn requested(event: &Event) -> u64 {
+    match event {
+        Event::Request { request, .. } => request.size() as u64,
+        Event::Unread { request, .. } => request.arrived() as u64,
+        _ => 0,
     }
 }
 

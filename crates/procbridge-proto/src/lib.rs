@@ -111,6 +111,7 @@ mod session;
 mod skim;
 mod string;
 mod terms;
+mod unread;
 
 pub use call_table::CallTable;
 pub use codec::{Codec, Codecs};
@@ -124,3 +125,4 @@ pub use message::{Bad, Good, Item, Request, Response};
 pub use message::{member, split_request};
 pub use packet::{Envelope, Packet, PacketBuilder};
 pub use terms::Terms;
+pub use unread::UnreadRequest;

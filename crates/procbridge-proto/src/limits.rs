@@ -10,6 +10,7 @@ pub struct Limits {
     max_depth: u32,
     max_method: u32,
     lazy: bool,
+    unread: bool,
 }
 
 impl Limits {
@@ -50,6 +51,19 @@ impl Limits {
         self.lazy
     }
 
+    /// Hands out the compressed and the large requests of a session as they arrived
+    /// ([`Event::Unread`](crate::Event::Unread)), neither inflated nor checked. A server decides first whether it has a
+    /// place for the call, and reads the request where that holds up no other call. By default every request is read.
+    #[must_use]
+    pub fn with_requests_unread(mut self) -> Self {
+        self.unread = true;
+        self
+    }
+
+    pub(crate) fn leaves_requests(&self) -> bool {
+        self.unread
+    }
+
     /// The largest body, in bytes.
     pub fn max_body(&self) -> u32 {
         self.max_body
@@ -68,6 +82,12 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_body: 16 * 1024 * 1024, max_depth: Self::DEEPEST, max_method: 256, lazy: false }
+        Self {
+            max_body: 16 * 1024 * 1024,
+            max_depth: Self::DEEPEST,
+            max_method: 256,
+            lazy: false,
+            unread: false,
+        }
     }
 }

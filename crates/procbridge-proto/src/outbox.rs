@@ -218,6 +218,7 @@ impl Outbox {
                 // It may have been the lead of a large one, no piece of which has begun then.
                 rare.large.retain(|large| !large.is_request(id));
             }
+            self.drop_holes();
             return Taken::Whole;
         }
         let Some(rare) = &mut self.rare else { return Taken::Nothing };
@@ -241,6 +242,58 @@ impl Outbox {
             self.place(draft);
         }
         if large.next == FRONT && !large.led { Taken::Whole } else { Taken::Rest }
+    }
+
+    /// Gives back the memory of requests that were taken back: while the peer reads nothing, those before them are not
+    /// written, and callers that give up and call again would fill the buffer.
+    fn drop_holes(&mut self) {
+        while let Some(rare) = &mut self.rare
+            && let Some(hole) = rare.holes.back()
+            && hole.end == self.base.saturating_add(self.small.len() as u64)
+        {
+            rare.hole_bytes -= hole.length();
+            self.small.truncate(self.small.len().saturating_sub(hole.length()));
+            rare.holes.pop_back();
+        }
+        self.turn = self.turn.min(self.small.len());
+        let waiting = self.small.len().saturating_sub(self.at);
+        if self.rare.as_ref().is_some_and(|rare| rare.hole_bytes > KEEP && rare.hole_bytes > waiting / 2) {
+            self.compact();
+        }
+    }
+
+    /// Moves what waits together, over the holes.
+    fn compact(&mut self) {
+        let Some(rare) = &mut self.rare else { return };
+        let holes = mem::take(&mut rare.holes);
+        let (base, at) = (self.base, self.at);
+        let index = |place: u64| usize::try_from(place.saturating_sub(base)).unwrap_or(usize::MAX);
+        let mut kept = Vec::with_capacity(self.small.len().saturating_sub(at + rare.hole_bytes));
+        let mut from = at;
+        for hole in &holes {
+            kept.extend_from_slice(self.small.get(from..index(hole.start)).unwrap_or_default());
+            from = index(hole.end);
+        }
+        kept.extend_from_slice(self.small.get(from..).unwrap_or_default());
+        // The requests stand in the order of the holes.
+        let (mut passed, mut bytes) = (holes.iter().peekable(), 0);
+        for request in &mut self.requests {
+            while let Some(hole) = passed.next_if(|hole| hole.start < request.start) {
+                bytes += hole.length() as u64;
+            }
+            (request.start, request.end) =
+                (request.start.saturating_sub(bytes), request.end.saturating_sub(bytes));
+        }
+        let moved = |place: u64| {
+            let before = holes.iter().take_while(|hole| hole.start < place).map(Place::length).sum::<usize>();
+            place.saturating_sub(before as u64)
+        };
+        for large in &mut rare.large {
+            large.after = moved(large.after);
+        }
+        self.turn = index(moved(base.saturating_add(self.turn as u64))).saturating_sub(at);
+        rare.hole_bytes = 0;
+        (self.small, self.at, self.base) = (kept, 0, base.saturating_add(at as u64));
     }
 
     /// Whether nothing of a call's request is written yet.
@@ -483,3 +536,87 @@ const KEEP: usize = 64 * 1024;
 
 /// Memory that only many small packets need.
 const KEPT: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+
+    use super::*;
+
+    fn draft(id: u32, size: usize) -> Draft {
+        let mut buffer = alloc::vec![0; FRONT];
+        buffer.resize(FRONT + size, b'a' + (id % 26) as u8);
+        Draft { kind: Status::REQUEST, flags: 0, options: 0, id, buffer }
+    }
+
+    /// The ids of the packets of `bytes`, in order; the pieces of a large body are one.
+    fn ids(bytes: &[u8]) -> Vec<u32> {
+        let (mut ids, mut rest) = (Vec::new(), bytes);
+        while let Some(header) = Header::parse(rest).unwrap() {
+            let (packet, behind) = rest.split_at(HEADER_LENGTH + header.length as usize);
+            let id = u32::from_le_bytes(packet[HEADER_LENGTH..FRONT].try_into().unwrap());
+            assert!(packet[FRONT..].iter().all(|&byte| byte == b'a' + (id % 26) as u8), "{id}");
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+            rest = behind;
+        }
+        assert!(rest.is_empty());
+        ids
+    }
+
+    /// While the peer reads nothing a caller can give up any number of calls (fault G-E).
+    #[test]
+    fn calls_that_are_taken_back_leave_no_memory_behind() {
+        let mut out = Outbox::default();
+        out.push(draft(1, 20_000));
+        for id in 2..10_000 {
+            out.push(draft(id, 20_000));
+            assert_eq!(out.take_back(id), Taken::Whole);
+            assert!(out.small.len() < 30_000, "{} B after {id}", out.small.len());
+        }
+        assert_eq!(ids(&out.small), [1]);
+    }
+
+    #[test]
+    fn calls_that_are_taken_back_out_of_the_middle_are_compacted_away() {
+        let mut random: u32 = 7;
+        let mut roll = move |most: u32| {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (random >> 16) % most
+        };
+        for round in 0..200 {
+            let (mut out, mut written, mut kept) = (Outbox::default(), Vec::new(), Vec::new());
+            let mut waiting = Vec::new();
+            for id in 1..200 {
+                let size = if roll(20) == 0 { 200_000 } else { roll(12_000) as usize };
+                out.push(draft(id, size));
+                waiting.push(id);
+                kept.push(id);
+                while waiting.len() > 3 {
+                    let id = waiting.remove(roll(waiting.len() as u32) as usize);
+                    if roll(8) > 0 && out.take_back(id) == Taken::Whole {
+                        kept.retain(|&other| other != id);
+                    }
+                }
+                if roll(4) == 0 {
+                    let count = out.transmit().len().min(roll(8_000) as usize);
+                    written.extend_from_slice(&out.transmit()[..count]);
+                    out.transmitted(count);
+                }
+            }
+            let most = out.queued() + (2 * KEEP).max(out.queued());
+            assert!(out.small.len() - out.at <= most, "round {round}: {} B", out.small.len());
+            while !out.transmit().is_empty() {
+                written.extend_from_slice(out.transmit());
+                let count = out.transmit().len();
+                out.transmitted(count);
+            }
+            let found = ids(&written);
+            assert!(found.is_sorted(), "{}", format!("round {round}: {found:?}"));
+            // The rest of a large one that was begun may be missing; it still stands here, as far as it was written.
+            assert_eq!(found, kept, "round {round}");
+            assert_eq!((out.queued(), out.is_unsent(kept[0])), (0, false));
+        }
+    }
+}

@@ -16,6 +16,7 @@ use crate::event::{CallId, Ending, Event};
 use crate::events::Events;
 use crate::frames::Frames;
 use crate::header::{Status, Version, flag};
+use crate::intake::requested;
 use crate::limits::Limits;
 use crate::outbox::{Draft, Outbox, PIECE, Taken};
 use crate::packet::{FRONT, Packet};
@@ -50,6 +51,8 @@ pub(crate) struct Session {
     pub(crate) packets: u64,
     /// Bytes of requests among the events.
     pub(crate) untold: u64,
+    /// One-way calls that were not taken.
+    pub(crate) dropped: u64,
 }
 
 /// Which side of a session this is.
@@ -110,6 +113,7 @@ impl Session {
             pings: 0,
             packets: 0,
             untold: 0,
+            dropped: 0,
         }
     }
 
@@ -281,8 +285,7 @@ impl Session {
         // Told twice it is never raised.
         let last_id = *self.said.get_or_insert(self.highest);
         let mut text = format!("{{\"last_id\":{last_id}").into_bytes();
-        let end = (0..=reason.len().min(MAX_REASON)).rev().find(|&end| reason.is_char_boundary(end));
-        let reason = end.and_then(|end| reason.get(..end)).unwrap_or_default();
+        let reason = string::cut(reason, MAX_REASON);
         // No more than the peer takes, be it ever so little.
         if text.len() + 6 * reason.len() + 16 <= self.peer.max_body() as usize {
             text.extend_from_slice(b",\"reason\":");
@@ -327,10 +330,19 @@ impl Session {
         // A call that is not in the table has its first piece here.
         let one_way = self.theirs.remove(CallId(id)).map_or(flags & flag::ONE_WAY != 0, |call| call.one_way);
         self.pieces.forget(id);
-        if !one_way {
+        if one_way {
+            self.dropped += 1;
+        } else {
             self.answer(id, code, message);
         }
         if flags & flag::MORE != 0 { self.pieces.expect_late(id) } else { Ok(()) }
+    }
+
+    /// Answers a call of the peer with an error, shortened to what the peer takes.
+    pub(crate) fn decline(&mut self, CallId(id): CallId, code: &str, message: &str) {
+        if self.theirs.remove(CallId(id)).is_some_and(|call| !call.one_way) {
+            self.answer(id, code, message);
+        }
     }
 
     /// Queues a bad response of our own.
@@ -389,9 +401,9 @@ impl Session {
         // It is looked at where it is: an event is large to be moved.
         loop {
             let stale = match self.events.first()? {
-                Event::Request { request, .. } => {
+                event @ (Event::Request { .. } | Event::Unread { .. }) => {
                     // The request of the offer came alone, and was not counted.
-                    self.untold = self.untold.saturating_sub(request.size() as u64);
+                    self.untold = self.untold.saturating_sub(requested(event));
                     false
                 }
                 // What concerns a call that was answered meanwhile is of no use to anybody.
@@ -481,7 +493,10 @@ fn front() -> Vec<u8> {
 const FIRST_CAPACITY: usize = 64;
 
 /// The most of a reason that is told, in bytes.
-const MAX_REASON: usize = 1024;
+pub(crate) const MAX_REASON: usize = 1024;
+
+/// The most content that HELLO, CREDIT, CANCEL, PONG and GOODBYE may have, in bytes.
+pub(crate) const MAX_CONTROL: u32 = 64 * 1024;
 
 /// The most that a PING may have to repeat, in bytes.
 pub(crate) const MAX_PING: usize = 1024;

@@ -20,6 +20,12 @@ pub(crate) struct Text<'a> {
     pub(crate) lossy: bool,
 }
 
+/// Returns the front of `text` that fits into `most` bytes and ends with a whole character.
+pub(crate) fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=text.len().min(most)).rev().find(|&end| text.is_char_boundary(end));
+    end.and_then(|end| text.get(..end)).unwrap_or_default()
+}
+
 /// Appends `text` as a JSON string, with its quotes.
 pub(crate) fn push(out: &mut Vec<u8>, text: &str) {
     const HEX: [u8; 16] = *b"0123456789abcdef";

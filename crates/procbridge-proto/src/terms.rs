@@ -58,10 +58,10 @@ impl Terms {
         self
     }
 
-    /// A name for people to read, in logs for one. Default none.
+    /// A name for people to read, in logs for one, of at most 256 bytes; a longer one is cut. Default none.
     #[must_use]
     pub fn with_name(mut self, name: &str) -> Self {
-        self.name = Some(name.to_string());
+        self.name = Some(string::cut(name, MAX_NAME).to_string());
         self
     }
 
@@ -147,7 +147,10 @@ impl Terms {
                 "max_calls" => last.max_calls = number().map_or(terms.max_calls, clamp),
                 "stream_window" => last.stream_window = number().unwrap_or(terms.stream_window),
                 "stream_bytes" => last.stream_bytes = number().unwrap_or(terms.stream_bytes),
-                "name" => last.name = string::read(value).map(|name| name.text.into_owned()),
+                // A session keeps it as long as it lasts.
+                "name" => {
+                    last.name = string::read(value).map(|name| string::cut(&name.text, MAX_NAME).into())
+                }
                 _ => {}
             }
         })?;
@@ -168,6 +171,9 @@ impl Default for Terms {
 fn clamp(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
+
+/// The most bytes of a name that are kept.
+const MAX_NAME: usize = 256;
 
 /// What an absent `max_calls` of an acceptor means.
 const MAX_CALLS: u32 = 128;

@@ -2,18 +2,20 @@
 //! both faces.
 
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use procbridge_proto::{Terms, Version};
+use procbridge_proto::{Terms, UnreadRequest, Version, code};
 
-use crate::budget::{Budget, Share};
+use crate::budget::{Budget, Holder, Holders, Resource, Share};
 use crate::client_config::ClientConfig;
 use crate::config::ServerConfig;
+use crate::inflation::{self, Allowance};
 use crate::journal::{Journal, Matter};
 use crate::listener::Peers;
 use crate::peer::Peer;
+use crate::protocol;
 use crate::refusal::Refusal;
 use crate::router::{denied, overloaded};
 use crate::socket;
@@ -34,6 +36,12 @@ pub(crate) struct Admission {
     waiting: Budget,
     calls: Budget,
     held: Budget,
+    answers: Budget,
+    holders: Holders,
+    /// What all sessions together may make this side inflate.
+    inflated: Mutex<Allowance>,
+    /// The methods that stream, in order.
+    streams: Mutex<Vec<Box<str>>>,
 }
 
 impl Admission {
@@ -42,12 +50,17 @@ impl Admission {
         let name = config.program_name();
         let named = |terms: Arc<Terms>| Arc::new(Arc::unwrap_or_clone(terms).with_name(&name));
         config.terms = config.terms.take().map(named);
+        config.limits = config.limits.with_requests_unread();
         let connections = config.max_connections.unwrap_or(connections);
         Self {
             stats: Stats::new(connections, methods.iter().copied()),
-            waiting: Budget::new(config.max_waiting),
-            calls: Budget::new(config.max_calls),
-            held: Budget::new(config.max_unfinished),
+            waiting: Budget::shared(config.max_waiting, Resource::Waiting),
+            calls: Budget::shared(config.max_calls, Resource::Calls),
+            held: Budget::shared(config.max_unfinished, Resource::Requests),
+            answers: Budget::shared(config.max_unread, Resource::Answers),
+            holders: Holders::new(),
+            inflated: Mutex::default(),
+            streams: Mutex::default(),
             journal: Journal::new(),
             is_client: false,
             clock: Instant::now,
@@ -69,37 +82,105 @@ impl Admission {
         (self.clock)()
     }
 
-    /// A connection's place, and its share of the bytes that are held for requests.
-    pub(crate) fn connection(&self) -> Result<(Share, Share), Refusal> {
+    /// The holder for a connection that is no session.
+    fn holder(&self, peer: &Peer) -> Arc<Holder> {
+        self.holders.of(peer)
+    }
+
+    /// Takes a connection's place, and its share of the bytes that are held for requests.
+    pub(crate) fn connection(&self, peer: &Peer) -> Result<(Share, Share), Refusal> {
         let limit = self.stats.connections.limit();
         let place = self.stats.connections.open();
-        place.zip(self.held.take(0)).ok_or_else(|| overloaded("connections", limit, "max_connections"))
+        place
+            .zip(self.held.take_for(&self.holder(peer), 0))
+            .ok_or_else(|| overloaded("connections", limit, "max_connections"))
     }
 
-    /// The place of a connection whose request has not arrived yet.
-    pub(crate) fn waiting(&self) -> Result<Share, Refusal> {
-        self.waiting.take(1).ok_or_else(|| self.full())
+    /// Takes the place of a connection whose request has not arrived yet.
+    pub(crate) fn waiting(&self, peer: &Peer) -> Result<Share, Refusal> {
+        self.waiting.take_for(&self.holder(peer), 1).ok_or_else(|| self.full())
     }
 
-    /// The answer to a connection that does not get such a place.
+    /// Returns the answer to a connection that does not get such a place.
     pub(crate) fn full(&self) -> Refusal {
-        overloaded("connections without a request", self.waiting.limit(), "max_waiting")
+        beyond(&self.waiting, 1, "connections without a request", "max_waiting")
     }
 
-    /// A call's place with the handlers.
-    pub(crate) fn call(&self) -> Result<Share, Refusal> {
-        let limit = self.calls.limit();
-        self.calls.take(1).ok_or_else(|| overloaded("calls in flight", limit, "max_calls"))
+    /// Takes a call's place with the handlers. A method of the protocol needs none: it is answered at once, and tells why
+    /// a server is full.
+    pub(crate) fn call(&self, holder: &Arc<Holder>, method: Option<&str>) -> Result<Option<Share>, Refusal> {
+        if protocol::is_answered_at_once(method, &self.config) {
+            return Ok(None);
+        }
+        let slot = self.calls.take_for(holder, 1);
+        slot.map(Some).ok_or_else(|| beyond(&self.calls, 1, "calls in flight", "max_calls"))
     }
 
-    /// Room for the bytes of a request that is with its handler.
-    pub(crate) fn room(&self, bytes: usize) -> Result<Share, Refusal> {
-        let limit = self.held.limit();
-        let room = self.held.take(bytes);
-        room.ok_or_else(|| overloaded("bytes of unanswered requests", limit, "max_unfinished"))
+    /// Takes space for the bytes of a request of a session. Small requests are bounded by the number of calls, so no
+    /// other peer's large ones can keep them out.
+    pub(crate) fn request(&self, holder: &Arc<Holder>, bytes: usize) -> Result<Option<Share>, Refusal> {
+        if bytes < SMALL {
+            return Ok(None);
+        }
+        let space = self.held.take_for(holder, bytes);
+        space
+            .map(Some)
+            .ok_or_else(|| beyond(&self.held, bytes, "bytes of unanswered requests", "max_unfinished"))
     }
 
-    /// How many calls have such a place.
+    /// Takes space for a large answer, until its peer has taken it.
+    pub(crate) fn answer(&self, holder: &Arc<Holder>, bytes: usize) -> Result<Share, Refusal> {
+        self.answers.take_for(holder, bytes).ok_or_else(|| self.full_of_answers(bytes))
+    }
+
+    /// Returns the answer to a call for whose own answer there is no space.
+    pub(crate) fn full_of_answers(&self, bytes: usize) -> Refusal {
+        beyond(&self.answers, bytes, "bytes of answers not yet read", "max_unread")
+    }
+
+    /// Returns the bytes of large answers that may wait for one session while its peer takes nothing.
+    pub(crate) fn session_share(&self) -> usize {
+        (2 * self.config.limits.max_body() as usize).max(SESSION_ANSWERS).min(self.answers.limit())
+    }
+
+    /// Lets a session's request be inflated, of which `allowance` is the session's.
+    ///
+    /// # Errors
+    ///
+    /// The session, or all together, make the server inflate far more than they send.
+    pub(crate) fn inflate(
+        &self,
+        allowance: &mut Allowance,
+        request: &UnreadRequest,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let excess = Allowance::excess(request.size(), request.arrived());
+        if excess == 0 {
+            return Ok(());
+        }
+        let mut all = self.inflated.lock().unwrap_or_else(PoisonError::into_inner);
+        if allowance.take(excess, inflation::SESSION, now) && all.take(excess, inflation::SERVER, now) {
+            return Ok(());
+        }
+        Err(Refusal::new("compressed requests inflate to far more than was sent, too often")
+            .with_code(code::OVERLOADED))
+    }
+
+    /// Takes note of the methods that answer with items for as long as they like, in the order of their names.
+    pub(crate) fn set_streams(&self, names: &[&str]) {
+        *self.streams() = names.iter().map(|&name| name.into()).collect();
+    }
+
+    /// Whether `method` is one of them.
+    pub(crate) fn is_stream(&self, method: Option<&str>) -> bool {
+        method.is_some_and(|method| self.streams().binary_search_by(|name| (**name).cmp(method)).is_ok())
+    }
+
+    fn streams(&self) -> MutexGuard<'_, Vec<Box<str>>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns how many calls have a place with the handlers.
     pub(crate) fn calls(&self) -> usize {
         self.calls.used()
     }
@@ -110,6 +191,11 @@ impl Admission {
             Peers::SameUser if !peer.is_same_user_or_root() => Err(denied()),
             _ => Ok(()),
         }
+    }
+
+    /// Logs that an accepted connection is given up because the system does not let it be served.
+    pub(crate) fn dropped(&self, peer: &Peer, error: &std::io::Error) {
+        self.journal.write(Matter::Accept, || format!("{peer}: connection dropped: {error}"));
     }
 
     /// Tells a connection beyond the limit that it is one. It holds nothing of the server, so it is not waited for.
@@ -123,4 +209,18 @@ impl Admission {
     }
 }
 
+/// Tells whether all that there is of a budget is taken, or only the caller's share.
+fn beyond(budget: &Budget, more: usize, what: &str, setting: &str) -> Refusal {
+    let limit = budget.limit();
+    if budget.used().saturating_add(more) > limit {
+        return overloaded(what, limit, setting);
+    }
+    Refusal::new(format!("this peer has its share of the server's {what} ({setting} = {limit})"))
+        .with_code(code::OVERLOADED)
+}
+
+/// Bytes of large answers that one session may always have waiting.
+const SESSION_ANSWERS: usize = 32 * 1024 * 1024;
 const TURNED_AWAY: usize = 16 * 1024;
+/// A request of fewer bytes counts as a call only.
+const SMALL: usize = 4 * 1024;

@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use procbridge_proto::{Codec, Limits, Terms, Version};
 
-use crate::config::{HEARTBEAT, SESSION_CALLS};
+use crate::config::{HEARTBEAT, SESSION_CALLS, check_limits, check_token, has_time, no_shorter, refused};
+use crate::error::Error;
 use crate::token::Token;
 
 /// Settings of a client.
+///
+/// A setting under which nothing could work is refused by [`Client::connect_with`](crate::Client::connect_with), error kind
+/// `InvalidInput`, whose message names it. A time beyond the clock's range is no limit.
 ///
 /// ```
 /// use std::time::Duration;
@@ -74,14 +78,16 @@ impl ClientConfig {
     }
 
     /// The largest body that is sent or accepted, in bytes. Default 16 MiB. A larger payload is not sent, error kind
-    /// `InvalidInput`; a larger answer is refused from its header alone, error kind `TooLarge`.
+    /// `InvalidInput`; a larger answer is refused from its header alone, error kind `TooLarge`. Less than 2, an empty object,
+    /// is refused.
     #[must_use]
     pub fn with_max_body(mut self, bytes: u32) -> Self {
         self.limits = self.limits.with_max_body(bytes);
         self
     }
 
-    /// The deepest nesting of arrays and objects in an answer, the body's own object counted. Default and most: 128.
+    /// The deepest nesting of arrays and objects in an answer, the body's own object counted. Default and most: 128. 0 is
+    /// refused.
     #[must_use]
     pub fn with_max_depth(mut self, levels: u32) -> Self {
         self.limits = self.limits.with_max_depth(levels);
@@ -89,7 +95,7 @@ impl ClientConfig {
     }
 
     /// The longest method name that is sent, in bytes. Default 256, as servers have it. A longer one is not sent, error
-    /// kind `InvalidInput`.
+    /// kind `InvalidInput`. With 0, only calls without a method can be made.
     #[must_use]
     pub fn with_max_method(mut self, bytes: u32) -> Self {
         self.limits = self.limits.with_max_method(bytes);
@@ -97,7 +103,7 @@ impl ClientConfig {
     }
 
     /// How long connecting may take, all addresses of a name together. Default 5 s. Past it: error kind `Timeout`,
-    /// outcome `NotSent`.
+    /// outcome `NotSent`. Zero is refused.
     #[must_use]
     pub fn with_connect_timeout(mut self, limit: Duration) -> Self {
         self.connect_timeout = Some(limit);
@@ -113,6 +119,7 @@ impl ClientConfig {
 
     /// How long a call may take from its start to the whole answer, connecting included. Default 30 s. Past it: error
     /// kind `Timeout`. The server is not told of this one; it is of the limit that a single call can have of its own.
+    /// Zero is refused.
     #[must_use]
     pub fn with_call_timeout(mut self, limit: Duration) -> Self {
         self.call_timeout = Some(limit);
@@ -143,7 +150,7 @@ impl ClientConfig {
         self
     }
 
-    /// Items of a stream that the server may send before they are taken here. Default 64.
+    /// Items of a stream that the server may send before they are taken here. Default 64; 0 is raised to 1.
     #[must_use]
     pub fn with_stream_window(mut self, items: u32) -> Self {
         self.terms = self.terms.with_stream_window(items);
@@ -151,7 +158,7 @@ impl ClientConfig {
     }
 
     /// Bytes of a stream's items that the server may send before they are taken here. Default 1 MiB; the last item may
-    /// go beyond it.
+    /// go beyond it, and 0 is raised to 1.
     #[must_use]
     pub fn with_stream_bytes(mut self, bytes: u32) -> Self {
         self.terms = self.terms.with_stream_bytes(bytes);
@@ -159,7 +166,7 @@ impl ClientConfig {
     }
 
     /// Calls of the server that are served here at a time, if this client [serves](crate::Client::serve). Default 128;
-    /// the server is told `overloaded` beyond that.
+    /// the server is told `overloaded` beyond that. 0 is refused.
     #[must_use]
     pub fn with_max_session_calls(mut self, calls: u32) -> Self {
         self.session_calls = calls;
@@ -176,10 +183,10 @@ impl ClientConfig {
 
     /// How long a call waits for its turn while the session has as many calls in flight as the server takes at a time.
     /// Default 5 s, and at most as long as the call may take. Past it the call is sent, and the server answers `overloaded`
-    /// if there is still no room. Streams and one-way calls do not wait.
+    /// if there is still no room. Streams and one-way calls do not wait. Zero is [`without_hold`](Self::without_hold).
     #[must_use]
     pub fn with_hold(mut self, limit: Duration) -> Self {
-        self.hold = Some(limit);
+        self.hold = Some(limit).filter(|limit| !limit.is_zero());
         self
     }
 
@@ -191,10 +198,12 @@ impl ClientConfig {
     }
 
     /// How long the server may be silent in a session before it is asked for a sign of life. Default 15 s. After two
-    /// questions without an answer, one such time each, the session is given up.
+    /// questions without an answer, one such time each, the session is given up. Zero is
+    /// [`without_heartbeat`](Self::without_heartbeat), and less than 100 ms is raised to that: a peer that lives needs time
+    /// to answer.
     #[must_use]
     pub fn with_heartbeat(mut self, silence: Duration) -> Self {
-        self.heartbeat = Some(silence);
+        self.heartbeat = no_shorter(silence);
         self
     }
 
@@ -231,11 +240,26 @@ impl ClientConfig {
     }
 
     /// The shared secret that the server asks for, sent with each call. It goes over the connection as it is, and is left
-    /// out when the settings are printed.
+    /// out when the settings are printed. An empty one is refused.
     #[must_use]
     pub fn with_token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(Token::new(token.into()));
         self
+    }
+}
+
+impl ClientConfig {
+    /// Refuses the settings under which nothing could work.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        check_limits(&self.limits)?;
+        has_time("connect_timeout", self.connect_timeout, "; without_connect_timeout sets no limit")?;
+        has_time("call_timeout", self.call_timeout, "; without_call_timeout sets no limit")?;
+        if self.session_calls == 0 {
+            return Err(refused(
+                "max_session_calls is 0, and a client that serves takes at least 1 call at a time",
+            ));
+        }
+        check_token(self.token.as_ref())
     }
 }
 

@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use procbridge_proto::{Limits, Terms};
 
+use crate::error::{Error, ErrorKind};
 use crate::token::Token;
 
 /// Settings of a server.
+///
+/// A setting under which nothing could work is refused by [`Server::bind_with`](crate::Server::bind_with), error kind
+/// `InvalidInput`, whose message names it. A time beyond the clock's range is no limit.
 ///
 /// ```
 /// use procbridge::{Server, ServerConfig};
@@ -21,6 +25,7 @@ use crate::token::Token;
 pub struct ServerConfig {
     pub(crate) limits: Limits,
     pub(crate) max_unfinished: usize,
+    pub(crate) max_unread: usize,
     pub(crate) max_connections: Option<usize>,
     pub(crate) max_waiting: usize,
     pub(crate) max_calls: usize,
@@ -53,6 +58,7 @@ impl ServerConfig {
         Self {
             limits: Limits::default(),
             max_unfinished: 256 * 1024 * 1024,
+            max_unread: 256 * 1024 * 1024,
             max_connections: None,
             max_waiting: 256,
             max_calls: 1024,
@@ -82,7 +88,7 @@ impl ServerConfig {
 
     /// The largest body that is accepted or answered, in bytes. Default 16 MiB. A larger request is refused from its
     /// header alone, code `too_large`; so is a larger result. The limit is one for all methods: the header does not
-    /// tell which it will be.
+    /// tell which it will be. Less than 2, an empty object, is refused.
     #[must_use]
     pub fn with_max_body(mut self, bytes: u32) -> Self {
         self.limits = self.limits.with_max_body(bytes);
@@ -90,14 +96,15 @@ impl ServerConfig {
     }
 
     /// The deepest nesting of arrays and objects in a request, the body's own object counted. Default and most: 128.
-    /// Past it: code `too_large`.
+    /// Past it: code `too_large`. 0 is refused.
     #[must_use]
     pub fn with_max_depth(mut self, levels: u32) -> Self {
         self.limits = self.limits.with_max_depth(levels);
         self
     }
 
-    /// The longest method name, in bytes. Default 256. Past it: code `too_large`.
+    /// The longest method name, in bytes. Default 256. Past it: code `too_large`. With 0, only calls without a method are
+    /// taken.
     #[must_use]
     pub fn with_max_method(mut self, bytes: u32) -> Self {
         self.limits = self.limits.with_max_method(bytes);
@@ -105,15 +112,29 @@ impl ServerConfig {
     }
 
     /// The bytes held for all requests together that have not been answered yet. Default 256 MiB. The request that
-    /// would pass it is refused, code `overloaded`.
+    /// would pass it is refused, code `overloaded`. [Shared out](Self::with_max_calls) as calls are. A session's requests
+    /// below 4 KiB are not counted. 0 is refused.
     #[must_use]
     pub fn with_max_unfinished(mut self, bytes: usize) -> Self {
         self.max_unfinished = bytes;
         self
     }
 
-    /// Connections at a time. Default 512 with the blocking face, 4,096 with tokio. One more is refused, code
-    /// `overloaded`.
+    /// The bytes of all large answers together that wait until their peers have read what was sent before. Default
+    /// 256 MiB. A call whose answer would pass it is answered `overloaded` instead, although it has run. [Shared
+    /// out](Self::with_max_calls) as calls are. A session whose answers
+    /// exceed 32 MiB, or twice the largest body, ends unless its peer reads as much within
+    /// [`write_timeout`](Self::with_write_timeout). Answers of up to 64 KiB are not counted. 0
+    /// is refused.
+    #[must_use]
+    pub fn with_max_unread(mut self, bytes: usize) -> Self {
+        self.max_unread = bytes;
+        self
+    }
+
+    /// Connections at a time. Default 512 with the blocking face, 4,096 with tokio. One more takes the place of the session
+    /// that has been idle longest, at least 5 s: that one ends with GOODBYE. If there is none it is refused, code
+    /// `overloaded`. 0 is refused.
     #[must_use]
     pub fn with_max_connections(mut self, connections: usize) -> Self {
         self.max_connections = Some(connections);
@@ -121,6 +142,7 @@ impl ServerConfig {
     }
 
     /// Connections among them whose request has not arrived yet. Default 256. One more is refused, code `overloaded`.
+    /// [Shared out](Self::with_max_calls) among processes and addresses as calls are. 0 is refused.
     #[must_use]
     pub fn with_max_waiting(mut self, connections: usize) -> Self {
         self.max_waiting = connections;
@@ -128,14 +150,19 @@ impl ServerConfig {
     }
 
     /// Calls that are with their handlers at a time. Default 1,024. One more is refused, code `overloaded`. The
-    /// blocking face has a thread for each.
+    /// blocking face has a thread for each. 0 is refused.
+    ///
+    /// The places are shared out among sessions, and the processes of classic connections: one alone gets two thirds of
+    /// them, and the fewer are free the fewer one may hold. So a peer that takes all it can keeps no other out.
+    /// `$/ping`, `$/describe` and `$/stats` need no place.
     #[must_use]
     pub fn with_max_calls(mut self, calls: usize) -> Self {
         self.max_calls = calls;
         self
     }
 
-    /// How long a request's header may take to arrive, from the connection on. Default 10 s. Past it: code `timeout`.
+    /// How long a request's header may take to arrive, from the connection on. Default 10 s. Past it: code `timeout`. Zero
+    /// is refused.
     #[must_use]
     pub fn with_header_timeout(mut self, limit: Duration) -> Self {
         self.header_timeout = limit;
@@ -143,7 +170,8 @@ impl ServerConfig {
     }
 
     /// How fast a request's body must arrive once its header is there, in bytes a second. Default 1 KiB/s, counted over
-    /// any 10 s, of which the first 5 s are free. Slower than that: code `timeout`.
+    /// any 10 s, of which the first 5 s are free. Slower than that: code `timeout`; in a session, its end. With 0 there is no
+    /// least rate, and a body must not be silent for 10 s.
     #[must_use]
     pub fn with_min_rate(mut self, bytes_per_second: u32) -> Self {
         self.min_rate = bytes_per_second;
@@ -151,7 +179,7 @@ impl ServerConfig {
     }
 
     /// How long writing an answer may go on without the peer taking a byte. Default 10 s; then the connection is
-    /// closed.
+    /// closed. Zero is refused.
     #[must_use]
     pub fn with_write_timeout(mut self, limit: Duration) -> Self {
         self.write_timeout = limit;
@@ -160,7 +188,7 @@ impl ServerConfig {
 
     /// How long a handler may take. Default 60 s; then the caller is answered with the code `timeout`. A caller's own
     /// limit holds if it is shorter. A blocking handler cannot be stopped from outside: it goes on, counted as leaked
-    /// until it ends, and its result is dropped.
+    /// until it ends, and its result is dropped. Zero is refused.
     #[must_use]
     pub fn with_handler_timeout(mut self, limit: Duration) -> Self {
         self.handler_timeout = Some(limit);
@@ -175,7 +203,7 @@ impl ServerConfig {
     }
 
     /// How long a server that is told to stop waits for the calls in flight. Default 10 s; then they are answered
-    /// with the code `cancelled`.
+    /// with the code `cancelled`. Zero waits for none of them.
     #[must_use]
     pub fn with_drain_timeout(mut self, limit: Duration) -> Self {
         self.drain_timeout = limit;
@@ -183,7 +211,7 @@ impl ServerConfig {
     }
 
     /// How long a connection is kept after an error answer to a peer that is still sending, so that the answer is not
-    /// lost. Default 5 s, and at most 64 MiB are read and dropped.
+    /// lost. Default 5 s, and at most 64 MiB are read and dropped. Zero closes it at once.
     #[must_use]
     pub fn with_linger_timeout(mut self, limit: Duration) -> Self {
         self.linger_timeout = limit;
@@ -191,7 +219,7 @@ impl ServerConfig {
     }
 
     /// Connections that the operating system may hold ready to be accepted. Default 1,024, subject to the system's
-    /// own limit.
+    /// own limit. With 0 it is the least that the system has.
     #[must_use]
     pub fn with_backlog(mut self, connections: u16) -> Self {
         self.backlog = connections;
@@ -199,10 +227,11 @@ impl ServerConfig {
     }
 
     /// Blocking face: threads that wait for connections on each endpoint, each serving what it accepts. Default twice
-    /// the processors, at least 4 and at most 8. More are started while handlers keep these busy.
+    /// the processors, at least 4 and at most 8. More are started while handlers keep these busy. 0 is raised to 1, and
+    /// more than 256 are 256.
     #[must_use]
     pub fn with_acceptors(mut self, threads: usize) -> Self {
-        self.acceptors = Some(threads.max(1));
+        self.acceptors = Some(threads.clamp(1, MOST_ACCEPTORS));
         self
     }
 
@@ -228,7 +257,8 @@ impl ServerConfig {
     }
 
     /// Allows Unix-socket peers of other users. Without it only root and the user of this process are served, the
-    /// others get the code `denied`. An endpoint with a `mode` for group or others implies it: the mode decides then.
+    /// others get the code `denied`. An endpoint with a `group`, or a `mode` for group or others, implies it: the
+    /// mode decides then.
     #[must_use]
     pub fn allow_any_user(mut self) -> Self {
         self.any_user = true;
@@ -301,7 +331,8 @@ impl ServerConfig {
         self
     }
 
-    /// Calls in flight on one session; one more is answered with the code `overloaded`. Default 128.
+    /// Calls in flight on one session; one more is answered with the code `overloaded`. Default 128. 0 is refused:
+    /// [`without_sessions`](Self::without_sessions) is the server that holds none.
     #[must_use]
     pub fn with_max_session_calls(mut self, calls: u32) -> Self {
         self.terms = self.terms.map(|terms| Arc::new(Arc::unwrap_or_clone(terms).with_max_calls(calls)));
@@ -310,7 +341,7 @@ impl ServerConfig {
 
     /// Answers only calls that bring this shared secret; the others get the code `denied`. Clients send it with
     /// [`ClientConfig::with_token`](crate::ClientConfig::with_token). It goes over the connection as it is: over a network,
-    /// whoever listens there has it. It is left out when the settings are printed.
+    /// whoever listens there has it. It is left out when the settings are printed. An empty one is refused.
     #[must_use]
     pub fn with_token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(Token::new(token.into()));
@@ -318,10 +349,13 @@ impl ServerConfig {
     }
 
     /// How long a client may be silent in a session before it is asked for a sign of life. Default 15 s. After two
-    /// questions without an answer, one such time each, the session is ended.
+    /// questions without an answer, one such time each, the session is ended. The first question comes after a second at
+    /// the earliest, so that a peer that answers does not take the questions for a flood. Zero is
+    /// [`without_heartbeat`](Self::without_heartbeat), and less than 100 ms is raised to that: a peer that lives needs time
+    /// to answer.
     #[must_use]
     pub fn with_heartbeat(mut self, silence: Duration) -> Self {
-        self.heartbeat = Some(silence);
+        self.heartbeat = no_shorter(silence);
         self
     }
 
@@ -333,10 +367,11 @@ impl ServerConfig {
     }
 
     /// How long a session over TCP may have no call in flight before it is ended in an orderly way. Default 10 min. Unix
-    /// sockets are not ended for that.
+    /// sockets are not ended for that. Zero is [`without_session_idle`](Self::without_session_idle), and less than 100 ms is
+    /// raised to that: a session that ends with each call costs more than none.
     #[must_use]
     pub fn with_session_idle(mut self, limit: Duration) -> Self {
-        self.session_idle = Some(limit);
+        self.session_idle = no_shorter(limit);
         self
     }
 
@@ -348,12 +383,74 @@ impl ServerConfig {
     }
 }
 
+impl ServerConfig {
+    /// Refuses the settings under which nothing could work.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        check_limits(&self.limits)?;
+        is_positive("max_unfinished", self.max_unfinished)?;
+        is_positive("max_unread", self.max_unread)?;
+        is_positive("max_connections", self.max_connections.unwrap_or(1))?;
+        is_positive("max_waiting", self.max_waiting)?;
+        is_positive("max_calls", self.max_calls)?;
+        if self.terms.as_ref().is_some_and(|terms| terms.max_calls() == 0) {
+            return Err(refused(
+                "max_session_calls is 0; without_sessions is the server that holds no sessions",
+            ));
+        }
+        has_time("header_timeout", Some(self.header_timeout), "")?;
+        has_time("write_timeout", Some(self.write_timeout), "")?;
+        has_time("handler_timeout", self.handler_timeout, "; without_handler_timeout sets no limit")?;
+        check_token(self.token.as_ref())
+    }
+}
+
+/// Refuses limits that no packet could keep.
+pub(crate) fn check_limits(limits: &Limits) -> Result<(), Error> {
+    if limits.max_body() < EMPTY_BODY {
+        return Err(refused(format!("max_body is {}, and a body has at least 2 bytes", limits.max_body())));
+    }
+    is_positive("max_depth", limits.max_depth())
+}
+
+pub(crate) fn check_token(token: Option<&Token>) -> Result<(), Error> {
+    match token {
+        // A request without a token would have this one.
+        Some(token) if token.text().is_empty() => Err(refused("the token is empty")),
+        _ => Ok(()),
+    }
+}
+
+fn is_positive<N: Default + PartialEq>(setting: &str, value: N) -> Result<(), Error> {
+    if value == N::default() { Err(refused(format!("{setting} is 0, the least is 1"))) } else { Ok(()) }
+}
+
+/// Refuses a time limit of zero, under which everything ends before it begins. `advice` tells what may have been meant.
+pub(crate) fn has_time(setting: &str, limit: Option<Duration>, advice: &str) -> Result<(), Error> {
+    let is_zero = limit.is_some_and(|limit| limit.is_zero());
+    if is_zero { Err(refused(format!("{setting} is zero{advice}"))) } else { Ok(()) }
+}
+
+pub(crate) fn refused(reason: impl std::fmt::Display) -> Error {
+    Error::unsent(ErrorKind::InvalidInput, format!("the settings cannot work: {reason}"))
+}
+
+/// A time that is counted again and again: nothing if it is zero, and no shorter than [`SHORTEST`].
+pub(crate) fn no_shorter(time: Duration) -> Option<Duration> {
+    Some(time.max(SHORTEST)).filter(|_| !time.is_zero())
+}
+
 impl Default for ServerConfig {
     fn default() -> Self {
         Self::new()
     }
 }
 
+/// The body `{}`.
+const EMPTY_BODY: u32 = 2;
+/// A heartbeat of less would end sessions of peers that live: a loaded machine keeps a thread waiting for some 10 ms.
+const SHORTEST: Duration = Duration::from_millis(100);
+/// Each is a thread that waits.
+const MOST_ACCEPTORS: usize = 256;
 /// Calls in flight on one session.
 pub(crate) const SESSION_CALLS: u32 = 128;
 /// Silence before a PING.

@@ -1,7 +1,9 @@
 //! Where a server listens and a client connects: text that people write becomes a place (one grammar everywhere).
 
-use std::fmt;
+use std::ffi::OsString;
+use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -17,6 +19,14 @@ use crate::socket_file::is_bound;
 /// | `/run/app.sock`, `./app.sock`, `unix:/run/app.sock`, `unix:app.sock` | a Unix socket at a path |
 /// | `unix:/run/app.sock?mode=0660&group=app` | the same, with the mode and group that a server gives it |
 /// | `unix:@name` | a Unix socket with an abstract name (Linux) |
+/// | `unix:/run/app.sock?user=app` | the same socket, for a client: its server may run as this user too (a name, a number, or `any`) |
+/// | `unix:/run/app.sock?dir=any` | the same, for a server: also in a directory where every user may replace files |
+///
+/// `%` and two hexadecimal digits stand for a byte, as in `unix:/run/what%3F.sock`, which has a question mark. An endpoint
+/// is printed in this form, and reads as the same endpoint again.
+///
+/// A server takes no notice of `user`, a client of `mode`, `group` and `dir`: both may be given the same text. `group`
+/// without `mode` means mode 0660.
 ///
 /// Port 0 lets the system choose; [`Server::endpoints`](crate::Server::endpoints) tells the choice. `localhost` means both
 /// loopback addresses, without asking a resolver.
@@ -38,19 +48,35 @@ pub struct Endpoint {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Address {
     Tcp { host: String, port: u16 },
-    Path { path: PathBuf, mode: Option<u32>, group: Option<String> },
-    Abstract(String),
+    Path { path: PathBuf, options: Options },
+    Abstract { name: Vec<u8>, user: Option<String> },
+}
+
+/// What is written behind the `?` of a Unix socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Options {
+    pub(crate) mode: Option<u32>,
+    pub(crate) group: Option<String>,
+    /// Whose server a client speaks to, besides its own user's and root's.
+    pub(crate) user: Option<String>,
+    /// Whether a server may listen where every user can replace the file.
+    pub(crate) any_dir: bool,
 }
 
 impl Endpoint {
     /// A TCP endpoint. `host` is a name or an address, without brackets.
     pub fn tcp(host: impl Into<String>, port: u16) -> Self {
-        Self { address: Address::Tcp { host: host.into(), port } }
+        let host = Some(host.into()).filter(|host| !host.is_empty());
+        Self { address: Address::Tcp { host: host.unwrap_or_else(|| "127.0.0.1".to_string()), port } }
     }
 
-    /// A Unix socket at `path`.
+    /// A Unix socket at `path`. A path that begins with `@` is one in the current directory, not an abstract name.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
-        Self { address: Address::Path { path: path.into(), mode: None, group: None } }
+        let mut path = path.into();
+        if path.as_os_str().as_bytes().starts_with(b"@") {
+            path = Path::new(".").join(path);
+        }
+        Self { address: Address::Path { path, options: Options::default() } }
     }
 
     /// The path of a Unix socket that has one.
@@ -58,6 +84,52 @@ impl Endpoint {
         match &self.address {
             Address::Path { path, .. } => Some(path),
             _ => None,
+        }
+    }
+
+    /// Returns the name of a Unix socket that has an abstract one.
+    pub fn abstract_name(&self) -> Option<&[u8]> {
+        match &self.address {
+            Address::Abstract { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Returns the user whose server a client may speak to, besides its own and root's.
+    pub(crate) fn user(&self) -> Option<&str> {
+        match &self.address {
+            Address::Tcp { .. } => None,
+            Address::Path { options, .. } => options.user.as_deref(),
+            Address::Abstract { user, .. } => user.as_deref(),
+        }
+    }
+
+    /// Returns this Unix socket with another [user](Self::user).
+    pub(crate) fn with_user(&self, name: &str) -> Self {
+        let mut endpoint = self.clone();
+        match &mut endpoint.address {
+            Address::Tcp { .. } => {}
+            Address::Path { options: Options { user, .. }, .. } | Address::Abstract { user, .. } => {
+                *user = Some(name.to_string());
+            }
+        }
+        endpoint
+    }
+
+    /// Checks what only a text is checked for when it is read: an endpoint that a program has made may be one that no text
+    /// gives.
+    pub(crate) fn checked(self) -> Result<Self, Error> {
+        let checked = match &self.address {
+            Address::Tcp { host, .. } => check_host(host),
+            Address::Path { path, .. } => check_path(path.as_os_str().as_bytes()),
+            Address::Abstract { name, .. } => check_name(name),
+        };
+        match checked {
+            Ok(()) => Ok(self),
+            Err(reason) => {
+                let message = format!("invalid endpoint {:?}: {reason}", self.to_string());
+                Err(Error::unsent(ErrorKind::InvalidEndpoint, message))
+            }
         }
     }
 
@@ -154,10 +226,10 @@ impl Endpoint {
 fn tcp(text: &str) -> Result<Endpoint, String> {
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, behind) = rest.split_once(']').ok_or("the bracket of the IPv6 address is not closed")?;
-        let address = host.split_once('%').map_or(host, |(address, _zone)| address);
-        if address.parse::<Ipv6Addr>().is_err() {
+        if !host.contains(':') {
             return Err(format!("\"{host}\" is not an IPv6 address"));
         }
+        check_host(host)?;
         let port = behind.strip_prefix(':').ok_or("a port must follow the address, as in \"[::1]:8000\"")?;
         (host, port)
     } else {
@@ -171,8 +243,20 @@ fn tcp(text: &str) -> Result<Endpoint, String> {
         if host.contains(':') {
             return Err("an IPv6 address is written in brackets, as in \"[::1]:8000\"".to_string());
         }
+        if !host.is_empty() {
+            check_host(host)?;
+        }
         (host, port)
     };
+    if !port.bytes().all(|byte| byte.is_ascii_digit()) || port.is_empty() {
+        return Err(format!("\"{port}\" is not a port, expected a number from 0 to 65535"));
+    }
+    let port = port.parse().map_err(|_| format!("port {port} is too large, expected 0 to 65535"))?;
+    Ok(Endpoint::tcp(host, port))
+}
+
+/// A name or an address, without brackets.
+fn check_host(host: &str) -> Result<(), String> {
     if host == "*" {
         return Err("write 0.0.0.0 or [::] for all addresses".to_string());
     }
@@ -180,32 +264,75 @@ fn tcp(text: &str) -> Result<Endpoint, String> {
     if let Some(found) = host.chars().find(|&c| strange(c)) {
         return Err(format!("a host name cannot hold {found:?}"));
     }
-    if !port.bytes().all(|byte| byte.is_ascii_digit()) || port.is_empty() {
-        return Err(format!("\"{port}\" is not a port, expected a number from 0 to 65535"));
+    let address = host.split_once('%').map_or(host, |(address, _zone)| address);
+    if host.contains(':') && address.parse::<Ipv6Addr>().is_err() {
+        return Err(format!("\"{host}\" is not an IPv6 address"));
     }
-    let port = port.parse().map_err(|_| format!("port {port} is too large, expected 0 to 65535"))?;
-    Ok(Endpoint::tcp(if host.is_empty() { "127.0.0.1" } else { host }, port))
+    Ok(())
 }
 
 fn unix(text: &str) -> Result<Endpoint, String> {
-    if let Some(name) = text.strip_prefix('@') {
-        return match name {
-            "" => Err("an abstract name must not be empty".to_string()),
-            _ if name.len() > ABSTRACT_MAX => Err(format!(
-                "an abstract name holds at most {ABSTRACT_MAX} bytes, this one has {}",
-                name.len()
-            )),
-            _ => Ok(Endpoint { address: Address::Abstract(name.to_string()) }),
+    let (place, query) = text.split_once('?').map_or((text, None), |(place, query)| (place, Some(query)));
+    let mut options = Options::default();
+    for option in query.unwrap_or_default().split('&').filter(|option| !option.is_empty()) {
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        let value = String::from_utf8(decoded(value))
+            .map_err(|_| format!("the value of option {name:?} is not UTF-8 text"))?;
+        match (name, value) {
+            ("mode", text) => {
+                let bits = u32::from_str_radix(&text, 8).ok().filter(|bits| bits & !0o777 == 0);
+                options.mode =
+                    Some(bits.ok_or(format!("mode {text:?} is not an octal number such as 0660"))?);
+            }
+            ("group" | "user", empty) if empty.is_empty() => {
+                return Err(format!("{name} needs a name or a number"));
+            }
+            ("group", group) => options.group = Some(group),
+            ("user", user) => options.user = Some(user),
+            ("dir", any) if any == "any" => options.any_dir = true,
+            ("dir", other) => return Err(format!("dir {other:?} is not known, expected dir=any")),
+            (other, _) => {
+                return Err(format!("unknown option {other:?}, known are mode, group, user and dir"));
+            }
+        }
+    }
+    if let Some(name) = place.strip_prefix('@') {
+        let name = decoded(name);
+        check_name(&name)?;
+        return match options {
+            Options { mode: None, group: None, any_dir: false, user } => {
+                Ok(Endpoint { address: Address::Abstract { name, user } })
+            }
+            _ => Err(
+                "an abstract name has no file, so it takes no mode, group or dir; a \"?\" in the name is \
+                 written \"%3F\""
+                    .to_string(),
+            ),
         };
     }
-    let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
+    let path = decoded(place);
+    check_path(&path)?;
+    Ok(Endpoint { address: Address::Path { path: OsString::from_vec(path).into(), options } })
+}
+
+fn check_name(name: &[u8]) -> Result<(), String> {
+    match name.len() {
+        0 => Err("an abstract name must not be empty".to_string()),
+        length if length > ABSTRACT_MAX => {
+            Err(format!("an abstract name holds at most {ABSTRACT_MAX} bytes, this one has {length}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_path(path: &[u8]) -> Result<(), String> {
     if path.is_empty() {
         return Err("the path is empty".to_string());
     }
-    if path.ends_with('/') {
+    if path.ends_with(b"/") {
         return Err("the path names a directory, expected a file such as app.sock in it".to_string());
     }
-    if path.contains('\0') {
+    if path.contains(&0) {
         return Err("a path cannot hold a NUL character".to_string());
     }
     if path.len() > PATH_MAX {
@@ -214,19 +341,64 @@ fn unix(text: &str) -> Result<Endpoint, String> {
             path.len()
         ));
     }
-    let (mut mode, mut group) = (None, None);
-    for option in query.unwrap_or_default().split('&').filter(|option| !option.is_empty()) {
-        match option.split_once('=').unwrap_or((option, "")) {
-            ("mode", text) => {
-                let bits = u32::from_str_radix(text, 8).ok().filter(|bits| bits & !0o777 == 0);
-                mode = Some(bits.ok_or(format!("mode {text:?} is not an octal number such as 0660"))?);
-            }
-            ("group", "") => return Err("group needs a name or a number".to_string()),
-            ("group", name) => group = Some(name.to_string()),
-            (other, _) => return Err(format!("unknown option {other:?}, known are mode and group")),
-        }
+    Ok(())
+}
+
+/// The bytes that `text` stands for: `%` and two hexadecimal digits are one, all else is what it is.
+fn decoded(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, behind)) = rest.split_first() {
+        let digits = behind.split_at_checked(2).filter(|_| first == b'%');
+        let byte = digits.and_then(|(digits, behind)| Some((hexadecimal(digits)?, behind)));
+        let (byte, behind) = byte.unwrap_or((first, behind));
+        bytes.push(byte);
+        rest = behind;
     }
-    Ok(Endpoint { address: Address::Path { path: path.into(), mode, group } })
+    bytes
+}
+
+fn hexadecimal(digits: &[u8]) -> Option<u8> {
+    let text = str::from_utf8(digits).ok().filter(|text| !text.starts_with('+'))?;
+    u8::from_str_radix(text, 16).ok()
+}
+
+/// Text that [`decoded`] makes `bytes` of again.
+struct Encoded<'a>(&'a [u8]);
+
+impl fmt::Display for Encoded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let escape = |f: &mut fmt::Formatter<'_>, bytes: &[u8]| {
+            bytes.iter().try_for_each(|byte| write!(f, "%{byte:02X}"))
+        };
+        for chunk in self.0.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                if c.is_control() || matches!(c, '%' | '?' | '&') {
+                    escape(f, c.encode_utf8(&mut [0; 4]).as_bytes())?;
+                } else {
+                    f.write_char(c)?;
+                }
+            }
+            escape(f, chunk.invalid())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = |name: &str, value: &Option<String>| {
+            value.as_ref().map(|value| format!("{name}={}", Encoded(value.as_bytes())))
+        };
+        let options = [
+            self.mode.map(|mode| format!("mode={mode:04o}")),
+            named("group", &self.group),
+            named("user", &self.user),
+            self.any_dir.then(|| "dir=any".to_string()),
+        ];
+        let options: Vec<_> = options.into_iter().flatten().collect();
+        if options.is_empty() { Ok(()) } else { write!(f, "?{}", options.join("&")) }
+    }
 }
 
 impl FromStr for Endpoint {
@@ -280,13 +452,15 @@ impl fmt::Display for Endpoint {
         match &self.address {
             Address::Tcp { host, port } if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
             Address::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
-            Address::Abstract(name) => write!(f, "unix:@{name}"),
-            Address::Path { path, mode, group } => {
-                write!(f, "unix:{}", path.display())?;
-                let mode = mode.map(|mode| format!("mode={mode:04o}"));
-                let group = group.as_ref().map(|group| format!("group={group}"));
-                let options: Vec<_> = mode.into_iter().chain(group).collect();
-                if options.is_empty() { Ok(()) } else { write!(f, "?{}", options.join("&")) }
+            Address::Abstract { name, user } => {
+                let options = Options { user: user.clone(), ..Options::default() };
+                write!(f, "unix:@{}{options}", Encoded(name))
+            }
+            Address::Path { path, options } => {
+                let bytes = path.as_os_str().as_bytes();
+                // Two slashes are read as those of a URL.
+                let url = if bytes.starts_with(b"//") { "//" } else { "" };
+                write!(f, "unix:{url}{}{options}", Encoded(bytes))
             }
         }
     }
@@ -298,6 +472,10 @@ const ABSTRACT_MAX: usize = 107;
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -319,6 +497,13 @@ mod tests {
             ("unix:app.sock", "unix:app.sock"),
             ("unix:@name", "unix:@name"),
             ("unix:/a?mode=660&group=app", "unix:/a?mode=0660&group=app"),
+            ("/a?user=app&dir=any", "unix:/a?user=app&dir=any"),
+            ("unix:@name?user=any", "unix:@name?user=any"),
+            ("unix:@a%3fb%", "unix:@a%3Fb%25"),
+            ("unix:////a", "unix:////a"),
+            ("/caf%E9.sock", "unix:/caf%E9.sock"),
+            ("/caf\u{e9}%0a", "unix:/caf\u{e9}%0A"),
+            ("/a%zz%+1%", "unix:/a%25zz%25+1%25"),
         ] {
             let endpoint: Endpoint = text.parse().unwrap();
             assert_eq!(endpoint.to_string(), canonical, "{text}");
@@ -355,12 +540,74 @@ mod tests {
             ("/a?mode=rw", "mode \"rw\" is not an octal number such as 0660"),
             ("/a?mode=1777", "mode \"1777\" is not an octal number such as 0660"),
             ("/a?group=", "group needs a name or a number"),
-            ("/a?color=red", "unknown option \"color\", known are mode and group"),
+            ("/a?color=red", "unknown option \"color\", known are mode, group, user and dir"),
+            ("/a?user=", "user needs a name or a number"),
+            ("/a?dir=all", "dir \"all\" is not known, expected dir=any"),
+            (
+                "unix:@n?mode=0660",
+                "an abstract name has no file, so it takes no mode, group or dir; a \"?\" in the name is written \"%3F\"",
+            ),
+            ("/a%00", "a path cannot hold a NUL character"),
             (&long, "the path of a Unix socket holds at most 107 bytes, this one has 108"),
         ] {
             let error = text.parse::<Endpoint>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidEndpoint);
             assert_eq!(error.to_string(), format!("invalid endpoint {text:?}: {reason}"));
+        }
+    }
+
+    #[test]
+    fn what_a_program_makes_is_refused_as_text_is() {
+        for (endpoint, reason) in [
+            (Endpoint::unix(""), "the path is empty"),
+            (Endpoint::unix("a\0b"), "a path cannot hold a NUL character"),
+            (Endpoint::unix("a/"), "the path names a directory, expected a file such as app.sock in it"),
+            (Endpoint::tcp("a b", 1), "a host name cannot hold ' '"),
+            (Endpoint::tcp("a:b", 1), "\"a:b\" is not an IPv6 address"),
+        ] {
+            let text = endpoint.to_string();
+            let error = endpoint.checked().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidEndpoint);
+            assert_eq!(error.to_string(), format!("invalid endpoint {text:?}: {reason}"));
+        }
+    }
+
+    #[test]
+    fn a_file_whose_name_looks_like_another_endpoint_is_that_file() {
+        for (path, text) in [
+            ("@name", "unix:./@name"),
+            ("a?b", "unix:a%3Fb"),
+            ("?mode=0666", "unix:%3Fmode=0666"),
+            ("tcp:x", "unix:tcp:x"),
+        ] {
+            assert_eq!(Endpoint::unix(path).to_string(), text);
+            assert_eq!(text.parse::<Endpoint>().unwrap(), Endpoint::unix(path));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_endpoint_is_read_back_from_its_text(
+            bytes in prop_oneof![vec(any::<u8>(), 1..60), vec(prop::sample::select(b"/@?%&=.:a3F\xe9\n".to_vec()), 1..60)],
+            host in prop_oneof!["[a-z0-9.*%:]{1,20}", any::<[u16; 8]>().prop_map(|parts| Ipv6Addr::from(parts).to_string())],
+            mode in option::of(0_u32..=0o777),
+            names in any::<[Option<String>; 2]>(),
+            any_dir: bool,
+            port: u16,
+        ) {
+            let [group, user] = names.map(|name| name.filter(|name| !name.is_empty()));
+            let mut path = Endpoint::unix(OsString::from_vec(bytes.clone()));
+            if let Address::Path { options, .. } = &mut path.address {
+                *options = Options { mode, group, user: user.clone(), any_dir };
+            }
+            let name = Endpoint { address: Address::Abstract { name: bytes, user } };
+            for endpoint in [path, name, Endpoint::tcp(host, port)] {
+                let text = endpoint.to_string();
+                match endpoint.checked() {
+                    Ok(endpoint) => prop_assert_eq!(text.parse::<Endpoint>().unwrap(), endpoint),
+                    Err(_) => prop_assert!(text.parse::<Endpoint>().is_err()),
+                }
+            }
         }
     }
 

@@ -30,7 +30,8 @@ struct Inner {
 pub enum ErrorKind {
     /// The endpoint's text, or the use it is put to, is wrong.
     InvalidEndpoint = 1,
-    /// The method or the payload cannot be sent: not serialisable, or over a limit.
+    /// The method or the payload cannot be sent: not serialisable, or over a limit. Or a setting is one under which nothing
+    /// could work.
     InvalidInput = 2,
     /// Nobody answers at the endpoint.
     Connect = 3,
@@ -132,6 +133,12 @@ impl Error {
         self.0.refusal.as_ref()
     }
 
+    /// Returns the error behind this one, if there is one: an `io::Error` of the operating system, for one. Its words are part
+    /// of this error's message.
+    pub fn get_ref(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
+        self.0.source.as_deref()
+    }
+
     /// An error of a call whose `outcome` is known from its connection, as [`Sent`], or from its answer.
     pub(crate) fn new(kind: ErrorKind, outcome: impl Into<Outcome>, message: impl Into<String>) -> Self {
         let (outcome, message) = (outcome.into(), message.into());
@@ -186,7 +193,8 @@ impl Error {
         };
         let message = match error {
             ProtocolError::NoReply => "the server closed the connection without an answer".to_string(),
-            _ => format!("the server's answer cannot be read: {error}"),
+            // Either side answers the other's calls.
+            _ => format!("the answer cannot be read: {error}"),
         };
         Self::new(kind, outcome, message).with_source(error)
     }
@@ -219,6 +227,16 @@ impl Error {
         let refusal = RemoteError { message: bad.message().to_string(), code, data };
         let mut error = Self::new(ErrorKind::Remote, Outcome::Replied, bad.message());
         error.0.refusal = Some(refusal);
+        error
+    }
+}
+
+impl Error {
+    /// The answer of a peer whose HELLO allows no calls, which need not be asked for it (PB-FLT-5).
+    pub(crate) fn takes_no_calls(misuse: Misuse) -> Self {
+        let (message, code) = (misuse.to_string(), Some(code::OVERLOADED.to_string()));
+        let mut error = Self::new(ErrorKind::Remote, Outcome::NotSent, message.clone());
+        error.0.refusal = Some(RemoteError { message, code, data: None });
         error
     }
 }
@@ -268,9 +286,11 @@ impl fmt::Debug for Error {
     }
 }
 
+/// The message holds the words of the error behind this one ([`Error::get_ref`]). `source` is that error's own source, or a
+/// report of the whole chain would tell them twice.
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
+        self.0.source.as_deref().and_then(std::error::Error::source)
     }
 }
 

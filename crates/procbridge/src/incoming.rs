@@ -3,17 +3,18 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use procbridge_proto::{CallId, Connection, Ending, Event, Packet, Request, Terms};
 
 use crate::admission::Admission;
-use crate::budget::Share;
+use crate::budget::{Holder, Share};
 use crate::journal::Matter;
 use crate::pace::Pace;
 use crate::peer::Peer;
 use crate::refusal::Refusal;
 use crate::router;
+use crate::session::serving::LARGE;
 use crate::socket::Read;
 
 /// One request and the answer to it.
@@ -42,6 +43,9 @@ pub(crate) enum Progress {
 /// What a peer may still send after its answer (PB-CON-13).
 pub(crate) const LINGER_BYTES: usize = 64 * 1024 * 1024;
 
+/// How long a peer lingers whose request did not arrive in time: it has had its time.
+pub(crate) const LATE: Duration = Duration::from_millis(250);
+
 impl Incoming {
     /// `terms` are those of a session that the connection may become.
     pub(crate) fn new(admission: &Admission, peer: Peer, held: Share, terms: Option<Arc<Terms>>) -> Self {
@@ -52,6 +56,11 @@ impl Incoming {
         };
         let pace = Pace::new(admission.now(), admission.config.header_timeout, admission.config.min_rate);
         Self { peer, connection, pace, id: None, held }
+    }
+
+    /// Returns the holder of what the connection takes of the server's budgets.
+    pub(crate) fn holder(&self) -> Arc<Holder> {
+        self.held.holder().cloned().unwrap_or_default()
     }
 
     /// When the request is too slow.
@@ -117,6 +126,17 @@ impl Incoming {
     pub(crate) fn refuse(&mut self, admission: &Admission, refusal: &Refusal) {
         admission.journal.write(Matter::Refused, || format!("{}: {}", self.peer, refusal.message()));
         self.connection.refuse(refusal.packet(self.connection.version(), &admission.config.limits));
+    }
+
+    /// Takes the space that a large answer needs until the peer has taken it. Where there is none, another one is told so.
+    pub(crate) fn take_space(&self, admission: &Admission, packet: Packet) -> (Packet, Option<Share>) {
+        if packet.json_len() <= LARGE {
+            return (packet, None);
+        }
+        match admission.answer(&self.holder(), packet.json_len()) {
+            Ok(space) => (packet, Some(space)),
+            Err(refusal) => (refusal.packet(self.connection.version(), &admission.config.limits), None),
+        }
     }
 
     /// Queues the answer.

@@ -5,6 +5,8 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use crate::log_lines::LINES;
+
 /// The matters that a server reports.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Matter {
@@ -31,15 +33,17 @@ impl Journal {
         Self { windows: Mutex::new([None; 5]) }
     }
 
-    /// Writes the line that `text` makes, unless this matter had ten in the running second. The text is escaped and
-    /// cut, as parts of it may come from a peer.
+    /// Queues the line that `text` makes, unless this matter had ten in the running second. The text is escaped and
+    /// cut, as parts of it may come from a peer. It waits for nothing.
     pub(crate) fn write(&self, matter: Matter, text: impl FnOnce() -> String) {
         let level = match matter {
             Matter::Protocol | Matter::Write => log::Level::Debug,
             Matter::Accept | Matter::Refused | Matter::Timeout => log::Level::Warn,
         };
-        if log::log_enabled!(target: "procbridge", level) && self.may(matter, Instant::now()) {
-            log::log!(target: "procbridge", level, "{}", shown(&text()));
+        // The log itself is asked by no thread but its own: it may be slow to say whether it wants a line.
+        let is_wanted = level <= log::STATIC_MAX_LEVEL && level <= log::max_level();
+        if is_wanted && self.may(matter, Instant::now()) {
+            LINES.push(level, shown(&text()));
         }
     }
 

@@ -57,6 +57,9 @@ pub(crate) fn mismatch(error: &serde_json::Error) -> String {
         let what = found.split(" `").next().unwrap_or_default();
         return format!("{what}, expected {expected}");
     };
+    if let Some(range) = beyond(value, expected) {
+        return range;
+    }
     let kind: Vec<_> =
         value.split(' ').take_while(|word| word.bytes().all(|byte| byte.is_ascii_alphabetic())).collect();
     match (what, kind.is_empty()) {
@@ -64,6 +67,33 @@ pub(crate) fn mismatch(error: &serde_json::Error) -> String {
         _ => format!("{what}, expected {expected}"),
     }
 }
+
+/// Says that a whole number is beyond the type that was `expected`, and what that holds. `value` is serde's word for what
+/// was found: beyond 64 bits serde_json has read it as a float.
+fn beyond(value: &str, expected: &str) -> Option<String> {
+    let (kind, number) = value.strip_suffix('`')?.split_once(" `")?;
+    let is_whole = match kind {
+        "integer" => true,
+        "floating point" => number.parse::<f64>().is_ok_and(|number| number.abs() >= WIDE),
+        _ => false,
+    };
+    let (name, place) = expected.split_once(' ').unwrap_or((expected, ""));
+    let (least, most) =
+        RANGES.iter().find(|(range, ..)| *range == name).map(|(_, least, most)| (least, most))?;
+    is_whole
+        .then(|| format!("integer out of range of {name} ({least} to {most}) {place}").trim_end().to_string())
+}
+
+macro_rules! ranges {
+    ($($type:ident)*) => {
+        &[$((stringify!($type), $type::MIN as i128, $type::MAX as i128)),*]
+    };
+}
+
+/// What each type of whole numbers holds; wider ones have no words of serde's for what is beyond them.
+const RANGES: &[(&str, i128, i128)] = ranges!(i8 i16 i32 i64 isize u8 u16 u32 u64 usize);
+/// 2^63: a whole number of less than this is never read as a float.
+const WIDE: f64 = 9_223_372_036_854_775_808.0;
 
 /// What a handler returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -400,7 +430,7 @@ mod tests {
         }
         let secret = r#""secret, expected nothing""#;
         assert_eq!(told::<Vec<u8>>(secret), "found string, expected a sequence at line 1 column 26");
-        assert_eq!(told::<u8>("777"), "found integer, expected u8 at line 1 column 3");
+        assert_eq!(told::<u8>("777"), "integer out of range of u8 (0 to 255) at line 1 column 3");
         assert_eq!(told::<u8>("1.5"), "found floating point, expected u8 at line 1 column 3");
         assert_eq!(told::<String>("null"), "found null, expected a string at line 1 column 4");
         assert_eq!(told::<Named>(r#"{"secret":1}"#), "unknown field, expected `name` at line 1 column 9");
@@ -409,6 +439,41 @@ mod tests {
             told::<(u8, u8)>("[1]"),
             "invalid length 1, expected a tuple of size 2 at line 1 column 3"
         );
+    }
+
+    #[test]
+    fn a_whole_number_beyond_its_type_is_called_out_of_range() {
+        fn told<T: serde::de::DeserializeOwned>(text: &str) -> String {
+            let words = mismatch(&serde_json::from_str::<T>(text).map(drop).unwrap_err());
+            words.split(" at line ").next().unwrap().to_string()
+        }
+        let signed = "integer out of range of i64 (-9223372036854775808 to 9223372036854775807)";
+        let unsigned = "integer out of range of u64 (0 to 18446744073709551615)";
+        for text in ["9223372036854775808", "-9223372036854775809", "18446744073709551616", "1e300"] {
+            assert_eq!(told::<i64>(text), signed, "{text}");
+        }
+        for text in ["-1", "18446744073709551616", "-99999999999999999999"] {
+            assert_eq!(told::<u64>(text), unsigned, "{text}");
+        }
+        assert_eq!(told::<i8>("128"), "integer out of range of i8 (-128 to 127)");
+        assert_eq!(told::<i16>("-32769"), "integer out of range of i16 (-32768 to 32767)");
+        assert_eq!(told::<i32>("2147483648"), "integer out of range of i32 (-2147483648 to 2147483647)");
+        assert_eq!(told::<u16>("65536"), "integer out of range of u16 (0 to 65535)");
+        assert_eq!(told::<u32>("-1"), "integer out of range of u32 (0 to 4294967295)");
+        assert_eq!(told::<usize>("-1"), unsigned.replace("u64", "usize"));
+        assert_eq!(told::<isize>("18446744073709551615"), signed.replace("i64", "isize"));
+        assert_eq!(told::<Vec<u8>>("[1,256]"), "integer out of range of u8 (0 to 255)");
+        for text in ["1e400", "-1e400"] {
+            assert_eq!(told::<f64>(text), "number out of range");
+        }
+        assert_eq!(told::<f32>("1e39"), "number out of range");
+        assert_eq!(told::<u128>("340282366920938463463374607431768211456"), "number out of range");
+        assert_eq!(told::<i128>("-170141183460469231731687303715884105729"), "number out of range");
+        // A whole number that is written as a float is in range, and not of the type.
+        assert_eq!(told::<u8>("1.0"), "found floating point, expected u8");
+        assert_eq!(told::<u64>("1e2"), "found floating point, expected u64");
+        assert_eq!(told::<std::num::NonZeroU8>("0"), "found integer, expected a nonzero u8");
+        assert_eq!(told::<bool>("1"), "found integer, expected a boolean");
     }
 
     #[test]

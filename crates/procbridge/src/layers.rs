@@ -7,7 +7,8 @@ use crate::next::Next;
 use crate::refusal::Refusal;
 use crate::router::overloaded;
 
-/// Lets at most `calls` of the router's calls be in flight at a time. One more is refused, code `overloaded`.
+/// Lets at most `calls` of the router's calls be in flight at a time. One more is refused, code `overloaded`; with 0, every
+/// one is.
 ///
 /// ```
 /// use procbridge::{Router, layers};

@@ -12,6 +12,7 @@ use crate::config::ServerConfig;
 use crate::endpoint::{Address, Endpoint};
 use crate::error::{Error, ErrorKind, plain};
 use crate::socket_file::SocketFile;
+use crate::users::User;
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -20,7 +21,15 @@ pub(crate) struct Listener {
     /// Where, with the port that the system chose.
     pub(crate) endpoint: Endpoint,
     pub(crate) peers: Peers,
-    _file: Option<SocketFile>,
+    /// After the socket: a file that was never served is removed only if no process has its socket any more.
+    file: Option<SocketFile>,
+}
+
+/// What a server accepts at.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    pub(crate) socket: OwnedFd,
+    pub(crate) file: Option<SocketFile>,
 }
 
 /// Who may connect.
@@ -35,16 +44,21 @@ pub(crate) enum Peers {
 impl Listener {
     /// Listens at `endpoint`: on one socket, or on one for each address of a name.
     pub(crate) fn bind(endpoint: &Endpoint, config: &ServerConfig) -> Result<Vec<Self>, Error> {
+        let endpoint = &endpoint.clone().checked()?;
         match &endpoint.address {
             Address::Tcp { host, port } => Self::bind_name(endpoint, host, *port, config),
-            Address::Abstract(name) => Self::bind_abstract(endpoint, name, config).map(|one| vec![one]),
-            Address::Path { path, mode, group } => {
+            Address::Abstract { name, .. } => {
+                Self::bind_abstract(endpoint, name, config).map(|one| vec![one])
+            }
+            Address::Path { path, options } => {
                 let socket = socket(AddressFamily::UNIX).map_err(|error| cannot(endpoint, error))?;
-                let file = SocketFile::bind(&socket, path, *mode, group.as_deref())?;
-                let widened = mode.is_some_and(|mode| mode & 0o077 != 0);
-                let peers = if widened || config.any_user { Peers::Any } else { Peers::SameUser };
+                let file = SocketFile::bind(&socket, path, options)?;
+                let widened = options.mode() & 0o077 != 0;
+                // A server whose own user stands for others as well is guarded by the file's mode alone.
+                let untold = User::of_this_process() == User::Unmapped;
+                let peers = if widened || untold || config.any_user { Peers::Any } else { Peers::SameUser };
                 let endpoint = endpoint.clone();
-                Self { socket: Some(socket), endpoint, peers, _file: Some(file) }
+                Self { socket: Some(socket), endpoint, peers, file: Some(file) }
                     .listen(config)
                     .map(|one| vec![one])
             }
@@ -125,19 +139,19 @@ impl Listener {
         rustix::net::bind(&socket, &address)?;
         rustix::net::listen(&socket, i32::from(config.backlog))?;
         let bound = SocketAddr::try_from(rustix::net::getsockname(&socket)?)?;
-        Ok(Self { socket: Some(socket), endpoint: Endpoint::from(bound), peers: Peers::Any, _file: None })
+        Ok(Self { socket: Some(socket), endpoint: Endpoint::from(bound), peers: Peers::Any, file: None })
     }
 
-    fn bind_abstract(endpoint: &Endpoint, name: &str, config: &ServerConfig) -> Result<Self, Error> {
+    fn bind_abstract(endpoint: &Endpoint, name: &[u8], config: &ServerConfig) -> Result<Self, Error> {
         let bind = || {
             let socket = socket(AddressFamily::UNIX)?;
-            rustix::net::bind(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
+            rustix::net::bind(&socket, &SocketAddrUnix::new_abstract_name(name)?)?;
             Ok(socket)
         };
         let socket = bind().map_err(|error| cannot(endpoint, error))?;
         // An abstract name has no mode: this check is all that there is.
         let peers = if config.any_user { Peers::Any } else { Peers::SameUser };
-        Self { socket: Some(socket), endpoint: endpoint.clone(), peers, _file: None }.listen(config)
+        Self { socket: Some(socket), endpoint: endpoint.clone(), peers, file: None }.listen(config)
     }
 
     fn listen(self, config: &ServerConfig) -> Result<Self, Error> {
@@ -148,9 +162,13 @@ impl Listener {
         Ok(self)
     }
 
-    /// The socket, for the threads or tasks that accept. The socket's file stays with the listener.
-    pub(crate) fn take_socket(&mut self) -> Option<OwnedFd> {
-        self.socket.take()
+    /// Takes the socket and its file, for the threads or tasks that accept in this process from now on.
+    pub(crate) fn open(&mut self) -> Option<Gate> {
+        let (socket, mut file) = (self.socket.take()?, self.file.take());
+        if let Some(file) = &mut file {
+            file.serve();
+        }
+        Some(Gate { socket, file })
     }
 }
 

@@ -101,7 +101,8 @@ impl Outgoing {
         let connect = config.connect_timeout.and_then(|limit| now.checked_add(limit));
         let connect_deadline = [time.deadline, connect].into_iter().flatten().min();
         // Results are parsed, or checked, in request.rs.
-        let mut connection = Connection::client(config.limits.with_results_unchecked());
+        let mut connection =
+            Connection::client(config.limits.with_results_unchecked().with_requests_unread());
         if let Some(terms) = terms {
             connection = connection.with_session(terms);
         }

@@ -4,6 +4,11 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+
+use crate::users::User;
+
 /// The other end of a connection: an address for TCP, a process for a Unix socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -15,14 +20,31 @@ pub enum Peer {
 }
 
 /// The process at the other end of a Unix socket, as the kernel saw it when it connected.
+///
+/// In a user namespace each user or group that the namespace does not map has the overflow id, 65534 as a rule: this number
+/// then stands for many, and proves nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// The effective user id.
     pub uid: u32,
     /// The effective group id.
     pub gid: u32,
-    /// The process id; it may have ended since.
+    /// The process id; it may have ended since. 0 if the process is in a PID namespace that this one does not see.
     pub pid: i32,
+}
+
+impl Credentials {
+    /// What the kernel says of a peer that it does not know: no user has these ids.
+    pub const UNKNOWN: Self = Self { uid: u32::MAX, gid: u32::MAX, pid: 0 };
+
+    fn of(socket: impl AsFd) -> Self {
+        // Not by rustix 1.1: its pid is a type without 0, which the kernel says of a process in another PID namespace.
+        getsockopt(&socket, PeerCredentials).map_or(Self::UNKNOWN, |found| Self {
+            uid: found.uid(),
+            gid: found.gid(),
+            pid: found.pid(),
+        })
+    }
 }
 
 impl Peer {
@@ -34,26 +56,26 @@ impl Peer {
         }
     }
 
-    /// The other end of a socket that has been connected.
-    pub(crate) fn of_server(socket: impl AsFd) -> std::io::Result<Self> {
+    /// Returns the other end of a connected socket. Where the system does not tell the peer of a Unix socket, its credentials
+    /// are [`Credentials::UNKNOWN`].
+    ///
+    /// # Errors
+    ///
+    /// - `NotConnected`: the socket has no other end, or has none any more (a TCP connection that was reset).
+    pub fn of_socket(socket: impl AsFd) -> std::io::Result<Self> {
         let address = rustix::net::getpeername(&socket)?;
-        Self::of(socket, address.and_then(|address| SocketAddr::try_from(address).ok()))
+        Ok(Self::of(socket, address.and_then(|address| SocketAddr::try_from(address).ok())))
     }
 
-    /// The other end of an accepted `socket`; its `address` if it has one.
-    pub(crate) fn of(socket: impl AsFd, address: Option<SocketAddr>) -> std::io::Result<Self> {
-        address.map_or_else(|| Self::of_unix_socket(socket), |address| Ok(Self::Tcp(address)))
+    /// Returns the other end of an accepted `socket`; its `address` if it has one. It never fails: a connection that needs
+    /// no credentials must not be lost because they cannot be read.
+    pub(crate) fn of(socket: impl AsFd, address: Option<SocketAddr>) -> Self {
+        address.map_or_else(|| Self::Unix(Credentials::of(socket)), Self::Tcp)
     }
 
-    fn of_unix_socket(socket: impl AsFd) -> std::io::Result<Self> {
-        let found = rustix::net::sockopt::socket_peercred(socket)?;
-        let (uid, gid, pid) = (found.uid.as_raw(), found.gid.as_raw(), found.pid.as_raw_pid());
-        Ok(Self::Unix(Credentials { uid, gid, pid }))
-    }
-
-    /// Whether this peer is the user that this process runs as, or root.
+    /// Whether this peer is the user that this process runs as, or root. It is not where that cannot be told.
     pub(crate) fn is_same_user_or_root(&self) -> bool {
-        self.uid().is_some_and(|uid| uid == 0 || uid == rustix::process::geteuid().as_raw())
+        self.uid().is_some_and(|uid| User::of(uid).is_own_or_root())
     }
 }
 

@@ -26,6 +26,11 @@ pub(crate) fn method(call: &Call, config: &ServerConfig) -> Option<ProtocolMetho
     switched_on(config).find(|method| method.name() == name)
 }
 
+/// Whether a call of `method` is one that the server answers by itself, without a handler.
+pub(crate) fn is_answered_at_once(method: Option<&str>, config: &ServerConfig) -> bool {
+    method.is_some_and(|name| name.starts_with("$/") && switched_on(config).any(|known| known.name() == name))
+}
+
 fn switched_on(config: &ServerConfig) -> impl Iterator<Item = ProtocolMethod> {
     let all = [
         (ProtocolMethod::Describe, config.describe),

@@ -3,16 +3,16 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use procbridge_proto::{CallId, Envelope, Good, Packet, Response, Terms, Version, code};
+use procbridge_proto::{CallId, Envelope, Good, Misuse, Packet, Response, Terms, Version, code};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use crate::client_config::{ClientConfig, Sessions};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Outcome, Sent};
 use crate::json;
+use crate::meta::Meta;
 use crate::session::Answer;
 use crate::session::link::{Link, Refused};
 use crate::session::state::End;
@@ -24,7 +24,7 @@ use crate::verbatim::verbatim;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Style {
     pub(crate) timeout: Option<Duration>,
-    pub(crate) meta: Option<Map<String, Value>>,
+    pub(crate) meta: Meta,
     pub(crate) is_idempotent: bool,
     pub(crate) form: Form,
     /// Whether only a session will do, whatever the client's setting is.
@@ -52,6 +52,14 @@ pub(crate) fn check_endpoint(endpoint: &Endpoint) -> Result<(), Error> {
     Err(Error::unsent(ErrorKind::InvalidEndpoint, message))
 }
 
+/// Refuses a call whose time is over before it begins: nothing is sent of it.
+pub(crate) fn check_time(style: &Style) -> Result<(), Error> {
+    match style.timeout {
+        Some(limit) if limit.is_zero() => Err(Error::timed_out(limit, Outcome::NotSent)),
+        _ => Ok(()),
+    }
+}
+
 /// The packet of a call.
 pub(crate) fn packet<P: Serialize + ?Sized>(
     config: &ClientConfig,
@@ -61,7 +69,7 @@ pub(crate) fn packet<P: Serialize + ?Sized>(
 ) -> Result<Packet, Error> {
     let milliseconds = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
     // A call that a handler makes belongs to the trace of the call that it answers.
-    let meta = trace::outgoing_meta(style.meta.as_ref());
+    let meta = trace::outgoing_meta(&style.meta);
     let envelope = Envelope {
         timeout_ms: style.timeout.map(milliseconds),
         meta: meta.as_deref(),
@@ -150,7 +158,7 @@ pub(crate) fn elements(response: &Response) -> Result<Option<VecDeque<Box<RawVal
 pub(crate) fn value<R: DeserializeOwned>(text: &str) -> Result<R, Error> {
     serde_json::from_str(text).map_err(|error| {
         let message = format!("the answer is not of the expected type: {}", json::mismatch(&error));
-        Error::new(ErrorKind::InvalidResult, Outcome::Replied, message).with_source(error)
+        Error::new(ErrorKind::InvalidResult, Outcome::Replied, message)
     })
 }
 
@@ -195,8 +203,18 @@ pub(crate) fn answered(answer: Answer, link: &Link) -> Result<Response, Error> {
 pub(crate) fn refused(refused: Refused) -> Error {
     match refused {
         Refused::Gone => gone(),
+        Refused::Misuse(misuse @ Misuse::PeerTakesNoCalls) => Error::takes_no_calls(misuse),
         Refused::Misuse(misuse) => Error::misuse(misuse),
         Refused::Cancelled => cancelled(Outcome::NotSent),
+    }
+}
+
+/// The error of a call to the peer that opened the session. One that takes no calls was not asked to; the program has made a
+/// mistake (PB-FLT-8).
+pub(crate) fn in_reverse(error: Error) -> Error {
+    match error.remote() {
+        Some(_) if error.outcome() == Outcome::NotSent => Error::misuse(Misuse::PeerTakesNoCalls),
+        _ => error,
     }
 }
 
@@ -207,7 +225,7 @@ fn cancelled(outcome: impl Into<Outcome>) -> Error {
 
 /// The session has not run the call, and will not: it takes no more, or said so with GOODBYE.
 pub(crate) fn gone() -> Error {
-    let message = "the server ended the session before it ran the call";
+    let message = "the peer ended the session before it ran the call";
     Error::new(ErrorKind::Disconnected, Outcome::NotSent, message)
 }
 

@@ -95,6 +95,15 @@ impl<H: ?Sized> Routes<H> {
         self.methods().map(|(name, _)| name.as_str()).collect()
     }
 
+    /// The names of the methods that stream, sorted; subscriptions are that too.
+    pub(crate) fn streams(&self) -> Vec<&str> {
+        let streams = self.methods().filter(|(_, entry)| entry.kind == Kind::Stream);
+        let hub = self.hub.as_ref().map(|_| SUBSCRIBE);
+        let mut names: Vec<_> = hub.into_iter().chain(streams.map(|(name, _)| name.as_str())).collect();
+        names.sort_unstable();
+        names
+    }
+
     /// Appends what `$/describe` tells of each method, sorted by name: an array.
     pub(crate) fn describe_all(&self, out: &mut Vec<u8>) {
         let mut before = b'[';

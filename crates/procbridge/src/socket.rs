@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::sockopt::Timeout;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags};
@@ -65,6 +66,15 @@ fn receive_with(socket: impl AsFd, buffer: &mut Vec<u8>, flags: RecvFlags) -> io
 pub(crate) fn has_input(socket: impl AsFd) -> bool {
     let peeked = rustix::net::recv(&socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
     !matches!(peeked, Err(Errno::AGAIN | Errno::INTR))
+}
+
+/// Whether the peer has closed its end for good, or the connection has failed. A TCP peer that has closed looks as one
+/// that only sends no more, until it resets.
+pub(crate) fn is_gone(socket: impl AsFd) -> bool {
+    let mut sockets = [PollFd::new(&socket, PollFlags::empty())];
+    let looked = rustix::event::poll(&mut sockets, Some(&Timespec::default()));
+    looked.is_ok()
+        && sockets.iter().any(|socket| socket.revents().intersects(PollFlags::HUP | PollFlags::ERR))
 }
 
 /// Writes what the socket takes of `bytes`, without waiting.

@@ -19,6 +19,8 @@ pub(crate) struct Stats {
     pub(crate) sessions: Meter,
     pub(crate) bytes_in: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
+    /// One-way calls that were not run.
+    dropped: AtomicU64,
     /// In the order of their names.
     methods: Vec<(Box<str>, Arc<Counters>)>,
     other: Arc<Counters>,
@@ -62,6 +64,7 @@ impl Stats {
             sessions: Meter::new(usize::MAX),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
             methods: counted.map(|name| (name.into(), Arc::default())).collect(),
             other: Arc::default(),
         }
@@ -92,6 +95,11 @@ impl Stats {
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// Counts one-way calls that were not run for lack of a place.
+    pub(crate) fn dropped(&self, calls: u64) {
+        self.dropped.fetch_add(calls, Ordering::Relaxed);
+    }
+
     /// Appends the result of `$/stats`.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let mut object = Object::begin(out);
@@ -102,6 +110,7 @@ impl Stats {
         bytes.number("in", self.bytes_in.load(Ordering::Relaxed));
         bytes.number("out", self.bytes_out.load(Ordering::Relaxed));
         bytes.end();
+        object.number("dropped", self.dropped.load(Ordering::Relaxed));
         let mut methods = Object::begin(object.member("methods"));
         for (name, counters) in &self.methods {
             counters.write(methods.member(name));

@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use procbridge_proto::member;
-use serde_json::{Map, Value};
+
+use crate::meta::Meta;
 
 /// The trace that a call belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,22 +61,18 @@ pub(crate) fn current() -> Option<Arc<TraceContext>> {
 
 /// The text of the `meta` of a call that is made here: its `own` members, and the current trace unless they name one.
 /// Absent if there is nothing to say.
-#[allow(dead_code, reason = "for clients")]
-pub(crate) fn outgoing_meta(own: Option<&Map<String, Value>>) -> Option<String> {
-    let context = current();
-    if own.is_none() && context.is_none() {
-        return None;
+pub(crate) fn outgoing_meta(own: &Meta) -> Option<String> {
+    match current() {
+        None if own.is_empty() => None,
+        None => Some(own.text(&[], &[])),
+        Some(_) if own.has(PARENT) => Some(own.text(&[], &[])),
+        Some(context) => {
+            let state = context.state().map(|state| (STATE, state));
+            let added: Vec<_> = [(PARENT, context.parent())].into_iter().chain(state).collect();
+            // A state without its parent means nothing.
+            Some(own.text(&[STATE], &added))
+        }
     }
-    let mut meta = own.cloned().unwrap_or_default();
-    if let Some(context) = context
-        && !meta.contains_key(PARENT)
-    {
-        meta.insert(PARENT.to_string(), context.parent().into());
-        // A state without its parent means nothing.
-        meta.remove(STATE);
-        meta.extend(context.state().map(|state| (STATE.to_string(), state.into())));
-    }
-    if meta.is_empty() && own.is_none() { None } else { Some(Value::Object(meta).to_string()) }
 }
 
 /// `00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01`. A later version may have more behind that.
@@ -126,7 +123,7 @@ const LONGEST_STATE: usize = 512;
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -206,22 +203,27 @@ mod tests {
     #[test]
     fn a_call_that_is_made_carries_the_context_on() {
         let read = |meta: Option<String>| meta.map(|meta| serde_json::from_str::<Value>(&meta).unwrap());
-        let map = |value: Value| value.as_object().cloned().unwrap();
-        let own = map(json!({"a": 1, "tracestate": "mine=1"}));
-        assert_eq!(read(outgoing_meta(None)), None);
-        assert_eq!(read(outgoing_meta(Some(&own))), Some(Value::Object(own.clone())));
-        assert_eq!(read(outgoing_meta(Some(&Map::new()))), Some(json!({})));
+        let meta = |value: &Value| {
+            let mut meta = Meta::default();
+            for (key, value) in value.as_object().unwrap() {
+                meta.insert(key.clone(), value).unwrap();
+            }
+            meta
+        };
+        let (none, own) = (Meta::default(), json!({"a": 1, "tracestate": "mine=1"}));
+        assert_eq!(read(outgoing_meta(&none)), None);
+        assert_eq!(read(outgoing_meta(&meta(&own))), Some(own.clone()));
         within(context(Some("a=1")).as_ref(), || {
             let both = json!({"traceparent": GOOD, "tracestate": "a=1"});
-            assert_eq!(read(outgoing_meta(None)), Some(both));
+            assert_eq!(read(outgoing_meta(&none)), Some(both));
             let with_own = json!({"a": 1, "traceparent": GOOD, "tracestate": "a=1"});
-            assert_eq!(read(outgoing_meta(Some(&own))), Some(with_own));
+            assert_eq!(read(outgoing_meta(&meta(&own))), Some(with_own));
             let named = json!({"traceparent": "another"});
-            assert_eq!(read(outgoing_meta(Some(&map(named.clone())))), Some(named));
+            assert_eq!(read(outgoing_meta(&meta(&named))), Some(named));
         });
         within(context(None).as_ref(), || {
             let with_own = json!({"a": 1, "traceparent": GOOD});
-            assert_eq!(read(outgoing_meta(Some(&own))), Some(with_own));
+            assert_eq!(read(outgoing_meta(&meta(&own))), Some(with_own));
         });
     }
 }

@@ -210,7 +210,7 @@ fn a_subscription_outlasts_a_server_that_is_full_when_it_comes_back() {
             (event, subscription)
         });
         server.stop();
-        let (server, _full) = start(&endpoint, 1);
+        let (server, full) = start(&endpoint, 1);
         let holder = Client::connect(&endpoint).unwrap();
         // Once it is full, the subscriber is refused.
         if holder.request::<i32>("one", &()).is_ok() {
@@ -218,7 +218,7 @@ fn a_subscription_outlasts_a_server_that_is_full_when_it_comes_back() {
             drop(holder);
         }
         let publisher = thread::spawn(move || {
-            eventually(|| _full.publish("x", &1).unwrap() == 1);
+            eventually(|| full.publish("x", &1).unwrap() == 1);
         });
         let (event, _subscription) = waits.join().unwrap();
         assert_eq!(event.unwrap().missed(), Missed::Unknown);
@@ -303,7 +303,7 @@ fn deaf() -> Endpoint {
 #[test]
 fn a_time_limit_holds_while_a_one_way_call_or_a_stream_is_written() {
     watched(|| {
-        let client = Client::connect(&deaf()).unwrap();
+        let client = Client::connect(deaf()).unwrap();
         assert_eq!(client.request::<i32>("one", &()).unwrap(), 1);
         let (large, limit) = ("x".repeat(12 << 20), Duration::from_millis(300));
         let began = Instant::now();
@@ -474,7 +474,7 @@ fn a_call_that_waits_for_others_to_connect_says_so() {
         rustix::net::listen(&listener, 0).unwrap();
         let endpoint: Endpoint = format!("tcp:{}", listener.local_addr().unwrap()).parse().unwrap();
         // Nothing is accepted: the queue is full.
-        let _full = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let full = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let config = ClientConfig::new().with_max_connecting(1).with_sessions(Sessions::Never);
         let client = client(face, &endpoint, config);
         let first = client.clone();

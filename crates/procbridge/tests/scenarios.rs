@@ -19,7 +19,7 @@ use procbridge::{
 };
 use serde_json::{Value, json};
 use support::door::Door;
-use support::{Face, TestClient, TestServer, Transport, everywhere, packet, watched};
+use support::{FACES, Face, TRANSPORTS, TestClient, TestServer, Transport, everywhere, packet, watched};
 
 fn router(door: &Door) -> Router {
     let door = door.clone();
@@ -452,7 +452,7 @@ fn every_wrong_server_is_one_definite_error() {
             "unexpected status code 4",
         ),
     ];
-    for &face in support::FACES {
+    for &face in FACES {
         for &(act, kind, words) in cases {
             watched(move || {
                 let error = error_from(face, ClientConfig::new(), act);
@@ -473,7 +473,7 @@ fn every_wrong_server_is_one_definite_error() {
 
 #[test]
 fn a_silent_server_ends_a_call_at_its_limit() {
-    for &face in support::FACES {
+    for &face in FACES {
         watched(move || {
             let config = ClientConfig::new().with_call_timeout(Duration::from_millis(200));
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -490,7 +490,7 @@ fn a_silent_server_ends_a_call_at_its_limit() {
 
 #[test]
 fn a_full_queue_ends_a_connect_at_its_limit() {
-    for &face in support::FACES {
+    for &face in FACES {
         watched(move || {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("full.sock");
@@ -508,7 +508,7 @@ fn a_full_queue_ends_a_connect_at_its_limit() {
 
 #[test]
 fn nobody_there_is_told_at_once() {
-    for &face in support::FACES {
+    for &face in FACES {
         watched(move || {
             let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             let started = Instant::now();
@@ -790,4 +790,42 @@ fn leaked_handlers_are_counted_right() {
             assert!(Instant::now() < late);
         }
     });
+}
+
+#[test]
+fn the_next_server_binds_and_serves_while_the_last_one_finishes_its_calls() {
+    for &face in FACES {
+        for &transport in TRANSPORTS {
+            watched(move || {
+                let door = Door::default();
+                let dir = tempfile::tempdir().unwrap();
+                let endpoint = match transport {
+                    Transport::Tcp => "127.0.0.1:0".to_string(),
+                    Transport::Unix => format!("unix:{}/s.sock", dir.path().display()),
+                    Transport::Abstract => format!("unix:@procbridge-next-{face:?}-{}", std::process::id()),
+                };
+                let endpoint = endpoint.parse().unwrap();
+                let first = TestServer::start_at(face, &endpoint, router(&door), ServerConfig::new());
+                let endpoint = first.endpoint.clone();
+                let client = TestClient::new(Face::Blocking, &endpoint, ClientConfig::new());
+                let caller = thread::spawn(move || client.request("wait", &json!(null)));
+                door.wait_for_callers(1);
+                first.stop_soon();
+                // Stopping closes the gates; the threads that waited in accept let go of the socket a moment later.
+                let mut next = None;
+                support::eventually(|| {
+                    next = procbridge::Server::bind(&endpoint).ok();
+                    next.is_some()
+                });
+                assert!(!caller.is_finished());
+                let next = next.unwrap().spawn(router(&Door::default())).unwrap();
+                door.open();
+                caller.join().unwrap().unwrap();
+                first.stop();
+                let client = TestClient::new(face, &endpoint, ClientConfig::new());
+                assert_eq!(client.request("sum", &json!([1, 2])).unwrap(), json!(3));
+                next.stop().unwrap();
+            });
+        }
+    }
 }

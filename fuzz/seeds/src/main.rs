@@ -10,7 +10,7 @@ use serde_json::Value;
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     let [vectors, corpus] = &arguments[..] else { return Err("usage: seeds VECTORS CORPUS".into()) };
-    for target in ["envelope", "decoder", "session", "inflate"] {
+    for target in ["envelope", "decoder", "session", "inflate", "budgets"] {
         fs::create_dir_all(corpus.join(target))?;
     }
     for folder in ["packet", "reject", "session"] {

@@ -1,27 +1,30 @@
 //! The arguments of the commands that call an application's methods: `call`, `watch` and `emit`.
 
+use std::ffi::OsString;
+
 use clap::{Args, ValueEnum};
 
 use crate::args::help::{CALL_HELP, EMIT_HELP, WATCH_HELP};
 use crate::args::{ReachArgs, ShapeArgs};
 use crate::units::{self, Limit};
+use crate::words;
 
 /// Call a method and print its result
 #[derive(Debug, Args)]
 #[command(after_help = CALL_HELP, override_usage = "procbridge call [OPTIONS] [ENDPOINT] METHOD [PAYLOAD]...")]
 pub(crate) struct CallArgs {
     /// Where the server is. May be left out when PROCBRIDGE_ENDPOINT is set
-    #[arg(value_name = "ENDPOINT")]
-    pub(crate) first: Option<String>,
+    #[arg(value_name = "ENDPOINT", value_parser = words::parser())]
+    pub(crate) first: Option<OsString>,
 
     /// The method's name
-    #[arg(value_name = "METHOD", allow_negative_numbers = true)]
-    pub(crate) second: Option<String>,
+    #[arg(value_name = "METHOD", value_parser = words::parser())]
+    pub(crate) second: Option<OsString>,
 
-    /// JSON text, "-" for standard input, "@FILE", or KEY=STRING and KEY:=JSON pairs that make an object. Without it
+    /// JSON text, "-" or "@-" for standard input, "@FILE", or KEY=STRING and KEY:=JSON pairs that make an object. Without it
     /// the call has no payload
-    #[arg(value_name = "PAYLOAD", allow_negative_numbers = true)]
-    pub(crate) rest: Vec<String>,
+    #[arg(value_name = "PAYLOAD", value_parser = words::parser())]
+    pub(crate) rest: Vec<OsString>,
 
     #[command(flatten)]
     pub(crate) shape: ShapeArgs,
@@ -47,7 +50,7 @@ pub(crate) struct CallArgs {
 
     /// Send an entry beside the payload, for the method to find; may be given several times
     #[arg(long, value_name = "KEY=STRING|KEY:=JSON", conflicts_with = "old")]
-    pub(crate) meta: Vec<String>,
+    pub(crate) meta: Vec<OsString>,
 
     /// Running the call twice does no harm: send it again if its connection was lost
     #[arg(long)]
@@ -112,16 +115,16 @@ pub(crate) struct WatchArgs {
 #[command(after_help = EMIT_HELP, override_usage = "procbridge emit [OPTIONS] [ENDPOINT] TOPIC [PAYLOAD]...")]
 pub(crate) struct EmitArgs {
     /// Where the server is. May be left out when PROCBRIDGE_ENDPOINT is set
-    #[arg(value_name = "ENDPOINT")]
-    pub(crate) first: Option<String>,
+    #[arg(value_name = "ENDPOINT", value_parser = words::parser())]
+    pub(crate) first: Option<OsString>,
 
     /// The topic, segments between dots
-    #[arg(value_name = "TOPIC", allow_negative_numbers = true)]
-    pub(crate) second: Option<String>,
+    #[arg(value_name = "TOPIC", value_parser = words::parser())]
+    pub(crate) second: Option<OsString>,
 
     /// The event's payload, in the forms that "procbridge call" knows
-    #[arg(value_name = "PAYLOAD", allow_negative_numbers = true)]
-    pub(crate) rest: Vec<String>,
+    #[arg(value_name = "PAYLOAD", value_parser = words::parser())]
+    pub(crate) rest: Vec<OsString>,
 
     /// The method that publishes
     #[arg(long, value_name = "METHOD", default_value = "publish")]

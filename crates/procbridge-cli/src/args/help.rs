@@ -4,7 +4,8 @@ pub(super) const ENDPOINTS_AND_EXITS: &str = "\
 Endpoints:
   :8000  127.0.0.1:8000  localhost:8000  [::1]:8000  tcp:HOST:PORT
   ./app.sock  /run/app.sock  unix:app.sock  unix:@abstract-name
-  unix:/run/app.sock?mode=0660&group=app  (mode and group: for serve)
+  unix:/run/app.sock?mode=0660&group=app  (mode, group and dir=any: for serve)
+  unix:/run/app.sock?user=app             (a server of this user, or user=any)
 
 Examples:
   procbridge serve :8000 --demo
@@ -47,7 +48,8 @@ With PROCBRIDGE_ENDPOINT set the endpoint may be left out: a first argument that
 does not read as an endpoint is the method then.
 
 JSON text is sent as it stands: no digit and no order of keys is changed. So is
-the result.
+the result. A byte order mark before JSON is taken off. A terminal shows controls
+and invisible characters escaped, with --raw too; a pipe gets each byte.
 
 --json prints one of these on one line:
   {\"ok\":true,\"payload\":..,\"elapsed_us\":..}
@@ -59,7 +61,8 @@ may have run). With --stream each item is a line {\"item\":..} before it, and
 \"calls_per_second\", \"p50_us\", \"p90_us\", \"p99_us\" and \"max_us\".
 
 SIGINT (ctrl-C) and SIGTERM cancel the call: a server that holds a session is
-told. What a stream has brought by then is printed.
+told. What a stream has brought by then is printed. With --stream the call is
+cancelled also when the reader of the output has gone; the exit code is 0 then.
 
 Exit codes:
   0  result                         5  the time limit passed
@@ -81,7 +84,8 @@ When events were lost just before it, it has the key \"missed\": their number, o
 
 Standard error tells when watching has begun: from then on no event is missed. A
 lost connection is made again, for as long as it takes, which standard error tells
-too. At the start the server must be there.
+too. At the start the server must be there. Watching ends when the reader of the
+output has gone, with exit code 0.
 
 Exit codes:
   0  as many events as asked for    5  the time limit of connecting passed
@@ -206,6 +210,11 @@ Commands (--exec):
   than 0 answers an error: the last line of standard error, the code
   \"exec.failed\" and the status as data. The answer is sent when the command
   has closed its output: one that leaves a program behind must redirect it.
+  Commands run in process groups of their own, which are killed at the time
+  limit, when the caller cancels, and when the server ends or is killed, by
+  SIGKILL too: a process \"pb-guard\" sees to that. A program that starts a
+  group of its own, or that an ended command has left, lives on. As PID 1 of a
+  container the server collects such programs when they end.
 
 When it listens it says so on standard error, with the ports that the system
 chose:
@@ -215,6 +224,9 @@ SIGTERM, SIGINT, SIGHUP and SIGQUIT end it in an orderly way: no new calls, thos
 in flight have the time of --drain. The exit code is 0 when all of them ended,
 else 128 and the signal's number. A second signal ends it at once. Under nohup
 SIGHUP does nothing.
+
+Standard error never holds the server up: lines that its reader does not take are
+dropped, and their number is told when it reads again.
 
 Only loopback addresses and callers of the same user are served, unless the
 options say otherwise. With a token other machines may call too: it goes over the

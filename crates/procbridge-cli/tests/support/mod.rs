@@ -270,8 +270,12 @@ impl Serving {
         while !self.line().ends_with(&format!(" calls {method:?}")) {}
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
-        signal(self.child.id(), name);
+        signal(self.id(), name);
     }
 
     /// The next line on standard error.
@@ -480,7 +484,7 @@ fn lines(source: impl Read + Send + 'static) -> Receiver<String> {
     lines
 }
 
-fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+pub(crate) fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
     let (sender, receiver) = channel();
     thread::spawn(move || sender.send(work()));
     receiver

@@ -13,3 +13,4 @@ mod errors;
 mod pair;
 mod pieces;
 mod streams;
+mod unread;

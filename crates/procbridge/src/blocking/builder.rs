@@ -6,7 +6,6 @@ use std::time::Duration;
 use procbridge_proto::{Packet, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Map;
 
 use crate::blocking::calls::Reached;
 use crate::blocking::client::Client;
@@ -47,7 +46,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     }
 
     /// How long this call may take, in place of the client's setting. The server is told, and need not work on when
-    /// nobody waits.
+    /// nobody waits. With zero it ends at once, error kind `Timeout`.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.style.timeout = Some(limit);
@@ -55,14 +54,13 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     }
 
     /// Sends an entry along with the call, beside its payload; the handler finds it with
-    /// [`Call::meta_value`](crate::Call::meta_value). A value that is no JSON makes the call fail with `InvalidInput`.
+    /// [`Call::meta_value`](crate::Call::meta_value). Entries go in the order in which their keys were first given, each
+    /// as it was written: a `RawValue` keeps its digits, its keys and their order. A second value of a key replaces the
+    /// first. A value that JSON cannot say makes the call fail with `InvalidInput`.
     #[must_use]
     pub fn meta(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
-        match serde_json::to_value(value) {
-            Ok(value) => {
-                self.style.meta.get_or_insert_with(Map::new).insert(key.into(), value);
-            }
-            Err(error) => self.fault = Some(Error::unsendable(error)),
+        if let Err(error) = self.style.meta.insert(key.into(), &value) {
+            self.fault.get_or_insert(error);
         }
         self
     }
@@ -157,7 +155,8 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     }
 
     fn check(&mut self) -> Result<(), Error> {
-        self.fault.take().map_or(Ok(()), Err)
+        self.fault.take().map_or(Ok(()), Err)?;
+        request::check_time(&self.style)
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Inner {
     pub(super) endpoint: Endpoint,
     pub(super) config: ClientConfig,
     pub(super) current: Current,
-    admission: Arc<Admission>,
+    pub(super) admission: Arc<Admission>,
     /// The methods for the server to call.
     router: Mutex<Option<Arc<Router>>>,
     greeting: Mutex<Greeting>,
@@ -198,8 +198,9 @@ impl Inner {
     ) -> Result<Opening, Error> {
         let terms = request::offer(&self.config, self.is_serving());
         let outgoing = Outgoing::new(&self.config, packet, time, Instant::now(), terms, patience)?;
-        let stream = Stream::connect(&self.endpoint, outgoing.connect_deadline, alone)?;
-        Ok(Opening { stream, outgoing })
+        let sends_token = self.config.token.is_some();
+        let (stream, peer) = Stream::connect(&self.endpoint, outgoing.connect_deadline, sends_token, alone)?;
+        Ok(Opening { stream, peer, outgoing })
     }
 
     /// The way for a call now; it waits while there is none.
@@ -212,6 +213,9 @@ impl Inner {
                 Sessions::Offered | Sessions::Required => seeking.way(waker),
             };
             match way {
+                Way::Session(link) if link.is_unseen(*now, STALE) && link.is_copy() => {
+                    self.current.forget(&link)
+                }
                 Way::Session(link) if link.is_unseen(*now, STALE) => refresh(&link),
                 Way::Full if waiting::is_past(time.deadline) => return Err(time.crowded_out()),
                 Way::Full => {

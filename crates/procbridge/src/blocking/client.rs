@@ -29,6 +29,9 @@ use crate::router::Router;
 /// A server that can gives the client a session with its first call: one connection for all further calls, in both
 /// directions. Any other server gets a connection for each call. A client makes no difference between them, and needs no
 /// thread of its own: among the threads that wait for answers one reads for all.
+///
+/// A session belongs to the process that opened it. Make clients after a `fork`: in the child a copy of the parent's client
+/// may get the parent's answers.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(super) inner: Arc<Inner>,
@@ -56,13 +59,15 @@ impl Client {
     /// # Errors
     ///
     /// - `InvalidEndpoint`: the endpoint's text is wrong, or its port is 0.
+    /// - `InvalidInput`: a setting is one under which nothing could work.
     pub fn connect_with<E>(endpoint: E, config: ClientConfig) -> Result<Self, Error>
     where
         E: TryInto<Endpoint>,
         Error: From<E::Error>,
     {
-        let endpoint = endpoint.try_into()?;
+        let endpoint = endpoint.try_into()?.checked()?;
         request::check_endpoint(&endpoint)?;
+        config.check()?;
         Ok(Self { inner: Inner::new(endpoint, config) })
     }
 
@@ -211,7 +216,10 @@ impl Client {
     pub fn serve(&self, router: Router) -> Result<(), Error> {
         match &mut *self.inner.router() {
             Some(_) => return Err(Error::unsent(ErrorKind::InvalidInput, "this client serves already")),
-            none => *none = Some(Arc::new(router)),
+            none => {
+                self.inner.admission.set_streams(&router.routes.streams());
+                *none = Some(Arc::new(router));
+            }
         }
         // One that was opened before told the server that it takes no calls.
         if let Some(link) = self.inner.current.session() {

@@ -4,11 +4,13 @@ use std::fmt;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::listener::Peers;
+use crate::process::Maker;
 use crate::socket::{self, Accepted};
+use crate::socket_file::SocketFile;
 
 /// Stops a server from anywhere, see [`Server::handle`](crate::Server::handle).
 #[derive(Clone)]
@@ -21,6 +23,8 @@ pub struct ServerHandle {
 pub(super) struct Control {
     stage: Mutex<Stage>,
     changed: Condvar,
+    /// The process that serves.
+    server: OnceLock<Maker>,
     gates: Mutex<Gates>,
     /// Handlers at work for nobody.
     pub(super) leaked: Arc<AtomicUsize>,
@@ -29,8 +33,16 @@ pub(super) struct Control {
 /// The sockets that listen, and what was in their queues when they ceased to.
 #[derive(Debug, Default)]
 struct Gates {
-    open: Vec<(Arc<OwnedFd>, Peers)>,
+    open: Vec<Open>,
     last: Vec<(Accepted, Peers)>,
+}
+
+/// A socket that listens, and its file, which goes first.
+#[derive(Debug)]
+struct Open {
+    file: Option<SocketFile>,
+    socket: Arc<OwnedFd>,
+    peers: Peers,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,8 +92,8 @@ impl Control {
     }
 
     /// Ends listening at `socket` when the server is stopped, or now if that has happened.
-    pub(super) fn watch(&self, socket: Arc<OwnedFd>, peers: Peers) {
-        self.gates().open.push((socket, peers));
+    pub(super) fn watch(&self, socket: Arc<OwnedFd>, file: Option<SocketFile>, peers: Peers) {
+        self.gates().open.push(Open { file, socket, peers });
         if self.is_stopping() {
             self.close_gates();
         }
@@ -95,7 +107,20 @@ impl Control {
         self.stage() == Stage::Ended
     }
 
+    /// Has this process be the one that serves.
+    pub(super) fn serve(&self) {
+        self.server.get_or_init(Maker::this);
+    }
+
+    /// Whether no other process serves. In a fork of a server the sockets are the server's.
+    pub(super) fn is_ours(&self) -> bool {
+        self.server.get().is_none_or(|server| server.is_this())
+    }
+
     pub(super) fn advance(&self, stage: Stage) {
+        if !self.is_ours() {
+            return;
+        }
         let mut current = self.lock();
         *current = stage.max(*current);
         drop(current);
@@ -108,7 +133,9 @@ impl Control {
     /// may have arrived.
     pub(super) fn close_gates(&self) {
         let Gates { open, last } = &mut *self.gates();
-        for (socket, peers) in open.drain(..) {
+        for Open { file, socket, peers } in open.drain(..) {
+            // The next server may listen here from now on, while this one finishes its calls.
+            drop(file);
             // From here on nobody waits in accept who does not wait there yet.
             let _ = rustix::io::ioctl_fionbio(&socket, true);
             let mut take = || {

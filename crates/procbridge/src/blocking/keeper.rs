@@ -6,8 +6,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags};
+
 use crate::blocking::calls::Inner;
 use crate::blocking::pool::{Pool, spawn};
+use crate::blocking::stream::wait_for;
 use crate::blocking::waiting::{self, Sleeper};
 use crate::error::{Error, ErrorKind};
 use crate::outgoing::CallTime;
@@ -18,15 +21,15 @@ use crate::session::serving::Work;
 
 /// Keeps a session alive in which a stream is open: a program that takes its time over an item answers no PING. Nothing
 /// happens if that is done already.
+///
+/// The thread waits for what arrives, so that it answers in time whatever the server's heartbeat is.
 pub(super) fn tick(link: &Arc<Link>) {
     if link.is_driven() || link.ticked.swap(true, Ordering::AcqRel) {
         return;
     }
     let session = Arc::downgrade(link);
     let ticker = spawn("procbridge-pulse", move || {
-        loop {
-            thread::sleep(TICK);
-            let Some(link) = session.upgrade() else { return };
+        while let Some(link) = session.upgrade() {
             if link.has_ended() {
                 return;
             }
@@ -37,6 +40,8 @@ pub(super) fn tick(link: &Arc<Link>) {
                     return;
                 }
             }
+            let now = Instant::now();
+            let mut due = now + TICK;
             if link.take_seat(None) {
                 // What a server sends without an end is not read without one.
                 for _ in 0..READS {
@@ -46,9 +51,14 @@ pub(super) fn tick(link: &Arc<Link>) {
                     link.flush();
                 }
                 link.flush();
-                link.beat(Instant::now());
+                due = link.beat(Instant::now()).map_or(due, |next| next.min(due));
                 link.leave_seat(None);
             }
+            // No longer: the session is kept meanwhile.
+            let _ = wait_for(&mut [PollFd::new(&*link, PollFlags::IN)], Some(due));
+            drop(link);
+            // A program that reads by itself is the first to.
+            thread::sleep(SOON);
         }
     });
     if ticker.is_err() {
@@ -268,25 +278,29 @@ pub(super) fn is_subscription(router: &Router, link: &Link, work: &Work) -> bool
 pub(super) fn answer(router: &Router, link: &Arc<Link>, work: &Work, began: Instant) -> Instant {
     let (call, admission) = (&work.call, &link.admission);
     let Some(id) = call.place().map(|place| place.id) else { return began };
-    let (packet, mut ended) = router.answer(call, &admission.config, &admission.stats, began);
+    let (packet, mut ended) = match call.read(admission) {
+        Ok(()) => router.answer(call, &admission.config, &admission.stats, began),
+        Err(refusal) => (Some(refusal.packet(call.version(), &admission.config.limits)), Instant::now()),
+    };
     if let Some(packet) = packet {
-        let packet = call.in_kind(packet);
-        if packet.json_len() > LARGE {
+        let answer = call.prepared(packet, link);
+        if answer.is_large() {
             waiting::wait(link, None, |waker| link.poll_room(id, waker));
             ended = Instant::now();
         }
-        link.reply(id, packet);
+        link.reply(id, answer);
     }
     call.end_handler(&admission.leaked);
     ended
 }
 
 /// Reads at a time, each of which takes in as much as there is room for.
-const READS: usize = 1024;
-/// Well under the server's patience with a client that does not answer a PING.
-const TICK: Duration = Duration::from_secs(5);
-/// An answer of this size waits while many bytes are queued.
-const LARGE: usize = 64 * 1024;
+const READS: usize = 32;
+/// The longest wait for something to arrive.
+const TICK: Duration = Duration::from_millis(250);
+/// How long what has arrived is left to the program. The server's patience is longer: twice its heartbeat, which is some
+/// tenths of a second at least.
+const SOON: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {

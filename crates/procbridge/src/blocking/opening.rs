@@ -1,6 +1,5 @@
 //! One call on a new connection, until it is answered or the connection is a session.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,6 +18,7 @@ use crate::socket;
 #[derive(Debug)]
 pub(super) struct Opening {
     pub(super) stream: Stream,
+    pub(super) peer: Peer,
     pub(super) outgoing: Outgoing,
 }
 
@@ -26,6 +26,7 @@ pub(super) struct Opening {
 #[derive(Debug)]
 pub(super) struct Session {
     stream: Stream,
+    peer: Peer,
     accepted: Accepted,
 }
 
@@ -35,7 +36,8 @@ impl Opening {
         match self.exchange()? {
             Opened::Response(response) => Ok(Ok(response)),
             Opened::Session => {
-                Ok(Err(Session { stream: self.stream, accepted: self.outgoing.into_session() }))
+                let accepted = self.outgoing.into_session();
+                Ok(Err(Session { stream: self.stream, peer: self.peer, accepted }))
             }
         }
     }
@@ -94,11 +96,10 @@ impl Session {
         admission: &Arc<Admission>,
         is_answered: bool,
     ) -> Result<(Arc<Link>, CallId), Result<Response, Error>> {
-        let Self { stream, accepted } = self;
-        let peer = match prepare(&stream) {
-            Ok(peer) => peer,
-            Err(error) => return Err(accepted.salvage(error, |buffer| stream.read(buffer))),
-        };
+        let Self { stream, peer, accepted } = self;
+        if let Err(error) = socket::set_blocking(&stream) {
+            return Err(accepted.salvage(error, |buffer| stream.read(buffer)));
+        }
         let Accepted { connection, id } = accepted;
         if matches!(peer, Peer::Tcp(_)) {
             socket::set_no_delay(&stream);
@@ -107,11 +108,4 @@ impl Session {
         let (admission, hold) = (admission.clone(), Hold::default());
         Ok((Link::new(connection, Arc::new(stream), peer, admission, opening, Seat::Free, hold), id))
     }
-}
-
-/// Prepares a socket for a session, and tells the other end of it.
-fn prepare(stream: &Stream) -> io::Result<Peer> {
-    let peer = Peer::of_server(stream)?;
-    socket::set_blocking(stream)?;
-    Ok(peer)
 }

@@ -14,7 +14,7 @@ use crate::blocking::exchange::{Exchange, Patience};
 use crate::blocking::server::Shared;
 use crate::blocking::stream::wait_for;
 use crate::budget::Share;
-use crate::incoming::{LINGER_BYTES, Progress};
+use crate::incoming::{LATE, LINGER_BYTES, Progress};
 use crate::journal::Matter;
 use crate::refusal::Refusal;
 use crate::router;
@@ -177,7 +177,8 @@ impl Poller {
             let asked = self.planned.fetch_min(planned, Ordering::AcqRel).min(planned);
             let deadline = (asked < u64::MAX).then(|| self.clock + Duration::from_micros(asked));
 
-            let sessions = shared.sessions.waiting();
+            let (sessions, again) = shared.sessions.waiting();
+            let deadline = [deadline, again].into_iter().flatten().min();
             let mut sockets = Vec::with_capacity(entries.len() + sessions.len() + 1);
             sockets.push(PollFd::new(&self.bell.event, PollFlags::IN));
             sockets
@@ -216,16 +217,25 @@ impl Entry {
     /// A connection that lingers is one that the server waits for, and needs a place among them; without one it is
     /// closed at once.
     fn lingering(shared: &Shared, mut exchange: Exchange) -> Option<Self> {
-        let waiting = exchange.waiting.take().or_else(|| shared.admission.waiting().ok())?;
+        let waiting = exchange.waiting.take();
+        let waiting = waiting.or_else(|| shared.admission.waiting(&exchange.incoming.peer).ok())?;
         let deadline = Instant::now().checked_add(shared.admission.config.linger_timeout);
         let (socket, place) = (Arc::new(exchange.stream), Some(exchange.place));
         let budget = LINGER_BYTES;
         Some(Self::Lingering(Lingering { socket, deadline, budget, _place: place, _waiting: waiting }))
     }
 
+    /// The same with an earlier end.
+    fn until(mut self, end: Instant) -> Self {
+        if let Self::Lingering(Lingering { deadline, .. }) = &mut self {
+            *deadline = Some(deadline.map_or(end, |deadline| deadline.min(end)));
+        }
+        self
+    }
+
     /// The same for a session that has been told why it is over.
     fn lingering_session(shared: &Shared, link: Arc<Link>) -> Option<Self> {
-        let waiting = shared.admission.waiting().ok()?;
+        let waiting = shared.admission.waiting(&link.peer).ok()?;
         let deadline = Instant::now().checked_add(shared.admission.config.linger_timeout);
         let budget = LINGER_BYTES;
         Some(Self::Lingering(Lingering { socket: link, deadline, budget, _place: None, _waiting: waiting }))
@@ -280,7 +290,9 @@ impl Entry {
     /// The deadline has passed.
     fn expire(self, shared: &Shared) -> Option<Self> {
         let Self::Request(exchange, _) = self else { return None };
-        Self::refuse(shared, exchange, &router::too_slow())
+        let refused = Self::refuse(shared, exchange, &router::too_slow())?;
+        // It has kept its place long enough.
+        Some(refused.until(Instant::now() + LATE))
     }
 
     /// The server is stopping: what has no request yet will not get one served. The end of the server's time is also the
@@ -318,7 +330,11 @@ impl Entry {
 
 /// Answers the calls whose time is over. Tells when the next one's will be.
 fn expire_calls(shared: &Shared) -> Option<Instant> {
-    let (expired, next) = shared.running.expired(Instant::now(), &shared.control.leaked);
+    let now = Instant::now();
+    for forsaken in shared.running.forsaken(now, &shared.control.leaked) {
+        forsaken.call.cancel();
+    }
+    let (expired, next) = shared.running.expired(now, &shared.control.leaked);
     for running in expired {
         let method = running.call.method().unwrap_or_default().to_string();
         shared
@@ -337,7 +353,7 @@ impl Shared {
         running: crate::blocking::running::RunningCall,
         refusal: &Refusal,
     ) {
-        let crate::blocking::running::RunningCall { call, mut exchange } = running;
+        let crate::blocking::running::RunningCall { call, mut exchange, .. } = running;
         call.cancel();
         exchange.incoming.reply(refusal.packet(call.version(), &self.admission.config.limits));
         if exchange.write(self, Patience::None) {

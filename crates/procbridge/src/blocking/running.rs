@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::blocking::exchange::Exchange;
 use crate::call::Call;
+use crate::socket;
 
 /// Calls with the connections that wait for their answers.
 #[derive(Debug, Default)]
@@ -22,6 +23,7 @@ pub(super) struct RunningCalls {
 pub(super) struct RunningCall {
     pub(super) call: Call,
     pub(super) exchange: Exchange,
+    began: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -30,6 +32,8 @@ struct Table {
     calls: HashMap<u64, RunningCall>,
     /// When the poller will look at the deadlines again without being woken.
     next_look: Option<Instant>,
+    /// When it was last looked whether the peers are there.
+    seen: Option<Instant>,
     /// The server has answered all calls; there will be no more.
     is_closed: bool,
 }
@@ -50,18 +54,16 @@ impl RunningCalls {
         if table.is_closed {
             return Err(exchange);
         }
-        let wake = match (call.deadline(), table.next_look) {
-            (Some(deadline), Some(look)) => deadline < look,
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
+        let began = Instant::now();
+        let look = call.deadline().map_or(began + LOOK, |deadline| deadline.min(began + LOOK));
+        let wake = table.next_look.is_none_or(|next| look < next);
         if wake {
             // Others need not wake it again until it has looked.
-            table.next_look = call.deadline();
+            table.next_look = Some(look);
         }
         table.next += 1;
         let id = table.next;
-        table.calls.insert(id, RunningCall { call, exchange });
+        table.calls.insert(id, RunningCall { call, exchange, began });
         Ok((Ticket(id), wake))
     }
 
@@ -78,12 +80,29 @@ impl RunningCalls {
             table.calls.extract_if(|_, running| is_over(running)).map(|(_, running)| running).collect();
         // Before the table is let go: a handler that ends finds that it was counted.
         leaked.fetch_add(expired.len(), Ordering::Relaxed);
-        let earliest = table.calls.values().filter_map(|running| running.call.deadline()).min();
+        let earliest = table.calls.values().map(|running| running.look(now)).min();
         // The call that set the look may have ended. Looking then all the same spares the next calls, whose deadlines
         // are later as a rule, from waking the poller one by one.
         let planned = table.next_look.filter(|&look| look > now);
         table.next_look = [earliest, planned].into_iter().flatten().min();
         (expired, table.next_look)
+    }
+
+    /// Takes out the calls whose peers have closed their connections for good: nobody waits for the answers. Their handlers
+    /// are `leaked` from now on.
+    pub(super) fn forsaken(&self, now: Instant, leaked: &AtomicUsize) -> Vec<RunningCall> {
+        let mut table = self.table();
+        if table.seen.is_some_and(|seen| now.saturating_duration_since(seen) < LOOK) {
+            return Vec::new();
+        }
+        table.seen = Some(now);
+        let is_forsaken = |running: &RunningCall| {
+            now.saturating_duration_since(running.began) >= LOOK && socket::is_gone(&running.exchange.stream)
+        };
+        let forsaken: Vec<_> =
+            table.calls.extract_if(|_, running| is_forsaken(running)).map(|(_, running)| running).collect();
+        leaked.fetch_add(forsaken.len(), Ordering::Relaxed);
+        forsaken
     }
 
     /// Takes out all calls and lets no more in. Their handlers are `leaked` from now on.
@@ -98,3 +117,14 @@ impl RunningCalls {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl RunningCall {
+    /// When to look at it next.
+    fn look(&self, now: Instant) -> Instant {
+        let look = if now.saturating_duration_since(self.began) < LOOK { self.began } else { now } + LOOK;
+        self.call.deadline().map_or(look, |deadline| deadline.min(look))
+    }
+}
+
+/// A call that goes on for so long is looked at, whether its peer is still there, and again after as long.
+const LOOK: Duration = Duration::from_secs(1);

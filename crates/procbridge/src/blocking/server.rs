@@ -30,7 +30,8 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::incoming::Progress;
 use crate::journal::Matter;
-use crate::listener::{Listener, Peers};
+use crate::listener::{Gate, Listener, Peers};
+use crate::log_lines::{FLUSH, LINES};
 use crate::peer::Peer;
 use crate::refusal::Refusal;
 use crate::router::{self, Router};
@@ -97,12 +98,13 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// Those of [`bind`](Self::bind).
+    /// Those of [`bind`](Self::bind), and `InvalidInput`: a setting is one under which nothing could work.
     pub fn bind_with<E>(endpoint: E, config: ServerConfig) -> Result<Self, Error>
     where
         E: TryInto<Endpoint>,
         Error: From<E::Error>,
     {
+        config.check()?;
         Self { listeners: Vec::new(), config, control: Arc::default() }.and_bind(endpoint)
     }
 
@@ -145,7 +147,9 @@ impl Server {
     pub fn serve(self, router: Router) -> Result<(), Error> {
         let failed = |error: io::Error| Error::io(ErrorKind::Io, "cannot start the server", error);
         let Self { mut listeners, config, control } = self;
+        control.serve();
         let mut admission = Admission::new(config, MAX_CONNECTIONS, &router.routes.names());
+        admission.set_streams(&router.routes.streams());
         admission.leaked = control.leaked.clone();
         let admission = Arc::new(admission);
         let shared = Arc::new(Shared {
@@ -164,10 +168,11 @@ impl Server {
         };
         let (mut started, mut sockets) = (Ok(()), Vec::new());
         for listener in &mut listeners {
-            let Some(socket) = listener.take_socket().map(Arc::new) else { continue };
+            let Some(Gate { socket, file }) = listener.open() else { continue };
+            let socket = Arc::new(socket);
             let weak = Arc::downgrade(&socket);
             sockets.push(weak.clone());
-            control.watch(socket, listener.peers);
+            control.watch(socket, file, listener.peers);
             started = started.and_then(|()| Acceptors::begin(&shared, weak, listener.peers));
         }
         if started.is_err() {
@@ -175,6 +180,7 @@ impl Server {
         }
         shared.finish(&sockets);
         let _ = poller.join();
+        LINES.flush(FLUSH);
         started.map_err(failed)
     }
 
@@ -223,6 +229,10 @@ impl RunningServer {
     }
 
     fn end(&mut self) -> Result<(), Error> {
+        // A fork of the server's process has neither its threads nor the right to stop it.
+        if !self.handle.control.is_ours() {
+            return Ok(());
+        }
         self.handle.stop();
         let Some(thread) = self.thread.take() else { return Ok(()) };
         thread.join().unwrap_or_else(|_| Err(Error::unsent(ErrorKind::Io, "the server's thread panicked")))
@@ -243,8 +253,16 @@ impl Shared {
         peers: Peers,
         arriving: Option<Share>,
     ) {
-        let Ok(peer) = Peer::of(&socket, address) else { return };
-        let (place, held) = match self.admission.connection() {
+        let peer = Peer::of(&socket, address);
+        let admitted = self.admission.connection(&peer).or_else(|refusal| {
+            let may_enter = !self.control.is_stopping() && self.admission.check(peers, &peer).is_ok();
+            if may_enter && self.sessions.make_room(&peer) {
+                self.admission.connection(&peer)
+            } else {
+                Err(refusal)
+            }
+        });
+        let (place, held) = match admitted {
             Ok(shares) => shares,
             Err(refusal) => return self.admission.turn_away(&socket, &peer, &refusal),
         };
@@ -254,8 +272,8 @@ impl Shared {
             return self.finish_exchange(exchange, Patience::None);
         }
         // Whoever connects sends at once, as a rule.
-        if exchange.stream.limit_wait(SOON).is_err() {
-            return;
+        if let Err(error) = exchange.stream.limit_wait(SOON) {
+            return self.admission.dropped(&peer, &error);
         }
         let mut inline_end = None;
         loop {
@@ -268,7 +286,7 @@ impl Shared {
             // A place is for those who keep the server waiting. Without one they have a moment.
             let now = Instant::now();
             let inline_end = *inline_end.get_or_insert(now + INLINE);
-            match self.admission.waiting() {
+            match self.admission.waiting(&peer) {
                 Ok(share) => {
                     exchange.waiting = Some(share);
                     return self.poller.wait_for_request(self, exchange, arriving);
@@ -313,8 +331,12 @@ impl Shared {
             socket::set_no_delay(&stream);
         }
         let (connection, bytes) = incoming.into_session();
-        let hold =
-            Hold { place: Some(place), session: self.admission.stats.sessions.open(), bytes: Some(bytes) };
+        let hold = Hold {
+            place: Some(place),
+            session: self.admission.stats.sessions.open(),
+            bytes: Some(bytes),
+            answers: None,
+        };
         let link =
             Link::new(connection, Arc::new(stream), peer, self.admission.clone(), None, Seat::Free, hold);
         let poller = self.poller.waker();
@@ -352,7 +374,7 @@ impl Shared {
             self.finish_exchange(exchange, Patience::None);
         };
 
-        let slot = match self.admission.call() {
+        let slot = match self.admission.call(&exchange.incoming.holder(), call.method()) {
             Ok(slot) => slot,
             Err(refusal) => return refuse(exchange, refusal),
         };
@@ -371,6 +393,7 @@ impl Shared {
         let packet = packet.unwrap_or_else(|| router::stopping().packet(call.version(), &config.limits));
         match self.running.end(&ticket) {
             Some(mut exchange) => {
+                let (packet, _space) = exchange.incoming.take_space(&self.admission, packet);
                 exchange.incoming.reply(packet);
                 self.finish_exchange(exchange, Patience::WriteTimeout);
             }
@@ -410,7 +433,9 @@ impl Shared {
             let (shared, arriving) = (self.clone(), self.arriving.take(1));
             let serve = move || shared.serve(accepted, peers, arriving);
             // If there is no thread the connection is closed, and its client told that it was.
-            let _ = spawn("procbridge-server", serve);
+            if let Err(error) = spawn("procbridge-server", serve) {
+                self.admission.journal.write(Matter::Accept, || format!("cannot start a thread: {error}"));
+            }
         }
         let deadline = Instant::now().checked_add(self.admission.config.drain_timeout);
         while self.control.stage() == Stage::Draining && (self.is_at_work() || self.has_sessions()) {

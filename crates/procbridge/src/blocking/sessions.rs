@@ -17,9 +17,10 @@ use crate::blocking::pool::{AGAIN, Pool};
 use crate::blocking::server::Shared;
 use crate::blocking::waiting::{self, Sleeper};
 use crate::journal::Matter;
+use crate::making_room::MakingRoom;
+use crate::peer::Peer;
 use crate::session::Link;
 use crate::session::serving::Work;
-use crate::session::state::State;
 use crate::session::turn::{Turn, Visitor};
 
 /// One session of a server.
@@ -50,6 +51,7 @@ pub(super) struct Sessions {
     /// How long after a look the next one comes as long as calls do, in microseconds.
     pause: AtomicU64,
     pool: Pool,
+    making_room: MakingRoom,
 }
 
 impl Served {
@@ -69,7 +71,14 @@ impl Sessions {
             quiet: AtomicU32::new(QUIET),
             pause: AtomicU64::new(FIRST),
             pool: Pool::default(),
+            making_room: MakingRoom::new(Instant::now()),
         }
+    }
+
+    /// Ends the session that has been idle longest, so that `newcomer` has its place. Tells whether one was ended.
+    pub(super) fn make_room(&self, newcomer: &Peer) -> bool {
+        let links = || self.open().iter().map(|served| served.link.clone()).collect();
+        self.making_room.end_one(newcomer, links, Instant::now())
     }
 
     /// Enters a session.
@@ -86,7 +95,8 @@ impl Sessions {
         served
     }
 
-    /// All sessions that have not ended, or go on with one-way calls, or whose end nobody has seen to.
+    /// All sessions that have not ended, or go on with one-way calls, or whose end nobody has seen to. No session is
+    /// waited for under the lock of all.
     pub(super) fn open(&self) -> Vec<Arc<Served>> {
         let mut list = self.list();
         list.retain(|served| !served.link.is_over() || served.is_left());
@@ -99,22 +109,23 @@ impl Sessions {
         let mut is_busy = self.active.swap(false, Ordering::AcqRel);
         let waker = shared.poller.waker();
         for served in self.open() {
-            if served.watched.load(Ordering::Acquire) {
-                // First the word to be told, then the look: what comes between them is told.
-                served.link.attend(&waker);
-                if served.link.has_work() || served.is_left() {
-                    self.dispatch(shared, &served);
-                }
-            }
             is_busy |= self.relieve(shared, &served);
-            let (expired, due) = served.link.expire(now, &shared.control.leaked);
-            for call in expired {
+            let is_watched = served.watched.load(Ordering::Acquire);
+            let attendant = is_watched.then_some(&waker);
+            let Some(glance) = served.link.glance(now, attendant, &shared.control.leaked) else {
+                next = waiting::soonest(next, Some(now + BUSY));
+                continue;
+            };
+            if is_watched && (glance.has_work || served.is_left()) {
+                self.dispatch(shared, &served);
+            }
+            for call in glance.expired {
                 let method = call.method().unwrap_or_default().to_string();
                 shared.admission.journal.write(Matter::Timeout, || {
                     format!("method {method:?} is past its time limit and still runs")
                 });
             }
-            next = waiting::soonest(next, waiting::soonest(due, served.link.beat(now)));
+            next = waiting::soonest(next, glance.next);
         }
         if self.pool.make_up(THREAD) {
             next = waiting::soonest(next, Some(now + AGAIN));
@@ -131,25 +142,32 @@ impl Sessions {
         waiting::soonest(next, Some(now + pause))
     }
 
-    /// The sessions that have no thread, and what they wait for.
-    pub(super) fn waiting(&self) -> Vec<(Arc<Served>, PollFlags)> {
-        let flags = |served: &Served| {
-            let is_watched = served.watched.load(Ordering::Acquire) && !served.link.is_reading_paused();
-            let read = if is_watched { PollFlags::IN } else { PollFlags::empty() };
-            let write = if served.link.is_blocked() { PollFlags::OUT } else { PollFlags::empty() };
-            read | write
-        };
-        // At a socket that was stopped there is nothing to wait for.
-        let open = self.open().into_iter().filter(|served| !served.link.has_ended());
-        let waiting = open.map(|served| (served.clone(), flags(&served)));
-        waiting.filter(|(_, flags)| !flags.is_empty()).collect()
+    /// The sessions that have no thread, and what they wait for. Tells also when to look again at those that are busy.
+    pub(super) fn waiting(&self) -> (Vec<(Arc<Served>, PollFlags)>, Option<Instant>) {
+        let (mut waiting, mut again) = (Vec::new(), None);
+        for served in self.open() {
+            let is_watched = served.watched.load(Ordering::Acquire);
+            let Some(wants) = served.link.wants() else {
+                again = again.or_else(|| Some(Instant::now() + BUSY));
+                continue;
+            };
+            // At a socket that was stopped there is nothing to wait for.
+            if wants.has_ended {
+                continue;
+            }
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, is_watched && !wants.is_reading_paused);
+            flags.set(PollFlags::OUT, wants.is_blocked);
+            if !flags.is_empty() {
+                waiting.push((served, flags));
+            }
+        }
+        (waiting, again)
     }
 
     /// A session that waited is `ready`.
     pub(super) fn wake(&self, shared: &Arc<Shared>, served: &Arc<Served>, ready: PollFlags) {
-        if served.link.is_blocked() {
-            served.link.flush();
-        }
+        served.link.try_flush();
         if served.watched.load(Ordering::Acquire) && ready != PollFlags::OUT {
             self.dispatch(shared, served);
         }
@@ -217,7 +235,7 @@ impl Sessions {
         let mut visitor = Visitor::new(Instant::now(), waiting::own_waker);
         let mut quiet = visitor.now + PATIENCE;
         loop {
-            let turn = link.turn(&mut visitor, State::next_work);
+            let turn = link.turn(&mut visitor, |state, waker| state.next_work(link, waker));
             let is_quiet = quiet <= visitor.now;
             match turn {
                 Turn::Done(Some(work)) => {
@@ -259,12 +277,24 @@ impl Sessions {
     /// Runs the handler of a call, beginning `now`, which is moved on to its end. Tells whether this thread goes on
     /// attending.
     fn serve(&self, shared: &Arc<Shared>, served: &Arc<Served>, work: Work, now: &mut Instant) -> bool {
+        if work.call.unread().is_some_and(|size| size >= COSTLY) {
+            // Other calls of the session go on meanwhile.
+            self.dispatch(shared, served);
+            work.call.read_ahead(&shared.admission);
+            if let Some(deadline) = work.call.deadline() {
+                shared.poller.look_by(deadline);
+            }
+            *now = shared.run(&served.link, work, *now);
+            return false;
+        }
+        work.call.read_ahead(&shared.admission);
         let (began, deadline) = (*now, work.call.deadline());
         if keeper::is_subscription(&shared.router, &served.link, &work) {
             *now = shared.run(&served.link, work, began);
             return true;
         }
-        if served.spread.load(Ordering::Relaxed) {
+        // One-way calls of a burst that each got a thread would all be at work before the first of them has ended.
+        if served.spread.load(Ordering::Relaxed) && !work.call.is_one_way() {
             if let Some(deadline) = deadline {
                 shared.poller.look_by(deadline);
             }
@@ -312,6 +342,8 @@ impl Sessions {
 const THREAD: &str = "procbridge-session";
 /// How long a handler may hold the thread that reads its session.
 const SLOW: Duration = Duration::from_micros(1_500);
+/// To inflate and check a request of this size holds the thread for longer than another thread takes to begin.
+const COSTLY: usize = 256 * 1024;
 /// How long one may run before what it answers does not wait for the next.
 const NOTABLE: Duration = Duration::from_micros(100);
 /// When to look at it when calls begin to come, in microseconds. Each look doubles the time until the next.
@@ -324,5 +356,50 @@ const QUIET: u32 = 4;
 const QUICK: Duration = Duration::from_micros(100);
 /// How many of them in a row show that a session's handlers are quick again.
 const STEADY: u32 = 64;
+/// How soon the poller looks again at a session that another thread has.
+const BUSY: Duration = Duration::from_millis(2);
 /// How long a session may be quiet before the poller watches it.
 const PATIENCE: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+    use crate::session::state::Seat;
+    use crate::session::testing::Ends;
+
+    #[test]
+    fn no_session_is_waited_for_under_the_lock_of_all() {
+        let (sessions, ends, other) = (Sessions::new(), Ends::server(Seat::Free), Ends::server(Seat::Free));
+        let served = sessions.enter(ends.link.clone());
+        served.watched.store(true, Ordering::Release);
+        let (holds, held) = mpsc::channel();
+        let (open, door) = mpsc::channel::<()>();
+        let link = ends.link.clone();
+        let holder = thread::spawn(move || {
+            link.with(|_| {
+                holds.send(()).unwrap();
+                let _ = door.recv();
+            });
+        });
+        held.recv().unwrap();
+        let (done, hears) = mpsc::channel();
+        let looker = thread::spawn(move || {
+            let Ends { link, socket: _socket, .. } = other;
+            assert_eq!(sessions.open().len(), 1);
+            sessions.enter(link);
+            let (waiting, again) = sessions.waiting();
+            assert!(waiting.is_empty() && again.is_some());
+            assert!(!sessions.make_room(&ends.link.peer));
+            assert!(ends.link.glance(Instant::now(), None, &Default::default()).is_none());
+            ends.link.try_flush();
+            done.send(()).unwrap();
+        });
+        assert!(hears.recv_timeout(Duration::from_secs(20)).is_ok(), "it waits for the session");
+        open.send(()).unwrap();
+        holder.join().unwrap();
+        looker.join().unwrap();
+    }
+}

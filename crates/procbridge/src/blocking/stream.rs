@@ -18,6 +18,7 @@ use crate::blocking::pool::spawn;
 use crate::dial::{self, Dialled, Dropped, FullQueue};
 use crate::endpoint::{Address, Endpoint};
 use crate::error::{Error, cannot_connect};
+use crate::peer::Peer;
 use crate::session::current::Alone;
 use crate::socket::{self, Read};
 
@@ -40,13 +41,15 @@ impl Stream {
         Self { socket }
     }
 
-    /// Connects; all addresses of a name share the time until `deadline`. `alone` hears of it.
+    /// Connects; all addresses of a name share the time until `deadline`. A Unix socket is given up if its server runs as a
+    /// user that the client [does not trust](Endpoint::check_server). `alone` hears how it went.
     pub(super) fn connect(
         endpoint: &Endpoint,
         deadline: Option<Instant>,
+        sends_token: bool,
         alone: &mut Alone<'_>,
-    ) -> Result<Self, Error> {
-        let connected = Self::connect_to(endpoint, deadline, alone);
+    ) -> Result<(Self, Peer), Error> {
+        let connected = Self::connect_to(endpoint, deadline, sends_token, alone);
         match &connected {
             Ok(_) => alone.is_connected(),
             Err(_) => alone.is_crowded(),
@@ -57,18 +60,21 @@ impl Stream {
     fn connect_to(
         endpoint: &Endpoint,
         deadline: Option<Instant>,
+        sends_token: bool,
         alone: &mut Alone<'_>,
-    ) -> Result<Self, Error> {
+    ) -> Result<(Self, Peer), Error> {
         let Address::Tcp { host, port } = &endpoint.address else {
-            return Self::connect_unix(endpoint, deadline, alone)
-                .map_err(|error| cannot_connect(endpoint, error));
+            let socket = Self::connect_unix(endpoint, deadline, alone)
+                .map_err(|error| cannot_connect(endpoint, error))?;
+            let peer = dial::unix_server(endpoint, &socket, sends_token)?;
+            return Ok((Self { socket }, peer));
         };
         let addresses = resolve(endpoint, host, *port, deadline)?;
         let mut result = Err(cannot_connect(endpoint, io::Error::from(io::ErrorKind::NotFound)));
         for (tried, address) in addresses.iter().enumerate() {
             let share = dial::share(deadline, Instant::now(), addresses.len() - tried);
             match Self::connect_tcp(*address, share, alone) {
-                Ok(stream) => return Ok(stream),
+                Ok(connected) => return Ok(connected),
                 // The first address is the preferred one: its error is the one to tell.
                 Err(error) if tried == 0 => result = Err(cannot_connect(endpoint, error)),
                 Err(_) => {}
@@ -81,16 +87,23 @@ impl Stream {
         address: SocketAddr,
         deadline: Option<Instant>,
         alone: &mut Alone<'_>,
-    ) -> io::Result<Self> {
+    ) -> io::Result<(Self, Peer)> {
         let mut dropped = Dropped::new(&address);
         loop {
-            let stream = match dial::tcp(address)? {
-                Dialled::Connected(socket) => return Ok(Self { socket }),
-                Dialled::Begun(socket) => Self { socket },
+            let (stream, is_there) = match dial::tcp(address)? {
+                Dialled::Connected(socket) => (Self { socket }, true),
+                Dialled::Begun(socket) => {
+                    let stream = Self { socket };
+                    let is_there = stream.wait(Readiness::Write, dropped.next(deadline, Instant::now()))?;
+                    if is_there {
+                        dial::check(&stream.socket)?;
+                    }
+                    (stream, is_there)
+                }
             };
-            if stream.wait(Readiness::Write, dropped.next(deadline, Instant::now()))? {
-                dial::check(&stream.socket)?;
-                return Ok(stream);
+            if is_there {
+                let peer = dial::tcp_server(&stream.socket, address)?;
+                return Ok((stream, peer));
             }
             if !dropped.is_again(deadline, Instant::now()) {
                 return Err(io::ErrorKind::TimedOut.into());
@@ -103,11 +116,11 @@ impl Stream {
         endpoint: &Endpoint,
         deadline: Option<Instant>,
         alone: &mut Alone<'_>,
-    ) -> io::Result<Self> {
+    ) -> io::Result<OwnedFd> {
         let mut queue = FullQueue::new();
         loop {
             match dial::unix(endpoint) {
-                Ok(socket) => return Ok(Self { socket }),
+                Ok(socket) => return Ok(socket),
                 Err(Errno::AGAIN) => {
                     alone.is_crowded();
                     thread::sleep(queue.pause(deadline, Instant::now()).ok_or(io::ErrorKind::TimedOut)?);

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use crate::budget::Resource;
 use crate::journal::Matter;
 use crate::pace::Pace;
 use crate::peer::Peer;
@@ -19,7 +20,23 @@ impl Link {
 
     /// When the session ends unless the peer reads, or goes on sending what it has begun.
     pub(super) fn due(&self, state: &State) -> Option<Instant> {
-        [self.stalled(state), state.pace.as_deref().map(Pace::deadline)].into_iter().flatten().min()
+        let over = state.over.and_then(|(since, _)| since.checked_add(self.admission.config.write_timeout));
+        [self.stalled(state), state.pace.as_deref().map(Pace::deadline), over].into_iter().flatten().min()
+    }
+
+    /// Whether answers beyond the session's share have waited for so long, and the peer has not taken as much meanwhile.
+    fn is_too_slow(&self, state: &mut State, now: Instant) -> bool {
+        let Some((since, taken)) = state.over else { return false };
+        let share = self.admission.session_share();
+        if self.holder.held(Resource::Answers) <= share {
+            state.over = None;
+        } else if now.saturating_duration_since(since) >= self.admission.config.write_timeout {
+            if state.taken.saturating_sub(taken) < share as u64 {
+                return true;
+            }
+            state.over = Some((now, state.taken));
+        }
+        false
     }
 
     fn rhythm(&self) -> Rhythm {
@@ -46,8 +63,9 @@ impl Link {
             // It may have begun to take more while this process was asleep.
             state.flush(self);
         }
-        if is_stalled(state) {
-            state.note = Some(Box::new((Matter::Write, "takes nothing".into())));
+        if is_stalled(state) || self.is_too_slow(state, now) {
+            let why = "does not read its answers in time (write_timeout)";
+            state.note = Some(Box::new((Matter::Write, why.into())));
             state.end(self.socket(), End::Stalled);
             return None;
         }
@@ -148,5 +166,35 @@ mod tests {
         // The other way round the socket is full again.
         link.beat(Instant::now() + 2 * limit);
         assert!(matches!(link.end_reason(), Some(End::Stalled)));
+    }
+
+    /// Fault H7: a peer that reads a little now and then would keep what waits for it for ever.
+    #[test]
+    fn a_peer_that_does_not_read_its_share_in_time_is_given_up() {
+        let Ends { link, socket: _socket, .. } = Ends::server(Seat::Free);
+        let (share, limit) = (link.admission.session_share(), link.admission.config.write_timeout);
+        let waiting = link.admission.answer(&link.holder, share).unwrap();
+        let more = link.take_space(1 << 20).unwrap();
+        let start = Instant::now();
+        assert!(link.beat(start) <= Some(start + limit));
+        // It has taken as much as it must.
+        link.with(|state| state.taken += share as u64);
+        link.beat(start + limit + Duration::from_millis(1));
+        assert!(!link.has_ended());
+        link.beat(start + 2 * limit + Duration::from_secs(1));
+        assert!(matches!(link.end_reason(), Some(End::Stalled)));
+        drop((waiting, more));
+    }
+
+    #[test]
+    fn a_session_within_its_share_is_not_given_up_for_what_waits() {
+        let Ends { link, socket: _socket, .. } = Ends::server(Seat::Free);
+        let (share, limit) = (link.admission.session_share(), link.admission.config.write_timeout);
+        let waiting = link.admission.answer(&link.holder, share).unwrap();
+        let more = link.take_space(1 << 20).unwrap();
+        drop(waiting);
+        link.beat(Instant::now() + limit + Duration::from_millis(1));
+        assert!(link.is_open());
+        drop(more);
     }
 }

@@ -147,6 +147,14 @@ impl Current {
         None
     }
 
+    /// Makes no more use of a session, which goes on where it is in use.
+    pub(crate) fn forget(&self, link: &Arc<Link>) {
+        let mut inner = self.lock();
+        if inner.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
+            inner.link = None;
+        }
+    }
+
     /// Makes `link` the session for the calls to come, unless there is one. Whether it `fits` is asked when no other can be
     /// installed: who changes what fits, and then looks for the session, finds either this one or that it was refused.
     pub(crate) fn install(&self, link: &Arc<Link>, fits: impl FnOnce() -> bool) -> bool {

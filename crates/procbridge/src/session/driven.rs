@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
-use procbridge_proto::{CallId, Packet};
+use procbridge_proto::CallId;
 
 use crate::session::calling::remember;
 use crate::session::link::Link;
-use crate::session::serving::Work;
-use crate::session::state::State;
+use crate::session::serving::{Prepared, Work};
+use crate::session::state::{PORTION, State};
 use crate::socket::Read;
 
 /// What a task finds that [drives](Seat::Driven) a session.
@@ -29,6 +29,8 @@ pub(crate) struct Outlook {
     /// When the session ends unless the peer reads or goes on sending, or a call does: sooner than the next
     /// [beat](Link::beat) may be planned.
     pub(crate) due: Option<Instant>,
+    /// When something has arrived last.
+    pub(crate) heard: Instant,
 }
 
 impl Link {
@@ -46,6 +48,7 @@ impl Link {
                 is_reading_paused: self.is_paused(state),
                 is_rung: mem::take(&mut state.is_rung),
                 due: self.task_due(state),
+                heard: state.pulse.heard(),
             }
         })
     }
@@ -81,22 +84,25 @@ impl Link {
     /// The same, and looks at all of it.
     pub(crate) fn read_all(self: &Arc<Self>, read: impl FnOnce(&mut Vec<u8>) -> io::Result<Read>) -> bool {
         let is_something = self.read_in_room(read);
-        if is_something {
-            self.with(|state| {
+        let mut goes_on = is_something;
+        while goes_on {
+            goes_on = self.with(|state| {
                 while let Some(work) = state.pull(self) {
                     state.make_ready(work);
                 }
+                state.is_in_room
             });
         }
         is_something
     }
 
     /// Queues the answer to a call, if one was `answered`, and looks at packets until there is another call to be served.
-    /// What each call holds is given back before the next one takes memory.
-    pub(crate) fn next_served(self: &Arc<Self>, answered: Option<(CallId, Packet)>) -> Option<Work> {
+    /// What each call holds is given back before the next one takes memory. Returns nothing as well after many packets
+    /// without a call: then there is more [work](Outlook::has_work).
+    pub(crate) fn next_served(self: &Arc<Self>, answered: Option<(CallId, Prepared)>) -> Option<Work> {
         self.with(|state| {
-            if let Some((id, packet)) = answered {
-                state.reply(self, id, packet);
+            if let Some((id, answer)) = answered {
+                state.reply(self, id, answer);
             }
             let first = state.ready.pop_front();
             first.or_else(|| state.pull(self))
@@ -151,10 +157,12 @@ impl Link {
 
     /// Has the task that drives the session look at the clock.
     pub(crate) fn ring(&self) {
-        self.with(|state| {
-            state.is_rung = true;
-            state.wake_attendant();
-        });
+        self.with(State::ring);
+    }
+
+    /// Does the same, unless that would have to wait. Tells whether it was done.
+    pub(crate) fn try_ring(&self) -> bool {
+        self.try_with(State::ring).is_some()
     }
 
     /// Ready when the calls have been served that go on after the session's end.
@@ -200,21 +208,32 @@ impl Link {
 }
 
 impl State {
+    fn ring(&mut self) {
+        self.is_rung = true;
+        self.wake_attendant();
+    }
+
     fn has_work(&self) -> bool {
         !self.ready.is_empty() || self.is_in_room
     }
 
-    /// Looks at what was read until there is a call to be served. Without one all of it has been looked at.
+    /// Looks at what was read until there is a call to be served. Without one all of it has been looked at, or a
+    /// portion: others who wait for the session go first.
     fn pull(&mut self, link: &Arc<Link>) -> Option<Work> {
         if !self.is_in_room {
             return None;
         }
-        while let Some(event) = self.next_event() {
+        for count in 0..=PORTION {
+            if count >= PORTION {
+                return None;
+            }
+            let Some(event) = self.next_event() else { break };
             let work = self.happened(link, event);
             if work.is_some() {
                 return work;
             }
         }
+        self.count_dropped(link);
         self.leave_room();
         self.judge_arrival(link, self.arrived, self.pulse.heard());
         self.call_up();
@@ -272,6 +291,8 @@ mod tests {
         let found = link.survey();
         let later = Some(Instant::now() + Duration::from_secs(3600));
         let _calling = link.begin(call("work", &"x".repeat(4 << 20), Form::Result)).unwrap();
+        // A portion of it was written, and here is the next.
+        link.flush();
         assert!(link.is_blocked());
         assert!(!link.rest(Waker::noop(), &found, later));
         // It looks again, and waits for the socket, and for the peer that may never read.

@@ -3,25 +3,24 @@
 //! Publishing never waits. An event that a subscriber cannot take at once waits in the subscriber's queue; when that is
 //! full the oldest go, and the subscriber is told how many.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use procbridge_proto::{CallId, Limits, Packet, code};
+use procbridge_proto::{CallId, Limits, Packet, code, member};
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::call::Call;
 use crate::config::ServerConfig;
 use crate::error::{Error, ErrorKind};
-use crate::handler::payload;
 use crate::json;
 use crate::refusal::Refusal;
-use crate::router::guarded;
+use crate::router::{guarded, overloaded};
 use crate::session::link::Link;
 use crate::session::state::State;
+use crate::session::topics::Topics;
 
 /// Publishes events to those who have subscribed. Clones are the same hub; it may be used from any thread or task.
 ///
@@ -44,9 +43,24 @@ pub struct Hub {
 }
 
 struct Inner {
-    subscribers: Mutex<Vec<Arc<Subscriber>>>,
+    registry: Mutex<Registry>,
     limits: Limits,
     queue: usize,
+    /// Bytes of events in the queues of all subscribers, and how many there should be at most.
+    queued: AtomicUsize,
+    max_queued: usize,
+}
+
+/// The subscriptions of a hub. It is locked under the lock of a session, and no other lock is taken under its own.
+#[derive(Default)]
+struct Registry {
+    topics: Topics<Arc<Subscriber>>,
+    /// The number of the last subscription.
+    last: u64,
+    subscriptions: usize,
+    patterns: usize,
+    /// How many patterns each session has, by the address of its link.
+    shares: HashMap<usize, usize>,
 }
 
 /// How calls of `$/subscribe` are answered, see [`Hub::answer`]. Behind a pointer, a program that has no hub has no code for
@@ -55,16 +69,18 @@ pub(crate) type Answer = fn(&Hub, &Call, &ServerConfig) -> Option<Packet>;
 
 /// One subscription.
 pub(crate) struct Subscriber {
-    patterns: Vec<String>,
+    hub: Weak<Inner>,
+    /// Its number in the hub.
+    number: u64,
+    patterns: BTreeSet<String>,
     link: Weak<Link>,
     id: CallId,
-    limit: usize,
     queue: Mutex<Queue>,
     /// Whether it was told that it is in force; before that nothing is sent.
     begun: AtomicBool,
-    ended: AtomicBool,
-    /// Behind a pointer, as [`Answer`] is.
+    /// Both are behind pointers, as [`Answer`] is.
     send: fn(&Self, &mut State, CallId) -> bool,
+    leave: fn(&Self),
 }
 
 /// The events that a subscriber has not been sent.
@@ -73,6 +89,7 @@ struct Queue {
     events: VecDeque<Arc<Published>>,
     bytes: usize,
     dropped: u64,
+    has_ended: bool,
 }
 
 struct Published {
@@ -86,10 +103,16 @@ impl Hub {
         Self::with_queue(QUEUE)
     }
 
-    /// A hub that keeps up to `events` for a subscriber that is slow, and at most 32 MiB of them. Beyond that the oldest
-    /// are dropped, and the subscriber is told how many.
+    /// A hub that keeps up to `events` for a subscriber that is slow, and at most 32 MiB of them; 256 MiB for all slow
+    /// subscribers together. Beyond that the oldest are dropped, and the subscriber is told how many. 0 is raised to 1.
     pub fn with_queue(events: usize) -> Self {
-        let inner = Inner { subscribers: Mutex::default(), limits: Limits::default(), queue: events.max(1) };
+        let inner = Inner {
+            registry: Mutex::default(),
+            limits: Limits::default(),
+            queue: events.max(1),
+            queued: AtomicUsize::new(0),
+            max_queued: HUB_BYTES,
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -111,23 +134,19 @@ impl Hub {
         let Some(payload) = payload else {
             return Err(Error::unsent(ErrorKind::InvalidInput, "the payload is not one JSON value"));
         };
-        let mut subscribers = self.subscribers();
-        subscribers.retain(|subscriber| !subscriber.ended.load(Ordering::Acquire));
-        let wanting: Vec<_> =
-            subscribers.iter().filter(|subscriber| subscriber.wants(topic)).cloned().collect();
-        drop(subscribers);
+        let registry = self.inner.registry();
+        let (wanting, subscriptions) = (registry.topics.concerned(topic), registry.subscriptions);
+        drop(registry);
         let event = Arc::new(Published { topic: topic.to_string(), payload });
         for subscriber in &wanting {
-            subscriber.push(event.clone());
+            subscriber.push(&self.inner, event.clone(), subscriptions);
         }
         Ok(wanting.len())
     }
 
     /// How many subscriptions there are.
     pub fn subscriptions(&self) -> usize {
-        let mut subscribers = self.subscribers();
-        subscribers.retain(|subscriber| !subscriber.ended.load(Ordering::Acquire));
-        subscribers.len()
+        self.inner.registry().subscriptions
     }
 
     /// Makes a call of `$/subscribe` a subscription, or gives the answer that says why not.
@@ -142,8 +161,9 @@ impl Hub {
                 Refusal::new("events need a session and a streamed call").with_code(code::INVALID_REQUEST)
             );
         };
-        let mut wanted: HashMap<String, Value> = payload(call)?;
-        let topics = wanted.remove("topics").and_then(|topics| serde_json::from_value(topics).ok());
+        // Nothing else that stands there is looked at.
+        let topics = call.payload().and_then(|wanted| member(wanted, "topics"));
+        let topics = topics.and_then(|topics| serde_json::from_str(topics).ok());
         let topics: Vec<String> = topics.unwrap_or_default();
         // What a subscriber wants is held and looked through with each event.
         let is_too_much =
@@ -153,50 +173,103 @@ impl Hub {
                 format!("\"topics\" must name 1 to {MAX_TOPICS} topics, each of at most {MAX_TOPIC} B");
             return Err(Refusal::new(message).with_code(code::INVALID_PAYLOAD));
         }
-        let subscriber = Arc::new(Subscriber {
-            patterns: topics,
-            link: Arc::downgrade(&place.link),
+        let link = Arc::downgrade(&place.link);
+        let subscriber = self.inner.registry().enter(|number| Subscriber {
+            hub: Arc::downgrade(&self.inner),
+            number,
+            patterns: topics.into_iter().collect(),
+            link,
             id: place.id,
-            limit: self.inner.queue,
             queue: Mutex::default(),
             begun: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
             send: Subscriber::send,
-        });
-        let mut subscribers = self.subscribers();
-        if subscribers.len() == subscribers.capacity() {
-            // Before the list grows. Nobody may ever publish, which is when else it is cleared.
-            subscribers.retain(|subscriber| !subscriber.ended.load(Ordering::Acquire));
-        }
-        subscribers.push(subscriber.clone());
-        drop(subscribers);
+            leave: Subscriber::leave,
+        })?;
         place.link.subscribe(place.id, &subscriber);
         Ok(())
     }
+}
 
-    fn subscribers(&self) -> MutexGuard<'_, Vec<Arc<Subscriber>>> {
-        self.inner.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+impl Inner {
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Registry {
+    /// Enters a subscription, if there is a place for its patterns.
+    fn enter(&mut self, make: impl FnOnce(u64) -> Subscriber) -> Result<Arc<Subscriber>, Refusal> {
+        let subscriber = Arc::new(make(self.last + 1));
+        let more = subscriber.patterns.len();
+        let own = self.shares.get(&subscriber.session()).copied().unwrap_or(0) + more;
+        if own > SESSION_PATTERNS {
+            return Err(overloaded("topics of subscriptions in a session", SESSION_PATTERNS, "topics"));
+        }
+        // The last places are for sessions that have few.
+        let limit = if own > FEW_PATTERNS { HUB_PATTERNS - RESERVED_PATTERNS } else { HUB_PATTERNS };
+        if self.patterns + more > limit {
+            return Err(overloaded("topics of subscriptions", HUB_PATTERNS, "topics"));
+        }
+        for (at, pattern) in subscriber.patterns.iter().enumerate() {
+            if !self.topics.insert(pattern, subscriber.number, subscriber.clone()) {
+                for pattern in subscriber.patterns.iter().take(at) {
+                    self.topics.remove(pattern, subscriber.number);
+                }
+                let message = format!("too many different places of \"*\" in topics, as in {pattern:?}");
+                return Err(Refusal::new(message).with_code(code::OVERLOADED));
+            }
+        }
+        self.last += 1;
+        self.subscriptions += 1;
+        self.patterns += more;
+        self.shares.insert(subscriber.session(), own);
+        Ok(subscriber)
+    }
+
+    /// Forgets a subscription.
+    fn leave(&mut self, subscriber: &Subscriber) {
+        for pattern in &subscriber.patterns {
+            self.topics.remove(pattern, subscriber.number);
+        }
+        self.subscriptions -= 1;
+        self.patterns -= subscriber.patterns.len();
+        let session = subscriber.session();
+        if let Some(share) = self.shares.get_mut(&session) {
+            *share -= subscriber.patterns.len();
+            if *share == 0 {
+                self.shares.remove(&session);
+            }
+        }
     }
 }
 
 impl Subscriber {
-    fn wants(&self, topic: &str) -> bool {
-        self.patterns.iter().any(|pattern| matches(pattern, topic))
+    /// Stands for the session that subscribed, as long as this does: the memory of its link is not used for another.
+    fn session(&self) -> usize {
+        self.link.as_ptr() as usize
     }
 
-    fn push(self: &Arc<Self>, event: Arc<Published>) {
+    /// Queues an event, and sends what can be sent. There are so many `subscriptions` in the hub.
+    fn push(self: &Arc<Self>, hub: &Inner, event: Arc<Published>, subscriptions: usize) {
+        let Some(link) = self.link.upgrade() else { return self.end() };
         let mut queue = self.queue();
+        if queue.has_ended {
+            return;
+        }
+        hub.queued.fetch_add(event.size(), Ordering::Relaxed);
         queue.bytes += event.size();
         queue.events.push_back(event);
-        while queue.events.len() > self.limit || (queue.bytes > QUEUE_BYTES && queue.events.len() > 1) {
-            queue.pop();
+        let share = hub.max_queued / subscriptions.max(1);
+        while queue.events.len() > hub.queue
+            || (queue.bytes > QUEUE_BYTES && queue.events.len() > 1)
+            || (queue.bytes > share && hub.queued.load(Ordering::Relaxed) > hub.max_queued)
+        {
+            let Some(lost) = queue.pop() else { break };
+            hub.queued.fetch_sub(lost.size(), Ordering::Relaxed);
             queue.dropped += 1;
         }
         drop(queue);
-        match self.link.upgrade() {
-            Some(link) => link.pump(self.id, self),
-            None => self.end(),
-        }
+        link.pump(self.id, self);
     }
 
     /// Sends what there is credit and room for, and tells whether that was anything. `id` is the subscribing call.
@@ -212,10 +285,11 @@ impl Subscriber {
             any = matches!(first, Ok(Ok(())));
             self.begun.store(any, Ordering::Release);
         }
-        let mut queue = self.queue();
         if !self.begun.load(Ordering::Acquire) {
             return any;
         }
+        let mut queue = self.queue();
+        let before = queue.bytes;
         while !queue.events.is_empty() && !state.is_crowded() && state.connection.may_send_item(id) {
             let dropped = queue.dropped;
             let Some(event) = queue.pop() else { break };
@@ -228,12 +302,33 @@ impl Subscriber {
                 _ => queue.dropped = dropped + 1,
             }
         }
+        let sent = before - queue.bytes;
+        drop(queue);
+        if sent > 0
+            && let Some(hub) = self.hub.upgrade()
+        {
+            hub.queued.fetch_sub(sent, Ordering::Relaxed);
+        }
         any
     }
 
-    /// The subscription is over; the hub forgets it with the next event.
+    /// The subscription is over: its queue is freed, and the hub forgets it.
     pub(super) fn end(&self) {
-        self.ended.store(true, Ordering::Release);
+        (self.leave)(self);
+    }
+
+    fn leave(&self) {
+        let mut queue = self.queue();
+        if std::mem::replace(&mut queue.has_ended, true) {
+            return;
+        }
+        let (events, bytes) = (std::mem::take(&mut queue.events), std::mem::take(&mut queue.bytes));
+        drop(queue);
+        drop(events);
+        if let Some(hub) = self.hub.upgrade() {
+            hub.queued.fetch_sub(bytes, Ordering::Relaxed);
+            hub.registry().leave(self);
+        }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -268,23 +363,6 @@ impl Published {
     }
 }
 
-/// Whether `topic` is one that `pattern` means: `*` stands for one segment between dots, and at the end for one or more.
-pub(crate) fn matches(pattern: &str, topic: &str) -> bool {
-    let mut topic = topic.split('.');
-    let mut pattern = pattern.split('.').peekable();
-    while let Some(wanted) = pattern.next() {
-        let Some(segment) = topic.next() else { return false };
-        if wanted == "*" {
-            if pattern.peek().is_none() {
-                return true;
-            }
-        } else if wanted != segment {
-            return false;
-        }
-    }
-    topic.next().is_none()
-}
-
 impl Default for Hub {
     fn default() -> Self {
         Self::new()
@@ -310,34 +388,139 @@ const MAX_TOPIC: usize = 256;
 /// Topics of one subscription, and the most that its payload may hold.
 const MAX_TOPICS: usize = 256;
 const MAX_WANTED: usize = 256 * 1024;
+/// Topics of all subscriptions of one session together, and of all sessions.
+const SESSION_PATTERNS: usize = 4096;
+const HUB_PATTERNS: usize = 65_536;
+/// So many of these are for sessions that have at most [`FEW_PATTERNS`].
+const RESERVED_PATTERNS: usize = 16_384;
+const FEW_PATTERNS: usize = 64;
+/// Bytes of events that wait for all slow subscribers together. Beyond that each keeps its part of them only.
+const HUB_BYTES: usize = 256 * 1024 * 1024;
 /// What stands around topic and payload in an item.
 const OVERHEAD: usize = 128;
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
+    use serde_json::json;
+
     use super::*;
+    use crate::request::Form;
+    use crate::session::state::{End, Seat};
+    use crate::session::testing::{Ends, call};
+
+    /// Subscribes at the server's end of a session.
+    fn subscribe(ends: &mut Ends, hub: &Hub, topics: &[String]) -> Result<(), String> {
+        ends.peer.call(call("$/subscribe", &json!({ "topics": topics }), Form::Stream)).unwrap();
+        ends.deliver();
+        let work = ends.link.next_work().unwrap();
+        let Some(packet) = hub.answer(&work.call, &ServerConfig::new()) else { return Ok(()) };
+        let text = String::from_utf8_lossy(packet.bytes()).into_owned();
+        ends.link.reply(work.call.place().unwrap().id, packet);
+        Err(text)
+    }
+
+    fn topics(prefix: &str, count: usize) -> Vec<String> {
+        (0..count).map(|n| format!("{prefix}.{n}")).collect()
+    }
+
+    /// Sessions whose peers read nothing.
+    fn sessions(count: usize) -> Vec<Ends> {
+        (0..count).map(|_| Ends::server_of(Seat::Free, 128)).collect()
+    }
 
     #[test]
-    fn a_star_is_one_segment_and_at_the_end_any_number() {
-        for (pattern, topic, expected) in [
-            ("a", "a", true),
-            ("a", "b", false),
-            ("a", "a.b", false),
-            ("*", "a", true),
-            ("*", "a.b.c", true),
-            ("a.*", "a", false),
-            ("a.*", "a.b", true),
-            ("a.*", "a.b.c", true),
-            ("*.b", "a.b", true),
-            ("*.b", "a.c", false),
-            ("*.b", "a.b.c", false),
-            ("a.*.c", "a.b.c", true),
-            ("a.*.c", "a.b.b.c", false),
-            ("a*", "ab", false),
-            ("A", "a", false),
-            ("", "", true),
-        ] {
-            assert_eq!(matches(pattern, topic), expected, "{pattern} {topic}");
+    fn what_waits_for_a_subscriber_is_freed_when_it_is_gone() {
+        let hub = Hub::new();
+        let mut ends = sessions(2);
+        for ends in &mut ends {
+            subscribe(ends, &hub, &["a".to_string(), "*".to_string()]).unwrap();
         }
+        for _ in 0..8 {
+            assert_eq!(hub.publish("a", &"x".repeat(1 << 20)).unwrap(), 2);
+        }
+        let queued = || hub.inner.queued.load(Ordering::Relaxed);
+        assert!(queued() > 8 << 20, "{}", queued());
+        for (left, ends) in ends.iter().enumerate() {
+            let before = queued();
+            ends.link.close(End::Closed);
+            assert!(queued() < before, "{left}");
+        }
+        assert_eq!((queued(), hub.subscriptions()), (0, 0));
+        assert_eq!(hub.publish("a", &1).unwrap(), 0);
+        let registry = hub.inner.registry();
+        assert_eq!((registry.patterns, registry.shares.len()), (0, 0));
+    }
+
+    #[test]
+    fn events_that_wait_are_bounded_together() {
+        let mut hub = Hub::new();
+        Arc::get_mut(&mut hub.inner).unwrap().max_queued = 1 << 20;
+        let mut ends = sessions(4);
+        for (n, ends) in ends.iter_mut().enumerate() {
+            subscribe(ends, &hub, &[n.to_string()]).unwrap();
+        }
+        let text = "x".repeat(64 << 10);
+        for n in 0..4 {
+            // One after the other, so that the first have more than their part when the last come.
+            for _ in 0..100 {
+                hub.publish(&n.to_string(), &text).unwrap();
+            }
+        }
+        let queued = hub.inner.queued.load(Ordering::Relaxed);
+        assert!(queued <= 2 << 20, "{queued}");
+    }
+
+    #[test]
+    fn subscriptions_are_bounded_and_the_last_places_are_for_small_ones() {
+        let hub = Hub::new();
+        let mut many = sessions(HUB_PATTERNS / SESSION_PATTERNS);
+        let each = SESSION_PATTERNS / MAX_TOPICS;
+        let (mut own, mut all) = (0, 0);
+        for (n, ends) in many.iter_mut().enumerate() {
+            for part in 0..=each {
+                let Err(text) = subscribe(ends, &hub, &topics(&format!("{n}.{part}"), MAX_TOPICS)) else {
+                    continue;
+                };
+                assert!(text.contains("overloaded"), "{text}");
+                *if text.contains("in a session") { &mut own } else { &mut all } += 1;
+            }
+        }
+        // Some have all that a session may have, and the others nothing.
+        let full = (HUB_PATTERNS - RESERVED_PATTERNS) / SESSION_PATTERNS;
+        assert_eq!((own, all), (full, (each + 1) * (many.len() - full)));
+        let mut small = Ends::server(Seat::Free);
+        subscribe(&mut small, &hub, &topics("small", FEW_PATTERNS)).unwrap();
+        assert_eq!(hub.publish("small.7", &1).unwrap(), 1);
+        // Topics that are named twice are one, and what has ended is given back.
+        many.iter().for_each(|ends| ends.link.close(End::Closed));
+        assert_eq!(hub.inner.registry().patterns, FEW_PATTERNS);
+    }
+
+    /// The least of many times is what it costs, whatever else the machine does.
+    #[test]
+    fn an_event_costs_by_the_subscriptions_that_it_concerns() {
+        let cost = |hub: &Hub| {
+            let times = (0..200).map(|_| {
+                let begun = Instant::now();
+                hub.publish("small.7", &1).unwrap();
+                begun.elapsed()
+            });
+            times.min().unwrap_or_default().max(Duration::from_micros(1))
+        };
+        let hub = Hub::new();
+        let mut small = Ends::server(Seat::Free);
+        subscribe(&mut small, &hub, &topics("small", 10)).unwrap();
+        let alone = cost(&hub);
+        let mut many = sessions(12);
+        for (n, ends) in many.iter_mut().enumerate() {
+            for part in 0..8 {
+                let star = if part % 2 == 0 { "*" } else { "x" };
+                subscribe(ends, &hub, &topics(&format!("{star}.{n}.{part}"), 250)).unwrap();
+            }
+        }
+        let beside = cost(&hub);
+        assert!(beside < 10 * alone, "{alone:?} alone, {beside:?} beside 24,000 topics of others");
     }
 }

@@ -10,14 +10,18 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Poll, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use procbridge_proto::{CallId, CallTable, Codec, Connection, Misuse, Terms};
 
 use crate::admission::Admission;
+use crate::budget::Holder;
+use crate::inflation::Allowance;
 use crate::peer::Peer;
+use crate::process::Maker;
 use crate::session::calling::{Slot, remember};
 use crate::session::pulse::Pulse;
 use crate::session::serving::Work;
@@ -29,7 +33,11 @@ use crate::socket::{Read, Socket};
 /// One session.
 pub(crate) struct Link {
     socket: Arc<dyn Socket>,
+    /// The process whose session it is: a fork has a copy, on the same socket.
+    maker: Maker,
     pub(crate) peer: Peer,
+    /// What the session holds of a server's budgets.
+    pub(crate) holder: Arc<Holder>,
     /// The limits under which the peer's calls are served.
     pub(crate) admission: Arc<Admission>,
     /// Blocking face: how long the system waits for what arrives, in microseconds; 0 before it was told.
@@ -45,6 +53,10 @@ pub(crate) struct Link {
     pub(crate) spin: Spin,
     /// Whether no new calls can begin; for who has not got the state.
     is_shut: AtomicBool,
+    /// The same for whether the session has ended, and so have the calls that go on after that.
+    is_over: AtomicBool,
+    /// The same for whether the peer may still be sending, and has not heard why the session is over.
+    must_linger: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -68,8 +80,12 @@ impl Link {
         admission: Arc<Admission>,
         opening: Option<CallId>,
         seat: Seat,
-        hold: Hold,
+        mut hold: Hold,
     ) -> Arc<Self> {
+        let holder = Arc::default();
+        if let Some(bytes) = &mut hold.bytes {
+            bytes.pass_to(&holder);
+        }
         let mut calls = CallTable::default();
         if let Some(id) = opening {
             calls.insert(id, Slot::default());
@@ -101,28 +117,35 @@ impl Link {
             has_buffer: true,
             #[cfg(feature = "tokio")]
             is_in_room: false,
-            #[cfg(feature = "tokio")]
             arrived: 0,
             broken: None,
             end: None,
             hold,
+            taken: 0,
+            over: None,
+            dropped: 0,
+            inflated: Allowance::default(),
         };
         let spin = Spin::new(admission.config.spin);
         let link = Arc::new(Self {
             spin,
             socket,
+            maker: Maker::this(),
             peer,
+            holder,
             admission,
             wait_limit: AtomicU64::new(0),
             ticked: AtomicBool::new(false),
             has_writer: AtomicBool::new(false),
             is_shut: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+            must_linger: AtomicBool::new(false),
             #[cfg(feature = "tokio")]
             clock: AtomicU64::new(0),
             state: Mutex::new(state),
         });
         link.with(|state| {
-            state.digest(&link);
+            while state.digest(&link) {}
             // What has arrived whole is from now on held by its call.
             state.hold.count(&state.connection);
         });
@@ -136,11 +159,27 @@ impl Link {
     /// Does `work` with the state. What is the program's comes afterwards, when the state has been let go: wakers, and its
     /// log, which may do anything with this session.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.lock();
+        self.with_locked(self.lock(), work)
+    }
+
+    /// Does the same, unless another thread has the state: for threads that see to many sessions.
+    pub(crate) fn try_with<T>(&self, work: impl FnOnce(&mut State) -> T) -> Option<T> {
+        let state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(self.with_locked(state, work))
+    }
+
+    fn with_locked<T>(&self, mut state: MutexGuard<'_, State>, work: impl FnOnce(&mut State) -> T) -> T {
         let done = work(&mut state);
         let (wake, note) = (mem::take(&mut state.wake), state.note.take());
         if !state.is_open() {
             self.is_shut.store(true, Ordering::Release);
+            self.is_over.store(state.has_ended() && state.serving.is_empty(), Ordering::Release);
+            let must_linger = matches!(state.end.as_deref(), Some(End::Protocol(_)));
+            self.must_linger.store(must_linger, Ordering::Release);
         }
         drop(state);
         wake.into_iter().for_each(Waker::wake);
@@ -171,8 +210,7 @@ impl Link {
 
     /// Whether the session has ended, and so have the calls that go on after that.
     pub(crate) fn is_over(&self) -> bool {
-        let state = self.lock();
-        state.has_ended() && state.serving.is_empty()
+        self.is_over.load(Ordering::Acquire)
     }
 
     /// What the peer said of itself.
@@ -187,7 +225,7 @@ impl Link {
 
     /// Whether the peer may still be sending, and has not heard why the session is over.
     pub(crate) fn must_linger(&self) -> bool {
-        matches!(self.lock().end.as_deref(), Some(End::Protocol(_)))
+        self.must_linger.load(Ordering::Acquire)
     }
 
     /// Whether the socket takes no more.
@@ -277,27 +315,38 @@ impl Link {
     /// Takes in what was read.
     pub(crate) fn took(self: &Arc<Self>, buffer: Vec<u8>, read: io::Result<Read>) {
         let now = self.admission.now();
-        self.with(|state| {
+        let is_more = self.with(|state| {
             state.give_back(buffer);
-            state.took(self, read, now);
+            state.took(self, read, now)
         });
+        self.take_rest(is_more, now);
+    }
+
+    /// Takes in the rest of what was read, if there `is_more`. Others who wait for the session go between two portions.
+    pub(super) fn take_rest(self: &Arc<Self>, mut is_more: bool, now: Instant) {
+        while is_more {
+            thread::yield_now();
+            is_more = self.with(|state| state.take_more(self, now));
+        }
     }
 
     /// Reads what has arrived, without waiting, and tells whether there was anything.
     pub(crate) fn read(self: &Arc<Self>, mut read: impl FnMut(&mut Vec<u8>) -> io::Result<Read>) -> bool {
-        self.with(|state| {
+        let now = self.admission.now();
+        let (is_something, is_more) = self.with(|state| {
             if state.end.is_some() {
-                return false;
+                return (false, false);
             }
             state.has_buffer = true;
             let read = read(state.connection.read_buffer());
             if matches!(read, Ok(Read::Nothing)) {
                 state.drop_buffer(usize::MAX);
-                return false;
+                return (false, false);
             }
-            state.took(self, read, self.admission.now());
-            true
-        })
+            (true, state.took(self, read, now))
+        });
+        self.take_rest(is_more, now);
+        is_something
     }
 
     /// Writes what is queued, as far as the socket takes it.
@@ -319,7 +368,7 @@ impl Link {
                 let is_written = matches!(**end, End::Closed) && state.blocked.is_none();
                 return Poll::Ready(is_written && state.connection.transmit().is_empty());
             }
-            if state.blocked.is_none() {
+            if state.blocked.is_none() && !state.is_left {
                 return Poll::Ready(true);
             }
             if !state.written.iter().any(|known| known.will_wake(waker)) {
@@ -338,8 +387,16 @@ impl Link {
         !self.lock().ready.is_empty()
     }
 
+    /// Whether this is the copy that a fork has made of another process's session.
+    pub(crate) fn is_copy(&self) -> bool {
+        !self.maker.is_this()
+    }
+
     /// Says that no more calls are taken; those in flight go on.
     pub(crate) fn goodbye(&self, reason: &str) {
+        if self.is_copy() {
+            return;
+        }
         self.with(|state| {
             state.connection.goodbye(reason);
             state.flush(self);
@@ -349,6 +406,9 @@ impl Link {
 
     /// Ends the session for a reason of this side.
     pub(crate) fn close(&self, end: End) {
+        if self.is_copy() {
+            return;
+        }
         self.with(|state| state.end(&self.socket, end));
     }
 }
@@ -367,3 +427,28 @@ impl fmt::Debug for Link {
 
 /// Nothing more is read from a peer that has this many bytes of answers to read.
 const PAUSE: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::session::current::Current;
+    use crate::session::testing::Ends;
+
+    #[test]
+    fn a_forks_copy_of_a_session_neither_says_goodbye_nor_shuts_the_socket_down() {
+        let mut ends = Ends::client(Seat::Free, 8);
+        Arc::get_mut(&mut ends.link).unwrap().maker = Maker::other();
+        ends.link.goodbye("the copy is done");
+        ends.link.close(End::Closed);
+        ends.socket.set_nonblocking(true).unwrap();
+        let error = ends.socket.read(&mut [0; 64]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+
+        let current = Current::new(16);
+        assert!(current.install(&ends.link, || true));
+        current.forget(&ends.link);
+        assert!(current.session().is_none());
+    }
+}

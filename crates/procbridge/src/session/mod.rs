@@ -9,6 +9,7 @@ pub(crate) mod calling;
 pub(crate) mod current;
 #[cfg(feature = "tokio")]
 pub(crate) mod driven;
+pub(crate) mod glance;
 pub(crate) mod held;
 pub(crate) mod hub;
 pub(crate) mod link;
@@ -22,6 +23,7 @@ pub(crate) mod spin;
 pub(crate) mod state;
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod topics;
 pub(crate) mod turn;
 pub(crate) mod writing;
 

@@ -23,6 +23,9 @@ pub(crate) struct Pulse {
 #[derive(Debug)]
 struct Flood {
     window: Instant,
+    /// How many PINGs had come before the window.
+    before: u64,
+    /// How many have come by now.
     pings: u64,
     strikes: u32,
 }
@@ -57,6 +60,11 @@ impl Pulse {
         self.seen
     }
 
+    /// When a call was last in flight, or the session began.
+    pub(crate) fn used(&self) -> Instant {
+        self.used
+    }
+
     /// When the peer was last heard of.
     pub(crate) fn heard(&self) -> Instant {
         self.heard
@@ -84,15 +92,16 @@ impl Pulse {
         if pings == 0 {
             return false;
         }
-        let first = || Box::new(Flood { window: now, pings: 0, strikes: 0 });
+        let first = || Box::new(Flood { window: now, before: 0, pings: 0, strikes: 0 });
         let flood = self.flood.get_or_insert_with(first);
-        if now.duration_since(flood.window) >= PING_WINDOW {
-            flood.window = now;
-            flood.pings = pings;
+        if now.saturating_duration_since(flood.window) >= PING_WINDOW {
+            // Those that begin the window belong to it.
+            (flood.window, flood.before) = (now, flood.pings);
         }
-        if pings.saturating_sub(flood.pings) > PINGS {
+        flood.pings = pings;
+        if pings.saturating_sub(flood.before) > PINGS {
             flood.strikes += 1;
-            flood.pings = pings;
+            flood.before = pings;
         }
         flood.strikes >= STRIKES
     }
@@ -106,7 +115,8 @@ impl Pulse {
         if let Some(heartbeat) = rhythm.heartbeat {
             // Each PING has its time to be answered, however late it was sent: this process may have been asleep.
             let asked = Duration::from_millis(self.asked.into());
-            let due = self.heard.checked_add(heartbeat.saturating_add(asked));
+            let silence = if self.pinged == 0 { heartbeat.max(PING_PAUSE) } else { heartbeat };
+            let due = self.heard.checked_add(silence.saturating_add(asked));
             if due.is_some_and(|due| now >= due) {
                 if self.pinged >= MISSED {
                     return (Beat::Dead, None);
@@ -134,6 +144,9 @@ const MISSED: u32 = 2;
 /// PINGs of the peer that are answered without a thought in each window.
 const PINGS: u64 = 10;
 const PING_WINDOW: Duration = Duration::from_secs(10);
+/// The least silence before the first PING, whatever the heartbeat is: a peer that answers each is not sent more of them
+/// than it may take (PB-PNG-6).
+const PING_PAUSE: Duration = Duration::from_secs(1);
 /// Windows with too many.
 const STRIKES: u32 = 3;
 
@@ -199,6 +212,36 @@ mod tests {
         pulse.use_it();
         let next = Some(start + 1100 * SECOND);
         assert_eq!(pulse.beat(start + 600 * SECOND, rhythm, false), (Beat::Nothing, next));
+    }
+
+    #[test]
+    fn pings_that_begin_a_window_are_counted_in_it() {
+        let start = Instant::now();
+        let mut pulse = Pulse::new(start);
+        assert!(!pulse.is_flooded(start, 11));
+        assert!(!pulse.is_flooded(start + 20 * SECOND, 22));
+        assert!(pulse.is_flooded(start + 40 * SECOND, 33));
+    }
+
+    /// Both sides of a session may have any heartbeat.
+    #[test]
+    fn a_short_heartbeat_is_no_flood_for_a_peer_that_answers() {
+        let start = Instant::now();
+        let rhythm = Rhythm { heartbeat: Some(SECOND / 10), idle: None };
+        let (mut pulse, mut peer) = (Pulse::new(start), Pulse::new(start));
+        let (mut now, mut pings) = (start, 0);
+        while now < start + 100 * SECOND {
+            now += SECOND / 100;
+            if pulse.beat(now, rhythm, true).0 == Beat::Ping {
+                pings += 1;
+                assert!(!peer.is_flooded(now, pings), "after {pings} pings in {:?}", now - start);
+                pulse.hear(now);
+            }
+        }
+        assert!(pings >= 90);
+        // One that does not answer is given up soon.
+        let dead = (1..).find(|&n| pulse.beat(now + n * SECOND / 100, rhythm, true).0 == Beat::Dead);
+        assert!(dead.is_some_and(|dead| dead <= 130), "{dead:?}");
     }
 
     #[test]

@@ -115,8 +115,8 @@ pub fn may_pass(error: &Error) -> bool {
         }
         // A server that was killed while it wrote.
         ErrorKind::Protocol => {
-            let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
-            matches!(source, Some(ProtocolError::Truncated { .. }))
+            let behind = error.get_ref().and_then(|behind| behind.downcast_ref());
+            matches!(behind, Some(ProtocolError::Truncated { .. }))
         }
         _ => false,
     }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use procbridge_proto::{CallId, Misuse, Packet, Request};
+use procbridge_proto::{CallId, Misuse, Packet, Version, code};
 
-use crate::budget::Share;
-use crate::call::Call;
+use crate::budget::{Resource, Share};
+use crate::call::{Arrived, Call};
+use crate::journal::Matter;
 use crate::refusal::Refusal;
 use crate::router;
 use crate::session::calling::remember;
@@ -22,7 +23,31 @@ pub(crate) struct Work {
     pub(crate) call: Call,
     /// Its place among the calls that are served; given back when the handler has ended.
     #[allow(dead_code, reason = "a share counts as long as it is held")]
-    pub(crate) slot: Share,
+    pub(crate) slot: Option<Share>,
+}
+
+/// An answer or an item that is ready to be queued, with the space that it takes until its peer has taken it.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    packet: Packet,
+    space: Option<Share>,
+}
+
+impl From<Packet> for Prepared {
+    fn from(packet: Packet) -> Self {
+        Self { packet, space: None }
+    }
+}
+
+impl Prepared {
+    pub(crate) fn is_large(&self) -> bool {
+        self.space.is_some()
+    }
+
+    /// Changes the packet.
+    pub(crate) fn map(self, change: impl FnOnce(Packet) -> Packet) -> Self {
+        Self { packet: change(self.packet), ..self }
+    }
 }
 
 /// A call that has not been answered.
@@ -36,11 +61,19 @@ pub(crate) struct Serving {
     /// Told when there is room for a large answer. A handler may leave its items to a task that still waits.
     room: Option<Waker>,
     subscriber: Option<Arc<Subscriber>>,
+    /// Since when a stream waits for credit.
+    starved: Option<Instant>,
 }
 
 impl Serving {
     fn of(call: Call) -> Self {
-        Self { call, cancelled: None, producer: None, room: None, subscriber: None }
+        Self { call, cancelled: None, producer: None, room: None, subscriber: None, starved: None }
+    }
+
+    /// When it is answered without its handler, and with what.
+    fn due(&self) -> Option<Instant> {
+        let starved = self.starved.and_then(|since| since.checked_add(CREDIT_PATIENCE));
+        [self.call.deadline(), starved].into_iter().flatten().min()
     }
 
     /// Everybody who waits for something of this call.
@@ -59,7 +92,8 @@ pub(crate) struct Place {
 impl State {
     /// The next of the peer's calls that nobody has begun to serve; none in place of it if the session is over. Until there
     /// is one `waker` is told of it.
-    pub(crate) fn next_work(&mut self, waker: Option<&Waker>) -> Option<Option<Work>> {
+    pub(crate) fn next_work(&mut self, link: &Arc<Link>, waker: Option<&Waker>) -> Option<Option<Work>> {
+        while self.ready.is_empty() && self.digest(link) {}
         if let Some(work) = self.ready.pop_front() {
             return Some(Some(work));
         }
@@ -73,17 +107,27 @@ impl State {
     }
 
     /// Lets a call in, or answers it at once.
-    pub(super) fn admit(&mut self, link: &Arc<Link>, id: CallId, request: Request) -> Option<Work> {
+    pub(super) fn admit(&mut self, link: &Arc<Link>, id: CallId, request: Arrived) -> Option<Work> {
         let admission = &link.admission;
         let place = Place { link: link.clone(), id };
-        let version = request.version();
-        let shares = admission.call().and_then(|slot| Ok((slot, admission.room(request.size())?)));
+        // Its time runs from when it arrived.
+        let now = self.pulse.heard();
+        let shares = admission.call(&link.holder, request.method()).and_then(|slot| {
+            let held = admission.request(&link.holder, request.size())?;
+            if let Arrived::Unread(request) = &request {
+                admission.inflate(&mut self.inflated, request, now)?;
+            }
+            Ok((slot, held))
+        });
         let refusal = match shares {
-            Err(refusal) => refusal,
+            Err(refusal) => {
+                if request.is_one_way() {
+                    link.drop_one_way(1);
+                }
+                refusal
+            }
             Ok((slot, held)) => {
-                // Its time runs from when it was read.
-                let now = self.pulse.heard();
-                let call = Call::of_session(request, link.peer, &admission.config, place, held, now);
+                let call = Call::of_session(request, link.peer, admission, place, held, now);
                 if call.deadline().is_none_or(|deadline| deadline > now) {
                     self.serving.insert(id, Serving::of(call.clone()));
                     return Some(Work { call, slot });
@@ -91,29 +135,42 @@ impl State {
                 router::timed_out()
             }
         };
-        self.answer(link, id, refusal.packet(version, &admission.config.limits));
+        self.answer(id, refusal.packet(Version::V1_1, &admission.config.limits).into());
         None
     }
 
-    /// Queues the answer to a call. One that the peer does not take for its size is answered with that.
-    fn answer(&mut self, link: &Link, id: CallId, packet: Packet) {
-        if let Err(Misuse::TooLarge { length, limit }) = self.connection.reply(id, packet) {
-            let message =
-                format!("the result of {length} B exceeds the caller's limit of {limit} B (max_body)");
-            let refusal = Refusal::new(message).with_code(procbridge_proto::code::TOO_LARGE);
-            let packet = refusal.packet(procbridge_proto::Version::V1_1, &link.admission.config.limits);
-            let _ = self.connection.reply(id, packet);
-        }
+    /// Queues the answer to a call. One that the peer does not take is answered with that.
+    fn answer(&mut self, id: CallId, Prepared { packet, space }: Prepared) {
+        let misuse = match self.connection.reply(id, packet) {
+            Ok(()) => {
+                match (&mut self.hold.answers, space) {
+                    (Some(answers), Some(space)) => answers.absorb(space),
+                    (answers, space) => *answers = answers.take().or(space),
+                }
+                return;
+            }
+            // It has been answered.
+            Err(Misuse::UnknownCall) => return,
+            Err(misuse) => misuse,
+        };
+        let (code, message) = match misuse {
+            Misuse::TooLarge { length, limit } => (
+                code::TOO_LARGE,
+                format!("the result of {length} B exceeds the caller's limit of {limit} B (max_body)"),
+            ),
+            misuse => (code::INTERNAL, format!("the result cannot be sent: {misuse}")),
+        };
+        self.connection.decline(id, code, &message);
     }
 
     /// Queues the answer to a call, and tells whether anybody waited for it.
-    pub(super) fn reply(&mut self, link: &Link, id: CallId, packet: Packet) -> bool {
+    pub(super) fn reply(&mut self, link: &Link, id: CallId, answer: Prepared) -> bool {
         let serving = self.serving.remove(id);
         self.has_served();
         let Some(mut serving) = serving else { return false };
         // Whoever answers may not be the one who produces: a handler that waits to send an item has to hear of it.
         self.wake.extend(serving.waiting());
-        self.answer(link, id, packet);
+        self.answer(id, answer);
         if self.is_enough() {
             self.flush(link);
         }
@@ -128,10 +185,7 @@ impl State {
         if let Some(subscriber) = serving.subscriber.take() {
             subscriber.end();
             self.serving.remove(id);
-            let refusal = router::cancelled_by_caller();
-            let packet =
-                refusal.packet(procbridge_proto::Version::V1_1, &procbridge_proto::Limits::default());
-            let _ = self.connection.reply(id, packet);
+            self.connection.decline(id, code::CANCELLED, router::cancelled_by_caller().message());
         }
     }
 
@@ -165,9 +219,24 @@ impl State {
             None => {}
         }
         self.has_served();
-        self.answer(link, id, refusal.packet(call.version(), &link.admission.config.limits));
+        self.answer(id, refusal.packet(call.version(), &link.admission.config.limits).into());
         self.flush(link);
         Some(call)
+    }
+
+    /// Answers the calls whose time is over, see [`Link::expire`].
+    pub(super) fn expire(
+        &mut self,
+        link: &Link,
+        now: Instant,
+        leaked: &AtomicUsize,
+    ) -> (Vec<Call>, Option<Instant>) {
+        let is_over = |serving: &Serving| serving.due().is_some_and(|due| due <= now);
+        let over: Vec<_> =
+            self.serving.iter().filter(|(_, serving)| is_over(serving)).map(|(id, _)| id).collect();
+        let calls =
+            over.into_iter().filter_map(|id| self.abandon(link, id, &router::timed_out(), leaked)).collect();
+        (calls, self.serving.iter().filter_map(|(_, serving)| serving.due()).min())
     }
 
     /// Tells who waits for the last call of a session that has ended.
@@ -195,8 +264,67 @@ impl State {
 
 impl Link {
     /// Queues the answer to a call; it is written with the next flush. Tells whether anybody waited for it.
-    pub(crate) fn reply(&self, id: CallId, packet: Packet) -> bool {
-        self.with(|state| state.reply(self, id, packet))
+    pub(crate) fn reply(&self, id: CallId, answer: impl Into<Prepared>) -> bool {
+        self.with(|state| state.reply(self, id, answer.into()))
+    }
+
+    /// Takes the space that a large answer or item needs until its peer has taken it.
+    ///
+    /// # Errors
+    ///
+    /// So much waits for this peer, or for all, that there is none: that is the answer.
+    pub(crate) fn prepare(&self, packet: Packet) -> Result<Prepared, Refusal> {
+        let space = self.take_space(packet.json_len())?;
+        Ok(Prepared { packet, space })
+    }
+
+    /// Takes space for text of so many bytes that becomes an answer; none for a small one.
+    pub(crate) fn take_space(&self, bytes: usize) -> Result<Option<Share>, Refusal> {
+        if bytes <= LARGE {
+            return Ok(None);
+        }
+        self.check_share(bytes)?;
+        self.admission.answer(&self.holder, bytes).map(Some)
+    }
+
+    /// Holds space for the text of an answer as it grows.
+    pub(crate) fn grow_space(&self, space: &mut Option<Share>, bytes: usize) -> Result<(), Refusal> {
+        let Some(held) = space else {
+            *space = self.take_space(bytes)?;
+            return Ok(());
+        };
+        // In steps, so that many small items do not all count.
+        if bytes <= held.units() {
+            return Ok(());
+        }
+        self.check_share(LARGE)?;
+        if held.resize(bytes + LARGE) { Ok(()) } else { Err(self.admission.full_of_answers(LARGE)) }
+    }
+
+    /// Judges whether `bytes` more may wait for this peer: not beyond its share while it takes nothing.
+    fn check_share(&self, bytes: usize) -> Result<(), Refusal> {
+        let (share, admission) = (self.admission.session_share(), &self.admission);
+        if self.holder.held(Resource::Answers).saturating_add(bytes) <= share {
+            return Ok(());
+        }
+        let now = admission.now();
+        let is_stalled = self.with(|state| {
+            state.over.get_or_insert((now, state.taken));
+            state.blocked.is_some_and(|since| now.saturating_duration_since(since) >= STALLED)
+        });
+        if is_stalled {
+            return Err(router::overloaded("bytes of answers not read by this peer", share, "max_unread"));
+        }
+        Ok(())
+    }
+
+    /// Counts one-way calls that were not run for lack of a place, and logs it: their callers do not hear of it.
+    pub(super) fn drop_one_way(&self, calls: u64) {
+        self.admission.stats.dropped(calls);
+        let peer = &self.peer;
+        self.admission.journal.write(Matter::Refused, || {
+            format!("{peer}: {calls} one-way calls dropped, as many are in flight as the limits allow")
+        });
     }
 
     /// Ready when there is room for a large answer, or nobody waits for it. A one-way call may go on after the session,
@@ -221,16 +349,7 @@ impl Link {
     /// Answers the calls whose time is over without their handlers, which are `leaked` from now on. Tells which they
     /// are, and when the next one's time will be over.
     pub(crate) fn expire(&self, now: Instant, leaked: &AtomicUsize) -> (Vec<Call>, Option<Instant>) {
-        self.with(|state| {
-            let is_over = |serving: &Serving| serving.call.deadline().is_some_and(|deadline| deadline <= now);
-            let over: Vec<_> =
-                state.serving.iter().filter(|(_, serving)| is_over(serving)).map(|(id, _)| id).collect();
-            let calls = over
-                .into_iter()
-                .filter_map(|id| state.abandon(self, id, &router::timed_out(), leaked))
-                .collect();
-            (calls, state.serving.iter().filter_map(|(_, serving)| serving.call.deadline()).min())
-        })
+        self.with(|state| state.expire(self, now, leaked))
     }
 
     /// Answers all calls that are being served with `refusal`; their handlers are `leaked` from now on.
@@ -265,7 +384,7 @@ impl Link {
     pub(crate) fn poll_item(
         &self,
         id: CallId,
-        item: &mut Option<Packet>,
+        item: &mut Option<Prepared>,
         waker: &Waker,
     ) -> Poll<Result<(), Refusal>> {
         self.with(|state| {
@@ -276,11 +395,16 @@ impl Link {
             if serving.call.is_cancelled() {
                 return Poll::Ready(Err(router::cancelled_by_caller()));
             }
-            if crowded || !state.connection.may_send_item(id) {
+            let has_credit = state.connection.may_send_item(id);
+            if crowded || !has_credit {
+                if !has_credit {
+                    serving.starved.get_or_insert_with(|| self.admission.now());
+                }
                 remember(&mut serving.producer, waker);
                 return Poll::Pending;
             }
-            let Some(packet) = item.take() else { return Poll::Ready(Ok(())) };
+            serving.starved = None;
+            let Some(Prepared { packet, space: _space }) = item.take() else { return Poll::Ready(Ok(())) };
             let sent = state.connection.item(id, packet).map_err(router::unsendable);
             state.flush_soon(self);
             Poll::Ready(sent)
@@ -318,6 +442,13 @@ impl Link {
     }
 }
 
+/// An answer or item of more bytes than this takes space, and waits while many bytes are queued.
+pub(crate) const LARGE: usize = 64 * 1024;
+/// A stream whose caller gives no credit for so long is ended: it holds a place, and in the blocking face a thread.
+pub(crate) const CREDIT_PATIENCE: Duration = Duration::from_secs(600);
+/// A peer that has taken nothing for so long gets no more large answers than its share.
+const STALLED: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::Ordering;
@@ -330,7 +461,7 @@ mod tests {
     use crate::request::Form;
     use crate::session::hub::Hub;
     use crate::session::state::{End, Seat};
-    use crate::session::testing::{Bell, Ends, answer, call};
+    use crate::session::testing::{self, Bell, Ends, answer, call};
     use crate::socket;
 
     /// The next call that the link is to serve.
@@ -376,6 +507,28 @@ mod tests {
         assert_eq!(leaked.load(Ordering::Relaxed), 0);
     }
 
+    /// Fault H3: a stream has no time limit, but it does not wait for credit for ever.
+    #[test]
+    fn a_stream_without_credit_ends_after_ten_minutes() {
+        let mut ends = Ends::server(Seat::Free);
+        ends.link.admission.set_streams(&["work"]);
+        ends.peer.call(call("work", &(), Form::Stream)).unwrap();
+        ends.deliver();
+        let (_work, id) = next(&ends.link);
+        let mut sent = 0;
+        let mut item = Some(Prepared::from(testing::item("1")));
+        while ends.link.poll_item(id, &mut item, Waker::noop()).is_ready() {
+            item = Some(Prepared::from(testing::item("1")));
+            sent += 1;
+        }
+        assert_eq!(sent, 64);
+        let (now, leaked) = (Instant::now(), AtomicUsize::new(0));
+        let (over, due) = ends.link.expire(now + Duration::from_secs(599), &leaked);
+        assert!(over.is_empty() && due.is_some_and(|due| due <= now + CREDIT_PATIENCE));
+        let (over, due) = ends.link.expire(now + CREDIT_PATIENCE, &leaked);
+        assert_eq!((over.len(), due), (1, None));
+    }
+
     /// What is taken back makes room without being written.
     #[test]
     fn there_is_room_when_a_large_call_is_given_up() {
@@ -405,7 +558,7 @@ mod tests {
         link.reply(large, answer(&format!("\"{}\"", "x".repeat(4 << 20))));
         link.flush();
         let ((producer, sends), (answering, answers)) = (Bell::new(), Bell::new());
-        let mut item = Some(call("item", &(), Form::Result));
+        let mut item = Some(Prepared::from(call("item", &(), Form::Result)));
         for _ in 0..2 {
             assert!(link.poll_item(stream, &mut item, &sends).is_pending());
             assert!(link.poll_room(stream, &answers).is_pending());

@@ -4,12 +4,13 @@
 use procbridge_proto::{Limits, Packet};
 use serde::Serialize;
 
+use crate::budget::Share;
 use crate::call::Call;
 use crate::handler::Reply;
 use crate::json;
 use crate::refusal::Refusal;
 use crate::router;
-use crate::session::serving::Place;
+use crate::session::serving::{Place, Prepared};
 
 /// Where a handler's items go.
 #[derive(Debug)]
@@ -25,12 +26,13 @@ struct Collected {
     text: Vec<u8>,
     /// How much of it has been sent. What follows is an item that has only been written, be it to its end or not.
     sent: usize,
+    space: Option<Share>,
 }
 
 impl Producer {
     pub(crate) fn new(call: &Call) -> Self {
         let is_collected = call.place().is_none() || !call.wants_items();
-        let collected = is_collected.then(|| Collected { text: b"[".to_vec(), sent: 1 });
+        let collected = is_collected.then(|| Collected { text: b"[".to_vec(), sent: 1, space: None });
         Self { call: call.clone(), limits: call.limits(), collected }
     }
 
@@ -41,7 +43,7 @@ impl Producer {
 
     /// The packet that carries `item`; none if it has been written to the array that is collected, for
     /// [`collect`](Self::collect).
-    pub(crate) fn item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<Option<Packet>, Refusal> {
+    pub(crate) fn item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<Option<Prepared>, Refusal> {
         if self.call.is_cancelled() {
             return Err(router::cancelled_by_caller());
         }
@@ -50,9 +52,13 @@ impl Producer {
         let Some(collected) = &mut self.collected else {
             let packet = Packet::item().write(|out| json::write(out, item)).map_err(unsendable)?;
             let packet = packet.finish(&self.limits).map_err(router::unsendable)?;
-            return Ok(Some(self.call.in_kind(packet)));
+            let prepared = match self.call.place() {
+                Some(place) => place.link.prepare(packet)?,
+                None => packet.into(),
+            };
+            return Ok(Some(prepared.map(|packet| self.call.in_kind(packet))));
         };
-        let Collected { text, sent } = collected;
+        let Collected { text, sent, space } = collected;
         text.truncate(*sent);
         if *sent > 1 {
             text.push(b',');
@@ -65,6 +71,9 @@ impl Producer {
             );
             return Err(Refusal::new(message).with_code(procbridge_proto::code::TOO_LARGE));
         }
+        if let Some(place) = self.call.place() {
+            place.link.grow_space(space, text.len())?;
+        }
         Ok(None)
     }
 
@@ -73,7 +82,7 @@ impl Producer {
         if self.call.is_cancelled() {
             return Err(router::cancelled_by_caller());
         }
-        if let Some(Collected { text, sent }) = &mut self.collected {
+        if let Some(Collected { text, sent, .. }) = &mut self.collected {
             *sent = text.len();
         }
         Ok(())
@@ -81,7 +90,7 @@ impl Producer {
 
     /// The answer to a call whose handler has sent its items and returned `reply`.
     pub(crate) fn finish(self, reply: Reply) -> Result<Reply, Refusal> {
-        let Some(Collected { mut text, sent }) = self.collected else { return Ok(reply) };
+        let Some(Collected { mut text, sent, .. }) = self.collected else { return Ok(reply) };
         text.truncate(sent);
         text.push(b']');
         let answer = Packet::good(self.call.version()).write(|out| {

@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 use procbridge_proto::{CallId, CallTable, Connection, Event, Item, ProtocolError};
 
 use crate::budget::Share;
+use crate::call::Arrived;
 use crate::cores::cores;
 use crate::error::Sent;
+use crate::inflation::Allowance;
 use crate::journal::Matter;
 use crate::pace::Pace;
 use crate::session::calling::{Answer, Due, Slot};
@@ -70,8 +72,7 @@ pub(crate) struct State {
     /// Whether what is read goes to the [room](crate::session::room) of this thread.
     #[cfg(feature = "tokio")]
     pub(super) is_in_room: bool,
-    /// How many bytes came there.
-    #[cfg(feature = "tokio")]
+    /// How many bytes the last read brought, of which some may not have been looked at.
     pub(super) arrived: usize,
     /// Whether the socket was made to take more at a time, because something large went through it.
     pub(super) is_wide: bool,
@@ -84,6 +85,14 @@ pub(crate) struct State {
     pub(super) is_unsubscribed: bool,
     /// What the session holds of a server's limits.
     pub(super) hold: Hold,
+    /// Bytes that the peer has taken.
+    pub(super) taken: u64,
+    /// Since when answers beyond the session's share wait for the peer, and what it had taken by then.
+    pub(super) over: Option<(Instant, u64)>,
+    /// One-way calls that were dropped and told of.
+    pub(super) dropped: u64,
+    /// What the session may still make this side inflate.
+    pub(super) inflated: Allowance,
 }
 
 /// What a session holds of its server's limits.
@@ -94,6 +103,8 @@ pub(crate) struct Hold {
     pub(crate) session: Option<Share>,
     /// Bytes of requests that have not fully arrived.
     pub(crate) bytes: Option<Share>,
+    /// Bytes of large answers that are queued.
+    pub(crate) answers: Option<Share>,
 }
 
 /// Who reads a session.
@@ -243,25 +254,35 @@ impl State {
         }
     }
 
-    /// Takes in what was read, which came at `now`.
-    pub(super) fn took(&mut self, link: &Arc<Link>, read: io::Result<Read>, now: Instant) {
+    /// Takes in what was read, which came at `now`. Tells whether there is [more](Self::take_more) of it.
+    pub(super) fn took(&mut self, link: &Arc<Link>, read: io::Result<Read>, now: Instant) -> bool {
         if self.end.is_some() {
-            return;
+            return false;
         }
         match read {
             Ok(Read::Bytes(count)) => {
                 self.hear(link, count, now);
                 self.connection.appended();
-                self.digest(link);
-                self.judge_arrival(link, count, now);
+                self.arrived = count;
+                return self.take_more(link, now);
             }
             Ok(Read::End) => {
                 self.connection.receive_end();
-                self.digest(link);
+                while self.digest(link) {}
             }
             Ok(Read::Nothing) => {}
             Err(error) => self.end(link.socket(), End::io(&error)),
         }
+        false
+    }
+
+    /// Takes in the next portion of what was read. Tells whether there is more.
+    pub(super) fn take_more(&mut self, link: &Arc<Link>, now: Instant) -> bool {
+        let is_more = self.digest(link);
+        if !is_more {
+            self.judge_arrival(link, self.arrived, now);
+        }
+        is_more
     }
 
     /// Takes note that `count` bytes have come.
@@ -285,14 +306,47 @@ impl State {
         while !self.hold.count(&self.connection) && self.connection.shed() {}
     }
 
-    /// Hands out what has happened.
-    pub(super) fn digest(&mut self, link: &Arc<Link>) {
-        while let Some(event) = self.next_event() {
-            if let Some(work) = self.happened(link, event) {
-                self.make_ready(work);
+    /// Hands out what has happened, or a portion of it. Tells whether there may be more. While calls that nobody has begun
+    /// take all places, what comes behind them waits: they may be quick, and a one-way call beyond the limit would be
+    /// dropped.
+    pub(super) fn digest(&mut self, link: &Arc<Link>) -> bool {
+        for _ in 0..PORTION {
+            if self.is_full_of_ready() || !self.digest_one(link) {
+                self.call_up();
+                return false;
             }
         }
+        true
+    }
+
+    /// The same for a thread that is about to read more, and serves no calls.
+    pub(super) fn digest_all(&mut self, link: &Arc<Link>) {
+        while self.digest_one(link) {}
         self.call_up();
+    }
+
+    fn is_full_of_ready(&self) -> bool {
+        !self.ready.is_empty() && self.connection.is_full()
+    }
+
+    fn digest_one(&mut self, link: &Arc<Link>) -> bool {
+        let Some(event) = self.next_event() else {
+            self.count_dropped(link);
+            return false;
+        };
+        if let Some(work) = self.happened(link, event) {
+            self.make_ready(work);
+        }
+        true
+    }
+
+    /// Tells of one-way calls that the limit of the session kept out: nobody else does.
+    pub(super) fn count_dropped(&mut self, link: &Link) {
+        let dropped = self.connection.dropped_calls();
+        if dropped > self.dropped {
+            link.drop_one_way(dropped - self.dropped);
+            self.dropped = dropped;
+        }
     }
 
     /// The next thing that happened, as long as the session goes on.
@@ -301,9 +355,12 @@ impl State {
             return None;
         }
         let event = self.connection.pull_event();
-        if let Some(Event::Request { request, .. }) = &event
-            && request.size() >= LARGE
-        {
+        let arrived = match &event {
+            Some(Event::Request { request, .. }) => request.size(),
+            Some(Event::Unread { request, .. }) => request.arrived(),
+            _ => 0,
+        };
+        if arrived >= LARGE {
             // It is from now on held by its call.
             self.hold.count(&self.connection);
         }
@@ -315,7 +372,11 @@ impl State {
         match event {
             Event::Request { id, request } => {
                 self.pulse.use_it();
-                return self.admit(link, id, request);
+                return self.admit(link, id, Arrived::Read(request));
+            }
+            Event::Unread { id, request } => {
+                self.pulse.use_it();
+                return self.admit(link, id, Arrived::Unread(request));
             }
             Event::Response { id, response } => {
                 self.pulse.use_it();
@@ -408,6 +469,8 @@ pub(super) fn has_cores() -> bool {
     *CORES.get_or_init(|| cores().is_some_and(|cores| cores > 1))
 }
 
+/// What is handed out at a time, before others who wait for the session have their turn.
+pub(super) const PORTION: usize = 256;
 /// A request that counts as soon as it has arrived.
 const LARGE: usize = 4 * 1024;
 /// Calls in flight at a time from which on they wait for each other.

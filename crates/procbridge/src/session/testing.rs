@@ -34,14 +34,19 @@ impl Ends {
 
     /// The link is the server's end.
     pub(crate) fn server(seat: Seat) -> Self {
-        let (client, server) = connected(8);
+        Self::server_of(seat, 8)
+    }
+
+    /// The link is the server's end, which takes up to `max_calls` at a time.
+    pub(crate) fn server_of(seat: Seat, max_calls: u32) -> Self {
+        let (client, server) = connected(max_calls);
         Self::new(server, client, Admission::new(ServerConfig::new(), 8, &[]), seat)
     }
 
     fn new(own: Connection, peer: Connection, admission: Admission, seat: Seat) -> Self {
         let (near, far) = UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
-        let named = Peer::of_server(&near).unwrap();
+        let named = Peer::of_socket(&near).unwrap();
         let link = Link::new(own, Arc::new(near), named, Arc::new(admission), None, seat, Hold::default());
         Self { link, peer, socket: far }
     }
@@ -99,6 +104,10 @@ pub(crate) fn styled(method: &str, payload: &(impl Serialize + ?Sized), style: S
 
 pub(crate) fn answer(payload: &str) -> Packet {
     Packet::good(Version::V1_1).json_text(payload).unwrap().finish(&Limits::default()).unwrap()
+}
+
+pub(crate) fn item(payload: &str) -> Packet {
+    Packet::item().json_text(payload).unwrap().finish(&Limits::default()).unwrap()
 }
 
 /// Counts how often it is woken.

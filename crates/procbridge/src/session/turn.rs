@@ -65,9 +65,13 @@ impl Link {
         mut poll: impl FnMut(&mut State, Option<&Waker>) -> Option<T>,
     ) -> Turn<T> {
         if let Some((buffer, read)) = visitor.came.take() {
+            let mut is_more = false;
             let turn = self.with(|state| {
                 state.give_back(buffer);
-                state.took(self, read, visitor.now);
+                is_more = state.took(self, read, visitor.now);
+                if is_more {
+                    return None;
+                }
                 // Those who are woken call again as a rule. What they queue meanwhile goes out with one write.
                 state.is_awaited = state.wake.len() > 1;
                 (!state.is_awaited).then(|| state.turn(self, visitor, &mut poll))
@@ -75,6 +79,7 @@ impl Link {
             if let Some(turn) = turn {
                 return turn;
             }
+            self.take_rest(is_more, visitor.now);
         }
         self.with(|state| state.turn(self, visitor, poll))
     }
@@ -114,11 +119,56 @@ impl State {
             self.is_offered = false;
             visitor.is_seated = true;
         }
+        // What is here is looked at before more is read.
+        self.digest_all(link);
         self.flush(link);
         let due = link.beat_with(self, visitor.now);
         if self.blocked.is_some() {
             return Turn::Write { is_reading_paused: link.is_paused(self), due };
         }
         Turn::Read { buffer: self.lend_buffer(), due }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Form;
+    use crate::session::state::PORTION;
+    use crate::session::testing::{Ends, call};
+    use crate::socket;
+
+    #[test]
+    fn others_have_the_session_between_portions_of_a_read() {
+        let mut ends = Ends::server_of(Seat::Free, 1_000);
+        for _ in 0..2 * PORTION {
+            ends.peer.call(call("note", &(), Form::OneWay)).unwrap();
+        }
+        let bytes = ends.peer.transmit().to_vec();
+        let mut sent = 0;
+        let (mut is_more, mut portions) = (false, 0);
+        while sent < bytes.len() {
+            sent += socket::send(&ends.socket, &bytes[sent..]).unwrap();
+            loop {
+                let more = ends.link.with(|state| {
+                    let before = state.ready.len();
+                    let more = if is_more {
+                        state.take_more(&ends.link, Instant::now())
+                    } else {
+                        let read = Read::of(socket::receive(&ends.link, state.connection.read_buffer()));
+                        if matches!(read, Ok(Read::Nothing)) {
+                            return None;
+                        }
+                        state.took(&ends.link, read, Instant::now())
+                    };
+                    assert!(state.ready.len() - before <= PORTION);
+                    Some(more)
+                });
+                let Some(more) = more else { break };
+                (is_more, portions) = (more, portions + 1);
+            }
+        }
+        assert_eq!(ends.link.with(|state| state.ready.len()), 2 * PORTION);
+        assert!(portions >= 2);
     }
 }

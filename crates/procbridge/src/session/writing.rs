@@ -46,6 +46,23 @@ impl State {
 
     /// The same, without an end to the session if that was the last.
     pub(super) fn write(&mut self, link: &Link) -> Flushed {
+        let flushed = self.write_all(link);
+        self.free_space();
+        flushed
+    }
+
+    /// Gives back the space of large answers as far as the peer has taken them.
+    fn free_space(&mut self) {
+        let Some(answers) = &mut self.hold.answers else { return };
+        let queued = self.connection.queued();
+        if queued == 0 {
+            self.hold.answers = None;
+        } else if queued < answers.units() {
+            answers.resize(queued);
+        }
+    }
+
+    fn write_all(&mut self, link: &Link) -> Flushed {
         self.is_left = false;
         if self.end.is_some() {
             return Flushed::All;
@@ -58,6 +75,7 @@ impl State {
             }
             return Flushed::All;
         }
+        let mut written = 0;
         loop {
             // Before the rest is written, which may be nothing: what was given up makes room as well.
             if self.crowded && self.connection.queued() <= CROWDED {
@@ -76,6 +94,12 @@ impl State {
                     socket::widen(link.socket());
                 }
             }
+            if written >= PORTION && self.seat == Seat::Driven {
+                // The peer reads as fast as this writes. Others who wait for the session go first; its task goes on.
+                self.is_left = true;
+                self.wake_attendant();
+                break;
+            }
             match socket::sent(socket::send(link.socket(), bytes)) {
                 Ok(0) => {
                     self.blocked.get_or_insert_with(link.admission.clock);
@@ -84,7 +108,9 @@ impl State {
                     return Flushed::Blocked;
                 }
                 Ok(count) => {
+                    written += count;
                     link.admission.stats.sent(count);
+                    self.taken = self.taken.saturating_add(count as u64);
                     self.connection.transmitted(count);
                     if self.blocked.is_some() {
                         // The socket has room again because the peer has read. That is a sign of life, and may be the
@@ -122,5 +148,7 @@ impl State {
 const ENOUGH: usize = 1200;
 /// Items and large answers wait when this many bytes are queued.
 const CROWDED: usize = 1024 * 1024;
+/// Bytes that are written at a time, however much the socket takes.
+const PORTION: usize = 1024 * 1024;
 /// So much written at once is large.
 const WIDE: usize = 32 * 1024;

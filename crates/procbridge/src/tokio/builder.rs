@@ -1,18 +1,16 @@
 //! A call that is being put together.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use procbridge_proto::{Packet, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Map;
 
-use crate::error::{Error, ErrorKind, Outcome};
+use crate::error::Error;
 use crate::outgoing::CallTime;
 use crate::request::{self, Form, Style};
-use crate::tokio::calls::{Inner, Reached};
+use crate::tokio::call_future::{By, CallFuture, Made};
+use crate::tokio::calls::Reached;
 use crate::tokio::client::Client;
 use crate::tokio::items::Items;
 use crate::tokio::session::Session;
@@ -33,18 +31,6 @@ pub(super) enum Via<'a> {
     Session(&'a Session),
 }
 
-/// A call that is ready to be made, and borrows nothing.
-struct Made {
-    by: By,
-    style: Style,
-    packet: Packet,
-}
-
-enum By {
-    Client(Arc<Inner>),
-    Session(Session),
-}
-
 impl<'a> RequestBuilder<'a> {
     pub(super) fn new(via: Via<'a>, method: Option<&'a str>) -> Self {
         Self { via, method, payload: None, style: Style::default(), fault: None }
@@ -59,7 +45,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     }
 
     /// How long this call may take, in place of the client's setting. The server is told, and need not work on when
-    /// nobody waits.
+    /// nobody waits. With zero it ends at once, error kind `Timeout`.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.style.timeout = Some(limit);
@@ -67,14 +53,13 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     }
 
     /// Sends an entry along with the call, beside its payload; the handler finds it with
-    /// [`Call::meta_value`](crate::Call::meta_value). A value that is no JSON makes the call fail with `InvalidInput`.
+    /// [`Call::meta_value`](crate::Call::meta_value). Entries go in the order in which their keys were first given, each
+    /// as it was written: a `RawValue` keeps its digits, its keys and their order. A second value of a key replaces the
+    /// first. A value that JSON cannot say makes the call fail with `InvalidInput`.
     #[must_use]
     pub fn meta(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
-        match serde_json::to_value(value) {
-            Ok(value) => {
-                self.style.meta.get_or_insert_with(Map::new).insert(key.into(), value);
-            }
-            Err(error) => self.fault = Some(Error::unsendable(error)),
+        if let Err(error) = self.style.meta.insert(key.into(), &value) {
+            self.fault.get_or_insert(error);
         }
         self
     }
@@ -87,7 +72,8 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         self
     }
 
-    /// Sends the call and reads the answer as an `R`. The future borrows nothing, so it can be spawned as it is.
+    /// Sends the call and reads the answer as an `R`. The future borrows nothing: the payload is written by this
+    /// function.
     ///
     /// # Errors
     ///
@@ -100,19 +86,8 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     /// # Cancel safety
     ///
     /// As [`Client::request`].
-    pub fn send<R: DeserializeOwned>(self) -> impl Future<Output = Result<R, Error>> + Send + use<P, R> {
-        let made = self.make(Form::Result);
-        async move {
-            let Made { by, style, packet } = made?;
-            let answered = match by {
-                By::Client(client) => client.run(&style, packet).await?,
-                By::Session(session) => session.run(&style, packet).await?,
-            };
-            match answered {
-                Some(response) => request::into_result(response),
-                None => Err(Error::new(ErrorKind::Protocol, Outcome::Unknown, "the call was not answered")),
-            }
-        }
+    pub fn send<R: DeserializeOwned>(self) -> CallFuture<R> {
+        CallFuture::of_result(self.make(Form::Result))
     }
 
     /// Sends the call as one that is not answered, see [`Client::notify`].
@@ -128,9 +103,8 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     /// # Cancel safety
     ///
     /// As [`Client::notify`].
-    pub fn notify(self) -> impl Future<Output = Result<(), Error>> + Send + use<P> {
-        let made = self.make(Form::OneWay);
-        async move { made?.run().await.map(drop) }
+    pub fn notify(self) -> CallFuture<()> {
+        CallFuture::of_notification(self.make(Form::OneWay))
     }
 
     /// Sends the call and reads the items of its answer, see [`Client::stream`].
@@ -146,23 +120,8 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     /// # Cancel safety
     ///
     /// As [`Client::stream`].
-    pub fn stream<T: DeserializeOwned>(
-        self,
-    ) -> impl Future<Output = Result<Items<T>, Error>> + Send + use<P, T> {
-        let client = match self.via {
-            Via::Client(client) => Some(client.inner.clone()),
-            Via::Session(_) => None,
-        };
-        let begun = self.begin_stream();
-        async move {
-            let (reached, time) = begun.await?;
-            Items::new(reached, time, client)
-        }
-    }
-
-    fn begin_stream(self) -> impl Future<Output = Result<(Reached, CallTime), Error>> + Send + use<P> {
-        let made = self.make(Form::Stream);
-        async move { made?.begin().await }
+    pub fn stream<T: DeserializeOwned>(self) -> CallFuture<Items<T>> {
+        CallFuture::of_stream(self.make(Form::Stream))
     }
 
     /// Sends the call on a session, which is opened for it if there is none, within `time`. It has no limit of its own.
@@ -185,6 +144,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
+        request::check_time(&self.style)?;
         self.style.form = form;
         let Self { via, method, payload, style, .. } = self;
         let (config, by) = match via {
@@ -193,24 +153,6 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         };
         let packet = request::packet(config, method, payload, &style)?;
         Ok(Made { by, style, packet })
-    }
-}
-
-impl Made {
-    async fn run(self) -> Result<Option<Response>, Error> {
-        let Self { by, style, packet } = self;
-        match by {
-            By::Client(client) => client.run(&style, packet).await,
-            By::Session(session) => session.run(&style, packet).await,
-        }
-    }
-
-    async fn begin(self) -> Result<(Reached, CallTime), Error> {
-        let Self { by, style, packet } = self;
-        match by {
-            By::Client(client) => client.begin(&style, packet).await,
-            By::Session(session) => session.begin(&style, packet).await,
-        }
     }
 }
 

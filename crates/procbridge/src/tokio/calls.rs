@@ -36,7 +36,7 @@ pub(super) struct Inner {
     pub(super) endpoint: Endpoint,
     pub(super) config: ClientConfig,
     pub(super) current: Current,
-    admission: Arc<Admission>,
+    pub(super) admission: Arc<Admission>,
     /// The methods for the server to call.
     pub(super) router: Mutex<Option<Arc<Router>>>,
     greeting: Mutex<Greeting>,
@@ -75,42 +75,27 @@ impl Inner {
         Self { endpoint, config, current, admission, router, greeting, changed: Arc::default() }
     }
 
-    /// Makes a call and waits for its answer.
-    pub(super) async fn run(&self, style: &Style, packet: Packet) -> Result<Option<Response>, Error> {
-        let time = clock::time(style.timeout.or(self.config.call_timeout));
-        let mut failed = None;
-        // The usual case: a call that may be sent again as it is, on the session that there is.
-        if style.form == Form::Result
-            && self.config.compression.is_none()
-            && packet.json_len() <= RETRIED
-            && let Some(link) = self.link()
-        {
-            match self.run_on(link, &packet, time).await {
-                Some(Ok(response)) => return Ok(Some(response)),
-                Some(Err(error)) => failed = Some(error),
-                None => {}
-            }
-        }
-        // It is rare and large.
-        let attempts = Attempts::new(packet, time, style.is_idempotent);
-        Box::pin(self.go_on(style, attempts, failed)).await
+    /// The session of the usual case: a call that may be sent again as it is, on the session that there is.
+    pub(super) fn usual(&self, style: &Style, packet: &Packet) -> Option<Arc<Link>> {
+        let is_usual =
+            style.form == Form::Result && self.config.compression.is_none() && packet.json_len() <= RETRIED;
+        self.link().filter(|_| is_usual)
     }
 
-    /// Makes a call on `link` and waits for its answer. None if the session cannot be used as it is.
-    async fn run_on(
+    /// Makes a call on a session that another runtime drives, and waits for its answer.
+    pub(super) async fn run_on(
         &self,
         link: Arc<Link>,
-        packet: &Packet,
+        packet: Packet,
         time: CallTime,
-    ) -> Option<Result<Response, Error>> {
+        is_idempotent: bool,
+    ) -> Result<Option<Response>, Error> {
         let since = time.started.checked_sub(STALE);
-        let (watched, own) =
-            if clock::is_watched(&link) { (time.deadline, None) } else { (None, time.deadline) };
         let (mut link, mut calling) = (Some(link), None);
         let answer = poll_fn(|context| {
             let waker = context.waker();
             if let Some(link) = link.take() {
-                match link.begin_copied(packet, since, watched, waker) {
+                match link.begin_copied(&packet, since, None, waker) {
                     Ok(Some(begun)) => calling = Some(begun),
                     Ok(None) => return Poll::Ready(None),
                     Err(refused) => return Poll::Ready(Some(Err(request::refused(refused)))),
@@ -120,18 +105,23 @@ impl Inner {
             let Some(calling) = &mut calling else { return Poll::Pending };
             calling.poll(waker).map(|answer| Some(Ok(answer)))
         });
-        match within(own, answer).await {
-            Some(Some(Ok(answer))) => calling.map(|calling| ended(answer, calling.link(), time)),
-            Some(Some(Err(error))) => Some(Err(error)),
-            Some(None) => None,
-            None => calling.map(|mut calling| Err(time.over(calling.give_up()))),
-        }
+        let failed = match (within(time.deadline, answer).await, &mut calling) {
+            (Some(Some(Ok(answer))), Some(calling)) => match ended(answer, calling.link(), time) {
+                Ok(response) => return Ok(Some(response)),
+                Err(error) => Some(error),
+            },
+            (Some(Some(Err(error))), _) => Some(error),
+            (None, Some(calling)) => Some(time.over(calling.give_up())),
+            (Some(_), _) | (None, None) => None,
+        };
+        drop(calling);
+        self.go_on(Form::Result, Attempts::new(packet, time, is_idempotent), failed).await
     }
 
     /// Makes a call whose last attempt has `failed`, if there was one.
-    async fn go_on(
+    pub(super) async fn go_on(
         &self,
-        style: &Style,
+        form: Form,
         mut attempts: Attempts,
         mut failed: Option<Error>,
     ) -> Result<Option<Response>, Error> {
@@ -140,7 +130,7 @@ impl Inner {
             if let Some(error) = failed {
                 attempts.after(error).await?;
             }
-            let reached = self.reach(&mut attempts, style).await;
+            let reached = self.reach(&mut attempts, form).await;
             let answered = match reached {
                 Ok(Reached::Response(response)) => Ok(Some(response)),
                 Ok(Reached::Calling(calling)) => finish(calling, time).await.map(Some),
@@ -168,8 +158,9 @@ impl Inner {
         packet: Packet,
     ) -> Result<Reached, Error> {
         let mut attempts = Attempts::new(packet, time, false);
+        attempts.needs_session = style.needs_session;
         loop {
-            match self.reach(&mut attempts, style).await {
+            match self.reach(&mut attempts, style.form).await {
                 Ok(reached) => return Ok(reached),
                 Err(error) => attempts.after(error).await?,
             }
@@ -177,12 +168,12 @@ impl Inner {
     }
 
     /// Sends a call on the session that there is, or on a connection of its own.
-    async fn reach(&self, attempts: &mut Attempts, style: &Style) -> Result<Reached, Error> {
-        let (time, form) = (attempts.time, style.form);
+    async fn reach(&self, attempts: &mut Attempts, form: Form) -> Result<Reached, Error> {
+        let time = attempts.time;
         // A client that serves may be called during its call, which the server knows only from the word that comes after the
         // first call.
         let needs_session =
-            style.needs_session || self.config.sessions == Sessions::Required || self.lock().is_some();
+            attempts.needs_session || self.config.sessions == Sessions::Required || self.lock().is_some();
         // A plain call that waits for ever was told to.
         let is_patient = form == Form::Result && !needs_session;
         let opened = if is_patient { time } else { time.or(clock::now(), self.config.patience()) };
@@ -235,8 +226,10 @@ impl Inner {
         let router = self.lock().clone();
         let terms = request::offer(&self.config, router.is_some());
         let outgoing = Outgoing::new(&self.config, packet, time, clock::now(), terms, patience)?;
-        let stream = Stream::connect(&self.endpoint, outgoing.connect_deadline, alone).await?;
-        Ok((Opening { stream, outgoing }, router))
+        let sends_token = self.config.token.is_some();
+        let (stream, peer) =
+            Stream::connect(&self.endpoint, outgoing.connect_deadline, sends_token, alone).await?;
+        Ok((Opening { stream, peer, outgoing }, router))
     }
 
     /// Makes a session that of the calls to come, if there is none. If another call was faster, or the session serves no
@@ -272,6 +265,9 @@ impl Inner {
                     Sessions::Offered | Sessions::Required => seeking.way(|| context.waker().clone()),
                 };
                 match way {
+                    Way::Session(link) if is_stale(&link, clock::now()) && link.is_copy() => {
+                        self.current.forget(&link);
+                    }
                     Way::Session(link) if is_stale(&link, clock::now()) => refresh(&link),
                     Way::Full => return Poll::Pending,
                     way => return Poll::Ready(way),
@@ -359,16 +355,18 @@ impl Drop for Inner {
 }
 
 /// The attempts of one call.
-struct Attempts {
+pub(super) struct Attempts {
     packet: Option<Packet>,
     time: CallTime,
     is_idempotent: bool,
+    /// Whether only a session will do, whatever the client's setting is.
+    needs_session: bool,
     retry: Retry,
 }
 
 impl Attempts {
-    fn new(packet: Packet, time: CallTime, is_idempotent: bool) -> Self {
-        Self { packet: Some(packet), time, is_idempotent, retry: Retry::default() }
+    pub(super) fn new(packet: Packet, time: CallTime, is_idempotent: bool) -> Self {
+        Self { packet: Some(packet), time, is_idempotent, needs_session: false, retry: Retry::default() }
     }
 
     /// The packet for the next attempt. A small one is kept for another.
@@ -439,7 +437,7 @@ pub(super) async fn finish(mut calling: Calling, time: CallTime) -> Result<Respo
 }
 
 /// What the end of a call means.
-fn ended(answer: Answer, link: &Link, time: CallTime) -> Result<Response, Error> {
+pub(super) fn ended(answer: Answer, link: &Link, time: CallTime) -> Result<Response, Error> {
     match answer {
         Answer::Late { sent } => Err(time.over(sent)),
         answer => request::answered(answer, link),
@@ -453,12 +451,19 @@ fn is_stale(link: &Link, now: Instant) -> bool {
 
 /// Looks at what has come to a session.
 fn refresh(link: &Arc<Link>) {
-    while link.read_all(|buffer| Read::of(socket::receive(link, buffer))) {}
+    // A peer that sends as fast as it is read is read on by the session's task.
+    for _ in 0..READS {
+        if !link.read_all(|buffer| Read::of(socket::receive(link, buffer))) {
+            break;
+        }
+    }
     link.flush();
     link.look();
 }
 
+/// Reads of a session that is looked at before it is used.
+const READS: u32 = 32;
 /// A session that has been quiet for so long is looked at before it is used.
-const STALE: Duration = Duration::from_secs(1);
+pub(super) const STALE: Duration = Duration::from_secs(1);
 /// Calls of up to this size are kept until they are answered, to be sent again if they were not run.
 const RETRIED: usize = 64 * 1024;

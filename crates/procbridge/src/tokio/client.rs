@@ -10,6 +10,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::request;
 use crate::tokio::builder::{RequestBuilder, Via};
+use crate::tokio::call_future::CallFuture;
 use crate::tokio::calls::Inner;
 use crate::tokio::clock;
 use crate::tokio::items::Items;
@@ -35,6 +36,9 @@ use crate::tokio::subscription::Subscription;
 /// task in the runtime of the call that opened it; it ends with that runtime, and with the last clone of its client. So a
 /// client belongs to one runtime: calls from another one wait until the first drives its tasks, which one of a single
 /// thread does only inside of `block_on`.
+///
+/// A session belongs to the process that opened it. Make clients after a `fork`: in the child a copy of the parent's client
+/// may get the parent's answers.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(super) inner: Arc<Inner>,
@@ -62,13 +66,15 @@ impl Client {
     /// # Errors
     ///
     /// - `InvalidEndpoint`: the endpoint's text is wrong, or its port is 0.
+    /// - `InvalidInput`: a setting is one under which nothing could work.
     pub fn connect_with<E>(endpoint: E, config: ClientConfig) -> Result<Self, Error>
     where
         E: TryInto<Endpoint>,
         Error: From<E::Error>,
     {
-        let endpoint = endpoint.try_into()?;
+        let endpoint = endpoint.try_into()?.checked()?;
         request::check_endpoint(&endpoint)?;
+        config.check()?;
         Ok(Self { inner: Arc::new(Inner::new(endpoint, config)) })
     }
 
@@ -80,8 +86,8 @@ impl Client {
     /// Calls `method` with `payload` and reads the answer as an `R`. A null answer is a `()`, an `Option` or a
     /// `Value`; `Box<RawValue>` is the answer's text exactly as it was sent.
     ///
-    /// The payload is written by this function, not by the future, which may be sent to another thread whatever the
-    /// payload is. The call's time begins with the first poll.
+    /// The payload is written by this function, not by the future: that borrows nothing, and may be stored, collected and
+    /// spawned, whatever the payload is. The call's time begins with the first poll.
     ///
     /// A call that the server certainly did not run, because its connection ended first or the server was stopping, is
     /// sent again on a new connection, within the call's time, if it has at most 64 KiB.
@@ -106,11 +112,7 @@ impl Client {
     /// Dropping the future gives the call up and leaves nothing behind. In a session the server is told, and drops an async
     /// handler; the session goes on. A server without sessions sees the connection end, and a request that it has read runs
     /// to its end while its answer finds nobody. So a call that was dropped after its first poll may have run.
-    pub fn request<R>(
-        &self,
-        method: &str,
-        payload: &(impl Serialize + ?Sized),
-    ) -> impl Future<Output = Result<R, Error>> + Send
+    pub fn request<R>(&self, method: &str, payload: &(impl Serialize + ?Sized)) -> CallFuture<R>
     where
         R: DeserializeOwned,
     {
@@ -134,11 +136,7 @@ impl Client {
     /// # Cancel safety
     ///
     /// A call whose future is dropped after its first poll may have been sent.
-    pub fn notify(
-        &self,
-        method: &str,
-        payload: &(impl Serialize + ?Sized),
-    ) -> impl Future<Output = Result<(), Error>> + Send {
+    pub fn notify(&self, method: &str, payload: &(impl Serialize + ?Sized)) -> CallFuture<()> {
         self.call(method).payload(payload).notify()
     }
 
@@ -179,7 +177,7 @@ impl Client {
         &self,
         method: &str,
         payload: &(impl Serialize + ?Sized),
-    ) -> impl Future<Output = Result<Items<T>, Error>> + Send {
+    ) -> CallFuture<Items<T>> {
         self.call(method).payload(payload).stream()
     }
 
@@ -201,15 +199,13 @@ impl Client {
     /// # Cancel safety
     ///
     /// Dropping the future ends the subscription.
-    pub fn subscribe<I, S>(
-        &self,
-        topics: I,
-    ) -> impl Future<Output = Result<Subscription, Error>> + Send + use<I, S>
+    pub fn subscribe<I, S>(&self, topics: I) -> CallFuture<Subscription>
     where
         I: IntoIterator<Item = S>,
         S: Into<String>,
     {
-        Subscription::begin(self.clone(), topics.into_iter().map(Into::into).collect())
+        let topics = topics.into_iter().map(Into::into).collect();
+        CallFuture::of_subscription(Subscription::begin(self.clone(), topics))
     }
 
     /// Begins a call that has settings of its own.
@@ -250,11 +246,19 @@ impl Client {
     /// # Cancel safety
     ///
     /// Dropping the future before it is ready, as an error, leaves a client that does not serve.
-    pub async fn serve(&self, router: Router) -> Result<(), Error> {
+    pub fn serve(&self, router: Router) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let client = self.clone();
+        async move { client.begin_to_serve(router).await }
+    }
+
+    async fn begin_to_serve(&self, router: Router) -> Result<(), Error> {
         let inner = &self.inner;
         match &mut *inner.lock() {
             Some(_) => return Err(Error::unsent(ErrorKind::InvalidInput, "this client serves already")),
-            none => *none = Some(Arc::new(router)),
+            none => {
+                inner.admission.set_streams(&router.routes.streams());
+                *none = Some(Arc::new(router));
+            }
         }
         let mut intent = Intent { client: inner, is_done: false };
         // One that was opened before told the server that it takes no calls.

@@ -3,21 +3,23 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::pin::{Pin, pin};
+use std::os::fd::AsFd;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use ::tokio::io::Interest;
 use ::tokio::sync::Notify;
 use ::tokio::sync::futures::Notified;
-use ::tokio::task::coop;
 use ::tokio::time::Sleep;
 
-use crate::listener::Peers;
+use crate::listener::{self, Peers};
+use crate::process::Maker;
 use crate::socket::{self, Accepted};
+use crate::socket_file::SocketFile;
+use crate::tokio::clock;
 use crate::tokio::sessions::Sessions;
 use crate::tokio::stream::Watched;
 
@@ -33,6 +35,8 @@ pub(super) struct Control {
     /// A [`Stage`].
     stage: AtomicU8,
     changed: Notify,
+    /// The process that serves.
+    server: OnceLock<Maker>,
     gates: Mutex<Vec<Weak<Gate>>>,
     pub(super) sessions: Sessions,
     /// Handlers at work for nobody.
@@ -62,6 +66,8 @@ pub(super) struct Patience<'task, 'server> {
 pub(super) struct Gate {
     socket: Watched,
     pub(super) peers: Peers,
+    /// The socket's file, until the gate is closed.
+    file: Mutex<Option<SocketFile>>,
     /// The connections that were in the queue when the gate was closed.
     last: Mutex<Vec<Accepted>>,
 }
@@ -107,7 +113,16 @@ impl Control {
         self.changed.notified()
     }
 
+    /// Has this process be the one that serves.
+    pub(super) fn serve(&self) {
+        self.server.get_or_init(Maker::this);
+    }
+
     pub(super) fn advance(&self, stage: Stage) {
+        // In a fork of a server the sockets are the server's.
+        if self.server.get().is_some_and(|server| !server.is_this()) {
+            return;
+        }
         // First, so that whoever hears of the stop finds that nobody can connect or call any more.
         for gate in self.gates().iter().filter_map(Weak::upgrade) {
             gate.close();
@@ -137,9 +152,10 @@ impl Control {
 }
 
 impl Gate {
-    pub(super) fn open(socket: OwnedFd, peers: Peers) -> io::Result<Self> {
+    pub(super) fn open(gate: listener::Gate, peers: Peers) -> io::Result<Self> {
+        let listener::Gate { socket, file } = gate;
         rustix::io::ioctl_fionbio(&socket, true)?;
-        Ok(Self { socket: Watched::new(socket)?, peers, last: Mutex::default() })
+        Ok(Self { socket: Watched::new(socket)?, peers, file: Mutex::new(file), last: Mutex::default() })
     }
 
     /// Takes the next connection, without waiting.
@@ -154,6 +170,8 @@ impl Gate {
 
     /// Ends listening. Who connects from now on is refused; who has connected is among the [last](Self::last).
     fn close(&self) {
+        // The next server may listen here from now on, while this one finishes its calls.
+        drop(self.file.lock().unwrap_or_else(PoisonError::into_inner).take());
         let mut last = self.lock();
         // Closing resets what is in the queue of the system, with the requests that may have arrived.
         let mut take = || {
@@ -216,11 +234,7 @@ impl<'task, 'server> Patience<'task, 'server> {
 
     fn poll_deadline(&mut self, deadline: Option<Instant>, context: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = deadline else { return Poll::Pending };
-        if self.timer.deadline().into_std() != deadline {
-            self.timer.as_mut().reset(deadline.into());
-        }
-        // Work that is never done with its share of the thread must not take the timer's as well.
-        pin!(coop::unconstrained(self.timer.as_mut())).poll(context)
+        clock::poll_until(self.timer.as_mut(), deadline, context)
     }
 }
 

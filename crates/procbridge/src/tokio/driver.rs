@@ -22,7 +22,7 @@ use crate::session::writing::Flushed;
 use crate::socket::Read;
 use crate::tokio::clock;
 use crate::tokio::control::Stage;
-use crate::tokio::handling::{self, Begun};
+use crate::tokio::handling::{self, Begun, Methods};
 use crate::tokio::router::Router;
 use crate::tokio::server::{Shared, Ticket};
 use crate::tokio::stream::Watched;
@@ -60,27 +60,44 @@ impl Driver {
         Self { link, socket, serves, timer: None, rings: None, linger: None, has_waited: false }
     }
 
-    /// Looks at what was read. The handlers of calls are begun one after the other; what one answers at once is queued
-    /// before the next one begins.
-    fn serve(&self) {
+    /// Looks at what was read, as far as that takes no longer than a [portion](PORTION). The handlers of calls are begun one
+    /// after the other; what one answers at once is queued before the next one begins.
+    fn serve(&self, context: &Context<'_>) {
         let Self { link, serves, .. } = self;
         let mut answered = None;
         // Where one ends the next one begins.
-        let mut now = None;
+        let (mut first, mut now) = (None, None);
         while let Some(work) = link.next_served(answered.take()) {
             let began = now.take().unwrap_or_else(Instant::now);
+            let first = *first.get_or_insert(began);
             let begun = match serves {
                 Serves::Server { shared, .. } => {
-                    handling::begin(&shared.router, link, work, began, || Some(shared.alive()))
+                    let methods = || Methods::Server(shared.clone());
+                    handling::begin(&shared.router, link, work, began, || Some(shared.alive()), methods)
                 }
                 Serves::Client { router: Some(router), .. } => {
-                    handling::begin(router, link, work, began, || None)
+                    handling::begin(router, link, work, began, || None, || Methods::Client(router.clone()))
                 }
                 Serves::Client { router: None, .. } => continue,
             };
-            if let Begun::Answered { id, packet, ended } = begun {
-                answered = Some((id, packet));
-                now = ended;
+            now = match begun {
+                Begun::Answered { id, answer, ended } => {
+                    answered = Some((id, answer));
+                    ended
+                }
+                Begun::GoesOn { ended } => ended,
+                Begun::Apart => {
+                    // The new task is the next one on this thread, which it may hold. A task that yields wakes another
+                    // thread of the runtime, and goes on there: else none might look at the sockets.
+                    context.waker().wake_by_ref();
+                    None
+                }
+            };
+            if now.is_some_and(|now| now.saturating_duration_since(first) >= PORTION) {
+                if let Some((id, answer)) = answered {
+                    link.reply(id, answer);
+                }
+                return;
             }
         }
     }
@@ -103,7 +120,7 @@ impl Driver {
         }
         ready!(self.socket.poll_readable(context))?;
         if self.link.read_in_room(|buffer| self.socket.read(buffer)) {
-            self.serve();
+            self.serve(context);
         }
         Poll::Ready(Ok(()))
     }
@@ -121,10 +138,17 @@ impl Driver {
         } else if self.rings.is_some() {
             return Poll::Pending;
         }
-        let now = clock::now();
+        if !self.keep_time(clock::now()) {
+            return if self.link.has_ended() { Poll::Ready(()) } else { Poll::Pending };
+        }
+        self.poll_timer(context)
+    }
+
+    /// Does what is due at `now`, and plans the next look at the clock. Tells whether there is one.
+    fn keep_time(&mut self, now: Instant) -> bool {
         let Some(next) = self.link.beat(now) else {
             self.timer = None;
-            return if self.link.has_ended() { Poll::Ready(()) } else { Poll::Pending };
+            return false;
         };
         if let Serves::Server { shared, id, .. } = &self.serves
             && next.saturating_duration_since(now) >= FAR
@@ -134,10 +158,17 @@ impl Driver {
                 shared.control.sessions.plan(*id, next);
                 self.rings = Some(next);
             }
-            return Poll::Pending;
+            return true;
         }
         self.set_timer(next);
-        self.poll_timer(context)
+        true
+    }
+
+    /// Whether something is due by what the clock said when something `heard` last arrived, however much there is to be
+    /// read.
+    fn is_due(&self, outlook: &Outlook) -> bool {
+        let planned = self.planned();
+        planned.is_none() || planned.into_iter().chain(outlook.due).any(|due| due <= outlook.heard)
     }
 
     /// When it looks at the clock next.
@@ -160,7 +191,10 @@ impl Driver {
     }
 
     fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.timer.as_mut().map_or(Poll::Pending, |timer| timer.as_mut().poll(context))
+        self.timer.as_mut().map_or(Poll::Pending, |timer| {
+            let due = timer.deadline().into_std();
+            clock::poll_until(timer.as_mut(), due, context)
+        })
     }
 
     /// The session is over, with or without a word to its peer, and with calls that nobody waits for.
@@ -228,17 +262,31 @@ impl Future for Driver {
             return Poll::Pending;
         }
         driver.has_waited = false;
+        // When this turn read first, and whether it has served what it read.
+        let (mut since, mut has_served) = (None, false);
         for _ in 0..ROUNDS {
             let outlook = driver.link.survey();
             if outlook.is_rung {
-                // There will be no other ring until one is planned, which poll_time does.
+                // There will be no other ring until one is planned, which keep_time does.
                 driver.rings = None;
             }
             if !outlook.is_open {
                 driver.serves.tell();
             }
+            if has_served {
+                let since = *since.get_or_insert(outlook.heard);
+                // The clock is looked at whatever arrives.
+                if !outlook.has_ended && driver.is_due(&outlook) {
+                    driver.keep_time(outlook.heard);
+                }
+                // What is left is served in another turn.
+                if outlook.has_work || outlook.heard.saturating_duration_since(since) >= PORTION {
+                    break;
+                }
+            }
             if outlook.has_work {
-                driver.serve();
+                driver.serve(context);
+                has_served = true;
                 continue;
             }
             if outlook.has_ended {
@@ -250,6 +298,7 @@ impl Future for Driver {
             }
             if done.is_pending() && !outlook.is_reading_paused {
                 done = driver.poll_read(outlook.is_blocked, context);
+                has_served |= done.is_ready();
             }
             match done {
                 Poll::Ready(Ok(())) => continue,
@@ -295,3 +344,5 @@ impl Drop for Driver {
 const FAR: Duration = Duration::from_secs(4);
 /// Looks at a session before others have their turn.
 const ROUNDS: u32 = 32;
+/// How long a turn may take before others have theirs, as far as the session decides that.
+const PORTION: Duration = Duration::from_micros(500);

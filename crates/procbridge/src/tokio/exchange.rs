@@ -11,7 +11,7 @@ use procbridge_proto::Packet;
 
 use crate::budget::Share;
 use crate::call::Call;
-use crate::incoming::{Incoming, LINGER_BYTES, Progress};
+use crate::incoming::{Incoming, LATE, LINGER_BYTES, Progress};
 use crate::journal::Matter;
 use crate::listener::Peers;
 use crate::peer::Peer;
@@ -33,6 +33,8 @@ pub(super) struct Exchange {
     /// A server that stops waits for those who hold it: a connection that waits for its request looks once more then.
     busy: Ticket,
     hold: Hold,
+    /// Whether the request did not arrive in time.
+    is_late: bool,
 }
 
 /// What a connection has become.
@@ -46,6 +48,8 @@ enum Begun {
 #[derive(Debug)]
 struct Hold {
     place: Share,
+    /// The space of a large answer.
+    answer: Option<Share>,
     _alive: Ticket,
 }
 
@@ -53,16 +57,26 @@ impl Exchange {
     /// Lets a connection in, or turns it away.
     pub(super) fn admit(shared: &Shared, (socket, address): Accepted, peers: Peers) -> Option<Box<Self>> {
         let admission = &shared.admission;
-        let peer = Peer::of(&socket, address).ok()?;
+        let peer = Peer::of(&socket, address);
         // A server that stops takes no sessions: they would only have to be ended.
         let terms = admission.config.terms.clone().filter(|_| !shared.control.has_reached(Stage::Draining));
-        match admission.connection() {
+        let admitted = admission.connection(&peer).or_else(|refusal| {
+            let control = &shared.control;
+            let may_enter = !control.has_reached(Stage::Draining) && admission.check(peers, &peer).is_ok();
+            if may_enter && control.sessions.make_room(&peer) {
+                admission.connection(&peer)
+            } else {
+                Err(refusal)
+            }
+        });
+        match admitted {
             Ok((place, held)) => Some(Box::new(Self {
                 stream: Stream::accepted(socket),
                 incoming: Incoming::new(admission, peer, held, terms),
                 peers,
                 busy: shared.busy(),
-                hold: Hold { place, _alive: shared.alive() },
+                hold: Hold { place, answer: None, _alive: shared.alive() },
+                is_late: false,
             })),
             Err(refusal) => {
                 admission.turn_away(&socket, &peer, &refusal);
@@ -91,12 +105,16 @@ impl Exchange {
         // A connection that lingers is one that the server waits for, and needs a place among them; without one it is
         // closed at once.
         if self.write(&shared, &mut patience).await
-            && let Ok(_waiting) = shared.admission.waiting()
+            && let Ok(_waiting) = shared.admission.waiting(&self.incoming.peer)
         {
             // From here on it holds a socket and a place, but no packet, and a server that stops does not wait for it.
-            let Self { stream, incoming, busy, hold: _hold, .. } = *self;
-            drop((incoming, busy));
-            linger(stream, &shared, &mut patience).await;
+            let Self {
+                stream, incoming, busy, hold: Hold { place: _place, answer, _alive }, is_late, ..
+            } = *self;
+            drop((incoming, busy, answer));
+            let linger_timeout = shared.admission.config.linger_timeout;
+            let limit = if is_late { linger_timeout.min(LATE) } else { linger_timeout };
+            linger(stream, &shared, &mut patience, clock::now().checked_add(limit)).await;
         }
     }
 
@@ -112,7 +130,7 @@ impl Exchange {
                 progress => return self.begin(shared, progress),
             }
             // A place is for those who keep the server waiting. Without one they have a moment.
-            waiting = waiting.or_else(|| admission.waiting().ok());
+            waiting = waiting.or_else(|| admission.waiting(&self.incoming.peer).ok());
             let deadline = if waiting.is_some() { self.incoming.deadline() } else { soon };
             let woken = if deadline <= clock::now() {
                 Woken::Late
@@ -124,8 +142,14 @@ impl Exchange {
             };
             let refusal = match woken {
                 Woken::Done(Ok(())) => continue,
-                Woken::Done(Err(_)) => return None,
-                Woken::Late if waiting.is_some() => router::too_slow(),
+                Woken::Done(Err(error)) => {
+                    admission.dropped(&self.incoming.peer, &error);
+                    return None;
+                }
+                Woken::Late if waiting.is_some() => {
+                    self.is_late = true;
+                    router::too_slow()
+                }
                 Woken::Late => admission.full(),
                 // What has arrived by now is served.
                 Woken::Stopped => match self.read(shared) {
@@ -159,16 +183,18 @@ impl Exchange {
     /// Queues the answer to a call, which is its handler's if there is a place for it and it is done in time.
     async fn answer(&mut self, shared: &Shared, patience: &mut Patience<'_, '_>, call: Call) {
         let Shared { admission, control, .. } = shared;
-        let handled = match admission.call() {
+        let handled = match admission.call(&self.incoming.holder(), call.method()) {
             Err(refusal) => Err(refusal),
             Ok(_) if call.deadline().is_some_and(|deadline| deadline <= clock::now()) => {
                 Err(router::timed_out())
             }
             Ok(_) if control.has_reached(Stage::Aborting) => Err(router::stopping()),
-            Ok(slot) => handle(shared, patience, &call, slot).await,
+            Ok(slot) => handle(shared, &self.stream, patience, &call, slot).await,
         };
         let packet =
             handled.unwrap_or_else(|refusal| refusal.packet(call.version(), &admission.config.limits));
+        let (packet, space) = self.incoming.take_space(admission, packet);
+        self.hold.answer = space;
         self.incoming.reply(packet);
     }
 
@@ -205,14 +231,27 @@ impl Exchange {
 /// What the handler of `call` gives, or what is answered in its place.
 async fn handle(
     shared: &Shared,
+    stream: &Stream,
     patience: &mut Patience<'_, '_>,
     call: &Call,
-    slot: Share,
+    slot: Option<Share>,
 ) -> Result<Packet, Refusal> {
     let Shared { admission, router, .. } = shared;
-    let mut running = router.start(call.clone(), admission, slot, Instant::now(), &admission.leaked)?;
-    let work = |context: &mut Context<'_>| Pin::new(&mut running).poll(context);
-    match patience.unless(Stage::Aborting, call.deadline(), work).await {
+    let mut running = router.start(call.clone(), admission, slot, Instant::now())?;
+    let woken = loop {
+        let work = |context: &mut Context<'_>| Pin::new(&mut running).poll(context);
+        let look = clock::now().checked_add(LOOK);
+        let next = [look, call.deadline()].into_iter().flatten().min();
+        let woken = patience.unless(Stage::Aborting, next, work).await;
+        let is_late = call.deadline().is_some_and(|deadline| deadline <= clock::now());
+        if !matches!(woken, Woken::Late) || is_late {
+            break woken;
+        }
+        if stream.is_gone() {
+            return Err(router::cancelled_by_caller());
+        }
+    };
+    match woken {
         Woken::Done(handled) => running.finish(&admission.config, handled).0,
         Woken::Late => {
             let method = call.method().unwrap_or_default();
@@ -225,8 +264,12 @@ async fn handle(
 
 /// Reads and drops what a peer still sends that has been answered already, within the bounds of PB-CON-13: closing at
 /// once would destroy the answer on its way.
-async fn linger(mut stream: Stream, shared: &Shared, patience: &mut Patience<'_, '_>) {
-    let deadline = clock::now().checked_add(shared.admission.config.linger_timeout);
+async fn linger(
+    mut stream: Stream,
+    shared: &Shared,
+    patience: &mut Patience<'_, '_>,
+    deadline: Option<Instant>,
+) {
     let mut budget = LINGER_BYTES;
     while deadline.is_none_or(|deadline| clock::now() < deadline) {
         match stream.discard() {
@@ -248,6 +291,8 @@ async fn linger(mut stream: Stream, shared: &Shared, patience: &mut Patience<'_,
     }
 }
 
+/// A call that goes on for so long is looked at, whether its peer is still there, and again after as long.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long a request may take to arrive that finds no place among those that are waited for. Clients that send at
 /// once are served so, however many others keep silent.
 const SOON: Duration = Duration::from_millis(20);

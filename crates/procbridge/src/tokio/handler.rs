@@ -26,6 +26,15 @@ use crate::tokio::items::ItemSink;
 ///
 /// `Args` only tells the implementations apart.
 ///
+/// # Blocking
+///
+/// A handler should not block. In a session its beginning, up to the first wait, runs in the task that reads the session,
+/// unless the payload has 64 KiB or more. A beginning that takes over half a millisecond holds up the other calls of that
+/// client, once: the next calls of the method begin in tasks of their own, until 64 beginnings in a row were quick. A
+/// blocked handler still holds a thread of the runtime, and stops a runtime that has only one. Calls that begin in tasks of
+/// their own may begin in another order than they came. Blocking work belongs in
+/// [`spawn_blocking`](::tokio::task::spawn_blocking), or in a [`procbridge::Router`](crate::Router).
+///
 /// # Cancel safety
 ///
 /// The future is dropped, wherever it waits, when the call's [deadline](crate::Call::deadline) has passed and when the

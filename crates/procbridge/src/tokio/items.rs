@@ -22,11 +22,13 @@ use crate::outgoing::CallTime;
 use crate::refusal::Refusal;
 use crate::request;
 use crate::router;
-use crate::session::serving::Place;
+use crate::session::serving::{CREDIT_PATIENCE, Place};
 use crate::session::sink::Producer;
 use crate::session::{Answer, Calling};
 use crate::tokio::call::Call;
 use crate::tokio::calls::{Inner, Reached};
+use crate::tokio::clock;
+use crate::tokio::stream::within;
 
 /// The items of a streamed answer, see [`Client::stream`](crate::tokio::Client::stream). Dropping it cancels the call. It
 /// keeps its client's session open.
@@ -222,7 +224,11 @@ impl ItemSink {
             let mut packet = packet?;
             match &self.place {
                 Some(place) if packet.is_some() => {
-                    poll_fn(|context| place.link.poll_item(place.id, &mut packet, context.waker())).await
+                    let sent =
+                        poll_fn(|context| place.link.poll_item(place.id, &mut packet, context.waker()));
+                    within(clock::now().checked_add(CREDIT_PATIENCE), sent)
+                        .await
+                        .unwrap_or_else(|| Err(router::timed_out()))
                 }
                 _ => self.with(Producer::collect),
             }

@@ -28,8 +28,10 @@
 //! Everything here needs a tokio runtime of any flavour with I/O and time enabled, and panics where there is none.
 //! Time limits go by the clock of that runtime, which a test may stop with `tokio::time::pause`.
 
+mod beginning;
 mod builder;
 mod call;
+mod call_future;
 mod calls;
 mod client;
 mod clock;
@@ -53,6 +55,7 @@ mod subscription;
 
 pub use builder::RequestBuilder;
 pub use call::Call;
+pub use call_future::CallFuture;
 pub use client::Client;
 pub use control::ServerHandle;
 pub use items::{ItemSink, Items};

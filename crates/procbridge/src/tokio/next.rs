@@ -8,7 +8,7 @@ use crate::handler::Reply;
 use crate::refusal::Refusal;
 use crate::router::guarded;
 use crate::tokio::call::Call;
-use crate::tokio::router::Route;
+use crate::tokio::router::{Route, Run};
 use crate::tokio::running::{Guarded, Hold, Work, on_a_thread};
 
 /// The rest of the way of a call, as a layer sees it; see [`Router::layer`](crate::tokio::Router::layer).
@@ -59,10 +59,10 @@ impl Next {
             return Guarded::begin(|| layer(self.call.clone(), Self { passed: self.passed + 1, ..self }));
         }
         let Self { call, reply, route, hold, leaked, .. } = self;
-        match route.as_deref() {
+        match route.as_deref().map(|route| &route.run) {
             None => Err(Refusal::unknown_method(call.method())),
-            Some(Route::Task(handler)) => Guarded::begin(|| handler(call, reply)),
-            Some(Route::Thread(handler)) => {
+            Some(Run::Task(handler)) => Guarded::begin(|| handler(call, reply)),
+            Some(Run::Thread(handler)) => {
                 let handler = handler.clone();
                 let work = move |call: &crate::Call| guarded(|| handler(call, reply));
                 Guarded::begin(|| on_a_thread(call.into_inner(), hold, leaked, work))

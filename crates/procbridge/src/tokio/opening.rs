@@ -18,12 +18,14 @@ use crate::tokio::stream::{Readiness, Stream, within};
 /// A connection with a call on it.
 pub(super) struct Opening {
     pub(super) stream: Stream,
+    pub(super) peer: Peer,
     pub(super) outgoing: Outgoing,
 }
 
 /// A connection that has become a session, with the call that opened it.
 pub(super) struct Session {
     stream: Stream,
+    peer: Peer,
     accepted: Accepted,
 }
 
@@ -33,7 +35,8 @@ impl Opening {
         match self.exchange().await? {
             Opened::Response(response) => Ok(Ok(response)),
             Opened::Session => {
-                Ok(Err(Session { stream: self.stream, accepted: self.outgoing.into_session() }))
+                let accepted = self.outgoing.into_session();
+                Ok(Err(Session { stream: self.stream, peer: self.peer, accepted }))
             }
         }
     }
@@ -93,15 +96,11 @@ impl Session {
         is_answered: bool,
         serves: Serves,
     ) -> Result<(Arc<Link>, CallId), Result<Response, Error>> {
-        let Self { stream, accepted } = self;
+        let Self { stream, peer, accepted } = self;
         let socket = match stream.into_watched() {
             Ok(socket) => socket,
             // The socket is gone with that.
             Err(error) => return Err(accepted.salvage(error, |_| Ok(Read::Nothing))),
-        };
-        let peer = match Peer::of_server(&socket) {
-            Ok(peer) => peer,
-            Err(error) => return Err(accepted.salvage(error, |buffer| socket.read(buffer))),
         };
         let Accepted { connection, id } = accepted;
         if matches!(peer, Peer::Tcp(_)) {

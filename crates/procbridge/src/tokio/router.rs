@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -17,12 +16,12 @@ use crate::refusal::Refusal;
 use crate::router::{BoxedHandler, authorized, reply};
 use crate::routes::{Kind, Routes};
 use crate::session::hub::Hub;
+use crate::tokio::beginning::{Beginning, Inline, Pace};
 use crate::tokio::call::Call;
 use crate::tokio::handler::{Handler, StreamHandler};
 use crate::tokio::items::ItemSink;
 use crate::tokio::next::{BoxedLayer, Next};
 use crate::tokio::running::{Guarded, Held, Hold, Running, Work};
-use crate::trace;
 
 /// The methods of a server.
 ///
@@ -67,9 +66,23 @@ pub struct Router {
     layers: Arc<Vec<Arc<BoxedLayer>>>,
 }
 
-pub(super) enum Route {
+/// A handler, and what is known of it.
+pub(super) struct Route {
+    pub(super) run: Run,
+    pub(super) pace: Pace,
+}
+
+/// Where a handler runs.
+pub(super) enum Run {
     Task(Box<dyn Fn(Call, Reply) -> Work + Send + Sync>),
     Thread(Arc<BoxedHandler>),
+}
+
+/// How far a call has come on its way to a handler.
+pub(super) enum Started<'r> {
+    /// It is answered without one.
+    Answered(Running),
+    Beginning(Inline<'r>),
 }
 
 impl Router {
@@ -274,46 +287,45 @@ impl Router {
         &self,
         call: crate::Call,
         admission: &Admission,
-        slot: Share,
+        slot: Option<Share>,
         began: Instant,
-        leaked: &Arc<AtomicUsize>,
     ) -> Result<Running, Refusal> {
-        let Admission { config, stats, .. } = admission;
+        match self.prepare(call, admission, slot, began)? {
+            Started::Answered(running) => Ok(running),
+            Started::Beginning(beginning) => beginning.begin(),
+        }
+    }
+
+    /// Does the same, short of beginning the handler.
+    pub(super) fn prepare<'r>(
+        &'r self,
+        call: crate::Call,
+        admission: &'r Admission,
+        slot: Option<Share>,
+        began: Instant,
+    ) -> Result<Started<'r>, Refusal> {
+        let Admission { config, stats, leaked, .. } = admission;
         authorized(&call, config)?;
         let reply = reply(&call, config);
         if let Some(method) = protocol::method(&call, config) {
             let handled = method.answer(&call, reply, config, stats, &self.routes);
             let work = Guarded::begin(|| Box::pin(std::future::ready(handled)))?;
-            return Ok(Running::new(call, Held::Alone(Hold { _slot: slot, measured: None }), work));
+            let hold = Held::Alone(Hold { _slot: slot, measured: None });
+            return Ok(Started::Answered(Running::new(call, hold, work)));
         }
         let hold = Hold { _slot: slot, measured: Some(stats.begin_at(call.method(), began)) };
         let route = self.routes.find(&call);
-        if self.layers.is_empty()
-            && let Some(Route::Task(handler)) = route.map(|route| &**route)
-        {
-            // The usual case: nothing of the call is shared with anybody.
-            let begin = || Guarded::begin(|| handler(Call::new(&call), reply));
-            let work = trace::within(call.trace(), begin)?;
-            return Ok(Running::new(call, Held::Alone(hold), work));
-        }
-        let hold = Arc::new(hold);
-        let next = Next {
-            call: Call::new(&call),
-            reply,
-            layers: self.layers.clone(),
-            passed: 0,
-            route: route.cloned(),
-            hold: hold.clone(),
-            leaked: leaked.clone(),
-        };
-        let work = trace::within(call.trace(), || next.begin())?;
-        Ok(Running::new(call, Held::Shared(hold), work))
+        Ok(Started::Beginning(Beginning { call, reply, hold, route, layers: &self.layers, leaked }))
     }
 }
 
 impl Route {
     fn task(handler: impl Fn(Call, Reply) -> Work + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self::Task(Box::new(handler)))
+        Self::of(Run::Task(Box::new(handler)))
+    }
+
+    fn of(run: Run) -> Arc<Self> {
+        Arc::new(Self { run, pace: Pace::default() })
     }
 }
 
@@ -323,7 +335,7 @@ impl From<crate::Router> for Router {
         let crate::Router { mut routes, layers } = router;
         if layers.is_empty() {
             return Self {
-                routes: routes.map(|handler| Arc::new(Route::Thread(handler))),
+                routes: routes.map(|handler| Route::of(Run::Thread(handler))),
                 layers: Arc::default(),
             };
         }
@@ -338,7 +350,7 @@ impl From<crate::Router> for Router {
             let layered = move |call: &crate::Call, reply: Reply| {
                 crate::Next::new(call, reply, &layers, Some(&*handler)).run()
             };
-            Arc::new(Route::Thread(Arc::new(layered)))
+            Route::of(Run::Thread(Arc::new(layered)))
         };
         Self { routes: routes.map(within), layers: Arc::default() }
     }
@@ -354,6 +366,7 @@ impl fmt::Debug for Router {
 mod tests {
     use super::*;
     use crate::config::ServerConfig;
+    use crate::trace;
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -385,8 +398,8 @@ mod tests {
             });
         let admission = Admission::new(ServerConfig::new(), 10, &[]);
         let ask = async |call: crate::Call| {
-            let slot = admission.call().unwrap();
-            let mut running = router.start(call, &admission, slot, Instant::now(), &Arc::default()).unwrap();
+            let slot = admission.call(&Arc::default(), call.method()).unwrap();
+            let mut running = router.start(call, &admission, slot, Instant::now()).unwrap();
             let handled = (&mut running).await;
             assert_eq!(parent(), None);
             running.finish(&admission.config, handled).0.unwrap().bytes()[11..].to_vec()

@@ -43,7 +43,7 @@ pub(super) enum Held {
 /// What a call holds until all of it has ended, a blocking handler that nobody waits for any more included.
 #[derive(Debug)]
 pub(super) struct Hold {
-    pub(super) _slot: Share,
+    pub(super) _slot: Option<Share>,
     /// Absent if the call is not counted.
     pub(super) measured: Option<Measured>,
 }

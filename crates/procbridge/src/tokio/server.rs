@@ -21,6 +21,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::journal::Matter;
 use crate::listener::Listener;
+use crate::log_lines::{FLUSH, LINES};
 use crate::tokio::clock;
 use crate::tokio::control::{Control, Gate, Patience, ServerHandle, Stage, Woken};
 use crate::tokio::exchange::Exchange;
@@ -92,7 +93,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// Those of [`bind`](Self::bind).
+    /// Those of [`bind`](Self::bind), and `InvalidInput`: a setting is one under which nothing could work.
     ///
     /// # Blocking
     ///
@@ -102,6 +103,7 @@ impl Server {
         E: TryInto<Endpoint>,
         Error: From<E::Error>,
     {
+        config.check()?;
         Self { listeners: Vec::new(), config, control: Arc::default() }.and_bind(endpoint)
     }
 
@@ -153,8 +155,10 @@ impl Server {
     /// gets to them.
     pub async fn serve(self, router: Router) -> Result<(), Error> {
         let Self { mut listeners, config, control } = self;
+        control.serve();
         let mut admission = Admission::new(config, MAX_CONNECTIONS, &router.routes.names());
         admission.leaked = control.leaked.clone();
+        admission.set_streams(&router.routes.streams());
         admission.clock = clock::now;
         let admission = Arc::new(admission);
         let (work, tasks) = (watch::Sender::new(()), watch::Sender::new(()));
@@ -163,8 +167,8 @@ impl Server {
         let _end = End { control: shared.control.clone() };
         let mut acceptors = Vec::new();
         for listener in &mut listeners {
-            let Some(socket) = listener.take_socket() else { continue };
-            let gate = Gate::open(socket, listener.peers)
+            let Some(gate) = listener.open() else { continue };
+            let gate = Gate::open(gate, listener.peers)
                 .map_err(|error| Error::io(ErrorKind::Io, "cannot start the server", error))?;
             let gate = Arc::new(gate);
             shared.control.watch(&gate);
@@ -178,6 +182,7 @@ impl Server {
             finish.as_mut().poll(context)
         })
         .await;
+        flush_log().await;
         Ok(())
     }
 
@@ -302,6 +307,17 @@ async fn accept(shared: Arc<Shared>, gate: Arc<Gate>) {
     }
 }
 
+/// Waits for the log to take the server's last lines.
+async fn flush_log() {
+    let last = LINES.last();
+    let taken = async {
+        while !LINES.has_written(last) {
+            time::sleep(LOOK).await;
+        }
+    };
+    let _ = time::timeout(FLUSH, taken).await;
+}
+
 /// Ends the server when it is dropped.
 struct End {
     control: Arc<Control>,
@@ -321,5 +337,7 @@ impl fmt::Debug for Server {
 
 /// A connection costs a task and a socket, so there are more than a server of threads would allow.
 const MAX_CONNECTIONS: usize = 4096;
+/// How often a server that has ended looks whether the log has taken its lines.
+const LOOK: Duration = Duration::from_millis(1);
 /// How long a server that has ended waits for its tasks to end.
 const GRACE: Duration = Duration::from_secs(1);

@@ -15,6 +15,7 @@ use crate::request::{self, Style};
 use crate::session::Link;
 use crate::session::link::Refused;
 use crate::tokio::builder::{RequestBuilder, Via};
+use crate::tokio::call_future::CallFuture;
 use crate::tokio::calls::{self, Reached};
 use crate::tokio::clock;
 use crate::tokio::items::Items;
@@ -89,11 +90,7 @@ impl Session {
     /// # Cancel safety
     ///
     /// Dropping the future cancels the call, and leaves the session as it is.
-    pub fn request<R>(
-        &self,
-        method: &str,
-        payload: &(impl Serialize + ?Sized),
-    ) -> impl Future<Output = Result<R, Error>> + Send
+    pub fn request<R>(&self, method: &str, payload: &(impl Serialize + ?Sized)) -> CallFuture<R>
     where
         R: DeserializeOwned,
     {
@@ -109,11 +106,7 @@ impl Session {
     /// # Cancel safety
     ///
     /// As [`Client::notify`](crate::tokio::Client::notify).
-    pub fn notify(
-        &self,
-        method: &str,
-        payload: &(impl Serialize + ?Sized),
-    ) -> impl Future<Output = Result<(), Error>> + Send {
+    pub fn notify(&self, method: &str, payload: &(impl Serialize + ?Sized)) -> CallFuture<()> {
         self.call(method).payload(payload).notify()
     }
 
@@ -130,7 +123,7 @@ impl Session {
         &self,
         method: &str,
         payload: &(impl Serialize + ?Sized),
-    ) -> impl Future<Output = Result<Items<T>, Error>> + Send {
+    ) -> CallFuture<Items<T>> {
         self.call(method).payload(payload).stream()
     }
 
@@ -145,12 +138,20 @@ impl Session {
 
     pub(super) async fn begin(&self, style: &Style, packet: Packet) -> Result<(Reached, CallTime), Error> {
         let time = clock::time(style.timeout);
-        Ok((calls::begin_on(&self.config, &self.link()?, packet, style.form, time).await?, time))
+        Ok((
+            calls::begin_on(&self.config, &self.link()?, packet, style.form, time)
+                .await
+                .map_err(request::in_reverse)?,
+            time,
+        ))
     }
 
     pub(super) async fn run(&self, style: &Style, packet: Packet) -> Result<Option<Response>, Error> {
         let time = clock::time(style.timeout.or(self.config.call_timeout));
-        match calls::begin_on(&self.config, &self.link()?, packet, style.form, time).await? {
+        match calls::begin_on(&self.config, &self.link()?, packet, style.form, time)
+            .await
+            .map_err(request::in_reverse)?
+        {
             Reached::Response(response) => Ok(Some(response)),
             Reached::Calling(calling) => calls::finish(calling, time).await.map(Some),
             Reached::Sent => Ok(None),

@@ -1,14 +1,17 @@
 //! The sessions of a server, to be told of its end, and when it is time to look at them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use ::tokio::sync::Notify;
-use ::tokio::time::timeout_at;
 
 use crate::budget::Share;
 use crate::incoming::Incoming;
+use crate::making_room::MakingRoom;
 use crate::peer::Peer;
 use crate::refusal::Refusal;
 use crate::router;
@@ -22,11 +25,12 @@ use crate::tokio::server::{Shared, Ticket};
 use crate::tokio::stream::Stream;
 
 /// All sessions of a server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sessions {
     inner: Mutex<Inner>,
     /// Told when something is planned before everything else.
     planned: Notify,
+    making_room: MakingRoom,
 }
 
 #[derive(Debug)]
@@ -37,6 +41,13 @@ struct Inner {
     start: Instant,
     /// Which sessions are to be looked at when, in ticks.
     due: BTreeMap<u64, Vec<u64>>,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        let making_room = MakingRoom::new(clock::now());
+        Self { inner: Mutex::default(), planned: Notify::default(), making_room }
+    }
 }
 
 impl Default for Inner {
@@ -78,7 +89,12 @@ impl Sessions {
             let planned = self.planned.notified();
             match next {
                 Some(next) => {
-                    let _ = timeout_at(next.into(), planned).await;
+                    let (mut due, mut planned) = (pin!(clock::reach(next)), pin!(planned));
+                    poll_fn(|context| match planned.as_mut().poll(context) {
+                        Poll::Ready(()) => Poll::Ready(()),
+                        Poll::Pending => due.as_mut().poll(context),
+                    })
+                    .await;
                 }
                 None => planned.await,
             }
@@ -88,22 +104,31 @@ impl Sessions {
     /// Has the sessions look at the clock that are to do so now, and tells when others are.
     fn ring(&self) -> Option<Instant> {
         let now = clock::now();
-        let mut rung = Vec::new();
-        let next = {
+        let mut rung: Vec<(u64, Arc<Link>)> = Vec::new();
+        let mut next = {
             let mut inner = self.lock();
             let tick = now.saturating_duration_since(inner.start).as_secs() / TICK.as_secs();
             while let Some(first) = inner.due.first_entry()
                 && *first.key() <= tick
             {
                 let ids = first.remove();
-                rung.extend(ids.iter().filter_map(|id| inner.open.get(id)?.upgrade()));
+                rung.extend(ids.iter().filter_map(|&id| Some((id, inner.open.get(&id)?.upgrade()?))));
             }
             let next =
                 inner.due.first_key_value().map(|(&tick, _)| TICK * u32::try_from(tick).unwrap_or(u32::MAX));
             next.and_then(|next| inner.start.checked_add(next))
         };
-        rung.iter().for_each(|link| link.ring());
+        // None of them waits for another one that is busy.
+        for (id, _) in rung.iter().filter(|(_, link)| !link.try_ring()) {
+            self.plan(*id, now);
+            next = next.into_iter().chain([now + TICK]).min();
+        }
         next
+    }
+
+    /// Ends the session that has been idle longest, so that `newcomer` has its place. Tells whether one was ended.
+    pub(super) fn make_room(&self, newcomer: &Peer) -> bool {
+        self.making_room.end_one(newcomer, || self.open(), clock::now())
     }
 
     /// Has all sessions end with the calls that are in flight.
@@ -127,13 +152,21 @@ impl Sessions {
 
 /// Begins to serve the session that a connection has become, in a task of its own.
 pub(super) fn begin(shared: &Arc<Shared>, stream: Stream, incoming: Incoming, place: Share, busy: Ticket) {
-    let Ok(socket) = stream.into_watched() else { return };
     let (admission, peer) = (shared.admission.clone(), incoming.peer);
+    let socket = match stream.into_watched() {
+        Ok(socket) => socket,
+        Err(error) => return admission.dropped(&peer, &error),
+    };
     if matches!(peer, Peer::Tcp(_)) {
         socket::set_no_delay(&socket);
     }
     let (connection, bytes) = incoming.into_session();
-    let hold = Hold { place: Some(place), session: admission.stats.sessions.open(), bytes: Some(bytes) };
+    let hold = Hold {
+        place: Some(place),
+        session: admission.stats.sessions.open(),
+        bytes: Some(bytes),
+        answers: None,
+    };
     let link = Link::new(connection, socket.socket().clone(), peer, admission, None, Seat::Driven, hold);
     // The HELLO goes out before any handler begins.
     link.flush();

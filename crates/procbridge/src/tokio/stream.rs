@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use crate::dial::{self, Dialled, Dropped, FullQueue};
 use crate::endpoint::{Address, Endpoint};
 use crate::error::{Error, cannot_connect};
+use crate::peer::Peer;
 use crate::session::current::Alone;
 use crate::socket::{self, Read};
 use crate::tokio::clock;
@@ -62,13 +63,15 @@ impl Stream {
         Self { socket: Socket::Fresh(socket) }
     }
 
-    /// Connects; all addresses of a name share the time until `deadline`. `alone` hears of it.
+    /// Connects; all addresses of a name share the time until `deadline`. A Unix socket is given up if its server runs as a
+    /// user that the client [does not trust](Endpoint::check_server). `alone` hears how it went.
     pub(super) async fn connect(
         endpoint: &Endpoint,
         deadline: Option<Instant>,
+        sends_token: bool,
         alone: &mut Alone<'_>,
-    ) -> Result<Self, Error> {
-        let connected = Self::connect_to(endpoint, deadline, alone).await;
+    ) -> Result<(Self, Peer), Error> {
+        let connected = Self::connect_to(endpoint, deadline, sends_token, alone).await;
         match &connected {
             Ok(_) => alone.is_connected(),
             Err(_) => alone.is_crowded(),
@@ -79,12 +82,15 @@ impl Stream {
     async fn connect_to(
         endpoint: &Endpoint,
         deadline: Option<Instant>,
+        sends_token: bool,
         alone: &mut Alone<'_>,
-    ) -> Result<Self, Error> {
+    ) -> Result<(Self, Peer), Error> {
         let Address::Tcp { host, port } = &endpoint.address else {
-            return Self::connect_unix(endpoint, deadline, alone)
+            let socket = Self::connect_unix(endpoint, deadline, alone)
                 .await
-                .map_err(|error| cannot_connect(endpoint, error));
+                .map_err(|error| cannot_connect(endpoint, error))?;
+            let peer = dial::unix_server(endpoint, &socket, sends_token)?;
+            return Ok((Self::accepted(socket), peer));
         };
         let addresses =
             resolve(host, *port, deadline).await.map_err(|error| dial::unresolved(endpoint, host, error))?;
@@ -92,7 +98,7 @@ impl Stream {
         for (tried, address) in addresses.iter().enumerate() {
             let share = dial::share(deadline, clock::now(), addresses.len() - tried);
             match Self::connect_tcp(*address, share, alone).await {
-                Ok(stream) => return Ok(stream),
+                Ok(connected) => return Ok(connected),
                 // The first address is the preferred one: its error is the one to tell.
                 Err(error) if tried == 0 => result = Err(cannot_connect(endpoint, error)),
                 Err(_) => {}
@@ -105,18 +111,22 @@ impl Stream {
         address: SocketAddr,
         deadline: Option<Instant>,
         alone: &mut Alone<'_>,
-    ) -> io::Result<Self> {
+    ) -> io::Result<(Self, Peer)> {
         let mut dropped = Dropped::new(&address);
         loop {
             let mut stream = match dial::tcp(address)? {
-                Dialled::Connected(socket) => return Ok(Self::accepted(socket)),
+                Dialled::Connected(socket) => {
+                    let peer = dial::tcp_server(&socket, address)?;
+                    return Ok((Self::accepted(socket), peer));
+                }
                 Dialled::Begun(socket) => Self::accepted(socket),
             };
             let soon = dropped.next(deadline, clock::now());
             if let Some(ready) = within(soon, stream.wait(Readiness::Write)).await {
                 ready?;
                 dial::check(stream.descriptor()?)?;
-                return Ok(stream);
+                let peer = dial::tcp_server(stream.descriptor()?, address)?;
+                return Ok((stream, peer));
             }
             if !dropped.is_again(deadline, clock::now()) {
                 return Err(io::ErrorKind::TimedOut.into());
@@ -129,11 +139,11 @@ impl Stream {
         endpoint: &Endpoint,
         deadline: Option<Instant>,
         alone: &mut Alone<'_>,
-    ) -> io::Result<Self> {
+    ) -> io::Result<OwnedFd> {
         let mut queue = FullQueue::new();
         loop {
             match dial::unix(endpoint) {
-                Ok(socket) => return Ok(Self::accepted(socket)),
+                Ok(socket) => return Ok(socket),
                 Err(Errno::AGAIN) => {
                     alone.is_crowded();
                     time::sleep(queue.pause(deadline, clock::now()).ok_or(io::ErrorKind::TimedOut)?).await;
@@ -169,6 +179,11 @@ impl Stream {
     /// Writes what the socket takes of `bytes`; 0 when it takes nothing now.
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         socket::sent(self.attempt(Interest::WRITABLE, |socket| socket::send(socket, bytes)))
+    }
+
+    /// Whether the peer has closed its end for good.
+    pub(super) fn is_gone(&self) -> bool {
+        self.descriptor().is_ok_and(socket::is_gone)
     }
 
     /// Tells the peer that nothing more will be written.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::mem;
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -39,7 +40,8 @@ pub struct Subscription {
 
 enum State {
     Open(Events),
-    Renewing(Pin<Box<dyn Future<Output = Renewed> + Send>>),
+    /// Only `get_mut` is used of the lock, which makes a subscription `Sync` without waiting.
+    Renewing(Mutex<Pin<Box<dyn Future<Output = Renewed> + Send>>>),
     Over,
 }
 
@@ -92,7 +94,7 @@ impl Subscription {
                     // The server ended it in an orderly way.
                     None => None,
                 },
-                State::Renewing(renewing) => match ready!(renewing.as_mut().poll(context)) {
+                State::Renewing(renewing) => match ready!(polled(renewing, context)) {
                     Ok((items, first)) => {
                         self.state = State::Open(items);
                         self.backoff.begun(clock::now());
@@ -111,9 +113,16 @@ impl Subscription {
                 return Poll::Ready(Some(Err(error)));
             }
             let renewing = renew(self.client.clone(), self.wanted.clone(), self.backoff.pause(clock::now()));
-            self.state = State::Renewing(Box::pin(renewing));
+            self.state = State::Renewing(Mutex::new(Box::pin(renewing)));
         }
     }
+}
+
+fn polled<T>(
+    work: &mut Mutex<Pin<Box<dyn Future<Output = T> + Send>>>,
+    context: &mut Context<'_>,
+) -> Poll<T> {
+    work.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll(context)
 }
 
 async fn renew(client: Client, wanted: Value, pause: Duration) -> Renewed {

@@ -12,6 +12,7 @@ mod ends;
 mod events;
 mod limits;
 mod reverse;
+mod shares;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;

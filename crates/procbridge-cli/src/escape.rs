@@ -1,0 +1,103 @@
+//! Escapes characters that command a terminal, or that a person does not see.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// Whether `c` is a control (C0, C1, DEL), ends a line, or belongs to what Unicode lets a display leave out: bidirectional
+/// controls, zero-width characters, byte order marks, tags. Variation selectors 1 to 16 are left, as every other emoji has one.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Returns text for a message: on one line, each hidden character as `\u{202e}`.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hidden(c) {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// Returns one of several lines for a program: what would end the line or command a terminal is escaped, no other character.
+pub(crate) fn one_of_many(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// Returns data for a terminal: each hidden character, line feeds and tabs apart, as JSON escapes it. So JSON text keeps its
+/// value, as a hidden character stands in its strings only.
+pub(crate) fn for_terminal(text: &str) -> Cow<'_, str> {
+    let is_escaped = |c: char| is_hidden(c) && !matches!(c, '\n' | '\t');
+    if !text.contains(is_escaped) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_escaped(c) {
+            push_json_escape(&mut shown, c);
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Appends `\u202e`, beyond 16 bits a surrogate pair.
+pub(crate) fn push_json_escape(out: &mut String, c: char) {
+    for unit in c.encode_utf16(&mut [0; 2]) {
+        let _ = write!(out, "\\u{unit:04x}");
+    }
+}
+
+/// Returns `text` without the byte order mark that some programs write before it.
+pub(crate) fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peers_words_stay_on_one_line() {
+        assert_eq!(one_line("a\nb\u{1b}[31m\u{9b}é\u{2028}"), "a\\nb\\u{1b}[31m\\u{9b}é\\u{2028}");
+    }
+
+    #[test]
+    fn what_a_person_does_not_see_is_shown_escaped() {
+        for hidden in
+            "\0\u{7f}\u{85}\u{9b}\u{9d}\u{ad}\u{61c}\u{180e}\u{200b}\u{200d}\u{200f}\u{2028}\u{202a}\u{202e}\
+            \u{2060}\u{2066}\u{2069}\u{3164}\u{feff}\u{fff9}\u{e0001}\u{e0041}\u{e007f}\u{e0100}"
+                .chars()
+        {
+            assert_eq!(one_line(&hidden.to_string()), hidden.escape_default().to_string());
+            let json = for_terminal(&format!("\"{hidden}\"")).into_owned();
+            assert!(json.is_ascii(), "{json}");
+            assert_eq!(serde_json::from_str::<String>(&json).unwrap(), hidden.to_string());
+        }
+        for plain in ["é \u{2764}\u{fe0f} 日本 עברית", "a\n\tb"] {
+            assert!(matches!(for_terminal(plain), Cow::Borrowed(_)), "{plain}");
+        }
+    }
+
+    #[test]
+    fn a_name_in_a_pipe_keeps_its_characters_and_its_line() {
+        assert_eq!(one_of_many("a\u{200d}b\n\u{1b}"), "a\u{200d}b\\n\\u{1b}");
+    }
+}

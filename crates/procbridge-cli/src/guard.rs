@@ -1,0 +1,158 @@
+//! The guard of `serve --exec`: a small process that kills what a killed server leaves running.
+//!
+//! A server that ends in an orderly way ends its commands itself. One that is killed cannot, and the system has nothing that
+//! ends the commands' own children with it. So the server tells the guard by a pipe which commands run. The end of the pipe
+//! is the end of the server, and then the guard kills their process groups.
+
+use std::collections::HashMap;
+use std::env;
+use std::fs;
+use std::io::{self, BufRead, PipeWriter, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, getpgid, kill_process_group};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+
+/// The server's end of the pipe, and the process at the other.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    pipe: Option<PipeWriter>,
+    process: Child,
+    /// Distinguishes the commands of this server from those of all others.
+    server: String,
+}
+
+impl Guard {
+    /// Starts the guard of the server that calls itself `server`.
+    pub(crate) fn start(server: &str) -> io::Result<Self> {
+        let (reader, pipe) = io::pipe()?;
+        // A guard that was stopped must not stop the server.
+        rustix::io::ioctl_fionbio(&pipe, true)?;
+        // Its name is not the server's: what kills all processes of that name leaves the guard to do its work.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0(NAME).arg(server).env_clear().current_dir("/").process_group(0);
+        command.stdin(reader).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = command.spawn()?;
+        Ok(Self { pipe: Some(pipe), process, server: server.to_string() })
+    }
+
+    /// The process, which its parent must not take for an orphan.
+    pub(crate) fn id(&self) -> Option<Pid> {
+        i32::try_from(self.process.id()).ok().and_then(Pid::from_raw)
+    }
+
+    /// Sets the variable by which the guard finds a command of which it knows the number only.
+    pub(crate) fn mark(&self, command: &mut Command, number: u64) {
+        command.env(VARIABLE, format!("{}-{number}", self.server));
+    }
+
+    /// Tells that a command is about to start. From here on it dies with the server.
+    pub(crate) fn begins(&mut self, number: u64) -> io::Result<()> {
+        self.tell(&format!("{number} 0\n"))
+    }
+
+    /// Tells the process group of a command.
+    pub(crate) fn runs(&mut self, number: u64, group: Pid) -> io::Result<()> {
+        self.tell(&format!("{number} {}\n", group.as_raw_pid()))
+    }
+
+    /// Tells that a command has ended. Its process is collected afterwards only, so that the group's number is its own for as
+    /// long as the guard knows it.
+    pub(crate) fn ended(&mut self, number: u64) -> io::Result<()> {
+        self.tell(&format!("{number}\n"))
+    }
+
+    /// A pipe takes so short a line as a whole or not at all.
+    fn tell(&mut self, line: &str) -> io::Result<()> {
+        match &mut self.pipe {
+            Some(pipe) => pipe.write_all(line.as_bytes()),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    /// Kills the guard, which knows no longer what runs.
+    pub(crate) fn dismiss(mut self) {
+        let _ = self.process.kill();
+    }
+}
+
+impl Drop for Guard {
+    /// Waits for the guard's end, so that it is not left to a parent that collects nothing.
+    fn drop(&mut self) {
+        self.pipe = None;
+        let end = Instant::now() + PATIENCE;
+        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < end {
+            thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// The server's name, if this process is a guard.
+pub(crate) fn server() -> Option<String> {
+    let mut words = env::args();
+    (words.next()? == NAME).then(|| words.next())?
+}
+
+/// Is the guard of `server` until that has ended.
+pub(crate) fn run(server: &str) {
+    // What ends a service sends its signal to all of it. The server decides when it ends.
+    for signal in [SIGTERM, SIGINT, SIGHUP, SIGQUIT] {
+        let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
+    }
+    let mut commands: HashMap<u64, Option<Pid>> = HashMap::new();
+    let mut lines = io::stdin().lock();
+    let mut line = String::new();
+    while lines.read_line(&mut line).is_ok_and(|length| length > 0) {
+        let mut numbers = line.split_whitespace().map(str::parse::<u64>);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(number)), Some(Ok(group))) => {
+                let group = i32::try_from(group).ok().and_then(Pid::from_raw);
+                commands.insert(number, group);
+            }
+            (Some(Ok(number)), None) => drop(commands.remove(&number)),
+            _ => {}
+        }
+        line.clear();
+    }
+    let mut unknown = Vec::new();
+    for (number, group) in commands {
+        match group {
+            Some(group) => drop(kill_process_group(group, Signal::KILL)),
+            None => unknown.push(format!("{VARIABLE}={server}-{number}")),
+        }
+    }
+    // The server was killed while it started these. They have their environment once they have begun.
+    let end = Instant::now() + PATIENCE;
+    while !unknown.is_empty() && Instant::now() < end {
+        unknown.retain(|mark| !kill_marked(mark));
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Kills the process groups of the processes that have `mark` in their environment. Returns whether there were any.
+fn kill_marked(mark: &str) -> bool {
+    let Ok(processes) = fs::read_dir("/proc") else { return false };
+    let mut has_killed = false;
+    for process in processes.flatten() {
+        let Some(id) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let environment = fs::read(process.path().join("environ")).unwrap_or_default();
+        if environment.split(|&byte| byte == 0).any(|entry| entry == mark.as_bytes())
+            && let Some(group) = Pid::from_raw(id).and_then(|id| getpgid(Some(id)).ok())
+        {
+            has_killed |= kill_process_group(group, Signal::KILL).is_ok();
+        }
+    }
+    has_killed
+}
+
+/// The name under which a guard runs.
+const NAME: &str = "pb-guard";
+const VARIABLE: &str = "PROCBRIDGE_COMMAND";
+/// The wait for a command that is about to begin, and for the end of a guard.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(2);

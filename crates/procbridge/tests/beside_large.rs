@@ -1,0 +1,84 @@
+//! How long a small call waits beside calls of 16 MiB on the same session: a measurement, run by hand in a release build.
+//!
+//! `cargo test --release -p procbridge --all-features --test beside_large -- --ignored --nocapture`
+#![cfg(feature = "tokio")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use procbridge::tokio::{Client, Router, Server};
+use serde_json::value::RawValue;
+use tokio::runtime::{Builder, Runtime};
+
+fn two_threads() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// Measures small calls for some seconds, while `method` is called with 16 MiB again and again if there is one.
+fn measure(large: Option<&'static str>) {
+    let (serving, calling) = (two_threads(), two_threads());
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint = format!("unix:{}/s.sock", dir.path().display());
+    let router = Router::new()
+        .method("small", |n: u32| async move { n })
+        .method("length", |text: String| async move { text.len() })
+        .method("echo", |value: Box<RawValue>| async move { value })
+        .method("make", |size: usize| async move { "x".repeat(size) });
+    let server = serving.block_on(async { Server::bind(endpoint.as_str()).unwrap().spawn(router) });
+    let client = Client::connect(server.endpoint()).unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let made = Arc::new(AtomicU32::new(0));
+    let mut waits = calling.block_on(async {
+        client.request::<u32>("small", &1).await.unwrap();
+        let heavy = large.map(|method| {
+            let (client, is_over, made) = (client.clone(), is_over.clone(), made.clone());
+            tokio::spawn(async move {
+                let text = "x".repeat((16 << 20) - 1024);
+                while !is_over.load(Ordering::Relaxed) {
+                    let answer = match method {
+                        "make" => client.request::<Box<RawValue>>(method, &text.len()).await,
+                        _ => client.request::<Box<RawValue>>(method, &text).await,
+                    };
+                    answer.unwrap();
+                    made.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        });
+        let end = Instant::now() + Duration::from_secs(6);
+        let mut waits = Vec::new();
+        while Instant::now() < end {
+            let begun = Instant::now();
+            client.request::<u32>("small", &1).await.unwrap();
+            waits.push(begun.elapsed());
+            tokio::time::sleep(Duration::from_micros(500)).await;
+        }
+        is_over.store(true, Ordering::Relaxed);
+        if let Some(heavy) = heavy {
+            heavy.await.unwrap();
+        }
+        waits
+    });
+    waits.sort_unstable();
+    let at = |percent: usize| waits.get(waits.len() * percent / 100).copied().unwrap();
+    println!(
+        "{:>8}: {} large calls, {} small ones: p50 {:?}, p90 {:?}, p99 {:?}, longest {:?}",
+        large.unwrap_or("nothing"),
+        made.load(Ordering::Relaxed),
+        waits.len(),
+        at(50),
+        at(90),
+        at(99),
+        waits.last().unwrap(),
+    );
+    serving.block_on(server.stop()).unwrap();
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn small_calls_beside_large_ones() {
+    for large in [None, Some("length"), Some("make"), Some("echo")] {
+        measure(large);
+    }
+}

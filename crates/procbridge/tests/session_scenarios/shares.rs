@@ -1,0 +1,340 @@
+//! What a peer that takes all it can leaves to the others.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use procbridge::{Call, ClientConfig, Codec, Router, ServerConfig, Sessions, code};
+use serde_json::{Value, json};
+
+use crate::support::raw::{GOOD, HELLO, PING, REQUEST, STREAM, session_packet};
+use crate::support::{
+    ClientKind, FACES, Face, Methods, RawStream, TestClient, TestServer, Transport, eventually,
+    everywhere_with_sessions, packet, raw, watched,
+};
+use crate::{code_of, opened, opened_with, remote, start};
+
+const PONG: u8 = 8;
+const BAD: u8 = 2;
+
+/// A session made by hand that sends requests of `method`, and waits until the server has looked at all of them.
+fn greedy(server: &TestServer, calls: u32, method: &str, payload: &str) -> RawStream {
+    let mut session = raw(&server.endpoint);
+    session.open_session();
+    let body = format!(r#"{{"method":"{method}","payload":{payload}}}"#);
+    for id in (3..).step_by(2).take(calls as usize) {
+        session.write_all(&session_packet(REQUEST, 0, id, &body)).unwrap();
+    }
+    session.write_all(&session_packet(PING, 0, 0, "{}")).unwrap();
+    while session.packet().unwrap().kind != PONG {}
+    session
+}
+
+/// A client of `face` that opens a connection for each call.
+fn classic(server: &TestServer, face: Face) -> TestClient {
+    let kind = ClientKind { face, sessions: Sessions::Never };
+    TestClient::new(kind, &server.endpoint, ClientConfig::new())
+}
+
+/// Faults H3 and H18: a server-wide limit is shared out.
+#[test]
+fn nine_sessions_full_of_slow_calls_keep_nobody_out() {
+    everywhere_with_sessions(|server, client, transport| {
+        let config = ServerConfig::new().with_max_calls(100).with_max_session_calls(32);
+        let (server, door) = start(server, transport, config);
+        let quiet = opened(&server, client);
+        let greedy: Vec<_> = (0..9).map(|_| greedy(&server, 40, "wait", "null")).collect();
+        for caller in [quiet, opened(&server, client), classic(&server, client)] {
+            assert_eq!(caller.request("sum", &json!([1, 2])).unwrap(), json!(3));
+        }
+        door.open();
+        drop(greedy);
+        server.stop();
+    });
+}
+
+/// Fault H19: a monitor sees why a server is full.
+#[test]
+fn methods_of_the_protocol_are_answered_by_a_full_server() {
+    everywhere_with_sessions(|server, client, transport| {
+        let (server, door) = start(server, transport, ServerConfig::new().with_max_calls(1));
+        let full = greedy(&server, 1, "wait", "null");
+        door.wait_for_callers(1);
+        for caller in [opened(&server, client), classic(&server, client)] {
+            assert_eq!(code_of(caller.request("sum", &json!([1]))), code::OVERLOADED);
+            assert_eq!(caller.request("$/ping", &json!(7)).unwrap(), json!(7));
+            let stats = caller.request("$/stats", &json!(null)).unwrap();
+            assert_eq!(stats["methods"]["wait"]["in_flight"], json!(1));
+            assert!(caller.request("$/describe", &json!(null)).is_ok());
+        }
+        door.open();
+        drop(full);
+        server.stop();
+    });
+}
+
+/// Fault H9: the bytes of one peer's requests leave space for those of the others.
+#[test]
+fn requests_of_one_session_do_not_take_all_bytes() {
+    everywhere_with_sessions(|server, client, transport| {
+        let config = ServerConfig::new().with_max_unfinished(1 << 20);
+        let (server, door) = start(server, transport, config);
+        let large = format!("\"{}\"", "x".repeat(100_000));
+        let full = greedy(&server, 20, "wait", &large);
+        let caller = opened(&server, client);
+        for size in [10, 3000, 4000] {
+            let text = json!("y".repeat(size));
+            assert_eq!(caller.request("echo", &text).unwrap(), text);
+        }
+        door.open();
+        drop(full);
+        server.stop();
+    });
+}
+
+/// Fault H2: no bit of a request switches the server's time limit off.
+#[test]
+fn only_a_stream_is_free_of_the_handlers_time_limit() {
+    everywhere_with_sessions(|server, client, transport| {
+        let limit = Duration::from_millis(100);
+        let (server, _door) = start(server, transport, ServerConfig::new().with_handler_timeout(limit));
+        let client = opened(&server, client);
+        let mut asked = client.stream("wait", &json!(null)).unwrap();
+        assert_eq!(code_of(asked.next().unwrap()), code::TIMEOUT);
+
+        let mut session = raw(&server.endpoint);
+        session.open_session();
+        session.write_all(&session_packet(REQUEST, STREAM, 3, r#"{"method":"wait"}"#)).unwrap();
+        let answer = session.packet().unwrap();
+        assert_eq!((answer.kind, answer.json()["code"].clone()), (BAD, json!(code::TIMEOUT)));
+        server.stop();
+    });
+}
+
+/// Fault H1: text that costs its sender nothing is not inflated without bound.
+#[test]
+fn what_inflates_to_far_more_than_was_sent_is_refused_after_a_while() {
+    everywhere_with_sessions(|server, client, transport| {
+        let length = |text: String| text.len();
+        let router = Router::new().method("length", length).method("one", || 1);
+        let server = TestServer::start(server, transport, router, ServerConfig::new());
+        for codec in [Codec::Lz4, Codec::Zstd] {
+            let client = opened_with(&server, client, ClientConfig::new().with_compression(codec));
+            let text = json!("a".repeat(15 << 20));
+            let calls: Vec<_> = (0..16)
+                .map(|_| {
+                    let (client, text) = (client.clone(), text.clone());
+                    thread::spawn(move || client.request("length", &text))
+                })
+                .collect();
+            let (mut good, mut refused) = (0, 0);
+            for call in calls {
+                match call.join().unwrap() {
+                    Ok(length) => {
+                        assert_eq!(length, json!(15 << 20));
+                        good += 1;
+                    }
+                    refusal => {
+                        let (message, code) = remote(refusal);
+                        assert_eq!(code, code::OVERLOADED);
+                        refused += usize::from(message.contains("inflate"));
+                    }
+                }
+            }
+            assert!(good > 0 && refused > 0, "{codec:?}: {good} good, {refused} refused");
+            assert_eq!(client.request("one", &json!(null)).unwrap(), json!(1));
+        }
+        server.stop();
+    });
+}
+
+/// Fault H7: answers that nobody reads are bounded together.
+#[test]
+fn answers_that_are_not_read_are_refused_beyond_a_share() {
+    everywhere_with_sessions(|server, client, transport| {
+        let config = ServerConfig::new().with_max_unread(8 << 20);
+        let (server, _door) = start(server, transport, config);
+        let mut lazy = raw(&server.endpoint);
+        lazy.open_session();
+        let calls = 24;
+        for id in (3..).step_by(2).take(calls) {
+            let body = r#"{"method":"big","payload":1000000}"#;
+            lazy.write_all(&session_packet(REQUEST, 0, id, body)).unwrap();
+        }
+        let caller = opened(&server, client);
+        eventually(|| {
+            let stats = caller.request("$/stats", &json!(null)).unwrap();
+            stats["methods"]["big"]["calls"] == json!(calls)
+        });
+        // It reads nothing, and others get their answers.
+        assert_eq!(caller.request("big", &json!(100_000)).unwrap(), json!("x".repeat(100_000)));
+        let (mut good, mut refused, mut pieces) = (0, 0, 0);
+        while good + refused < calls {
+            let packet = lazy.packet().unwrap();
+            match packet.kind {
+                GOOD if packet.flags & 0x08 == 0 => good += 1,
+                GOOD => pieces += 1,
+                BAD => {
+                    assert_eq!(packet.json()["code"], json!(code::OVERLOADED), "{}", packet.json());
+                    refused += 1;
+                }
+                kind => panic!("kind {kind}"),
+            }
+        }
+        assert!(good >= 3 && refused >= calls / 3 && pieces > good, "{good} good, {refused} refused");
+        server.stop();
+    });
+}
+
+/// Fault H12.
+#[test]
+fn a_caller_that_takes_next_to_nothing_is_answered() {
+    everywhere_with_sessions(|server, _, transport| {
+        let (server, _door) = start(server, transport, ServerConfig::new().with_max_session_calls(4));
+        let mut session = raw(&server.endpoint);
+        session.open_session();
+        session.write_all(&session_packet(HELLO, 0, 0, r#"{"session":1,"max_body":60}"#)).unwrap();
+        let body = format!(r#"{{"method":"echo","payload":"{}"}}"#, "x".repeat(200));
+        for id in (3..43).step_by(2) {
+            session.write_all(&session_packet(REQUEST, 0, id, &body)).unwrap();
+            let answer = session.packet().unwrap();
+            assert_eq!((answer.kind, answer.id(), answer.json()), (BAD, id, json!({})));
+        }
+        server.stop();
+    });
+}
+
+/// Fault G-B: one-way calls that take no time are all run, however many arrive at once.
+#[test]
+fn a_burst_of_one_way_calls_is_run_to_the_last() {
+    everywhere_with_sessions(|server, client, transport| {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = count.clone();
+        let note = move |_: Value| {
+            counted.fetch_add(1, Ordering::Relaxed);
+        };
+        // A blocking handler of an async server waits for a thread, and is at work meanwhile.
+        let methods: Methods = match server {
+            Face::Blocking => Router::new().method("note", note).into(),
+            #[cfg(feature = "tokio")]
+            Face::Tokio => {
+                let note = move |value| {
+                    note(value);
+                    std::future::ready(())
+                };
+                procbridge::tokio::Router::new().method("note", note).into()
+            }
+        };
+        let server = TestServer::start(server, transport, methods, ServerConfig::new());
+        let client = opened(&server, client);
+        for n in 0..3000 {
+            client.notify("note", &json!(n)).unwrap();
+        }
+        assert_eq!(client.request("$/ping", &json!(1)).unwrap(), json!(1));
+        eventually(|| {
+            let stats = client.request("$/stats", &json!(null)).unwrap();
+            assert_eq!(stats["dropped"], json!(0));
+            count.load(Ordering::Relaxed) == 3000
+        });
+        server.stop();
+    });
+}
+
+#[test]
+fn one_way_calls_that_find_no_place_are_counted() {
+    everywhere_with_sessions(|server, client, transport| {
+        let (server, door) = start(server, transport, ServerConfig::new().with_max_session_calls(1));
+        let mut session = raw(&server.endpoint);
+        session.open_session();
+        session.write_all(&session_packet(REQUEST, 0, 3, r#"{"method":"wait"}"#)).unwrap();
+        door.wait_for_callers(1);
+        for id in [5, 7] {
+            session.write_all(&session_packet(REQUEST, 0x02, id, r#"{"method":"echo"}"#)).unwrap();
+        }
+        let client = opened(&server, client);
+        eventually(|| client.request("$/stats", &json!(null)).unwrap()["dropped"] == json!(2));
+        door.open();
+        server.stop();
+    });
+}
+
+/// Fault H18: a caller that has closed its connection is not waited for.
+#[test]
+fn a_classic_caller_that_is_gone_cancels_its_call() {
+    for &face in FACES {
+        watched(move || {
+            let (server, door) = start(face, Transport::Unix, ServerConfig::new());
+            let mut callers: Vec<_> = (0..3).map(|_| raw(&server.endpoint)).collect();
+            for caller in &mut callers {
+                caller.write_all(&packet(r#"{"method":"wait"}"#)).unwrap();
+            }
+            door.wait_for_callers(3);
+            // One that only sends no more is waited for.
+            let mut patient = raw(&server.endpoint);
+            patient.write_all(&packet(r#"{"method":"wait"}"#)).unwrap();
+            patient.finish_writing();
+            door.wait_for_callers(4);
+            drop(callers);
+            let client = opened(&server, face);
+            eventually(|| {
+                let stats = client.request("$/stats", &json!(null)).unwrap();
+                stats["methods"]["wait"]["in_flight"] == json!(1)
+            });
+            door.open();
+            assert_eq!(patient.answer().unwrap().1["payload"], json!(true));
+            server.stop();
+        });
+    }
+}
+
+/// A caller may send what is compressed and be unable to read it: its answer comes plain.
+#[test]
+fn a_compressed_call_is_answered_in_a_form_that_its_caller_reads() {
+    everywhere_with_sessions(|server, _, transport| {
+        let (server, _door) = start(server, transport, ServerConfig::new());
+        let mut session = raw(&server.endpoint);
+        session.open_session();
+        let text = format!(r#"{{"method":"echo","payload":"{}"}}"#, "x".repeat(5000));
+        // LZ4 with literals alone: the size, then a token, the length behind it, and the text.
+        let mut content = u32::try_from(text.len()).unwrap().to_le_bytes().to_vec();
+        content.push(0xF0);
+        content.extend(std::iter::repeat_n(255, (text.len() - 15) / 255));
+        content.push(u8::try_from((text.len() - 15) % 255).unwrap());
+        content.extend(text.as_bytes());
+        let mut packet = vec![b'p', b'b', 1, 1, REQUEST, 0x10, 0];
+        packet.extend(u32::try_from(content.len() + 4).unwrap().to_le_bytes());
+        packet.extend(3_u32.to_le_bytes());
+        packet.extend(content);
+        session.write_all(&packet).unwrap();
+        let answer = session.packet().unwrap();
+        assert_eq!((answer.kind, answer.id(), answer.flags & 0x30), (GOOD, 3, 0));
+        assert_eq!(answer.json()["payload"], json!("x".repeat(5000)));
+        server.stop();
+    });
+}
+
+/// What is large is read beside the session: its time limit and its cancelling hold all the same.
+#[test]
+fn a_large_call_has_its_time_limit_and_is_cancelled_as_any_other() {
+    everywhere_with_sessions(|server, client, transport: Transport| {
+        let router = Router::new().method("wait", |call: &Call| {
+            while !call.is_cancelled() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            call.payload().map(str::len)
+        });
+        let server = TestServer::start(server, transport, router, ServerConfig::new());
+        let client = opened(&server, client);
+        let text = json!("x".repeat(3 << 20));
+        let options =
+            crate::support::streams::Options { timeout: Some(Duration::from_secs(1)), ..Default::default() };
+        assert!(client.ask("wait", &text, &options).unwrap_err().is_timeout());
+        eventually(|| {
+            let stats = client.request("$/stats", &json!(null)).unwrap();
+            stats["methods"]["wait"]["in_flight"] == json!(0)
+        });
+        server.stop();
+    });
+}
