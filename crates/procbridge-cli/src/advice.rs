@@ -3,6 +3,7 @@
 use std::io::ErrorKind as IoKind;
 
 use procbridge::{Endpoint, Error, ErrorKind, Outcome, RemoteError, code};
+use procbridge_proto::{Misuse, ProtocolError, Version};
 
 use crate::failure::{Exit, Failure};
 use crate::{nearby, output, token};
@@ -20,18 +21,19 @@ pub(crate) fn failure(error: Error, endpoint: &Endpoint, own_limit: bool) -> Fai
     }
     let help = match error.kind() {
         ErrorKind::Connect | ErrorKind::Denied => {
-            let reason = error.get_ref().and_then(|behind| behind.downcast_ref::<std::io::Error>());
+            let reason = source_of::<std::io::Error>(&error);
             reason.and_then(|reason| unreachable_help(reason.kind(), endpoint))
         }
-        ErrorKind::Timeout if !own_limit && error.to_string().starts_with("cannot connect") => {
+        // Only a connect has the system's error behind its limit.
+        ErrorKind::Timeout if !own_limit && source_of::<std::io::Error>(&error).is_some() => {
             Some(CONNECT_LONGER.to_string())
         }
         ErrorKind::Timeout => Some(LONGER.to_string()),
-        ErrorKind::TooLarge | ErrorKind::InvalidInput if error.to_string().contains("(max_body)") => {
+        ErrorKind::TooLarge | ErrorKind::InvalidInput if is_body_too_large(&error) => {
             Some("--max-body sets another limit; the server has its own".to_string())
         }
-        ErrorKind::Remote if remote == Some(code::DENIED) && error.to_string().contains("token") => {
-            Some(format!("{} holds it, or --token gives it", token::VARIABLE))
+        ErrorKind::Remote if remote == Some(code::DENIED) => {
+            Some(format!("if it asks for a token, {} holds it, or --token gives it", token::VARIABLE))
         }
         ErrorKind::Protocol | ErrorKind::Disconnected => answer_help(&error),
         _ => None,
@@ -104,15 +106,13 @@ fn unreachable_help(reason: IoKind, endpoint: &Endpoint) -> Option<String> {
 
 /// What can be done about an answer that is none.
 fn answer_help(error: &Error) -> Option<String> {
-    if is_sessionless(error) {
+    if error.is_sessionless() {
         return Some(
             "it speaks classic ProcBridge 1.1; a call without --session and --compress reaches it"
                 .to_string(),
         );
     }
-    use procbridge_proto::{ProtocolError, Version};
-
-    match error.get_ref().and_then(|behind| behind.downcast_ref::<ProtocolError>())? {
+    match source_of::<ProtocolError>(error)? {
         ProtocolError::NotProcBridge { .. } => Some("another kind of server listens there".to_string()),
         ProtocolError::NoReply => Some(
             "servers of the 1.0 format do so; if it is one, \"procbridge call --old\" speaks to it"
@@ -125,9 +125,15 @@ fn answer_help(error: &Error) -> Option<String> {
     }
 }
 
-/// Whether a session was needed, and the server holds none.
-pub(crate) fn is_sessionless(error: &Error) -> bool {
-    error.kind() == ErrorKind::Protocol && error.to_string().starts_with("the server holds no sessions")
+/// Whether a limit of bodies was passed, that of this side or the server's.
+fn is_body_too_large(error: &Error) -> bool {
+    matches!(source_of(error), Some(ProtocolError::TooLarge { .. }))
+        || matches!(source_of(error), Some(Misuse::TooLarge { .. }))
+}
+
+/// What is behind `error`, if it is of this type.
+fn source_of<T: std::error::Error + 'static>(error: &Error) -> Option<&T> {
+    error.get_ref().and_then(|behind| behind.downcast_ref())
 }
 
 const LONGER: &str = "--timeout sets another limit, \"none\" waits for ever";

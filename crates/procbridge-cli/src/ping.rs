@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use procbridge::Endpoint;
-use serde_json::value::RawValue;
 
 use crate::advice;
 use crate::args::PingArgs;
@@ -64,35 +63,24 @@ fn pings(
         let sent = serde_json::value::to_raw_value(&number).ok();
         let asked = reach.ask(PING, sent.as_deref(), args.timeout);
         let (elapsed, is_late) = (asked.elapsed, asked.is_late());
-        let failure = match asked.result {
-            Ok(answer) if answer.get() == number.to_string() => {
-                latency.record(elapsed);
-                if !args.json {
-                    let time = latency::shown(elapsed);
-                    let line = format!("answer from {endpoint}: seq={number} time={time}");
-                    if !output::offer_line(line)? {
-                        break;
-                    }
-                }
-                continue;
+        // A classic server has no such method, and its answer takes as long as any other.
+        let remark = match asked.result {
+            Ok(answer) if answer.get() == number.to_string() => "",
+            Ok(_) => LACKING,
+            Err(error) if advice::is_unknown_method(&error) => LACKING,
+            Err(error) => {
+                let failure = reach.failure(error, is_late).with_elapsed(elapsed);
+                return Ok((latency, Some(failure)));
             }
-            Ok(_) => lacking(args, endpoint, interrupt),
-            Err(error) if advice::is_unknown_method(&error) => lacking(args, endpoint, interrupt),
-            Err(error) => reach.failure(error, is_late),
         };
-        return Ok((latency, Some(failure.with_elapsed(elapsed))));
+        latency.record(elapsed);
+        let time = latency::shown(elapsed);
+        let line = format!("answer from {endpoint}: seq={number} time={time}{remark}");
+        if !args.json && !output::offer_line(line)? {
+            break;
+        }
     }
     Ok((latency, None))
-}
-
-/// It answers something else. One more call tells what it is.
-fn lacking(args: &PingArgs, endpoint: &Endpoint, interrupt: &Interrupt) -> Failure {
-    let reach = match Reach::new(endpoint, &args.reach, Wishes::within(args.timeout).looking(), interrupt) {
-        Ok(reach) => reach,
-        Err(failure) => return failure,
-    };
-    drop(reach.ask(PING, None::<&RawValue>, args.timeout));
-    advice::lacking(endpoint, reach.seen().hello.is_some(), PING)
 }
 
 /// How the pings went.
@@ -117,3 +105,4 @@ impl Summary<'_> {
 }
 
 const PING: &str = "$/ping";
+const LACKING: &str = " (it has no \"$/ping\")";

@@ -61,9 +61,16 @@ pub(crate) fn look(
     let (is_late, elapsed) = (asked.is_late(), asked.elapsed);
     match asked.result {
         Ok(payload) => Ok((reach.seen(), Some(payload), elapsed)),
-        Err(error) if error.remote().is_some() => Ok((reach.seen(), None, elapsed)),
+        // A refusal says nothing of what the server can do; a session that it has opened all the same does.
+        Err(error) if advice::is_unknown_method(&error) || is_refused_in_session(&reach, &error) => {
+            Ok((reach.seen(), None, elapsed))
+        }
         Err(error) => Err(reach.failure(error, is_late).with_elapsed(elapsed)),
     }
+}
+
+fn is_refused_in_session(reach: &Reach, error: &procbridge::Error) -> bool {
+    error.remote().is_some() && reach.seen().hello.is_some()
 }
 
 fn begin(args: &QuestionArgs, endpoint: &Endpoint, method: &str) -> Result<(Reach, Asked), Failure> {

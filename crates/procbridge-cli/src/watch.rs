@@ -1,10 +1,11 @@
 //! `procbridge watch`: events become lines of JSON, for as long as anybody wants them.
 
 use std::ffi::OsString;
-use std::time::Duration;
+use std::time::Instant;
 
 use procbridge::{
-    ClientConfig, Endpoint, Error, ErrorKind, Event, Items, Missed, RemoteError, Sessions, code,
+    Backoff, ClientConfig, Endpoint, Error, ErrorKind, Event, Items, Missed, RemoteError, Sessions, code,
+    may_pass,
 };
 use serde_json::json;
 
@@ -59,8 +60,11 @@ struct Progress {
     begun: bool,
     /// Whether events may have been missed since the last one.
     gap: bool,
-    /// The pause before the next attempt; none while all is well.
-    pause: Duration,
+    backoff: Backoff,
+    /// Whether the loss was told of. That is done once for each, however long it takes.
+    is_told: bool,
+    /// Whether the present subscription is in force.
+    in_force: bool,
 }
 
 impl Watch<'_> {
@@ -90,16 +94,11 @@ impl Watch<'_> {
                 Over::Failed(error) => return Err(self.failure(&reach, error)),
             };
             drop(reach);
-            // Once for each loss, however long it takes.
-            if progress.pause.is_zero() {
-                if !self.args.json {
-                    output::complain("warn", &format!("{reason}; trying again"), []);
-                }
-                progress.pause = FIRST_PAUSE;
+            if !std::mem::replace(&mut progress.is_told, true) && !self.args.json {
+                output::complain("warn", &format!("{reason}; trying again"), []);
             }
-            progress.gap = true;
-            self.interrupt.sleep(progress.pause);
-            progress.pause = (progress.pause * 2).min(LONGEST_PAUSE);
+            (progress.gap, progress.in_force) = (true, false);
+            self.interrupt.sleep(progress.backoff.pause(Instant::now()));
         }
     }
 
@@ -113,7 +112,13 @@ impl Watch<'_> {
     fn print(&self, mut items: Items<Option<Event>>, progress: &mut Progress) -> Result<Over, Failure> {
         for event in items.by_ref() {
             let event = match event {
-                Ok(Some(event)) => event,
+                Ok(Some(event)) => {
+                    // Without the word that it is in force it is not known from when on nothing was missed.
+                    progress.gap |= !progress.in_force;
+                    (progress.in_force, progress.begun) = (true, true);
+                    progress.backoff.begun(Instant::now());
+                    event
+                }
                 Ok(None) => {
                     self.tell(progress);
                     continue;
@@ -151,11 +156,12 @@ impl Watch<'_> {
             output::note(&note);
         }
         progress.begun = true;
-        progress.pause = Duration::ZERO;
+        (progress.in_force, progress.is_told) = (true, false);
+        progress.backoff.begun(Instant::now());
     }
 
     fn failure(&self, reach: &Reach, error: Error) -> Failure {
-        if advice::is_sessionless(&error) {
+        if error.is_sessionless() {
             return advice::lacking(&self.endpoint, false, "$/subscribe");
         }
         if error.remote().and_then(RemoteError::code) == Some(code::UNKNOWN_METHOD) {
@@ -175,19 +181,5 @@ impl Watch<'_> {
     }
 }
 
-/// Whether subscribing again may help.
-fn may_pass(error: &Error) -> bool {
-    match error.kind() {
-        ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Disconnected | ErrorKind::Io => true,
-        ErrorKind::Remote => {
-            let code = error.remote().and_then(RemoteError::code);
-            matches!(code, Some(code::UNAVAILABLE | code::OVERLOADED | code::TIMEOUT | code::CANCELLED))
-        }
-        _ => false,
-    }
-}
-
 const USAGE: &str =
     "it is \"procbridge watch ENDPOINT TOPIC...\", as in \"procbridge watch :8000 'build.*'\"";
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);

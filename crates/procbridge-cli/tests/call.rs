@@ -369,7 +369,11 @@ fn a_server_that_denies_a_user_is_exit_3() {
     let Some(command) = powerless(directory.path(), &["call", &name, "sum", "[1]"]) else { return };
     let server = Serving::start(&[&name, "--demo"]);
     let denied = run_with(command, b"");
-    denied.fails(3, "error: only the server's own user may connect (allow_any_user)\n  code: denied\n");
+    denied.fails(
+        3,
+        "error: only the server's own user may connect (allow_any_user)\n  code: denied\n  \
+         help: if it asks for a token, PROCBRIDGE_TOKEN holds it, or --token gives it\n",
+    );
     drop(server);
     let _server = Serving::start(&[&name, "--demo", "--allow-any-user"]);
     let command = powerless(directory.path(), &["call", &name, "sum", "[1]"]).unwrap();

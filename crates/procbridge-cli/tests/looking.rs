@@ -8,7 +8,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use serde_json::{Value, json};
 use support::{
@@ -154,9 +154,7 @@ fn what_a_server_lacks_is_said_plainly() {
     ] {
         let status = if body.contains("message") { 2 } else { 1 };
         let classic = always(packet(status, body));
-        for (command, method) in
-            [("list", "$/describe"), ("describe", "$/describe"), ("stats", "$/stats"), ("ping", "$/ping")]
-        {
+        for (command, method) in [("list", "$/describe"), ("describe", "$/describe"), ("stats", "$/stats")] {
             let run = run(&[command, &classic]);
             assert_eq!(run.code, Some(3), "{run:?}");
             assert_eq!(
@@ -170,6 +168,10 @@ fn what_a_server_lacks_is_said_plainly() {
         }
         let envelope = run(&["list", &classic, "--json"]).envelope();
         assert_eq!((&envelope["error"]["code"], &envelope["exit"]), (&json!("unknown_method"), &json!(3)));
+        // It is there, and answers.
+        let ping = run(&["ping", &classic, "-n", "1"]);
+        assert_eq!((ping.code, ping.stderr.as_str()), (Some(0), ""), "{ping:?}");
+        assert!(ping.stdout.contains(" (it has no \"$/ping\")\n1 ping, 1 answer: "), "{ping:?}");
         let info = parsed(&run(&["info", &classic]));
         assert_eq!(
             (&info["protocol"], &info["codecs"], &info["methods"]),
@@ -178,7 +180,28 @@ fn what_a_server_lacks_is_said_plainly() {
     }
     // Other errors stay what they are.
     let busy = always(packet(2, "{\"message\":\"busy\",\"code\":\"overloaded\"}"));
-    run(&["list", &busy]).fails(3, "error: busy\n  code: overloaded\n");
+    for args in [
+        &["list", &busy][..],
+        &["info", &busy],
+        &["stats", &busy],
+        &["watch", &busy, "*"],
+        &["emit", &busy, "x", "1"],
+        &["call", &busy, "x"],
+        &["call", &busy, "x", "--session"],
+        &["call", &busy, "x", "--stream"],
+        &["call", &busy, "x", "--notify"],
+    ] {
+        run(args).fails(3, "error: busy\n  code: overloaded\n");
+    }
+    run(&["ping", &busy]).fails_with(3, "1 ping, 0 answers\n", "error: busy\n  code: overloaded\n");
+    let envelope = run(&["call", &busy, "x", "--session", "--json"]).envelope();
+    assert_eq!(
+        (&envelope["error"]["code"], &envelope["error"]["outcome"]),
+        (&json!("overloaded"), &json!("not_sent"))
+    );
+    let closes = fake(|stream| drop(stream.read(&mut [0; 4096])));
+    let envelope = run(&["call", &closes, "pay", "1", "--session", "--json", "--timeout", "1s"]).envelope();
+    assert_eq!(envelope["error"]["outcome"], "not_sent");
     for command in ["list", "stats", "info", "describe"] {
         assert_eq!(run(&[command, ":1"]).code, Some(4));
     }

@@ -35,6 +35,7 @@ pub struct ClientConfig {
     pub(crate) hold: Option<Duration>,
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) token: Option<Token>,
+    pub(crate) max_connecting: usize,
 }
 
 /// Whether a client keeps a connection open for many calls.
@@ -66,7 +67,14 @@ impl ClientConfig {
             hold: Some(HOLD),
             heartbeat: Some(HEARTBEAT),
             token: None,
+            max_connecting: MAX_CONNECTING,
         }
+    }
+
+    /// How long nothing may happen on a new connection, where no other limit ends that: the server takes it, and says nothing.
+    /// A session's heartbeat begins with the session.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.call_timeout.or_else(|| self.heartbeat?.checked_mul(SILENCES))
     }
 
     /// The largest body that is sent or accepted, in bytes. Default 16 MiB. A larger payload is not sent, error kind
@@ -219,6 +227,18 @@ impl ClientConfig {
         self
     }
 
+    /// Connections that this client makes at a time, where each call has one of its own: a server that holds no sessions. Default
+    /// 16. Other calls wait, within their own time.
+    ///
+    /// It begins with 4. A connection that is refused, or that the server is too busy to accept, halves it, and those that are
+    /// made raise it again. Some servers accept one connection at a time and lose what comes meanwhile. Connections that are
+    /// made do not count.
+    #[must_use]
+    pub fn with_max_connecting(mut self, connections: usize) -> Self {
+        self.max_connecting = connections;
+        self
+    }
+
     /// The shared secret that the server asks for, sent with each call. It goes over the connection as it is, and is left
     /// out when the settings are printed. An empty one is refused.
     #[must_use]
@@ -245,6 +265,11 @@ impl ClientConfig {
 
 /// Long enough for calls that end, short enough where none ends because each waits for one that is held.
 const HOLD: Duration = Duration::from_secs(5);
+
+/// More would be dropped by a server with the usual queue when a machine is busy; fewer cost nothing within one machine.
+const MAX_CONNECTING: usize = 16;
+/// A session is given up after so many times its heartbeat.
+const SILENCES: u32 = 3;
 
 impl Default for ClientConfig {
     fn default() -> Self {

@@ -431,7 +431,7 @@ pub(crate) fn has_time(setting: &str, limit: Option<Duration>, advice: &str) -> 
 }
 
 pub(crate) fn refused(reason: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::InvalidInput, format!("the settings cannot work: {reason}"))
+    Error::unsent(ErrorKind::InvalidInput, format!("the settings cannot work: {reason}"))
 }
 
 /// A time that is counted again and again: nothing if it is zero, and no shorter than [`SHORTEST`].

@@ -29,6 +29,13 @@ pub(crate) struct FullQueue {
     pause: Duration,
 }
 
+/// How long each attempt at a TCP address is waited for. Within one machine a connection is made at once, or the server's
+/// queue is full and the system has dropped the attempt; it tries again only after a second, and then doubles that.
+#[derive(Debug)]
+pub(crate) struct Dropped {
+    patience: Option<Duration>,
+}
+
 impl Endpoint {
     /// Checks whose server a client has connected to at a Unix socket, as all clients do before they send anything. A TCP
     /// peer has no user to check.
@@ -49,7 +56,7 @@ impl Endpoint {
         if user.is_own_or_root() || is_allowed() || (user == User::Unmapped && !sends_token) {
             return Ok(());
         }
-        Err(Error::new(
+        Err(Error::unsent(
             ErrorKind::Denied,
             match user {
                 User::Unmapped => format!(
@@ -144,7 +151,25 @@ pub(crate) fn unresolved(endpoint: &Endpoint, host: &str, error: io::Error) -> E
         return cannot_connect(endpoint, error);
     }
     let message = format!("cannot connect to {endpoint}: no address for {host:?}");
-    Error::new(ErrorKind::Connect, message).with_source(error)
+    Error::unsent(ErrorKind::Connect, message).with_source(error)
+}
+
+impl Dropped {
+    pub(crate) fn new(address: &SocketAddr) -> Self {
+        Self { patience: address.ip().is_loopback().then_some(SOON) }
+    }
+
+    /// Until when the next attempt is waited for, of a connection that must be there at `deadline`.
+    pub(crate) fn next(&mut self, deadline: Option<Instant>, now: Instant) -> Option<Instant> {
+        let patience = self.patience;
+        self.patience = patience.map(|patience| (patience * 2).min(LATE));
+        [deadline, patience.and_then(|patience| now.checked_add(patience))].into_iter().flatten().min()
+    }
+
+    /// Whether there may be another attempt after one that was not made in time.
+    pub(crate) fn is_again(&self, deadline: Option<Instant>, now: Instant) -> bool {
+        self.patience.is_some() && deadline.is_none_or(|deadline| now < deadline)
+    }
 }
 
 impl FullQueue {
@@ -163,6 +188,10 @@ impl FullQueue {
         Some(left.map_or(pause, |left| left.min(pause)))
     }
 }
+
+/// Longer than the system needs for a connection within one machine, however busy that is.
+const SOON: Duration = Duration::from_millis(20);
+const LATE: Duration = Duration::from_millis(320);
 
 fn socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

@@ -128,7 +128,7 @@ impl Endpoint {
             Ok(()) => Ok(self),
             Err(reason) => {
                 let message = format!("invalid endpoint {:?}: {reason}", self.to_string());
-                Err(Error::new(ErrorKind::InvalidEndpoint, message))
+                Err(Error::unsent(ErrorKind::InvalidEndpoint, message))
             }
         }
     }
@@ -406,7 +406,7 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         Self::parse(text).map_err(|reason| {
-            Error::new(ErrorKind::InvalidEndpoint, format!("invalid endpoint {text:?}: {reason}"))
+            Error::unsent(ErrorKind::InvalidEndpoint, format!("invalid endpoint {text:?}: {reason}"))
         })
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use procbridge_proto::{Bad, Misuse, ProtocolError};
+use procbridge_proto::{Bad, CallId, Connection, Misuse, ProtocolError, code};
 use serde_json::value::RawValue;
 
 /// Why a call, or the start of a server, did not succeed.
@@ -20,6 +20,7 @@ struct Inner {
     outcome: Outcome,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
     refusal: Option<RemoteError>,
+    is_sessionless: bool,
 }
 
 /// What happened. The numbers are those of the specification, the same in every language, and are only added to.
@@ -65,6 +66,24 @@ pub enum Outcome {
     Unknown,
 }
 
+/// Whether any byte of a call was written, as the connection says that writes it. The outcome of a call that was not answered
+/// follows from this and from nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sent(bool);
+
+impl Sent {
+    /// What `connection` knows of its call `id`.
+    pub(crate) fn of(connection: &Connection, id: CallId) -> Self {
+        Self(connection.was_sent(id))
+    }
+}
+
+impl From<Sent> for Outcome {
+    fn from(Sent(any): Sent) -> Self {
+        if any { Self::Unknown } else { Self::NotSent }
+    }
+}
+
 /// What a server said in a bad response.
 #[derive(Clone, Debug)]
 pub struct RemoteError {
@@ -86,14 +105,27 @@ impl Error {
 
     /// Whether a time limit passed: the client's own, or one that the server reported with the code `timeout`.
     pub fn is_timeout(&self) -> bool {
-        self.kind() == ErrorKind::Timeout
-            || self.remote().and_then(RemoteError::code) == Some(procbridge_proto::code::TIMEOUT)
+        self.kind() == ErrorKind::Timeout || self.remote().and_then(RemoteError::code) == Some(code::TIMEOUT)
     }
 
     /// Whether sending the same call again is safe and may help: it was not sent, for a reason that can pass.
     pub fn is_retryable(&self) -> bool {
-        self.outcome() == Outcome::NotSent
-            && matches!(self.kind(), ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Disconnected)
+        let is_passing = match self.kind() {
+            ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Disconnected => true,
+            // A session was refused, before the call.
+            ErrorKind::Remote => {
+                let code = self.remote().and_then(RemoteError::code);
+                matches!(code, Some(code::OVERLOADED | code::UNAVAILABLE | code::TIMEOUT))
+            }
+            _ => false,
+        };
+        self.outcome() == Outcome::NotSent && is_passing
+    }
+
+    /// Whether the server holds no sessions, and the call needs one: each of its connections is for one call. A server that
+    /// is full, stops, or refuses this client says so with an error of its own, which is in [`remote`](Self::remote).
+    pub fn is_sessionless(&self) -> bool {
+        self.0.is_sessionless
     }
 
     /// What the server said, if it answered with an error.
@@ -107,13 +139,37 @@ impl Error {
         self.0.source.as_deref()
     }
 
-    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        let (message, outcome) = (message.into(), Outcome::NotSent);
-        Self(Box::new(Inner { kind, message, outcome, source: None, refusal: None }))
+    /// An error of a call whose `outcome` is known from its connection, as [`Sent`], or from its answer.
+    pub(crate) fn new(kind: ErrorKind, outcome: impl Into<Outcome>, message: impl Into<String>) -> Self {
+        let (outcome, message) = (outcome.into(), message.into());
+        Self(Box::new(Inner { kind, message, outcome, source: None, refusal: None, is_sessionless: false }))
     }
 
-    pub(crate) fn with_outcome(mut self, outcome: Outcome) -> Self {
-        self.0.outcome = outcome;
+    /// An error from before any connection had a byte of a call to write, or one that has to do with no call. `scripts/lint`
+    /// keeps it out of the files that write.
+    pub(crate) fn unsent(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self::new(kind, Outcome::NotSent, message)
+    }
+
+    /// A session is needed where there is none.
+    pub(crate) fn sessionless(message: impl Into<String>) -> Self {
+        let mut error = Self::unsent(ErrorKind::Protocol, message);
+        error.0.is_sessionless = true;
+        error
+    }
+
+    /// The error of a call that waited for a session, of which this one could not be opened: of the call itself nothing was
+    /// written, whatever became of the `$/ping` that was to open the session.
+    pub(crate) fn before_call(mut self) -> Self {
+        self.0.outcome = Outcome::NotSent;
+        self
+    }
+
+    /// The error of a call of which an earlier attempt may have run.
+    pub(crate) fn after_unknown(mut self) -> Self {
+        if self.0.outcome == Outcome::NotSent {
+            self.0.outcome = Outcome::Unknown;
+        }
         self
     }
 
@@ -122,14 +178,14 @@ impl Error {
         self
     }
 
-    /// An operating system's error, told as what it means to a caller.
+    /// An operating system's error that has to do with no call, told as what it means.
     pub(crate) fn io(kind: ErrorKind, doing: impl fmt::Display, error: io::Error) -> Self {
         let message = format!("{doing}: {}", plain(&error));
-        Self::new(kind, message).with_source(error)
+        Self::unsent(kind, message).with_source(error)
     }
 
-    /// The peer broke a rule after the call was sent.
-    pub(crate) fn protocol(error: ProtocolError) -> Self {
+    /// The peer broke a rule.
+    pub(crate) fn protocol(error: ProtocolError, outcome: impl Into<Outcome>) -> Self {
         let kind = match error {
             ProtocolError::NoReply => ErrorKind::Disconnected,
             ProtocolError::TooLarge { .. } | ProtocolError::TooDeep { .. } => ErrorKind::TooLarge,
@@ -140,34 +196,36 @@ impl Error {
             // Either side answers the other's calls.
             _ => format!("the answer cannot be read: {error}"),
         };
-        Self::new(kind, message).with_outcome(Outcome::Unknown).with_source(error)
+        Self::new(kind, outcome, message).with_source(error)
     }
 
     /// The client's own time limit passed.
-    pub(crate) fn timed_out(limit: Duration) -> Self {
-        Self::new(ErrorKind::Timeout, format!("no answer within the time limit of {limit:?}"))
+    pub(crate) fn timed_out(limit: Duration, outcome: impl Into<Outcome>) -> Self {
+        Self::new(ErrorKind::Timeout, outcome, format!("no answer within the time limit of {limit:?}"))
     }
 
     /// The connection failed under a call.
-    pub(crate) fn lost(error: io::Error) -> Self {
-        Self::io(ErrorKind::Disconnected, "the connection was lost before the answer", error)
+    pub(crate) fn lost(error: io::Error, outcome: impl Into<Outcome>) -> Self {
+        let message = format!("the connection was lost before the answer: {}", plain(&error));
+        Self::new(ErrorKind::Disconnected, outcome, message).with_source(error)
     }
 
+    /// A call that its connection does not take.
     pub(crate) fn misuse(error: Misuse) -> Self {
-        Self::new(ErrorKind::InvalidInput, error.to_string()).with_source(error)
+        Self::unsent(ErrorKind::InvalidInput, error.to_string()).with_source(error)
     }
 
     /// The payload is nothing that JSON has.
     pub(crate) fn unsendable(error: serde_json::Error) -> Self {
         let message = format!("the payload cannot be sent: {error}");
-        Self::new(ErrorKind::InvalidInput, message).with_source(error)
+        Self::unsent(ErrorKind::InvalidInput, message).with_source(error)
     }
 
     pub(crate) fn refused(bad: &Bad) -> Self {
         let data = bad.data().and_then(|data| RawValue::from_string(data.to_string()).ok());
         let code = bad.code().map(str::to_string);
         let refusal = RemoteError { message: bad.message().to_string(), code, data };
-        let mut error = Self::new(ErrorKind::Remote, bad.message()).with_outcome(Outcome::Replied);
+        let mut error = Self::new(ErrorKind::Remote, Outcome::Replied, bad.message());
         error.0.refusal = Some(refusal);
         error
     }
@@ -176,8 +234,8 @@ impl Error {
 impl Error {
     /// The answer of a peer whose HELLO allows no calls, which need not be asked for it (PB-FLT-5).
     pub(crate) fn takes_no_calls(misuse: Misuse) -> Self {
-        let (message, code) = (misuse.to_string(), Some(procbridge_proto::code::OVERLOADED.to_string()));
-        let mut error = Self::new(ErrorKind::Remote, message.clone());
+        let (message, code) = (misuse.to_string(), Some(code::OVERLOADED.to_string()));
+        let mut error = Self::new(ErrorKind::Remote, Outcome::NotSent, message.clone());
         error.0.refusal = Some(RemoteError { message, code, data: None });
         error
     }
@@ -215,7 +273,7 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, message, outcome, source, refusal } = &*self.0;
+        let Inner { kind, message, outcome, source, refusal, .. } = &*self.0;
         let mut debug = f.debug_struct("Error");
         debug.field("kind", kind).field("message", message).field("outcome", outcome);
         if let Some(refusal) = refusal {
@@ -267,7 +325,7 @@ pub(crate) fn cannot_connect(endpoint: &crate::Endpoint, error: io::Error) -> Er
         }
         _ => (ErrorKind::Connect, plain(&error)),
     };
-    Error::new(kind, format!("cannot connect to {endpoint}: {reason}")).with_source(error)
+    Error::unsent(kind, format!("cannot connect to {endpoint}: {reason}")).with_source(error)
 }
 
 #[cfg(test)]
@@ -295,7 +353,6 @@ mod tests {
             assert_eq!(kind.number(), number);
             assert!(spec.contains(&format!("| {number} | {kind:?} |")), "{kind:?}");
         }
-        use procbridge_proto::code;
         for code in [
             code::UNKNOWN_METHOD,
             code::INVALID_PAYLOAD,

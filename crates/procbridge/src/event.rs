@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use procbridge_proto::code;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 use serde_json::value::RawValue;
 
-use crate::error::{Error, ErrorKind, Outcome, RemoteError};
+use crate::error::{Error, ErrorKind, Outcome};
 use crate::request;
 
 /// Something that a server published under a topic.
@@ -74,17 +73,5 @@ impl<'de> Deserialize<'de> for Event {
 /// ask again would be to get the same answer.
 pub(crate) fn none_there() -> Error {
     let message = "the server has no events: it answered \"$/subscribe\" without an item";
-    Error::new(ErrorKind::Protocol, message).with_outcome(Outcome::Replied)
-}
-
-/// Whether subscribing again may help after `error`.
-pub(crate) fn may_pass(error: &Error) -> bool {
-    match error.kind() {
-        ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Disconnected | ErrorKind::Io => true,
-        ErrorKind::Remote => {
-            let code = error.remote().and_then(RemoteError::code);
-            matches!(code, Some(code::UNAVAILABLE | code::OVERLOADED | code::TIMEOUT | code::CANCELLED))
-        }
-        _ => false,
-    }
+    Error::new(ErrorKind::Protocol, Outcome::Replied, message)
 }

@@ -94,3 +94,5 @@ pub use procbridge_proto::{Codec, code};
 pub use refusal::Refusal;
 pub use router::Router;
 pub use session::hub::Hub;
+#[doc(hidden)]
+pub use session::retry::{Backoff, may_pass};

@@ -81,7 +81,7 @@ impl Listener {
         let remote = addresses.iter().find(|address| !address.ip().is_loopback());
         let is_allowed = config.allow_remote || config.token.is_some();
         if let (Some(remote), false) = (remote, is_allowed) {
-            return Err(Error::new(
+            return Err(Error::unsent(
                 ErrorKind::Denied,
                 format!(
                     "will not listen on {}: other machines could call every method there; use a loopback \
@@ -183,7 +183,7 @@ fn cannot(endpoint: &Endpoint, error: Errno) -> Error {
         other => plain(&io::Error::from(other)),
     };
     let error = io::Error::from(error);
-    Error::new(ErrorKind::Listen, format!("cannot listen on {endpoint}: {reason}")).with_source(error)
+    Error::unsent(ErrorKind::Listen, format!("cannot listen on {endpoint}: {reason}")).with_source(error)
 }
 
 /// More than enough: nearly all ports are free.

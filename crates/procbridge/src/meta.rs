@@ -31,7 +31,7 @@ impl Meta {
         });
         let value = written.map_err(|error| {
             let message = format!("the entry {key:?} of meta cannot be sent: {error}");
-            Error::new(ErrorKind::InvalidInput, message).with_source(error)
+            Error::unsent(ErrorKind::InvalidInput, message).with_source(error)
         })?;
         match self.entries.iter_mut().find(|(name, _)| *name == key) {
             Some((_, before)) => *before = value,

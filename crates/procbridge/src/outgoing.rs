@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use procbridge_proto::{CallId, Connection, Event, Packet, Response, Terms};
 
 use crate::client_config::ClientConfig;
-use crate::error::{Error, Outcome};
+use crate::error::{Error, ErrorKind, Outcome, Sent};
+use crate::request;
 use crate::socket::Read;
 
 /// One call, on a connection of its own until that becomes a session.
@@ -16,8 +17,19 @@ pub(crate) struct Outgoing {
     connection: Connection,
     id: CallId,
     time: CallTime,
+    /// How long nothing may happen on the connection of a call without a time limit. A session's heartbeat begins with it.
+    patience: Option<Duration>,
+    /// When something happened last.
+    moved: Instant,
     /// When the connection must be there.
     pub(crate) connect_deadline: Option<Instant>,
+}
+
+/// A connection that has become a session, with the call that opened it.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) connection: Connection,
+    pub(crate) id: CallId,
 }
 
 /// What came of a new connection.
@@ -58,21 +70,33 @@ impl CallTime {
         self.deadline.map(|deadline| deadline.saturating_duration_since(now))
     }
 
-    /// The error of a call whose time is over.
-    pub(crate) fn over(&self, outcome: Outcome) -> Error {
+    /// The error of a call whose time was over before there was a connection for it.
+    pub(crate) fn crowded_out(&self) -> Error {
         let limit = self.deadline.unwrap_or(self.started).duration_since(self.started);
-        Error::timed_out(limit).with_outcome(outcome)
+        let message = format!(
+            "no connection within the time limit of {limit:?}: other calls of this client were connecting, to a server \
+             that is slow to accept (max_connecting)"
+        );
+        Error::unsent(ErrorKind::Timeout, message)
+    }
+
+    /// The error of a call whose time is over.
+    pub(crate) fn over(&self, outcome: impl Into<Outcome>) -> Error {
+        let limit = self.deadline.unwrap_or(self.started).duration_since(self.started);
+        Error::timed_out(limit, outcome)
     }
 }
 
 impl Outgoing {
-    /// A call on a new connection, which offers a session if there are `terms` for it.
+    /// A call on a new connection, which offers a session if there are `terms` for it. If the call has no time limit, nothing
+    /// may happen on the connection for as long as `patience` says.
     pub(crate) fn new(
         config: &ClientConfig,
         packet: Packet,
         time: CallTime,
         now: Instant,
         terms: Option<Terms>,
+        patience: Option<Duration>,
     ) -> Result<Self, Error> {
         let connect = config.connect_timeout.and_then(|limit| now.checked_add(limit));
         let connect_deadline = [time.deadline, connect].into_iter().flatten().min();
@@ -83,12 +107,21 @@ impl Outgoing {
             connection = connection.with_session(terms);
         }
         let id = connection.call(packet).map_err(Error::misuse)?;
-        Ok(Self { connection, id, time, connect_deadline })
+        let patience = if time.deadline.is_some() { None } else { patience };
+        Ok(Self { connection, id, time, patience, moved: now, connect_deadline })
     }
 
-    /// When the call is over, answered or not.
+    /// When the call is over, answered or not, unless something [happens](Self::has_moved) before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.time.deadline
+        self.time.deadline.or_else(|| self.moved.checked_add(self.patience?))
+    }
+
+    /// Notes that the socket was ready: the server took something, or said something. The clock is looked at only where that
+    /// matters.
+    pub(crate) fn has_moved(&mut self, clock: fn() -> Instant) {
+        if self.patience.is_some() {
+            self.moved = clock();
+        }
     }
 
     /// What is to be written, empty if there is nothing.
@@ -115,28 +148,66 @@ impl Outgoing {
             match self.connection.poll_event() {
                 Some(Event::Session) => return Ok(Some(Opened::Session)),
                 Some(Event::Response { response, .. }) => return Ok(Some(Opened::Response(response))),
-                Some(Event::Closed { error: Some(error) }) => return Err(Error::protocol(error)),
+                Some(Event::Closed { error: Some(error) }) => {
+                    return Err(Error::protocol(error, self.sent()));
+                }
                 _ => {}
             }
         }
     }
 
     /// What the connection has become, and the call that opened it.
-    pub(crate) fn into_session(self) -> (Connection, CallId) {
-        (self.connection, self.id)
+    pub(crate) fn into_session(self) -> Accepted {
+        Accepted { connection: self.connection, id: self.id }
     }
 
     /// The error of a call whose time is over.
     pub(crate) fn timed_out(&self) -> Error {
-        self.time.over(self.outcome())
+        let time = match self.time.deadline {
+            Some(_) => self.time,
+            None => CallTime::since(self.moved, self.patience),
+        };
+        time.over(self.sent())
     }
 
     /// The error of a call whose connection failed.
     pub(crate) fn lost(&self, error: io::Error) -> Error {
-        Error::lost(error).with_outcome(self.outcome())
+        Error::lost(error, self.sent())
     }
 
-    fn outcome(&self) -> Outcome {
-        if self.connection.has_transmitted() { Outcome::Unknown } else { Outcome::NotSent }
+    fn sent(&self) -> Sent {
+        Sent::of(&self.connection, self.id)
     }
 }
+
+impl Accepted {
+    /// What becomes of the call that opened a session which cannot be used because of `error`: the answer, if it has arrived.
+    /// The server has the call and may have run it, as was written.
+    pub(crate) fn salvage(
+        mut self,
+        error: io::Error,
+        mut read: impl FnMut(&mut Vec<u8>) -> io::Result<Read>,
+    ) -> Result<Response, Error> {
+        // A server that floods its client is not read for ever.
+        for _ in 0..READS {
+            while let Some(event) = self.connection.poll_event() {
+                match event {
+                    Event::Response { id, response } if id == self.id => return Ok(response),
+                    Event::NotRun { id } if id == self.id => return Err(request::gone()),
+                    Event::Failed { id, error } if id == self.id => {
+                        return Err(Error::protocol(error, Outcome::Unknown));
+                    }
+                    _ => {}
+                }
+            }
+            match read(self.connection.read_buffer()) {
+                Ok(Read::Bytes(_)) => self.connection.received(),
+                Ok(Read::End | Read::Nothing) | Err(_) => break,
+            }
+        }
+        Err(Error::lost(error, Sent::of(&self.connection, self.id)))
+    }
+}
+
+/// Reads of a session that cannot be used.
+const READS: usize = 64;

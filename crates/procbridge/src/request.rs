@@ -3,19 +3,19 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use procbridge_proto::{Envelope, Good, Misuse, Packet, Response, Terms, Version};
+use procbridge_proto::{CallId, Envelope, Good, Misuse, Packet, Response, Terms, Version, code};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::client_config::{ClientConfig, Sessions};
 use crate::endpoint::Endpoint;
-use crate::error::{Error, ErrorKind, Outcome};
+use crate::error::{Error, ErrorKind, Outcome, Sent};
 use crate::json;
 use crate::meta::Meta;
+use crate::session::Answer;
 use crate::session::link::{Link, Refused};
 use crate::session::state::End;
-use crate::session::{Answer, Calling};
 use crate::token::Token;
 use crate::trace;
 use crate::verbatim::verbatim;
@@ -27,6 +27,8 @@ pub(crate) struct Style {
     pub(crate) meta: Meta,
     pub(crate) is_idempotent: bool,
     pub(crate) form: Form,
+    /// Whether only a session will do, whatever the client's setting is.
+    pub(crate) needs_session: bool,
 }
 
 /// What a call is answered with.
@@ -47,13 +49,13 @@ pub(crate) fn check_endpoint(endpoint: &Endpoint) -> Result<(), Error> {
         return Ok(());
     }
     let message = format!("cannot connect to {endpoint}: port 0 is for servers, which are given a free port");
-    Err(Error::new(ErrorKind::InvalidEndpoint, message))
+    Err(Error::unsent(ErrorKind::InvalidEndpoint, message))
 }
 
 /// Refuses a call whose time is over before it begins: nothing is sent of it.
 pub(crate) fn check_time(style: &Style) -> Result<(), Error> {
     match style.timeout {
-        Some(limit) if limit.is_zero() => Err(Error::timed_out(limit)),
+        Some(limit) if limit.is_zero() => Err(Error::timed_out(limit, Outcome::NotSent)),
         _ => Ok(()),
     }
 }
@@ -74,7 +76,7 @@ pub(crate) fn packet<P: Serialize + ?Sized>(
         token: config.token.as_ref().map(Token::text),
     };
     let invalid =
-        |error| Error::new(ErrorKind::InvalidInput, format!("the meta data cannot be sent: {error}"));
+        |error| Error::unsent(ErrorKind::InvalidInput, format!("the meta data cannot be sent: {error}"));
     let mut packet = Packet::request_with(config.version, method, &envelope).map_err(invalid)?;
     match style.form {
         Form::Result => {}
@@ -129,7 +131,7 @@ pub(crate) fn into_result<R: DeserializeOwned>(response: Response) -> Result<R, 
     };
     let payload = verbatim(text);
     match (broken, payload, good) {
-        (Some(error), ..) => Err(Error::protocol(error)),
+        (Some(error), ..) => Err(Error::protocol(error, Outcome::Unknown)),
         (None, Some(payload), _) => Ok(payload),
         (None, None, Some(good)) => parsed(&good),
         (None, None, None) => value("null"),
@@ -140,7 +142,7 @@ pub(crate) fn into_result<R: DeserializeOwned>(response: Response) -> Result<R, 
 fn parsed<R: DeserializeOwned>(good: &Good) -> Result<R, Error> {
     value(good.payload().unwrap_or("null")).map_err(|mismatch| match good.check() {
         Ok(()) => mismatch,
-        Err(error) => Error::protocol(error),
+        Err(error) => Error::protocol(error, Outcome::Unknown),
     })
 }
 
@@ -156,17 +158,43 @@ pub(crate) fn elements(response: &Response) -> Result<Option<VecDeque<Box<RawVal
 pub(crate) fn value<R: DeserializeOwned>(text: &str) -> Result<R, Error> {
     serde_json::from_str(text).map_err(|error| {
         let message = format!("the answer is not of the expected type: {}", json::mismatch(&error));
-        Error::new(ErrorKind::InvalidResult, message).with_outcome(Outcome::Replied)
+        Error::new(ErrorKind::InvalidResult, Outcome::Replied, message)
     })
+}
+
+/// What an answer means where a session was to be opened, and the server has opened none.
+pub(crate) fn without_session(response: &Response) -> Error {
+    match response {
+        // A server that is full or stopping, or that does not know this client, says nothing of what it can do.
+        Response::Bad(bad) if bad.code().is_some_and(|code| code != code::UNKNOWN_METHOD) => {
+            Error::refused(bad)
+        }
+        _ => no_sessions(),
+    }
+}
+
+/// The error of a server that holds no sessions where one is needed.
+pub(crate) fn no_sessions() -> Error {
+    Error::sessionless("the server holds no sessions: each of its connections is for one call")
+}
+
+/// What the answer to a call means that wants none. It is dropped, unless it says that the call was refused.
+pub(crate) fn dropped(response: &Response) -> Result<(), Error> {
+    match response {
+        Response::Bad(bad) if bad.code().is_some_and(|code| REFUSALS.contains(&code)) => {
+            Err(Error::refused(bad))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What the end of a call on a session means.
 pub(crate) fn answered(answer: Answer, link: &Link) -> Result<Response, Error> {
     match answer {
         Answer::Response(response) => Ok(response),
-        Answer::Failed(error) => Err(Error::protocol(error)),
+        Answer::Failed(error) => Err(Error::protocol(error, Outcome::Unknown)),
         Answer::NotRun => Err(gone()),
-        Answer::Lost { sent } => Err(lost(link, outcome_of(sent))),
+        Answer::Lost { sent } => Err(lost(link, sent)),
         Answer::Late { sent } | Answer::Cancelled { sent } => Err(cancelled(sent)),
     }
 }
@@ -177,7 +205,7 @@ pub(crate) fn refused(refused: Refused) -> Error {
         Refused::Gone => gone(),
         Refused::Misuse(misuse @ Misuse::PeerTakesNoCalls) => Error::takes_no_calls(misuse),
         Refused::Misuse(misuse) => Error::misuse(misuse),
-        Refused::Cancelled => cancelled(false),
+        Refused::Cancelled => cancelled(Outcome::NotSent),
     }
 }
 
@@ -190,39 +218,43 @@ pub(crate) fn in_reverse(error: Error) -> Error {
     }
 }
 
-/// Gives up a call on a session whose time is over, and tells what is known of it.
-pub(crate) fn give_up(calling: &mut Calling) -> Outcome {
-    outcome_of(calling.give_up())
-}
-
-pub(crate) fn outcome_of(sent: bool) -> Outcome {
-    if sent { Outcome::Unknown } else { Outcome::NotSent }
-}
-
 /// As if its time were over: nothing makes the call go on.
-fn cancelled(sent: bool) -> Error {
-    Error::new(ErrorKind::Timeout, "the call was cancelled").with_outcome(outcome_of(sent))
+fn cancelled(outcome: impl Into<Outcome>) -> Error {
+    Error::new(ErrorKind::Timeout, outcome, "the call was cancelled")
 }
 
-fn gone() -> Error {
-    Error::new(ErrorKind::Disconnected, "the peer ended the session before it ran the call")
+/// The session has not run the call, and will not: it takes no more, or said so with GOODBYE.
+pub(crate) fn gone() -> Error {
+    let message = "the peer ended the session before it ran the call";
+    Error::new(ErrorKind::Disconnected, Outcome::NotSent, message)
 }
 
-fn lost(link: &Link, outcome: Outcome) -> Error {
-    let error = match link.end_reason() {
-        Some(End::Protocol(error)) => Error::protocol(error),
-        Some(End::Io(kind, reason)) => Error::lost(std::io::Error::new(kind, reason)),
-        Some(End::Silent) => Error::new(
-            ErrorKind::Disconnected,
-            "the connection was lost before the answer: no sign of life (heartbeat)",
-        ),
-        Some(End::Stalled) => Error::new(
-            ErrorKind::Disconnected,
-            "the connection was lost before the answer: the peer takes nothing (write_timeout)",
-        ),
-        Some(End::Closed) | None => {
-            Error::new(ErrorKind::Disconnected, "the connection was closed before the answer")
+/// What it means for a call that wants no answer that its session ended before everything was written.
+pub(crate) fn unwritten(link: &Link, id: CallId) -> Result<(), Error> {
+    Err(lost(link, link.has_sent(id)))
+}
+
+fn lost(link: &Link, sent: Sent) -> Error {
+    let disconnected = |why| Error::new(ErrorKind::Disconnected, sent, why);
+    match link.end_reason() {
+        Some(End::Protocol(error)) => Error::protocol(error, sent),
+        Some(End::Io(kind, reason)) => Error::lost(std::io::Error::new(kind, reason), sent),
+        Some(End::Silent) => {
+            disconnected("the connection was lost before the answer: no sign of life (heartbeat)")
         }
-    };
-    error.with_outcome(outcome)
+        Some(End::Stalled) => {
+            disconnected("the connection was lost before the answer: the peer takes nothing (write_timeout)")
+        }
+        Some(End::Closed) | None => disconnected("the connection was closed before the answer"),
+    }
 }
+
+/// The codes of a server that has not run a call.
+const REFUSALS: [&str; 6] = [
+    code::OVERLOADED,
+    code::UNAVAILABLE,
+    code::DENIED,
+    code::TIMEOUT,
+    code::INVALID_REQUEST,
+    code::UNSUPPORTED_VERSION,
+];

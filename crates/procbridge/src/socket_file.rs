@@ -48,7 +48,7 @@ impl SocketFile {
     pub(crate) fn bind(socket: &OwnedFd, path: &Path, options: &Options) -> Result<Self, Error> {
         Self::try_bind(socket, path, options).map_err(|Reason { text, source }| {
             let error =
-                Error::new(ErrorKind::Listen, format!("cannot listen on unix:{}: {text}", path.display()));
+                Error::unsent(ErrorKind::Listen, format!("cannot listen on unix:{}: {text}", path.display()));
             match source {
                 Some(source) => error.with_source(source),
                 None => error,

@@ -342,16 +342,13 @@ fn their_servers_are_called() {
 }
 
 #[test]
-fn their_servers_are_called_by_sixteen_at_once() {
+fn their_servers_answer_twenty_at_once_within_two_seconds() {
     with_each(&[Peer::Python, Peer::Node], |peer, face, transport| {
         let server = PeerServer::start(peer, transport);
-        // With its backlog of 0 a Python server loses connections over TCP. What is lost is told, within the limit.
-        let loses = (peer, transport) == (Peer::Python, Transport::Tcp);
-        let limit = Duration::from_secs(3);
-        let config = ClientConfig::new().with_connect_timeout(limit).with_call_timeout(limit);
-        let client = server.client(face, config);
-        let together = Arc::new(Barrier::new(16));
-        let callers: Vec<_> = (0..16)
+        // With its backlog of 0 a Python server loses connections over TCP.
+        let client = server.client(face, ClientConfig::new());
+        let together = Arc::new(Barrier::new(20));
+        let callers: Vec<_> = (0..20)
             .map(|n| {
                 let (client, together) = (client.clone(), together.clone());
                 thread::spawn(move || {
@@ -363,15 +360,8 @@ fn their_servers_are_called_by_sixteen_at_once() {
             .collect();
         for caller in callers {
             let (n, result, took) = caller.join().unwrap();
-            match result {
-                Ok(sum) => assert_eq!(sum, json!(n + 1)),
-                Err(error) => {
-                    assert!(loses, "{peer:?} {transport:?}: {error:?}");
-                    let kinds = [ErrorKind::Timeout, ErrorKind::Disconnected, ErrorKind::Connect];
-                    assert!(kinds.contains(&error.kind()), "{error:?}");
-                }
-            }
-            assert!(took < limit + Duration::from_secs(2), "{took:?}");
+            assert_eq!(result.unwrap(), json!(n + 1), "{peer:?} {transport:?}");
+            assert!(took < Duration::from_secs(2), "{peer:?} {face:?} {transport:?}: {took:?}");
         }
     });
 }

@@ -12,7 +12,7 @@ use crate::blocking::client::Client;
 use crate::blocking::items::Items;
 use crate::blocking::session::Session;
 use crate::client_config::ClientConfig;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Outcome};
 use crate::outgoing::CallTime;
 use crate::request::{self, Form, Style};
 
@@ -85,7 +85,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     pub fn send<R: DeserializeOwned>(self) -> Result<R, Error> {
         match self.run()? {
             Some(response) => request::into_result(response),
-            None => Err(Error::new(ErrorKind::Protocol, "the call was not answered")),
+            None => Err(Error::new(ErrorKind::Protocol, Outcome::Unknown, "the call was not answered")),
         }
     }
 
@@ -117,10 +117,21 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         Items::new(reached, time)
     }
 
-    /// Sends the call without a word about its items.
-    pub(super) fn begin_stream(mut self) -> Result<(Reached, CallTime), Error> {
+    fn begin_stream(mut self) -> Result<(Reached, CallTime), Error> {
         self.style.form = Form::Stream;
         self.begin()
+    }
+
+    /// Sends the call on a session, which is opened for it if there is none, within `time`. It has no limit of its own.
+    pub(super) fn begin_session_stream(mut self, time: CallTime) -> Result<Reached, Error> {
+        (self.style.form, self.style.needs_session) = (Form::Stream, true);
+        self.check()?;
+        let Self { via, method, payload, style, .. } = &self;
+        let make = || request::packet(via.config(), *method, *payload, style);
+        match via {
+            Via::Client(client) => client.inner.begin_within(time, style, make),
+            Via::Session(session) => session.begin(style, make()?).map(|(reached, _)| reached),
+        }
     }
 
     fn begin(mut self) -> Result<(Reached, CallTime), Error> {

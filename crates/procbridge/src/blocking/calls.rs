@@ -9,13 +9,13 @@ use procbridge_proto::{Packet, Response};
 
 use crate::admission::Admission;
 use crate::blocking::client::Client;
-use crate::blocking::keeper;
+use crate::blocking::keeper::{self, Keeping};
 use crate::blocking::opening::Opening;
 use crate::blocking::stream::Stream;
 use crate::blocking::waiting::{self, Sleeper};
 use crate::client_config::{ClientConfig, Sessions};
 use crate::endpoint::Endpoint;
-use crate::error::{Error, ErrorKind, Outcome};
+use crate::error::{Error, Outcome};
 use crate::outgoing::{CallTime, Outgoing};
 use crate::request::{self, Form, Style};
 use crate::router::Router;
@@ -36,6 +36,8 @@ pub(super) struct Inner {
     /// The methods for the server to call.
     router: Mutex<Option<Arc<Router>>>,
     greeting: Mutex<Greeting>,
+    /// What keeps a session open, if this client serves.
+    pub(super) keeping: Arc<Keeping>,
 }
 
 /// What is to be done with each new session of a client that serves.
@@ -64,10 +66,11 @@ pub(super) enum Reached {
 impl Inner {
     pub(super) fn new(endpoint: Endpoint, config: ClientConfig) -> Arc<Self> {
         let admission = Arc::new(Admission::of_client(&config));
-        let (current, router, greeting) = (Current::default(), Mutex::default(), Mutex::default());
+        let current = Current::new(config.max_connecting);
+        let (router, greeting, keeping) = (Mutex::default(), Mutex::default(), Arc::default());
         Arc::new_cyclic(|me| {
             let me = me.clone();
-            Self { me, endpoint, config, current, admission, router, greeting }
+            Self { me, endpoint, config, current, admission, router, greeting, keeping }
         })
     }
 
@@ -80,7 +83,7 @@ impl Inner {
         let time = CallTime::new(style.timeout.or(self.config.call_timeout));
         let (mut retry, mut now) = (Retry::default(), time.started);
         loop {
-            let reached = self.reach(make()?, time, style.form, &mut now);
+            let reached = self.reach(make()?, time, style, &mut now);
             let answered = reached.and_then(|reached| match reached {
                 Reached::Response(response) => Ok(Some(response)),
                 Reached::Calling(calling) => finish(calling, time, now).map(Some),
@@ -97,54 +100,82 @@ impl Inner {
     pub(super) fn begin(
         &self,
         style: &Style,
-        mut make: impl FnMut() -> Result<Packet, Error>,
+        make: impl FnMut() -> Result<Packet, Error>,
     ) -> Result<(Reached, CallTime), Error> {
         let time = CallTime::new(style.timeout);
+        self.begin_within(time, style, make).map(|reached| (reached, time))
+    }
+
+    /// Makes such a call, which must be sent within `time`.
+    pub(super) fn begin_within(
+        &self,
+        time: CallTime,
+        style: &Style,
+        mut make: impl FnMut() -> Result<Packet, Error>,
+    ) -> Result<Reached, Error> {
         let mut retry = Retry::default();
         loop {
-            match self.reach(make()?, time, style.form, &mut Instant::now()) {
-                Ok(reached) => return Ok((reached, time)),
+            match self.reach(make()?, time, style, &mut Instant::now()) {
+                Ok(reached) => return Ok(reached),
                 Err(error) => thread::sleep(retry.after(error, false, time.left(Instant::now()))?),
             }
         }
     }
 
     /// Sends a call on the session that there is, or on a connection of its own. `now` is moved on where that takes time.
-    fn reach(&self, packet: Packet, time: CallTime, form: Form, now: &mut Instant) -> Result<Reached, Error> {
-        loop {
-            match self.way(time, now)? {
-                Way::Session(link) => return begin_on(&self.config, &link, packet, form),
-                // A call of a client that serves may be one during which it is called: its session is looked after.
-                Way::Alone(alone) if self.config.sessions == Sessions::Required || self.is_serving() => {
-                    self.open(alone, time.or(Instant::now(), self.config.call_timeout))?;
-                    *now = Instant::now();
-                }
-                Way::Alone(alone) => {
-                    let reached = self.reach_alone(alone, packet, time, form);
-                    *now = Instant::now();
-                    return reached;
-                }
-                Way::Full => {}
+    fn reach(
+        &self,
+        packet: Packet,
+        time: CallTime,
+        style: &Style,
+        now: &mut Instant,
+    ) -> Result<Reached, Error> {
+        let needs_session =
+            style.needs_session || self.config.sessions == Sessions::Required || self.is_serving();
+        // A plain call that waits for ever was told to.
+        let is_patient = style.form == Form::Result && !needs_session;
+        let opened = if is_patient { time } else { time.or(*now, self.config.patience()) };
+        let link = match self.way(opened, now)? {
+            Way::Session(link) => link,
+            // A call of a client that serves may be one during which it is called: its session is looked after.
+            Way::Alone(alone) if needs_session => {
+                // A session that ends at once is not opened again here, but after the pause of a call that was not run.
+                let link = self.open(alone, time)?;
+                *now = Instant::now();
+                link
             }
-        }
+            Way::Alone(alone) => {
+                let reached = self.reach_alone(alone, packet, time, style.form);
+                *now = Instant::now();
+                return reached;
+            }
+            Way::Full => return Err(opened.crowded_out()),
+        };
+        begin_on(&self.config, &link, packet, style.form, time)
     }
 
     fn reach_alone(
         &self,
-        alone: Alone<'_>,
+        mut alone: Alone<'_>,
         packet: Packet,
         time: CallTime,
         form: Form,
     ) -> Result<Reached, Error> {
-        let opening = self.dial(packet, time)?;
+        let patience = self.config.patience().filter(|_| form == Form::Stream);
+        let opening = self.dial(&mut alone, packet, time, patience)?;
+        let answered = |response| match form {
+            Form::OneWay => request::dropped(&response).map(|()| Reached::Sent),
+            Form::Result | Form::Stream => Ok(Reached::Response(response)),
+        };
         match opening.run()? {
-            Ok(response) if form == Form::OneWay => {
-                drop(response);
-                Ok(Reached::Sent)
-            }
-            Ok(response) => Ok(Reached::Response(response)),
+            Ok(response) => answered(response),
             Err(session) => {
-                let (link, id) = session.into_link(&self.admission, form != Form::OneWay)?;
+                let (link, id) = match session.into_link(&self.admission, form != Form::OneWay) {
+                    Ok(link) => link,
+                    // It was sent, and has nothing to wait for.
+                    Err(_) if form == Form::OneWay => return Ok(Reached::Sent),
+                    Err(ended) => return ended.and_then(answered),
+                };
                 // If another call was faster, this connection ends with its call. So it does if the client serves by now:
                 // this session was opened as one of a client that does not.
                 self.current.install(&link, || !self.is_serving());
@@ -158,11 +189,17 @@ impl Inner {
     }
 
     /// A new connection with a call on it.
-    fn dial(&self, packet: Packet, time: CallTime) -> Result<Opening, Error> {
+    fn dial(
+        &self,
+        alone: &mut Alone<'_>,
+        packet: Packet,
+        time: CallTime,
+        patience: Option<Duration>,
+    ) -> Result<Opening, Error> {
         let terms = request::offer(&self.config, self.is_serving());
-        let outgoing = Outgoing::new(&self.config, packet, time, Instant::now(), terms)?;
+        let outgoing = Outgoing::new(&self.config, packet, time, Instant::now(), terms, patience)?;
         let sends_token = self.config.token.is_some();
-        let (stream, peer) = Stream::connect(&self.endpoint, outgoing.connect_deadline, sends_token)?;
+        let (stream, peer) = Stream::connect(&self.endpoint, outgoing.connect_deadline, sends_token, alone)?;
         Ok(Opening { stream, peer, outgoing })
     }
 
@@ -180,7 +217,7 @@ impl Inner {
                     self.current.forget(&link)
                 }
                 Way::Session(link) if link.is_unseen(*now, STALE) => refresh(&link),
-                Way::Full if waiting::is_past(time.deadline) => return Err(time.over(Outcome::NotSent)),
+                Way::Full if waiting::is_past(time.deadline) => return Err(time.crowded_out()),
                 Way::Full => {
                     Sleeper::this().sleep(time.deadline);
                     *now = Instant::now();
@@ -192,33 +229,42 @@ impl Inner {
 
     /// The session that there is, or a new one, opened without a call of the user's.
     pub(super) fn open_session(&self, time: CallTime) -> Result<Arc<Link>, Error> {
-        loop {
-            match self.way(time, &mut Instant::now())? {
-                Way::Session(link) => return Ok(link),
-                Way::Alone(alone) => return self.open(alone, time),
-                Way::Full => {}
-            }
+        match self.way(time, &mut Instant::now())? {
+            Way::Session(link) => Ok(link),
+            Way::Alone(alone) => self.open(alone, time),
+            Way::Full => Err(time.crowded_out()),
         }
     }
 
+    /// Opens a session with a `$/ping`, of which a call that waits for the session hears nothing but that it was not sent.
     fn open(&self, alone: Alone<'_>, time: CallTime) -> Result<Arc<Link>, Error> {
+        self.try_open(alone, time.or(Instant::now(), self.config.patience())).map_err(Error::before_call)
+    }
+
+    fn try_open(&self, mut alone: Alone<'_>, time: CallTime) -> Result<Arc<Link>, Error> {
         let is_serving = self.is_serving();
         let ping = request::packet::<()>(&self.config, Some("$/ping"), None, &Style::default())?;
-        match self.dial(ping, time)?.run()? {
-            Ok(_) => Err(no_sessions()),
-            Err(session) => {
-                let (link, id) = session.into_link(&self.admission, true)?;
-                let _answer = finish(link.opening(id), time, Instant::now())?;
-                let is_first = self.current.install(&link, || is_serving == self.is_serving());
-                drop(alone);
-                if is_first && is_serving {
-                    // Without a thread it must not be the session: it has told the server that it takes calls.
-                    keeper::look_after(&self.me, link.clone())
-                        .inspect_err(|_| link.goodbye("nobody can attend to it"))?;
-                }
-                Ok(if is_first { link } else { self.session().unwrap_or(link) })
-            }
+        let session = match self.dial(&mut alone, ping, time, None)?.run()? {
+            Ok(response) => return Err(request::without_session(&response)),
+            Err(session) => session,
+        };
+        let (link, id) = session
+            .into_link(&self.admission, true)
+            .map_err(|ended| ended.err().unwrap_or_else(request::gone))?;
+        finish(link.opening(id), time, Instant::now())?;
+        let is_first = self.current.install(&link, || is_serving == self.is_serving());
+        drop(alone);
+        if !is_first {
+            link.goodbye("another session takes its place");
+            return self.session().ok_or_else(request::gone);
         }
+        if is_serving {
+            // Without a thread it must not be the session: it has told the server that it takes calls.
+            keeper::look_after(&self.me, link.clone())
+                .inspect_err(|_| link.goodbye("nobody can attend to it"))?;
+            self.keep();
+        }
+        Ok(link)
     }
 
     /// Whether the server may call this client.
@@ -229,6 +275,11 @@ impl Inner {
     /// The methods for the server to call, if this client serves.
     pub(super) fn router(&self) -> MutexGuard<'_, Option<Arc<Router>>> {
         self.router.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the session of a client that serves looked after, which may have been lost.
+    pub(super) fn keep(&self) {
+        self.keeping.has_session(&self.me);
     }
 
     /// Does what is to be done with a new session.
@@ -259,6 +310,7 @@ impl Drop for Inner {
                 link.close(End::Closed);
             }
         }
+        self.keeping.end();
     }
 }
 
@@ -268,17 +320,30 @@ pub(super) fn begin_on(
     link: &Arc<Link>,
     packet: Packet,
     form: Form,
+    time: CallTime,
 ) -> Result<Reached, Error> {
     let packet = request::for_session(config, link, packet);
     match form {
         Form::OneWay => {
-            link.notify(packet).map_err(request::refused)?;
-            waiting::see_written(link);
-            Ok(Reached::Sent)
+            let id = link.notify(packet).map_err(request::refused)?;
+            match waiting::written(link, time.deadline) {
+                Some(true) => Ok(Reached::Sent),
+                Some(false) => request::unwritten(link, id).map(|()| Reached::Sent),
+                None => {
+                    let over = time.over(link.take_back(id));
+                    waiting::leave_writing(link);
+                    Err(over)
+                }
+            }
         }
         Form::Stream => {
-            let calling = link.begin(packet).map_err(request::refused)?;
-            waiting::see_written(link);
+            let mut calling = link.begin(packet).map_err(request::refused)?;
+            // If the session ends first, the call has ended with it, and the items say so.
+            if waiting::written(link, time.deadline).is_none() {
+                let over = time.over(calling.give_up());
+                waiting::leave_writing(link);
+                return Err(over);
+            }
             Ok(Reached::Calling(calling))
         }
         Form::Result => Ok(Reached::Ready(link.clone(), packet)),
@@ -322,15 +387,10 @@ fn finished(mut calling: Calling, answer: Option<Answer>, time: CallTime) -> Res
             return request::answered(answer, calling.link());
         }
         Some(answer) => request::answered(answer, calling.link()),
-        None => Err(time.over(request::give_up(&mut calling))),
+        None => Err(time.over(calling.give_up())),
     };
     waiting::leave_writing(calling.link());
     finished
-}
-
-/// The error of a server that holds no sessions where one is needed.
-pub(super) fn no_sessions() -> Error {
-    Error::new(ErrorKind::Protocol, "the server holds no sessions: each of its connections is for one call")
 }
 
 /// Looks at what has come to a session that nobody reads.

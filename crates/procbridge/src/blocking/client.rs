@@ -140,7 +140,8 @@ impl Client {
     /// # Blocking
     ///
     /// Until the call is sent. The default time limit of a call does not hold for streams; one that is
-    /// [set](RequestBuilder::timeout) holds for the whole of it.
+    /// [set](RequestBuilder::timeout) holds for the whole of it. The first call waits for a server that accepts and says nothing
+    /// no longer than a call may take.
     pub fn stream<T: DeserializeOwned>(
         &self,
         method: &str,
@@ -214,7 +215,7 @@ impl Client {
     /// Until there is a session.
     pub fn serve(&self, router: Router) -> Result<(), Error> {
         match &mut *self.inner.router() {
-            Some(_) => return Err(Error::new(ErrorKind::InvalidInput, "this client serves already")),
+            Some(_) => return Err(Error::unsent(ErrorKind::InvalidInput, "this client serves already")),
             none => {
                 self.inner.admission.set_streams(&router.routes.streams());
                 *none = Some(Arc::new(router));
@@ -224,13 +225,17 @@ impl Client {
         if let Some(link) = self.inner.current.session() {
             link.goodbye("a session that serves takes its place");
         }
-        let time = CallTime::new(self.inner.config.call_timeout);
-        let opened = self.inner.open_session(time).map(drop);
-        if opened.is_err() {
+        let time = CallTime::new(self.inner.config.patience());
+        let link = self.inner.open_session(time).inspect_err(|_| {
             // It may be tried again.
             *self.inner.router() = None;
+        })?;
+        self.inner.keeping.start(&link);
+        self.inner.greet();
+        if !self.inner.session().is_some_and(|now| Arc::ptr_eq(&now, &link)) {
+            self.inner.keep();
         }
-        opened.map(|()| self.inner.greet())
+        Ok(())
     }
 
     /// Has `greet` run each time this client, as one that [serves](Self::serve), has a new session: the first time at the

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
-use std::time::Instant;
 
 use procbridge_proto::{Response, code};
 use serde::Serialize;
@@ -14,7 +13,7 @@ use crate::blocking::calls::Reached;
 use crate::blocking::keeper;
 use crate::blocking::waiting;
 use crate::call::Call;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Outcome};
 use crate::handler::Reply;
 use crate::outgoing::CallTime;
 use crate::refusal::Refusal;
@@ -51,7 +50,7 @@ impl<T: DeserializeOwned> Items<T> {
                 None => Source::Over(Some(response)),
             },
             Reached::Ready(..) | Reached::Sent => {
-                return Err(Error::new(ErrorKind::Protocol, "the call was not answered"));
+                return Err(Error::new(ErrorKind::Protocol, Outcome::Unknown, "the call was not answered"));
             }
         };
         Ok(Self { source, time, item: PhantomData })
@@ -76,13 +75,9 @@ impl<T: DeserializeOwned> Items<T> {
         }
     }
 
-    /// The next item, if it comes before `deadline`.
-    pub(super) fn next_until(&mut self, deadline: Instant) -> Option<Option<Result<T, Error>>> {
-        if let Source::Session(calling) = &mut self.source {
-            let link = calling.link().clone();
-            waiting::wait(&link, Some(deadline), |waker| calling.poll_arrival(waker))?;
-        }
-        Some(self.next())
+    /// Waits for items as long as they come.
+    pub(super) fn without_limit(&mut self) {
+        self.time.deadline = None;
     }
 
     fn next_raw(&mut self) -> Option<Result<Raw, Error>> {
@@ -101,7 +96,7 @@ impl<T: DeserializeOwned> Items<T> {
                 let ended = match next {
                     Some(Ok(item)) => return Some(Ok(Raw::Item(item))),
                     Some(Err(answer)) => request::answered(answer, &link),
-                    None => Err(self.time.over(request::give_up(calling))),
+                    None => Err(self.time.over(calling.give_up())),
                 };
                 let ended = ended.and_then(|response| match &response {
                     Response::Bad(bad) => Err(Error::refused(bad)),

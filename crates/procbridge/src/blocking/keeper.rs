@@ -1,7 +1,8 @@
 //! What happens in a client's session while no thread of the program waits there.
 
+use std::ptr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,9 @@ use crate::blocking::stream::wait_for;
 use crate::blocking::waiting::{self, Sleeper};
 use crate::error::{Error, ErrorKind};
 use crate::outgoing::CallTime;
-use crate::router::Router;
+use crate::router::{Router, guarded};
 use crate::session::Link;
-use crate::session::retry::Retry;
+use crate::session::retry::Backoff;
 use crate::session::serving::Work;
 
 /// Keeps a session alive in which a stream is open: a program that takes its time over an item answers no PING. Nothing
@@ -94,9 +95,8 @@ fn attend(client: &Weak<Inner>, link: &Arc<Link>) {
             let _ = pool.run("procbridge-client-call", move || run(&router, &session, work));
         }
         if !is_replaced && !link.is_open() {
-            let client = client.clone();
             // Without a thread it is replaced when it has ended.
-            is_replaced = spawn("procbridge-client", move || replace(&client)).is_ok();
+            is_replaced = Keeping::begin(client);
         }
         // Calls have their time limits here as they have at a server, whoever reads.
         let expire = || link.expire(Instant::now(), &link.admission.leaked).1;
@@ -119,19 +119,146 @@ fn attend(client: &Weak<Inner>, link: &Arc<Link>) {
         }
     }
     if !is_replaced {
-        replace(client);
+        let keeping = client.upgrade().map(|client| client.keeping.clone());
+        if let Some(keeping) = keeping.filter(|keeping| keeping.claim()) {
+            keeping.keep(client);
+        }
     }
 }
 
-/// Tries to open a session until there is one, or the client is gone.
-fn replace(client: &Weak<Inner>) {
-    let mut retry = Retry::default();
-    loop {
-        thread::sleep(retry.next());
-        let Some(client) = client.upgrade() else { return };
-        if client.open_session(CallTime::new(client.config.call_timeout)).is_ok() {
-            return client.greet();
+/// Keeps a session open for a client that serves, and has each greeted once. One thread does, when there is something to be
+/// done: sessions that end one soon after the other are all its own.
+#[derive(Debug, Default)]
+pub(super) struct Keeping {
+    state: Mutex<Keep>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Keep {
+    /// Whether the client serves, and its first session was greeted.
+    is_on: bool,
+    is_running: bool,
+    is_over: bool,
+    /// How often a session was opened.
+    opened: u64,
+    /// The last session that was greeted.
+    greeted: Weak<Link>,
+    backoff: Backoff,
+}
+
+impl Keeping {
+    /// Begins with `link`, which the caller greets.
+    pub(super) fn start(&self, link: &Arc<Link>) {
+        let mut state = self.lock();
+        state.is_on = true;
+        state.greeted = Arc::downgrade(link);
+        state.backoff.begun(Instant::now());
+    }
+
+    /// Has somebody see to it that there is a session, and that it is greeted. Whether there is a thread for that.
+    pub(super) fn begin(client: &Weak<Inner>) -> bool {
+        let Some(keeping) = client.upgrade().map(|client| client.keeping.clone()) else { return true };
+        if !keeping.claim() {
+            return true;
         }
+        let (client, keeper) = (client.clone(), keeping.clone());
+        let begun = spawn("procbridge-client", move || keeper.keep(&client)).is_ok();
+        if !begun {
+            keeping.lock().is_running = false;
+        }
+        begun
+    }
+
+    /// Tells that there is a session which may be a new one.
+    pub(super) fn has_session(&self, client: &Weak<Inner>) {
+        self.lock().opened += 1;
+        self.changed.notify_all();
+        // Without a thread it is greeted when the next is lost, if it is still there.
+        Self::begin(client);
+    }
+
+    /// Tells that the client is gone.
+    pub(super) fn end(&self) {
+        self.lock().is_over = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether the caller is the one to [keep](Self::keep) from now on.
+    fn claim(&self) -> bool {
+        let mut state = self.lock();
+        let is_free = state.is_on && !state.is_running;
+        state.is_running |= is_free;
+        is_free
+    }
+
+    /// Opens sessions and greets them until there is one that was greeted, or the client is gone.
+    fn keep(&self, client: &Weak<Inner>) {
+        while let Some(inner) = client.upgrade() {
+            match inner.session() {
+                Some(link) => {
+                    if !self.greets(&link) {
+                        // One that is lost, or opened, from here on begins anew. What was before is looked at once more.
+                        self.lock().is_running = false;
+                        let is_kept = |kept: Arc<Link>| Arc::ptr_eq(&kept, &link);
+                        if inner.session().is_some_and(is_kept) || !self.claim() {
+                            return;
+                        }
+                        continue;
+                    }
+                    drop(link);
+                    // A callback that panics has to do with this session only.
+                    let _ = guarded(|| {
+                        inner.greet();
+                        Ok(())
+                    });
+                }
+                None => {
+                    drop(inner);
+                    self.pause(client);
+                    let Some(inner) = client.upgrade() else { return };
+                    // Where that fails there is a pause again.
+                    drop(inner.open_session(CallTime::new(inner.config.patience())));
+                }
+            }
+        }
+    }
+
+    /// Whether `link` was not greeted before. From now on it is.
+    fn greets(&self, link: &Arc<Link>) -> bool {
+        let mut state = self.lock();
+        if ptr::eq(state.greeted.as_ptr(), Arc::as_ptr(link)) {
+            return false;
+        }
+        state.greeted = Arc::downgrade(link);
+        state.backoff.begun(Instant::now());
+        true
+    }
+
+    /// Waits before the next attempt, unless a call opens a session meanwhile or the client ends.
+    fn pause(&self, client: &Weak<Inner>) {
+        let now = Instant::now();
+        let until = now + self.lock().backoff.pause(now);
+        loop {
+            let opened = self.lock().opened;
+            // Not under the lock: the client may end with this look at it, and says so.
+            if client.upgrade().is_none_or(|client| client.session().is_some()) {
+                return;
+            }
+            let state = self.lock();
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || state.is_over {
+                return;
+            }
+            // A session that was opened since then was told of before this waits.
+            if state.opened == opened {
+                drop(self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Keep> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,13 +1,14 @@
 //! One call on a new connection, until it is answered or the connection is a session.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use procbridge_proto::{CallId, Connection, Response};
+use procbridge_proto::{CallId, Response};
 
 use crate::admission::Admission;
 use crate::blocking::stream::{Readiness, Stream};
 use crate::error::Error;
-use crate::outgoing::{Opened, Outgoing};
+use crate::outgoing::{Accepted, Opened, Outgoing};
 use crate::peer::Peer;
 use crate::session::Link;
 use crate::session::state::{Hold, Seat};
@@ -26,8 +27,7 @@ pub(super) struct Opening {
 pub(super) struct Session {
     stream: Stream,
     peer: Peer,
-    connection: Connection,
-    id: CallId,
+    accepted: Accepted,
 }
 
 impl Opening {
@@ -36,8 +36,8 @@ impl Opening {
         match self.exchange()? {
             Opened::Response(response) => Ok(Ok(response)),
             Opened::Session => {
-                let (connection, id) = self.outgoing.into_session();
-                Ok(Err(Session { stream: self.stream, peer: self.peer, connection, id }))
+                let accepted = self.outgoing.into_session();
+                Ok(Err(Session { stream: self.stream, peer: self.peer, accepted }))
             }
         }
     }
@@ -76,9 +76,12 @@ impl Opening {
         self.outgoing.read(|buffer| stream.read(buffer))
     }
 
-    fn wait(&self, readiness: Readiness) -> Result<(), Error> {
+    fn wait(&mut self, readiness: Readiness) -> Result<(), Error> {
         match self.stream.wait(readiness, self.outgoing.deadline()) {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                self.outgoing.has_moved(Instant::now);
+                Ok(())
+            }
             Ok(false) => Err(self.outgoing.timed_out()),
             Err(error) => Err(self.outgoing.lost(error)),
         }
@@ -86,14 +89,18 @@ impl Opening {
 }
 
 impl Session {
-    /// The session, for any number of calls. The opening call is kept for whoever waits for it, if it is answered.
+    /// The session, for any number of calls. The opening call is kept for whoever waits for it, if it is answered. Without a
+    /// session there is what became of that call.
     pub(super) fn into_link(
         self,
         admission: &Arc<Admission>,
         is_answered: bool,
-    ) -> Result<(Arc<Link>, CallId), Error> {
-        let Self { stream, peer, connection, id } = self;
-        socket::set_blocking(&stream).map_err(Error::lost)?;
+    ) -> Result<(Arc<Link>, CallId), Result<Response, Error>> {
+        let Self { stream, peer, accepted } = self;
+        if let Err(error) = socket::set_blocking(&stream) {
+            return Err(accepted.salvage(error, |buffer| stream.read(buffer)));
+        }
+        let Accepted { connection, id } = accepted;
         if matches!(peer, Peer::Tcp(_)) {
             socket::set_no_delay(&stream);
         }

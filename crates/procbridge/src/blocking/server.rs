@@ -235,7 +235,7 @@ impl RunningServer {
         }
         self.handle.stop();
         let Some(thread) = self.thread.take() else { return Ok(()) };
-        thread.join().unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "the server's thread panicked")))
+        thread.join().unwrap_or_else(|_| Err(Error::unsent(ErrorKind::Io, "the server's thread panicked")))
     }
 }
 

@@ -129,14 +129,15 @@ impl Session {
 
     pub(super) fn begin(&self, style: &Style, packet: Packet) -> Result<(Reached, CallTime), Error> {
         let time = CallTime::new(style.timeout);
-        let reached =
-            calls::begin_on(&self.config, &self.link()?, packet, style.form).map_err(request::in_reverse)?;
+        let reached = calls::begin_on(&self.config, &self.link()?, packet, style.form, time)
+            .map_err(request::in_reverse)?;
         Ok((reached, time))
     }
 
     pub(super) fn run(&self, style: &Style, packet: Packet) -> Result<Option<Response>, Error> {
         let time = CallTime::new(style.timeout.or(self.config.call_timeout));
-        match calls::begin_on(&self.config, &self.link()?, packet, style.form).map_err(request::in_reverse)? {
+        let reached = calls::begin_on(&self.config, &self.link()?, packet, style.form, time);
+        match reached.map_err(request::in_reverse)? {
             Reached::Response(response) => Ok(Some(response)),
             Reached::Calling(calling) => calls::finish(calling, time, time.started).map(Some),
             Reached::Ready(link, packet) => calls::answer(&self.config, &link, packet, time, time.started)

@@ -15,10 +15,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::blocking::pool::spawn;
-use crate::dial::{self, Dialled, FullQueue};
+use crate::dial::{self, Dialled, Dropped, FullQueue};
 use crate::endpoint::{Address, Endpoint};
 use crate::error::{Error, cannot_connect};
 use crate::peer::Peer;
+use crate::session::current::Alone;
 use crate::socket::{self, Read};
 
 /// A connected socket.
@@ -41,23 +42,38 @@ impl Stream {
     }
 
     /// Connects; all addresses of a name share the time until `deadline`. A Unix socket is given up if its server runs as a
-    /// user that the client [does not trust](Endpoint::check_server).
+    /// user that the client [does not trust](Endpoint::check_server). `alone` hears how it went.
     pub(super) fn connect(
         endpoint: &Endpoint,
         deadline: Option<Instant>,
         sends_token: bool,
+        alone: &mut Alone<'_>,
+    ) -> Result<(Self, Peer), Error> {
+        let connected = Self::connect_to(endpoint, deadline, sends_token, alone);
+        match &connected {
+            Ok(_) => alone.is_connected(),
+            Err(_) => alone.is_crowded(),
+        }
+        connected
+    }
+
+    fn connect_to(
+        endpoint: &Endpoint,
+        deadline: Option<Instant>,
+        sends_token: bool,
+        alone: &mut Alone<'_>,
     ) -> Result<(Self, Peer), Error> {
         let Address::Tcp { host, port } = &endpoint.address else {
-            let socket =
-                Self::connect_unix(endpoint, deadline).map_err(|error| cannot_connect(endpoint, error))?;
+            let socket = Self::connect_unix(endpoint, deadline, alone)
+                .map_err(|error| cannot_connect(endpoint, error))?;
             let peer = dial::unix_server(endpoint, &socket, sends_token)?;
             return Ok((Self { socket }, peer));
         };
         let addresses = resolve(endpoint, host, *port, deadline)?;
         let mut result = Err(cannot_connect(endpoint, io::Error::from(io::ErrorKind::NotFound)));
         for (tried, address) in addresses.iter().enumerate() {
-            match Self::connect_tcp(*address, dial::share(deadline, Instant::now(), addresses.len() - tried))
-            {
+            let share = dial::share(deadline, Instant::now(), addresses.len() - tried);
+            match Self::connect_tcp(*address, share, alone) {
                 Ok(connected) => return Ok(connected),
                 // The first address is the preferred one: its error is the one to tell.
                 Err(error) if tried == 0 => result = Err(cannot_connect(endpoint, error)),
@@ -67,30 +83,46 @@ impl Stream {
         result
     }
 
-    fn connect_tcp(address: SocketAddr, deadline: Option<Instant>) -> io::Result<(Self, Peer)> {
-        match dial::tcp(address)? {
-            Dialled::Connected(socket) => {
-                let peer = dial::tcp_server(&socket, address)?;
-                Ok((Self { socket }, peer))
-            }
-            Dialled::Begun(socket) => {
-                let stream = Self { socket };
-                if !stream.wait(Readiness::Write, deadline)? {
-                    return Err(io::ErrorKind::TimedOut.into());
+    fn connect_tcp(
+        address: SocketAddr,
+        deadline: Option<Instant>,
+        alone: &mut Alone<'_>,
+    ) -> io::Result<(Self, Peer)> {
+        let mut dropped = Dropped::new(&address);
+        loop {
+            let (stream, is_there) = match dial::tcp(address)? {
+                Dialled::Connected(socket) => (Self { socket }, true),
+                Dialled::Begun(socket) => {
+                    let stream = Self { socket };
+                    let is_there = stream.wait(Readiness::Write, dropped.next(deadline, Instant::now()))?;
+                    if is_there {
+                        dial::check(&stream.socket)?;
+                    }
+                    (stream, is_there)
                 }
-                dial::check(&stream.socket)?;
+            };
+            if is_there {
                 let peer = dial::tcp_server(&stream.socket, address)?;
-                Ok((stream, peer))
+                return Ok((stream, peer));
             }
+            if !dropped.is_again(deadline, Instant::now()) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            alone.is_crowded();
         }
     }
 
-    fn connect_unix(endpoint: &Endpoint, deadline: Option<Instant>) -> io::Result<OwnedFd> {
+    fn connect_unix(
+        endpoint: &Endpoint,
+        deadline: Option<Instant>,
+        alone: &mut Alone<'_>,
+    ) -> io::Result<OwnedFd> {
         let mut queue = FullQueue::new();
         loop {
             match dial::unix(endpoint) {
                 Ok(socket) => return Ok(socket),
                 Err(Errno::AGAIN) => {
+                    alone.is_crowded();
                     thread::sleep(queue.pause(deadline, Instant::now()).ok_or(io::ErrorKind::TimedOut)?);
                 }
                 Err(error) => return Err(error.into()),

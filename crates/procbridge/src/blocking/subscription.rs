@@ -1,22 +1,24 @@
 //! Events as a client gets them (PB-EVT-*).
 
 use std::mem;
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Instant;
 
-use crate::blocking::calls::{Reached, no_sessions};
+use serde_json::{Value, json};
+
+use crate::blocking::calls::Reached;
 use crate::blocking::client::Client;
 use crate::blocking::items::Items;
 use crate::error::Error;
-use serde_json::{Value, json};
-
 use crate::event::{self, Event, Missed};
 use crate::outgoing::CallTime;
-use crate::session::retry::Retry;
+use crate::request;
+use crate::session::retry::{Backoff, may_pass};
 
 /// The events of some topics, see [`Client::subscribe`]. Dropping it ends the subscription.
 ///
 /// As an iterator it ends only with an error that trying again would not mend: the server refuses the subscription, has no
-/// events, or no longer holds sessions. While the server cannot be reached it waits and tries again.
+/// events, or no longer holds sessions. While the server cannot be reached, is full or stops, it waits and tries again.
 #[derive(Debug)]
 pub struct Subscription {
     client: Client,
@@ -26,9 +28,7 @@ pub struct Subscription {
     items: Option<Items<Option<Event>>>,
     /// An event that came at once.
     first: Option<Event>,
-    retry: Retry,
-    /// Whether anything came on the present one.
-    begun: bool,
+    backoff: Backoff,
     /// Whether events may have been missed since the last one.
     gap: bool,
     over: bool,
@@ -37,31 +37,26 @@ pub struct Subscription {
 impl Subscription {
     pub(super) fn begin(client: &Client, topics: Vec<String>) -> Result<Self, Error> {
         let (client, wanted) = (client.clone(), json!({ "topics": topics }));
-        let retry = Retry::default();
+        let backoff = Backoff::default();
         let mut subscription =
-            Self { client, wanted, items: None, first: None, retry, begun: false, gap: false, over: false };
+            Self { client, wanted, items: None, first: None, backoff, gap: false, over: false };
         subscription.items = Some(subscription.renew()?);
         Ok(subscription)
     }
 
+    /// Subscribes, and waits for the word that it is in force.
     fn renew(&mut self) -> Result<Items<Option<Event>>, Error> {
-        // A session first: a server without sessions would be asked for a method that it does not have.
-        let time = CallTime::new(self.client.inner.config.call_timeout);
-        self.client.inner.open_session(time)?;
-        let (reached, _) = self.client.call("$/subscribe").payload(&self.wanted).begin_stream()?;
-        let Reached::Calling(_) = reached else { return Err(no_sessions()) };
-        let mut items = Items::new(reached, CallTime::new(None))?;
+        let time = CallTime::new(self.client.inner.config.patience());
+        let call = self.client.call("$/subscribe").payload(&self.wanted);
+        let reached = call.begin_session_stream(time)?;
+        let Reached::Calling(_) = reached else { return Err(request::no_sessions()) };
+        let mut items = Items::new(reached, time)?;
         // What else than the word that it is in force comes first is an event, or the end.
-        let soon = Instant::now() + IN_FORCE;
-        self.begun = match items.next_until(soon) {
-            Some(Some(Ok(event))) => {
-                self.first = event;
-                true
-            }
-            Some(Some(Err(error))) => return Err(error),
-            Some(None) => return Err(event::none_there()),
-            None => false,
-        };
+        self.first = items.next().ok_or_else(event::none_there)??;
+        // Without that word it is not known from when on nothing was missed.
+        self.gap |= self.first.is_some();
+        items.without_limit();
+        self.backoff.begun(Instant::now());
         Ok(items)
     }
 }
@@ -69,7 +64,6 @@ impl Subscription {
 impl Subscription {
     /// An event as the program gets it, with the word on what was missed before it.
     fn reported(&mut self, mut event: Event) -> Event {
-        self.retry.reset();
         if mem::take(&mut self.gap) {
             event.missed = Missed::Unknown;
         }
@@ -91,12 +85,10 @@ impl Iterator for Subscription {
             let error = match &mut self.items {
                 Some(items) => match items.next() {
                     Some(Ok(event)) => {
-                        self.begun = true;
                         self.first = event;
                         continue;
                     }
                     Some(Err(error)) => Some(error),
-                    None if !self.begun => Some(event::none_there()),
                     // The server ended it in an orderly way.
                     None => None,
                 },
@@ -111,18 +103,13 @@ impl Iterator for Subscription {
             self.items = None;
             self.gap = true;
             if let Some(error) = error
-                && !event::may_pass(&error)
+                && !may_pass(&error)
             {
                 self.over = true;
                 return Some(Err(error));
             }
-            let pause: Duration = self.retry.next();
-            std::thread::sleep(pause);
+            thread::sleep(self.backoff.pause(Instant::now()));
         }
         None
     }
 }
-
-/// How long a subscriber waits for the word that its subscription is in force. A server that does not give it is good
-/// enough.
-const IN_FORCE: Duration = Duration::from_secs(2);

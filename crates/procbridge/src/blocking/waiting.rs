@@ -280,9 +280,11 @@ pub(super) fn leave_writing(link: &Arc<Link>) {
 }
 
 /// Waits until the system has taken what is queued: the caller may look at the session again only much later. Meanwhile what
-/// comes is read, or both sides could wait for the other to read.
-pub(super) fn see_written(link: &Arc<Link>) {
-    wait(link, None, |waker| link.poll_written(waker));
+/// comes is read, or both sides could wait for the other to read. Returns false if the session ended first, and nothing if
+/// `deadline` has passed.
+#[must_use]
+pub(super) fn written(link: &Arc<Link>, deadline: Option<Instant>) -> Option<bool> {
+    wait(link, deadline, |waker| link.poll_written(waker))
 }
 
 /// Reads for all who wait on `link`, until `poll` is ready or `deadline` has passed. Whoever does this has the seat.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use procbridge_proto::{CallId, Item, Misuse, Packet, ProtocolError, Response};
 
+use crate::error::Sent;
 use crate::session::held::Begun;
 use crate::session::link::{Link, Refused};
 use crate::session::state::State;
@@ -30,18 +31,15 @@ pub(crate) enum Answer {
     NotRun,
     /// The session ended first.
     Lost {
-        /// Whether any byte of the call was written.
-        sent: bool,
+        sent: Sent,
     },
     /// Its time was over first, so this side has given it up.
     Late {
-        /// Whether any byte of the call was written.
-        sent: bool,
+        sent: Sent,
     },
     /// This side has given it up.
     Cancelled {
-        /// Whether any byte of the call was written.
-        sent: bool,
+        sent: Sent,
     },
 }
 
@@ -137,8 +135,25 @@ impl Link {
     }
 
     /// Sends a call that is not answered.
-    pub(crate) fn notify(self: &Arc<Self>, packet: Packet) -> Result<(), Refused> {
-        self.send(packet, false).map(drop)
+    pub(crate) fn notify(self: &Arc<Self>, packet: Packet) -> Result<CallId, Refused> {
+        self.send(packet, false)
+    }
+
+    /// Whether any byte of a call that is not answered was written.
+    pub(crate) fn has_sent(&self, id: CallId) -> Sent {
+        self.with(|state| Sent::of(&state.connection, id))
+    }
+
+    /// Takes back a call that is not answered, as far as it is not written. Tells whether any byte of it was, both at once.
+    pub(crate) fn take_back(&self, id: CallId) -> Sent {
+        self.with(|state| {
+            let sent = Sent::of(&state.connection, id);
+            if !state.has_ended() {
+                state.connection.cancel(id);
+                state.flush(self);
+            }
+            sent
+        })
     }
 
     /// The call that opened this session.
@@ -192,8 +207,8 @@ impl State {
     }
 
     /// Cancels a call of ours. Whoever waits for it gets what `answer` makes of whether any byte of it was written.
-    fn cancel(&mut self, id: CallId, answer: fn(bool) -> Answer) {
-        let sent = self.connection.was_sent(id);
+    fn cancel(&mut self, id: CallId, answer: fn(Sent) -> Answer) {
+        let sent = Sent::of(&self.connection, id);
         self.connection.cancel(id);
         self.settle(id, answer(sent));
     }
@@ -290,6 +305,7 @@ impl Calling {
     }
 
     /// Ready when the next item is there, or the end.
+    #[cfg(test)]
     pub(crate) fn poll_arrival(&mut self, waker: &Waker) -> Poll<()> {
         self.link.with(|state| match state.calls.get_mut(self.id) {
             Some(slot) if slot.items.is_empty() && slot.answer.is_none() => {
@@ -302,10 +318,10 @@ impl Calling {
 
     /// Cancels the call, and tells whether any byte of it was written. Both at once: between the two somebody else could
     /// write it.
-    pub(crate) fn give_up(&mut self) -> bool {
+    pub(crate) fn give_up(&mut self) -> Sent {
         self.over = true;
         self.link.with(|state| {
-            let sent = state.connection.was_sent(self.id);
+            let sent = Sent::of(&state.connection, self.id);
             if state.calls.remove(self.id).is_some_and(|slot| slot.answer.is_none()) && !state.has_ended() {
                 state.connection.cancel(self.id);
                 state.flush(&self.link);

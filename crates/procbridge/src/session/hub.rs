@@ -128,11 +128,11 @@ impl Hub {
         let limit = (self.inner.limits.max_body() as usize).saturating_sub(around);
         if topic.len() > MAX_TOPIC || text.len() > limit {
             let message = format!("an event of {} B exceeds the limit of {limit} B (max_body)", text.len());
-            return Err(Error::new(ErrorKind::InvalidInput, message));
+            return Err(Error::unsent(ErrorKind::InvalidInput, message));
         }
         let payload = String::from_utf8(text).ok().and_then(|text| RawValue::from_string(text).ok());
         let Some(payload) = payload else {
-            return Err(Error::new(ErrorKind::InvalidInput, "the payload is not one JSON value"));
+            return Err(Error::unsent(ErrorKind::InvalidInput, "the payload is not one JSON value"));
         };
         let registry = self.inner.registry();
         let (wanting, subscriptions) = (registry.topics.concerned(topic), registry.subscriptions);

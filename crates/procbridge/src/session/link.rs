@@ -364,8 +364,13 @@ impl Link {
             if state.is_left {
                 state.flush(self);
             }
-            if state.end.is_some() || state.broken.is_some() {
-                return Poll::Ready(state.connection.transmit().is_empty());
+            if state.broken.is_some() {
+                return Poll::Ready(false);
+            }
+            if let Some(end) = &state.end {
+                // What was queued may be gone with the session.
+                let is_written = matches!(**end, End::Closed) && state.blocked.is_none();
+                return Poll::Ready(is_written && state.connection.transmit().is_empty());
             }
             if state.blocked.is_none() && !state.is_left {
                 return Poll::Ready(true);
@@ -445,7 +450,7 @@ mod tests {
         let error = ends.socket.read(&mut [0; 64]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
 
-        let current = Current::default();
+        let current = Current::new(16);
         assert!(current.install(&ends.link, || true));
         current.forget(&ends.link);
         assert!(current.session().is_none());

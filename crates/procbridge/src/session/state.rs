@@ -16,6 +16,7 @@ use procbridge_proto::{CallId, CallTable, Connection, Event, Item, ProtocolError
 use crate::budget::Share;
 use crate::call::Arrived;
 use crate::cores::cores;
+use crate::error::Sent;
 use crate::inflation::Allowance;
 use crate::journal::Matter;
 use crate::pace::Pace;
@@ -442,7 +443,7 @@ impl State {
         let is_protocol = matches!(end, End::Protocol(_));
         self.end = Some(Box::new(end));
         for (id, slot) in self.calls.iter_mut() {
-            let sent = self.connection.was_sent(id);
+            let sent = Sent::of(&self.connection, id);
             slot.answer.get_or_insert(Answer::Lost { sent });
             self.wake.extend(slot.waker.take());
         }

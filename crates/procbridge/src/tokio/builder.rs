@@ -124,16 +124,18 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         CallFuture::of_stream(self.make(Form::Stream))
     }
 
-    /// Sends the call without a word about its items.
-    pub(super) fn begin_stream(
-        self,
-    ) -> impl Future<Output = Result<(Reached, CallTime), Error>> + Send + use<P> {
+    /// Sends the call on a session, which is opened for it if there is none, within `time`. It has no limit of its own.
+    pub(super) fn begin_session_stream(
+        mut self,
+        time: CallTime,
+    ) -> impl Future<Output = Result<Reached, Error>> + Send + use<P> {
+        self.style.needs_session = true;
         let made = self.make(Form::Stream);
         async move {
             let Made { by, style, packet } = made?;
             match by {
-                By::Client(client) => client.begin(&style, packet).await,
-                By::Session(session) => session.begin(&style, packet).await,
+                By::Client(client) => client.begin_within(time, &style, packet).await,
+                By::Session(session) => session.begin(&style, packet).await.map(|(reached, _)| reached),
             }
         }
     }

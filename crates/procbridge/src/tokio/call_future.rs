@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 use procbridge_proto::{Packet, Response};
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Outcome};
 use crate::outgoing::CallTime;
 use crate::request::{self, Form, Style};
 use crate::session::Calling;
@@ -145,7 +145,13 @@ impl State {
                     }
                 }
                 Self::Other(other) => return other.poll(context),
-                Self::Over => return Poll::Ready(Err(Error::new(ErrorKind::InvalidInput, POLLED_AGAIN))),
+                Self::Over => {
+                    return Poll::Ready(Err(Error::new(
+                        ErrorKind::InvalidInput,
+                        Outcome::Unknown,
+                        POLLED_AGAIN,
+                    )));
+                }
             }
         }
     }
@@ -233,7 +239,7 @@ impl<T> fmt::Debug for CallFuture<T> {
 }
 
 fn unanswered() -> Error {
-    Error::new(ErrorKind::Protocol, "the call was not answered")
+    Error::new(ErrorKind::Protocol, Outcome::Unknown, "the call was not answered")
 }
 
 const POLLED_AGAIN: &str = "the future of a call was polled after it had ended";

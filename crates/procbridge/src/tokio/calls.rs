@@ -70,7 +70,8 @@ impl Inner {
         let mut admission = Admission::of_client(&config);
         admission.clock = clock::now;
         let admission = Arc::new(admission);
-        let (current, router, greeting) = (Current::default(), Mutex::default(), Mutex::default());
+        let current = Current::new(config.max_connecting);
+        let (router, greeting) = (Mutex::default(), Mutex::default());
         Self { endpoint, config, current, admission, router, greeting, changed: Arc::default() }
     }
 
@@ -110,7 +111,7 @@ impl Inner {
                 Err(error) => Some(error),
             },
             (Some(Some(Err(error))), _) => Some(error),
-            (None, Some(calling)) => Some(time.over(request::give_up(calling))),
+            (None, Some(calling)) => Some(time.over(calling.give_up())),
             (Some(_), _) | (None, None) => None,
         };
         drop(calling);
@@ -129,7 +130,7 @@ impl Inner {
             if let Some(error) = failed {
                 attempts.after(error).await?;
             }
-            let reached = self.reach(attempts.packet()?, time, form).await;
+            let reached = self.reach(&mut attempts, form).await;
             let answered = match reached {
                 Ok(Reached::Response(response)) => Ok(Some(response)),
                 Ok(Reached::Calling(calling)) => finish(calling, time).await.map(Some),
@@ -146,72 +147,99 @@ impl Inner {
     /// Makes a call whose answer is waited for elsewhere.
     pub(super) async fn begin(&self, style: &Style, packet: Packet) -> Result<(Reached, CallTime), Error> {
         let time = clock::time(style.timeout);
+        self.begin_within(time, style, packet).await.map(|reached| (reached, time))
+    }
+
+    /// Makes such a call, which must be sent within `time`.
+    pub(super) async fn begin_within(
+        &self,
+        time: CallTime,
+        style: &Style,
+        packet: Packet,
+    ) -> Result<Reached, Error> {
         let mut attempts = Attempts::new(packet, time, false);
+        attempts.needs_session = style.needs_session;
         loop {
-            match self.reach(attempts.packet()?, time, style.form).await {
-                Ok(reached) => return Ok((reached, time)),
+            match self.reach(&mut attempts, style.form).await {
+                Ok(reached) => return Ok(reached),
                 Err(error) => attempts.after(error).await?,
             }
         }
     }
 
     /// Sends a call on the session that there is, or on a connection of its own.
-    async fn reach(&self, packet: Packet, time: CallTime, form: Form) -> Result<Reached, Error> {
-        loop {
-            match self.way(time).await? {
-                // A client that serves may be called during its call, which the server knows only from the word that comes
-                // after the first call.
-                Way::Alone(alone) if self.config.sessions == Sessions::Required || self.lock().is_some() => {
-                    Box::pin(self.open(alone, time.or(clock::now(), self.config.call_timeout))).await?;
-                }
-                // It is rare and large.
-                Way::Alone(alone) => return Box::pin(self.reach_alone(alone, packet, time, form)).await,
-                Way::Session(link) => return begin_on(&self.config, &link, packet, form, time).await,
-                Way::Full => {}
+    async fn reach(&self, attempts: &mut Attempts, form: Form) -> Result<Reached, Error> {
+        let time = attempts.time;
+        // A client that serves may be called during its call, which the server knows only from the word that comes after the
+        // first call.
+        let needs_session =
+            attempts.needs_session || self.config.sessions == Sessions::Required || self.lock().is_some();
+        // A plain call that waits for ever was told to.
+        let is_patient = form == Form::Result && !needs_session;
+        let opened = if is_patient { time } else { time.or(clock::now(), self.config.patience()) };
+        match self.way(opened).await? {
+            Way::Alone(alone) if needs_session => {
+                // A session that ends at once is not opened again here, but after the pause of a call that was not run.
+                Box::pin(self.open(alone, opened)).await?;
+                let link = self.session().ok_or_else(request::gone)?;
+                begin_on(&self.config, &link, attempts.packet()?, form, time).await
             }
+            // It is rare and large.
+            Way::Alone(alone) => Box::pin(self.reach_alone(alone, attempts.packet()?, time, form)).await,
+            Way::Session(link) => begin_on(&self.config, &link, attempts.packet()?, form, time).await,
+            Way::Full => Err(opened.crowded_out()),
         }
     }
 
     async fn reach_alone(
         &self,
-        alone: Alone<'_>,
+        mut alone: Alone<'_>,
         packet: Packet,
         time: CallTime,
         form: Form,
     ) -> Result<Reached, Error> {
-        let (opening, router) = self.dial(packet, time).await?;
+        let patience = self.config.patience().filter(|_| form == Form::Stream);
+        let (opening, router) = self.dial(&mut alone, packet, time, patience).await?;
+        let answered = |response| match form {
+            Form::OneWay => request::dropped(&response).map(|()| Reached::Sent),
+            Form::Result | Form::Stream => Ok(Reached::Response(response)),
+        };
         match opening.run().await? {
-            Ok(response) if form == Form::OneWay => {
-                drop(response);
-                Ok(Reached::Sent)
-            }
-            Ok(response) => Ok(Reached::Response(response)),
-            Err(session) => {
-                let calling = self.enter(session, router, form != Form::OneWay)?;
-                drop(alone);
-                Ok(calling.map_or(Reached::Sent, Reached::Calling))
-            }
+            Ok(response) => answered(response),
+            Err(session) => match self.enter(session, router, form != Form::OneWay) {
+                Ok(calling) => Ok(calling.map_or(Reached::Sent, Reached::Calling)),
+                // It was sent, and has nothing to wait for.
+                Err(_) if form == Form::OneWay => Ok(Reached::Sent),
+                Err(ended) => ended.and_then(answered),
+            },
         }
     }
 
     /// A new connection with a call on it, and what the server can call on the session that it may become.
-    async fn dial(&self, packet: Packet, time: CallTime) -> Result<(Opening, Option<Arc<Router>>), Error> {
+    async fn dial(
+        &self,
+        alone: &mut Alone<'_>,
+        packet: Packet,
+        time: CallTime,
+        patience: Option<Duration>,
+    ) -> Result<(Opening, Option<Arc<Router>>), Error> {
         let router = self.lock().clone();
         let terms = request::offer(&self.config, router.is_some());
-        let outgoing = Outgoing::new(&self.config, packet, time, clock::now(), terms)?;
+        let outgoing = Outgoing::new(&self.config, packet, time, clock::now(), terms, patience)?;
         let sends_token = self.config.token.is_some();
-        let (stream, peer) = Stream::connect(&self.endpoint, outgoing.connect_deadline, sends_token).await?;
+        let (stream, peer) =
+            Stream::connect(&self.endpoint, outgoing.connect_deadline, sends_token, alone).await?;
         Ok((Opening { stream, peer, outgoing }, router))
     }
 
     /// Makes a session that of the calls to come, if there is none. If another call was faster, or the session serves no
-    /// calls where this client does, it ends with its call.
+    /// calls where this client does, it ends with its call. Without a session there is what became of the call.
     fn enter(
         &self,
         session: Session,
         router: Option<Arc<Router>>,
         is_answered: bool,
-    ) -> Result<Option<Calling>, Error> {
+    ) -> Result<Option<Calling>, Result<Response, Error>> {
         let is_serving = router.is_some();
         let serves = Serves::Client { router, changed: self.changed.clone(), is_told: false };
         let (link, id) = session.into_link(&self.admission, is_answered, serves)?;
@@ -246,22 +274,32 @@ impl Inner {
                 }
             }
         });
-        within(time.deadline, way).await.ok_or_else(|| time.over(Outcome::NotSent))
+        within(time.deadline, way).await.ok_or_else(|| time.crowded_out())
     }
 
     /// Sees to it that there is a session, opened without a call of the user's.
     pub(super) async fn open_session(&self, time: CallTime) -> Result<(), Error> {
         match self.way(time).await? {
             Way::Alone(alone) => self.open(alone, time).await,
-            Way::Session(_) | Way::Full => Ok(()),
+            Way::Session(_) => Ok(()),
+            Way::Full => Err(time.crowded_out()),
         }
     }
 
+    /// Opens a session with a `$/ping`, of which a call that waits for the session hears nothing but that it was not sent.
     async fn open(&self, alone: Alone<'_>, time: CallTime) -> Result<(), Error> {
+        self.try_open(alone, time).await.map_err(Error::before_call)
+    }
+
+    async fn try_open(&self, mut alone: Alone<'_>, time: CallTime) -> Result<(), Error> {
         let ping = request::packet::<()>(&self.config, Some("$/ping"), None, &Style::default())?;
-        let (opening, router) = self.dial(ping, time).await?;
-        let Err(session) = opening.run().await? else { return Err(no_sessions()) };
-        let calling = self.enter(session, router, true)?;
+        let (opening, router) = self.dial(&mut alone, ping, time, None).await?;
+        let session = match opening.run().await? {
+            Ok(response) => return Err(request::without_session(&response)),
+            Err(session) => session,
+        };
+        let calling =
+            self.enter(session, router, true).map_err(|ended| ended.err().unwrap_or_else(request::gone))?;
         drop(alone);
         if let Some(calling) = calling {
             finish(calling, time).await?;
@@ -321,19 +359,22 @@ pub(super) struct Attempts {
     packet: Option<Packet>,
     time: CallTime,
     is_idempotent: bool,
+    /// Whether only a session will do, whatever the client's setting is.
+    needs_session: bool,
     retry: Retry,
 }
 
 impl Attempts {
     pub(super) fn new(packet: Packet, time: CallTime, is_idempotent: bool) -> Self {
-        Self { packet: Some(packet), time, is_idempotent, retry: Retry::default() }
+        Self { packet: Some(packet), time, is_idempotent, needs_session: false, retry: Retry::default() }
     }
 
     /// The packet for the next attempt. A small one is kept for another.
     fn packet(&mut self) -> Result<Packet, Error> {
         let kept = self.packet.as_ref().filter(|packet| packet.json_len() <= RETRIED).cloned();
         let packet = std::mem::replace(&mut self.packet, kept);
-        packet.ok_or_else(|| Error::new(ErrorKind::Disconnected, "the call was not sent"))
+        packet
+            .ok_or_else(|| Error::new(ErrorKind::Disconnected, Outcome::Unknown, "the call was not answered"))
     }
 
     /// Waits until it is time for another attempt after one that ended with `error`, if there may be one.
@@ -366,13 +407,11 @@ pub(super) async fn begin_on(
             Begun::Held(held) => Box::pin(in_turn(held, time)).await.map(Reached::Calling),
         };
     }
-    link.notify(packet).map_err(request::refused)?;
+    let id = link.notify(packet).map_err(request::refused)?;
     match within(time.deadline, poll_fn(|context| link.poll_written(context.waker()))).await {
         Some(true) => Ok(Reached::Sent),
-        Some(false) => {
-            Err(request::answered(Answer::Lost { sent: true }, link).err().unwrap_or_else(no_sessions))
-        }
-        None => Err(time.over(Outcome::Unknown)),
+        Some(false) => request::unwritten(link, id).map(|()| Reached::Sent),
+        None => Err(time.over(link.take_back(id))),
     }
 }
 
@@ -393,21 +432,16 @@ pub(super) async fn finish(mut calling: Calling, time: CallTime) -> Result<Respo
     match within(time.deadline, poll_fn(|context| calling.poll(context.waker()))).await {
         Some(answer) => ended(answer, calling.link(), time),
         // Dropping the call cancels it.
-        None => Err(time.over(request::give_up(&mut calling))),
+        None => Err(time.over(calling.give_up())),
     }
 }
 
 /// What the end of a call means.
 pub(super) fn ended(answer: Answer, link: &Link, time: CallTime) -> Result<Response, Error> {
     match answer {
-        Answer::Late { sent } => Err(time.over(request::outcome_of(sent))),
+        Answer::Late { sent } => Err(time.over(sent)),
         answer => request::answered(answer, link),
     }
-}
-
-/// The error of a server that holds no sessions where one is needed.
-pub(super) fn no_sessions() -> Error {
-    Error::new(ErrorKind::Protocol, "the server holds no sessions: each of its connections is for one call")
 }
 
 /// Nobody has looked at the session for a while, be it that its runtime did not run. The peer may have said goodbye.

@@ -159,7 +159,8 @@ impl Client {
     /// ```
     ///
     /// It is ready when the call is sent. The default time limit of a call does not hold for streams; one that is
-    /// [set](RequestBuilder::timeout) holds for the whole of it.
+    /// [set](RequestBuilder::timeout) holds for the whole of it. The first call waits for a server that accepts and says nothing
+    /// no longer than a call may take.
     ///
     /// # Errors
     ///
@@ -253,7 +254,7 @@ impl Client {
     async fn begin_to_serve(&self, router: Router) -> Result<(), Error> {
         let inner = &self.inner;
         match &mut *inner.lock() {
-            Some(_) => return Err(Error::new(ErrorKind::InvalidInput, "this client serves already")),
+            Some(_) => return Err(Error::unsent(ErrorKind::InvalidInput, "this client serves already")),
             none => {
                 inner.admission.set_streams(&router.routes.streams());
                 *none = Some(Arc::new(router));
@@ -264,7 +265,7 @@ impl Client {
         if let Some(link) = inner.current.session() {
             link.goodbye("a session that serves takes its place");
         }
-        inner.open_session(clock::time(inner.config.call_timeout)).await?;
+        inner.open_session(clock::time(inner.config.patience())).await?;
         intent.is_done = true;
         keeper::keep(inner);
         inner.greet().await;

@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Outcome};
 use crate::handler::Reply;
 use crate::outgoing::CallTime;
 use crate::refusal::Refusal;
@@ -65,7 +65,9 @@ impl<T: DeserializeOwned> Items<T> {
                 Some(elements) => Source::Array(elements),
                 None => Source::Over(Some(response)),
             },
-            Reached::Sent => return Err(Error::new(ErrorKind::Protocol, "the call was not answered")),
+            Reached::Sent => {
+                return Err(Error::new(ErrorKind::Protocol, Outcome::Unknown, "the call was not answered"));
+            }
         };
         let timer = time.deadline.map(|deadline| Box::pin(sleep_until(deadline.into())));
         Ok(Self { source, time, timer, _client: client, item: PhantomData })
@@ -163,7 +165,7 @@ impl<T: DeserializeOwned> Items<T> {
         let Source::Session(mut calling) = std::mem::replace(&mut self.source, Source::Over(None)) else {
             return Poll::Pending;
         };
-        Poll::Ready(self.time.over(request::give_up(&mut calling)))
+        Poll::Ready(self.time.over(calling.give_up()))
     }
 }
 

@@ -12,7 +12,7 @@ use ::tokio::time::timeout;
 
 use crate::router::guarded;
 use crate::session::Link;
-use crate::session::retry::Retry;
+use crate::session::retry::Backoff;
 use crate::tokio::calls::Inner;
 use crate::tokio::clock;
 
@@ -23,18 +23,20 @@ pub(super) fn keep(client: &Arc<Inner>) {
 }
 
 async fn attend(client: Weak<Inner>, changed: Arc<Notify>, mut greeted: Weak<Link>) {
-    let mut retry = Retry::default();
+    let mut backoff = Backoff::default();
+    backoff.begun(clock::now());
     loop {
         // One that another call has opened meanwhile is a new session as well.
         let is_greeted = |client: &Inner| client.session().is_some_and(|link| is_same(&link, &greeted));
         wait(&client, &changed, None, is_greeted).await;
-        wait(&client, &changed, Some(retry.next()), |client| client.session().is_none()).await;
+        wait(&client, &changed, Some(backoff.pause(clock::now())), |client| client.session().is_none()).await;
         let Some(client) = client.upgrade() else { return };
-        let time = clock::time(client.config.call_timeout);
+        let time = clock::time(client.config.patience());
         if client.open_session(time).await.is_ok()
             && let Some(link) = client.session()
+            && !is_same(&link, &greeted)
         {
-            retry.reset();
+            backoff.begun(clock::now());
             greeted = Arc::downgrade(&link);
             drop(link);
             let mut greeting = pin!(client.greet());

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use procbridge_proto::{CallId, Connection, Response};
+use procbridge_proto::{CallId, Response};
 
 use crate::admission::Admission;
 use crate::error::Error;
-use crate::outgoing::{Opened, Outgoing};
+use crate::outgoing::{Accepted, Opened, Outgoing};
 use crate::peer::Peer;
 use crate::session::Link;
 use crate::session::state::{Hold, Seat};
-use crate::socket;
+use crate::socket::{self, Read};
 use crate::tokio::clock;
 use crate::tokio::driver::{Driver, Serves};
 use crate::tokio::stream::{Readiness, Stream, within};
@@ -26,8 +26,7 @@ pub(super) struct Opening {
 pub(super) struct Session {
     stream: Stream,
     peer: Peer,
-    connection: Connection,
-    id: CallId,
+    accepted: Accepted,
 }
 
 impl Opening {
@@ -36,8 +35,8 @@ impl Opening {
         match self.exchange().await? {
             Opened::Response(response) => Ok(Ok(response)),
             Opened::Session => {
-                let (connection, id) = self.outgoing.into_session();
-                Ok(Err(Session { stream: self.stream, peer: self.peer, connection, id }))
+                let accepted = self.outgoing.into_session();
+                Ok(Err(Session { stream: self.stream, peer: self.peer, accepted }))
             }
         }
     }
@@ -78,7 +77,10 @@ impl Opening {
 
     async fn wait(&mut self, readiness: Readiness) -> Result<(), Error> {
         match within(self.outgoing.deadline(), self.stream.wait(readiness)).await {
-            Some(Ok(())) => Ok(()),
+            Some(Ok(())) => {
+                self.outgoing.has_moved(clock::now);
+                Ok(())
+            }
             Some(Err(error)) => Err(self.outgoing.lost(error)),
             None => Err(self.outgoing.timed_out()),
         }
@@ -87,15 +89,20 @@ impl Opening {
 
 impl Session {
     /// The session, for any number of calls, with a task that reads it until it ends. The opening call is kept for whoever
-    /// waits for it, if it is answered.
+    /// waits for it, if it is answered. Without a session there is what became of that call.
     pub(super) fn into_link(
         self,
         admission: &Arc<Admission>,
         is_answered: bool,
         serves: Serves,
-    ) -> Result<(Arc<Link>, CallId), Error> {
-        let Self { stream, peer, connection, id } = self;
-        let socket = stream.into_watched().map_err(Error::lost)?;
+    ) -> Result<(Arc<Link>, CallId), Result<Response, Error>> {
+        let Self { stream, peer, accepted } = self;
+        let socket = match stream.into_watched() {
+            Ok(socket) => socket,
+            // The socket is gone with that.
+            Err(error) => return Err(accepted.salvage(error, |_| Ok(Read::Nothing))),
+        };
+        let Accepted { connection, id } = accepted;
         if matches!(peer, Peer::Tcp(_)) {
             socket::set_no_delay(&socket);
         }

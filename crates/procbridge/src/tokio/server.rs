@@ -226,7 +226,7 @@ impl RunningServer {
         self.handle.stop();
         let Some(task) = self.task.take() else { return Ok(()) };
         task.await.unwrap_or_else(|error| {
-            Err(Error::new(ErrorKind::Io, "the server's task did not end by itself").with_source(error))
+            Err(Error::unsent(ErrorKind::Io, "the server's task did not end by itself").with_source(error))
         })
     }
 }

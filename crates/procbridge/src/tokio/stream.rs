@@ -16,10 +16,11 @@ use ::tokio::io::unix::AsyncFd;
 use ::tokio::time;
 use rustix::io::Errno;
 
-use crate::dial::{self, Dialled, FullQueue};
+use crate::dial::{self, Dialled, Dropped, FullQueue};
 use crate::endpoint::{Address, Endpoint};
 use crate::error::{Error, cannot_connect};
 use crate::peer::Peer;
+use crate::session::current::Alone;
 use crate::socket::{self, Read};
 use crate::tokio::clock;
 
@@ -63,14 +64,29 @@ impl Stream {
     }
 
     /// Connects; all addresses of a name share the time until `deadline`. A Unix socket is given up if its server runs as a
-    /// user that the client [does not trust](Endpoint::check_server).
+    /// user that the client [does not trust](Endpoint::check_server). `alone` hears how it went.
     pub(super) async fn connect(
         endpoint: &Endpoint,
         deadline: Option<Instant>,
         sends_token: bool,
+        alone: &mut Alone<'_>,
+    ) -> Result<(Self, Peer), Error> {
+        let connected = Self::connect_to(endpoint, deadline, sends_token, alone).await;
+        match &connected {
+            Ok(_) => alone.is_connected(),
+            Err(_) => alone.is_crowded(),
+        }
+        connected
+    }
+
+    async fn connect_to(
+        endpoint: &Endpoint,
+        deadline: Option<Instant>,
+        sends_token: bool,
+        alone: &mut Alone<'_>,
     ) -> Result<(Self, Peer), Error> {
         let Address::Tcp { host, port } = &endpoint.address else {
-            let socket = Self::connect_unix(endpoint, deadline)
+            let socket = Self::connect_unix(endpoint, deadline, alone)
                 .await
                 .map_err(|error| cannot_connect(endpoint, error))?;
             let peer = dial::unix_server(endpoint, &socket, sends_token)?;
@@ -80,9 +96,8 @@ impl Stream {
             resolve(host, *port, deadline).await.map_err(|error| dial::unresolved(endpoint, host, error))?;
         let mut result = Err(cannot_connect(endpoint, io::Error::from(io::ErrorKind::NotFound)));
         for (tried, address) in addresses.iter().enumerate() {
-            match Self::connect_tcp(*address, dial::share(deadline, clock::now(), addresses.len() - tried))
-                .await
-            {
+            let share = dial::share(deadline, clock::now(), addresses.len() - tried);
+            match Self::connect_tcp(*address, share, alone).await {
                 Ok(connected) => return Ok(connected),
                 // The first address is the preferred one: its error is the one to tell.
                 Err(error) if tried == 0 => result = Err(cannot_connect(endpoint, error)),
@@ -92,28 +107,45 @@ impl Stream {
         result
     }
 
-    async fn connect_tcp(address: SocketAddr, deadline: Option<Instant>) -> io::Result<(Self, Peer)> {
-        match dial::tcp(address)? {
-            Dialled::Connected(socket) => {
-                let peer = dial::tcp_server(&socket, address)?;
-                Ok((Self::accepted(socket), peer))
-            }
-            Dialled::Begun(socket) => {
-                let mut stream = Self::accepted(socket);
-                within(deadline, stream.wait(Readiness::Write)).await.ok_or(io::ErrorKind::TimedOut)??;
+    async fn connect_tcp(
+        address: SocketAddr,
+        deadline: Option<Instant>,
+        alone: &mut Alone<'_>,
+    ) -> io::Result<(Self, Peer)> {
+        let mut dropped = Dropped::new(&address);
+        loop {
+            let mut stream = match dial::tcp(address)? {
+                Dialled::Connected(socket) => {
+                    let peer = dial::tcp_server(&socket, address)?;
+                    return Ok((Self::accepted(socket), peer));
+                }
+                Dialled::Begun(socket) => Self::accepted(socket),
+            };
+            let soon = dropped.next(deadline, clock::now());
+            if let Some(ready) = within(soon, stream.wait(Readiness::Write)).await {
+                ready?;
                 dial::check(stream.descriptor()?)?;
                 let peer = dial::tcp_server(stream.descriptor()?, address)?;
-                Ok((stream, peer))
+                return Ok((stream, peer));
             }
+            if !dropped.is_again(deadline, clock::now()) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            alone.is_crowded();
         }
     }
 
-    async fn connect_unix(endpoint: &Endpoint, deadline: Option<Instant>) -> io::Result<OwnedFd> {
+    async fn connect_unix(
+        endpoint: &Endpoint,
+        deadline: Option<Instant>,
+        alone: &mut Alone<'_>,
+    ) -> io::Result<OwnedFd> {
         let mut queue = FullQueue::new();
         loop {
             match dial::unix(endpoint) {
                 Ok(socket) => return Ok(socket),
                 Err(Errno::AGAIN) => {
+                    alone.is_crowded();
                     time::sleep(queue.pause(deadline, clock::now()).ok_or(io::ErrorKind::TimedOut)?).await;
                 }
                 Err(error) => return Err(error.into()),

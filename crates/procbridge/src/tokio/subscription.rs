@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::event::{self, Event, Missed};
-use crate::session::retry::Retry;
-use crate::tokio::calls::{Reached, no_sessions};
+use crate::request;
+use crate::session::retry::{Backoff, may_pass};
+use crate::tokio::calls::Reached;
 use crate::tokio::client::Client;
 use crate::tokio::clock;
 use crate::tokio::items::Items;
@@ -23,7 +24,7 @@ use crate::tokio::items::Items;
 /// The events of some topics, see [`Client::subscribe`]. Dropping it ends the subscription.
 ///
 /// As a [`Stream`] it ends only with an error that trying again would not mend: the server refuses the subscription, has no
-/// events, or no longer holds sessions. While the server cannot be reached it waits and tries again.
+/// events, or no longer holds sessions. While the server cannot be reached, is full or stops, it waits and tries again.
 #[must_use = "a subscription that is dropped has ended"]
 pub struct Subscription {
     client: Client,
@@ -32,7 +33,7 @@ pub struct Subscription {
     state: State,
     /// An event that came at once.
     first: Option<Event>,
-    retry: Retry,
+    backoff: Backoff,
     /// Whether events may have been missed since the last one.
     gap: bool,
 }
@@ -46,15 +47,18 @@ enum State {
 
 /// The first item is empty: from then on no event is missed.
 type Events = Items<Option<Event>>;
-/// A subscription in force, and the event that came instead of the word that it is.
+/// A subscription in force, and the event that came instead of the word that it is: then it is not known from when on nothing
+/// was missed.
 type Renewed = Result<(Events, Option<Event>), Error>;
 
 impl Subscription {
     pub(super) async fn begin(client: Client, topics: Vec<String>) -> Result<Self, Error> {
         let wanted = json!({ "topics": topics });
         let (items, first) = renew(client.clone(), wanted.clone(), Duration::ZERO).await?;
-        let state = State::Open(items);
-        Ok(Self { client, wanted, state, first, retry: Retry::default(), gap: false })
+        let (state, gap) = (State::Open(items), first.is_some());
+        let mut backoff = Backoff::default();
+        backoff.begun(clock::now());
+        Ok(Self { client, wanted, state, first, backoff, gap })
     }
 
     /// The next event. Nothing if the subscription has failed for good, after the error that says why.
@@ -75,7 +79,6 @@ impl Subscription {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
         loop {
             if let Some(mut event) = self.first.take() {
-                self.retry.reset();
                 if mem::take(&mut self.gap) {
                     event.missed = Missed::Unknown;
                 }
@@ -94,6 +97,7 @@ impl Subscription {
                 State::Renewing(renewing) => match ready!(polled(renewing, context)) {
                     Ok((items, first)) => {
                         self.state = State::Open(items);
+                        self.backoff.begun(clock::now());
                         self.first = first;
                         continue;
                     }
@@ -103,12 +107,12 @@ impl Subscription {
             };
             self.gap = true;
             if let Some(error) = error
-                && !event::may_pass(&error)
+                && !may_pass(&error)
             {
                 self.state = State::Over;
                 return Poll::Ready(Some(Err(error)));
             }
-            let renewing = renew(self.client.clone(), self.wanted.clone(), self.retry.next());
+            let renewing = renew(self.client.clone(), self.wanted.clone(), self.backoff.pause(clock::now()));
             self.state = State::Renewing(Mutex::new(Box::pin(renewing)));
         }
     }
@@ -125,11 +129,9 @@ async fn renew(client: Client, wanted: Value, pause: Duration) -> Renewed {
     if !pause.is_zero() {
         sleep(pause).await;
     }
-    // A session first: a server without sessions would be asked for a method that it does not have.
-    let time = clock::time(client.inner.config.call_timeout);
-    client.inner.open_session(time).await?;
-    let (reached, _) = client.call("$/subscribe").payload(&wanted).begin_stream().await?;
-    let Reached::Calling(_) = reached else { return Err(no_sessions()) };
+    let time = clock::time(client.inner.config.patience());
+    let reached = client.call("$/subscribe").payload(&wanted).begin_session_stream(time).await?;
+    let Reached::Calling(_) = reached else { return Err(request::no_sessions()) };
     let mut items = Events::new(reached, time, None)?;
     // What else than the word that it is in force comes first is an event, or the end.
     let first = items.next().await.ok_or_else(event::none_there)??;
