@@ -14,8 +14,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         thread::sleep(Duration::from_millis(100));
         n * n
     };
-    // A session takes 128 calls at a time unless told otherwise. A blocking server has a thread for each that is slow.
-    let config = ServerConfig::new().with_max_session_calls(1_000);
+    // A session takes 128 calls at a time unless told otherwise, and the server 1,024, of which no session gets all. A blocking
+    // server has a thread for each that is slow.
+    let config = ServerConfig::new().with_max_session_calls(1_000).with_max_calls(4_000);
     let server = Server::bind_with("127.0.0.1:0", config)?.spawn(Router::new().method("work", work))?;
 
     let client = Client::connect(server.endpoint())?;

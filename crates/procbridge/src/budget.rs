@@ -4,7 +4,7 @@
 //! free, in whatever order they come: one holder alone gets two thirds of the limit, nine that take all they can
 //! leave a twentieth, of which the next one gets some. The last units go to holders that have none.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,7 +49,7 @@ pub(crate) struct Holder {
 #[derive(Debug)]
 pub(crate) struct Holders {
     table: Vec<Arc<Holder>>,
-    hasher: RandomState,
+    seed: u64,
 }
 
 /// Units that are held.
@@ -166,20 +166,25 @@ impl Holder {
 
 impl Holders {
     pub(crate) fn new() -> Self {
-        Self { table: (0..HOLDERS).map(|_| Arc::default()).collect(), hasher: RandomState::new() }
+        let seed = RandomState::new().build_hasher().finish();
+        Self { table: (0..HOLDERS).map(|_| Arc::default()).collect(), seed }
     }
 
     /// The holder for the connections of the process, or of the address, on the other end.
     pub(crate) fn of(&self, peer: &Peer) -> Arc<Holder> {
-        let hash = match peer {
-            Peer::Unix(credentials) => self.hasher.hash_one((credentials.uid, credentials.pid)),
-            Peer::Tcp(address) => self.hasher.hash_one(match address.ip() {
+        let key = match peer {
+            Peer::Unix(credentials) => {
+                u64::from(credentials.uid) << 32 | u64::from(credentials.pid.cast_unsigned())
+            }
+            Peer::Tcp(address) => match address.ip() {
                 // A network of this size is what one user of the protocol commonly has.
                 IpAddr::V6(ip) => u64::from_be_bytes(ip.octets().first_chunk().copied().unwrap_or_default()),
                 IpAddr::V4(ip) => u64::from(ip.to_bits()),
-            }),
+            },
         };
-        let at = usize::try_from(hash % HOLDERS).unwrap_or(0);
+        // The upper bits of a product depend on all of the key; without the seed nobody can tell how.
+        let hash = (key ^ self.seed).wrapping_mul(SPREAD) >> (u64::BITS - HOLDERS.ilog2());
+        let at = usize::try_from(hash).unwrap_or(0);
         self.table.get(at).cloned().unwrap_or_default()
     }
 }
@@ -202,8 +207,10 @@ fn share_of(free: usize, limit: usize) -> usize {
 const STEEPNESS: f64 = 32.0;
 /// Resources that holders have accounts for.
 const ACCOUNTS: usize = Resource::Other as usize;
-/// Processes that share a holder by chance share its part of the budgets too.
-const HOLDERS: u64 = 128;
+/// Processes that share a holder by chance share its part of the budgets too. A power of two.
+const HOLDERS: u32 = 128;
+/// The golden ratio, as a fraction of 2^64: its multiples lie far from each other.
+const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 
 #[cfg(test)]
 mod tests {
