@@ -271,7 +271,7 @@ fn small_beside_large(field: &Field<'_>) {
                 let more = if rest.peek().is_some() { MORE } else { 0 };
                 session.send(&packet::packet(REQUEST, more, id, piece))?;
                 // A small call behind each eighth piece.
-                if rest.len() % 8 == 0 {
+                if rest.len().is_multiple_of(8) {
                     let called = Instant::now();
                     let small = session.begin(0, packet::text("echo", "1").as_bytes())?;
                     while session.receive()?.id != small {}
