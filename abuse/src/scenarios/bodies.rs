@@ -263,6 +263,8 @@ fn small_beside_large(field: &Field<'_>) {
     let large = packet::long_text("echo", MAX_BODY - 100);
     let mut times = Vec::new();
     let measured = field.unix().session().and_then(|mut session| {
+        session.connection.wait_at_most(Duration::from_secs(5))?;
+        session.connection.write_within(Duration::from_secs(5))?;
         while !field.is_over() {
             let began = Instant::now();
             let id = session.next_id();
