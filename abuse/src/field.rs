@@ -61,7 +61,7 @@ impl<'a> Field<'a> {
 
     /// One of the two transports, in turn.
     pub(crate) fn either(&self, turn: usize) -> &At {
-        if turn % 2 == 0 { self.unix() } else { self.tcp() }
+        if turn.is_multiple_of(2) { self.unix() } else { self.tcp() }
     }
 
     pub(crate) fn is_over(&self) -> bool {

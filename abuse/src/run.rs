@@ -88,6 +88,8 @@ pub(crate) fn run(scenario: &Scenario, target: Target, is_short: bool) -> io::Re
     honest.stop();
     let spare_threads = if is_short { usize::MAX } else { SPARE_THREADS };
     rest(&mut measured, scenario, &server, spare_threads, Instant::now() - (honest.now() - over))?;
+    // Some of it is taken when the attackers have gone.
+    measured.peak_kib = measured.peak_kib.max(measured.after.peak_kib);
     measured.wrong = server.is_right().err().map(|error| error.to_string());
     measured.stopped = server.stop(STOP);
     Ok(measured)

@@ -178,8 +178,13 @@ mod tests {
     use crate::scenario::USUAL;
 
     fn measured(right: usize, p99: u64) -> Measured {
-        let share =
-            |goodput, p99| Share { goodput, p99: Duration::from_millis(p99), calls: 100, ..Share::default() };
+        let share = |right, p99| Share {
+            right,
+            seconds: 1.0,
+            p99: Duration::from_millis(p99),
+            calls: 100,
+            ..Share::default()
+        };
         let before = Figures { resident_kib: 4096, descriptors: 12, threads: 6, ..Figures::default() };
         Measured {
             reference: CLASSES.into_iter().map(|class| (class, share(100, 2))).collect(),
@@ -219,7 +224,7 @@ mod tests {
     #[test]
     fn what_is_kept_afterwards_is_a_breach() {
         let mut kept = measured(100, 2);
-        kept.after.resident_kib += 20 * 1024;
+        kept.after.resident_kib += 30 * 1024;
         kept.rest = None;
         assert_eq!(kept.breaches(&USUAL, Target::Tokio).len(), 2);
         kept.facts.push(Fact { name: "calls run", value: 245.0, bound: Bound::AtLeast(1_000.0) });

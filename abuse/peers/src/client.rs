@@ -54,8 +54,8 @@ pub(crate) fn subscribe(face: Face, endpoint: &str, time: Duration) {
         Face::Blocking => {
             let client = Client::connect_with(endpoint, config).unwrap();
             match client.subscribe(["*"]) {
-                Ok(mut events) => {
-                    while let Some(event) = events.next() {
+                Ok(events) => {
+                    for event in events {
                         if event.is_err() {
                             print(began, &event.map(drop));
                         }

@@ -263,6 +263,8 @@ fn small_beside_large(field: &Field<'_>) {
     let large = packet::long_text("echo", MAX_BODY - 100);
     let mut times = Vec::new();
     let measured = field.unix().session().and_then(|mut session| {
+        session.connection.wait_at_most(Duration::from_secs(5))?;
+        session.connection.write_within(Duration::from_secs(5))?;
         while !field.is_over() {
             let began = Instant::now();
             let id = session.next_id();
@@ -271,7 +273,7 @@ fn small_beside_large(field: &Field<'_>) {
                 let more = if rest.peek().is_some() { MORE } else { 0 };
                 session.send(&packet::packet(REQUEST, more, id, piece))?;
                 // A small call behind each eighth piece.
-                if rest.len() % 8 == 0 {
+                if rest.len().is_multiple_of(8) {
                     let called = Instant::now();
                     let small = session.begin(0, packet::text("echo", "1").as_bytes())?;
                     while session.receive()?.id != small {}

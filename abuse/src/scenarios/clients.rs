@@ -258,7 +258,7 @@ fn accept(victim: &mut Victim, answer: &[u8]) -> std::io::Result<()> {
 fn timed(field: &Field<'_>, calls: u32, treat: impl Fn(&mut Victim) + Send + Sync + 'static) -> Ended {
     let Ok(server) = Hostile::start(treat) else { return Ended::default() };
     let (endpoint, calls) = (server.endpoint(), calls.to_string());
-    let ended = match field.server.target {
+    match field.server.target {
         Target::Demo => {
             let limit = format!("{LIMIT_MS}ms");
             let mut ended = Ended::default();
@@ -278,8 +278,7 @@ fn timed(field: &Field<'_>, calls: u32, treat: impl Fn(&mut Victim) + Send + Syn
             field.at_most("ms until the call ended", longest, LATE_MS);
             ended
         }
-    };
-    ended
+    }
 }
 
 /// Has a client need a session, and counts how often it comes.
