@@ -138,7 +138,8 @@ mod futures {
             for _ in 0..2 {
                 let doubled = all((0..10).map(|n| client.request::<u32>("double", &n))).await;
                 assert_eq!(doubled.into_iter().map(Result::unwrap).sum::<u32>(), 90);
-                let call = client.request::<usize>(&"length".to_string(), &format!("{}", 12));
+                let call = client
+                    .request::<usize>(&["len", "gth"].concat(), &[1, 2].map(|n| n.to_string()).concat());
                 assert_eq!(call.await.unwrap(), 2);
                 let spawned = {
                     let (client, text) = (client.clone(), "abc".to_string());

@@ -4,14 +4,14 @@ use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use procbridge_proto::CallId;
 
 use crate::session::calling::remember;
 use crate::session::link::Link;
 use crate::session::serving::{Prepared, Work};
-use crate::session::state::{PORTION, State};
+use crate::session::state::{PORTION, State, Turnstile};
 use crate::socket::Read;
 
 /// What a task finds that [drives](Seat::Driven) a session.
@@ -40,12 +40,17 @@ impl Link {
         self.with(|state| {
             state.attendant = None;
             state.flush(self);
+            if let Turnstile::ShutUntil(until) = state.turnstile
+                && until <= self.admission.now()
+            {
+                state.turnstile = Turnstile::Passed;
+            }
             Outlook {
                 has_work: state.has_work(),
                 has_ended: state.end.is_some(),
                 is_open: state.is_open(),
                 is_blocked: state.blocked.is_some(),
-                is_reading_paused: self.is_paused(state),
+                is_reading_paused: self.is_reading_held(state),
                 is_rung: mem::take(&mut state.is_rung),
                 due: self.task_due(state),
                 heard: state.pulse.heard(),
@@ -87,6 +92,7 @@ impl Link {
         let mut goes_on = is_something;
         while goes_on {
             goes_on = self.with(|state| {
+                state.turnstile = Turnstile::Passed;
                 while let Some(work) = state.pull(self) {
                     state.make_ready(work);
                 }
@@ -146,13 +152,22 @@ impl Link {
     /// begun a call that ends sooner than it looks at the clock, or found that the socket takes no more.
     fn is_as_found(&self, state: &State, found: &Outlook, planned: Option<Instant>) -> bool {
         found.is_blocked == state.blocked.is_some()
-            && found.is_reading_paused == self.is_paused(state)
+            && found.is_reading_paused == self.is_reading_held(state)
             && self.task_due(state).is_none_or(|due| planned.is_some_and(|planned| planned <= due))
     }
 
     /// When the task looks at the clock at the latest, whatever it has planned.
     fn task_due(&self, state: &State) -> Option<Instant> {
-        [self.due(state), state.calls_due()].into_iter().flatten().min()
+        let turn = match state.turnstile {
+            Turnstile::ShutUntil(until) => Some(until),
+            _ => None,
+        };
+        [self.due(state), state.calls_due(), turn].into_iter().flatten().min()
+    }
+
+    /// Whether nothing is read for now: the peer does not read, or what is here waits.
+    fn is_reading_held(&self, state: &State) -> bool {
+        self.is_paused(state) || state.is_shut()
     }
 
     /// Has the task that drives the session look at the clock.
@@ -214,7 +229,20 @@ impl State {
     }
 
     fn has_work(&self) -> bool {
-        !self.ready.is_empty() || self.is_in_room
+        !self.ready.is_empty() || (self.is_in_room && !self.is_shut())
+    }
+
+    fn is_shut(&self) -> bool {
+        matches!(self.turnstile, Turnstile::ShutUntil(_))
+    }
+
+    /// Whether the next packet waits until a call has ended.
+    fn waits_for_an_end(&mut self, link: &Link) -> bool {
+        if self.turnstile == Turnstile::Open && self.connection.is_full() {
+            let until = link.admission.now().checked_add(TURN);
+            self.turnstile = until.map_or(Turnstile::Passed, Turnstile::ShutUntil);
+        }
+        self.is_shut()
     }
 
     /// Looks at what was read until there is a call to be served. Without one all of it has been looked at, or a
@@ -224,7 +252,7 @@ impl State {
             return None;
         }
         for count in 0..=PORTION {
-            if count >= PORTION {
+            if count >= PORTION || self.waits_for_an_end(link) {
                 return None;
             }
             let Some(event) = self.next_event() else { break };
@@ -241,10 +269,11 @@ impl State {
     }
 }
 
+/// How long packets wait for the end of a call, where as many are in flight as are taken.
+const TURN: Duration = Duration::from_millis(20);
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::request::Form;
     use crate::session::state::{End, Seat};

@@ -26,6 +26,8 @@ use crate::session::calling::{Slot, remember};
 use crate::session::pulse::Pulse;
 use crate::session::serving::Work;
 use crate::session::spin::Spin;
+#[cfg(feature = "tokio")]
+use crate::session::state::Turnstile;
 use crate::session::state::{End, Hold, Seat, State};
 use crate::session::writing::Flushed;
 use crate::socket::{Read, Socket};
@@ -117,6 +119,8 @@ impl Link {
             has_buffer: true,
             #[cfg(feature = "tokio")]
             is_in_room: false,
+            #[cfg(feature = "tokio")]
+            turnstile: Turnstile::Open,
             arrived: 0,
             broken: None,
             end: None,

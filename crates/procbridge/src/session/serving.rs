@@ -16,6 +16,8 @@ use crate::session::calling::remember;
 use crate::session::hub::Subscriber;
 use crate::session::link::Link;
 use crate::session::state::State;
+#[cfg(feature = "tokio")]
+use crate::session::state::Turnstile;
 
 /// A call that is to be served.
 #[derive(Debug)]
@@ -239,8 +241,12 @@ impl State {
         (calls, self.serving.iter().filter_map(|(_, serving)| serving.due()).min())
     }
 
-    /// Tells who waits for the last call of a session that has ended.
+    /// Tells who waits for the last call of a session that has ended, or for any call to end.
     fn has_served(&mut self) {
+        #[cfg(feature = "tokio")]
+        if std::mem::replace(&mut self.turnstile, Turnstile::Open) != Turnstile::Open {
+            self.wake_attendant();
+        }
         if self.serving.is_empty() && self.has_ended() {
             self.wake_attendant();
         }

@@ -72,6 +72,9 @@ pub(crate) struct State {
     /// Whether what is read goes to the [room](crate::session::room) of this thread.
     #[cfg(feature = "tokio")]
     pub(super) is_in_room: bool,
+    /// Whether what is in it waits for a place among the calls.
+    #[cfg(feature = "tokio")]
+    pub(super) turnstile: Turnstile,
     /// How many bytes the last read brought, of which some may not have been looked at.
     pub(super) arrived: usize,
     /// Whether the socket was made to take more at a time, because something large went through it.
@@ -105,6 +108,17 @@ pub(crate) struct Hold {
     pub(crate) bytes: Option<Share>,
     /// Bytes of large answers that are queued.
     pub(crate) answers: Option<Share>,
+}
+
+/// Whether packets wait until a call of the peer has ended, where as many are in flight as are taken. Calls that take no time
+/// end at once, and one that wants no answer would be dropped for nothing. Others are not waited for.
+#[cfg(feature = "tokio")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turnstile {
+    Open,
+    ShutUntil(Instant),
+    /// That was waited for, and none has ended since.
+    Passed,
 }
 
 /// Who reads a session.
