@@ -367,7 +367,6 @@ fn their_servers_answer_twenty_at_once_within_two_seconds() {
 }
 
 #[test]
-#[ignore = "one client does not limit its classic TCP connections to one server yet"]
 fn twenty_at_once_are_answered_by_a_python_server_over_tcp_within_two_seconds() {
     const CALLERS: usize = 20;
     for (peer, config) in [
