@@ -474,7 +474,7 @@ fn a_call_that_waits_for_others_to_connect_says_so() {
         rustix::net::listen(&listener, 0).unwrap();
         let endpoint: Endpoint = format!("tcp:{}", listener.local_addr().unwrap()).parse().unwrap();
         // Nothing is accepted: the queue is full.
-        let full = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let _full = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let config = ClientConfig::new().with_max_connecting(1).with_sessions(Sessions::Never);
         let client = client(face, &endpoint, config);
         let first = client.clone();
