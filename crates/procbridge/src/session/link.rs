@@ -121,6 +121,7 @@ impl Link {
             is_in_room: false,
             #[cfg(feature = "tokio")]
             turnstile: Turnstile::Open,
+            is_unseen: false,
             arrived: 0,
             broken: None,
             end: None,

@@ -95,7 +95,9 @@ impl State {
     /// The next of the peer's calls that nobody has begun to serve; none in place of it if the session is over. Until there
     /// is one `waker` is told of it.
     pub(crate) fn next_work(&mut self, link: &Arc<Link>, waker: Option<&Waker>) -> Option<Option<Work>> {
-        while self.ready.is_empty() && self.digest(link) {}
+        while self.ready.is_empty() && self.is_unseen {
+            self.digest(link);
+        }
         if let Some(work) = self.ready.pop_front() {
             return Some(Some(work));
         }

@@ -75,6 +75,8 @@ pub(crate) struct State {
     /// Whether what is in it waits for a place among the calls.
     #[cfg(feature = "tokio")]
     pub(super) turnstile: Turnstile,
+    /// Whether there may be packets that nobody has looked at.
+    pub(super) is_unseen: bool,
     /// How many bytes the last read brought, of which some may not have been looked at.
     pub(super) arrived: usize,
     /// Whether the socket was made to take more at a time, because something large went through it.
@@ -325,18 +327,22 @@ impl State {
     /// dropped.
     pub(super) fn digest(&mut self, link: &Arc<Link>) -> bool {
         for _ in 0..PORTION {
-            if self.is_full_of_ready() || !self.digest_one(link) {
+            self.is_unseen = self.is_full_of_ready();
+            if self.is_unseen || !self.digest_one(link) {
                 self.call_up();
                 return false;
             }
         }
+        self.is_unseen = true;
         true
     }
 
     /// The same for a thread that is about to read more, and serves no calls.
     pub(super) fn digest_all(&mut self, link: &Arc<Link>) {
-        while self.digest_one(link) {}
-        self.call_up();
+        if std::mem::take(&mut self.is_unseen) {
+            while self.digest_one(link) {}
+            self.call_up();
+        }
     }
 
     fn is_full_of_ready(&self) -> bool {
