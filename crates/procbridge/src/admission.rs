@@ -180,6 +180,13 @@ impl Admission {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether half of the places for connections or for calls are taken. From there on a classic caller that sends no more
+    /// is taken for one that is gone.
+    pub(crate) fn is_pressed(&self) -> bool {
+        let connections = &self.stats.connections;
+        connections.open_now() > connections.limit() / 2 || self.calls.used() > self.calls.limit() / 2
+    }
+
     /// Returns how many calls have a place with the handlers.
     pub(crate) fn calls(&self) -> usize {
         self.calls.used()

@@ -1,7 +1,7 @@
 //! A full server makes room for a connection by ending a session: the one that has been idle longest.
 //!
 //! A session is idle while no call is in flight on it, either way; a stream and a subscription are calls. It must have been
-//! idle for some seconds, so that clients that come and go do not end those that work. A user whose sessions are not more
+//! idle for a moment, so that clients that come and go do not end those that work. A user whose sessions are not more
 //! than those of another cannot be displaced by it: who opens many connections displaces its own.
 
 use std::collections::HashMap;
@@ -94,7 +94,7 @@ fn candidates(newcomer: User, sessions: &[(User, Option<Instant>)], now: Instant
 }
 
 /// How long a session must have been idle.
-const LEAST: Duration = Duration::from_secs(5);
+const LEAST: Duration = Duration::from_millis(250);
 /// How long there is no other look after one that found nothing, in milliseconds.
 const PAUSE: u64 = 100;
 /// Sessions of which each may have become busy since the look.
@@ -111,7 +111,7 @@ mod tests {
         let now = Instant::now() + Duration::from_secs(1_000);
         let sessions: Vec<_> = sessions
             .iter()
-            .map(|(user, idle)| (*user, idle.map(|idle| now - Duration::from_secs(idle))))
+            .map(|(user, idle)| (*user, idle.map(|idle| now - Duration::from_millis(50 * idle))))
             .collect();
         candidates(newcomer, &sessions, now)
     }

@@ -69,12 +69,13 @@ pub(crate) fn has_input(socket: impl AsFd) -> bool {
 }
 
 /// Whether the peer has closed its end for good, or the connection has failed. A TCP peer that has closed looks as one
-/// that only sends no more, until it resets.
-pub(crate) fn is_gone(socket: impl AsFd) -> bool {
-    let mut sockets = [PollFd::new(&socket, PollFlags::empty())];
+/// that only sends no more, until it resets: `is_pressed` takes the one for the other.
+pub(crate) fn is_gone(socket: impl AsFd, is_pressed: bool) -> bool {
+    let half = if is_pressed { PollFlags::RDHUP } else { PollFlags::empty() };
+    let mut sockets = [PollFd::new(&socket, half)];
     let looked = rustix::event::poll(&mut sockets, Some(&Timespec::default()));
-    looked.is_ok()
-        && sockets.iter().any(|socket| socket.revents().intersects(PollFlags::HUP | PollFlags::ERR))
+    let gone = PollFlags::HUP | PollFlags::ERR | half;
+    looked.is_ok() && sockets.iter().any(|socket| socket.revents().intersects(gone))
 }
 
 /// Writes what the socket takes of `bytes`, without waiting.

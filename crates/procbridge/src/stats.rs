@@ -139,6 +139,10 @@ impl Meter {
         self.open.limit()
     }
 
+    pub(crate) fn open_now(&self) -> usize {
+        self.open.used()
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         let mut object = Object::begin(out);
         object.number("open", self.open.used() as u64);

@@ -151,11 +151,10 @@ fn a_full_server_ends_what_has_been_idle_longest() {
             first.open_session();
             second.open_session();
             let begun = Instant::now();
-            // Nobody is ended who has just been at work.
+            // A session that has just been at work is not ended.
             let client = server.client(face);
-            assert_eq!(client.request("one", &json!(null)).unwrap_err().kind(), ErrorKind::Remote);
             eventually(|| client.request("one", &json!(null)).is_ok());
-            assert!(begun.elapsed() > Duration::from_secs(4), "{face:?}");
+            assert!(begun.elapsed() > Duration::from_millis(200), "{face:?}");
             let goodbye = first.packet().unwrap();
             assert_eq!(goodbye.kind, GOODBYE);
             assert!(first.packet().is_none());

@@ -331,7 +331,7 @@ impl Entry {
 /// Answers the calls whose time is over. Tells when the next one's will be.
 fn expire_calls(shared: &Shared) -> Option<Instant> {
     let now = Instant::now();
-    for forsaken in shared.running.forsaken(now, &shared.control.leaked) {
+    for forsaken in shared.running.forsaken(now, shared.admission.is_pressed(), &shared.control.leaked) {
         forsaken.call.cancel();
     }
     let (expired, next) = shared.running.expired(now, &shared.control.leaked);

@@ -90,14 +90,15 @@ impl RunningCalls {
 
     /// Takes out the calls whose peers have closed their connections for good: nobody waits for the answers. Their handlers
     /// are `leaked` from now on.
-    pub(super) fn forsaken(&self, now: Instant, leaked: &AtomicUsize) -> Vec<RunningCall> {
+    pub(super) fn forsaken(&self, now: Instant, is_pressed: bool, leaked: &AtomicUsize) -> Vec<RunningCall> {
         let mut table = self.table();
         if table.seen.is_some_and(|seen| now.saturating_duration_since(seen) < LOOK) {
             return Vec::new();
         }
         table.seen = Some(now);
         let is_forsaken = |running: &RunningCall| {
-            now.saturating_duration_since(running.began) >= LOOK && socket::is_gone(&running.exchange.stream)
+            now.saturating_duration_since(running.began) >= LOOK
+                && socket::is_gone(&running.exchange.stream, is_pressed)
         };
         let forsaken: Vec<_> =
             table.calls.extract_if(|_, running| is_forsaken(running)).map(|(_, running)| running).collect();

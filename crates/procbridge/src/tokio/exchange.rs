@@ -247,7 +247,7 @@ async fn handle(
         if !matches!(woken, Woken::Late) || is_late {
             break woken;
         }
-        if stream.is_gone() {
+        if stream.is_gone(admission.is_pressed()) {
             return Err(router::cancelled_by_caller());
         }
     };

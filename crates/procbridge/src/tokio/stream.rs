@@ -182,8 +182,8 @@ impl Stream {
     }
 
     /// Whether the peer has closed its end for good.
-    pub(super) fn is_gone(&self) -> bool {
-        self.descriptor().is_ok_and(socket::is_gone)
+    pub(super) fn is_gone(&self, is_pressed: bool) -> bool {
+        self.descriptor().is_ok_and(|socket| socket::is_gone(socket, is_pressed))
     }
 
     /// Tells the peer that nothing more will be written.
