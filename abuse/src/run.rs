@@ -24,6 +24,7 @@ pub(crate) fn run(scenario: &Scenario, target: Target, is_short: bool) -> io::Re
     server.is_right()?;
     let mut honest = Honest::start(&server.unix, &server.tcp);
     let (alone, length) = if is_short { (SHORT_ALONE, scenario.time.1) } else { (ALONE, scenario.time.0) };
+    let length = scenario.lead + length;
     thread::sleep(WARM_UP);
 
     let first = Figures::of(pid)?;
@@ -40,7 +41,10 @@ pub(crate) fn run(scenario: &Scenario, target: Target, is_short: bool) -> io::Re
     });
     let over = honest.now();
     // An attack that ends earlier or later than it should is measured for as long as it lasts.
-    let window = Window { from, to: over.min(from + length).max(from + alone.min(length)) };
+    let window = Window {
+        from: from + scenario.lead,
+        to: over.min(from + length).max(from + scenario.lead + alone.min(length)),
+    };
     let at_end = Figures::of(pid)?;
     let (descriptors, threads) = watch.end();
     let (facts, attackers) = attack.findings();

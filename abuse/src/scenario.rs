@@ -24,7 +24,9 @@ pub(crate) struct Scenario {
     pub(crate) files: Option<u64>,
     /// Whether it belongs to the short form.
     pub(crate) is_short: bool,
-    /// How long it takes, in the full and the short form.
+    /// How long it goes on before it is measured: what a server does about it may take a time that is documented.
+    pub(crate) lead: Duration,
+    /// How long it is measured, in the full and the short form.
     pub(crate) time: (Duration, Duration),
     pub(crate) bounds: Bounds,
 }
@@ -75,6 +77,7 @@ pub(crate) const USUAL: Scenario = Scenario {
     settings: &[],
     files: None,
     is_short: true,
+    lead: Duration::ZERO,
     time: (Duration::from_millis(2_000), Duration::from_millis(900)),
     bounds: BOUNDS,
 };

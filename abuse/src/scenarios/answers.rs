@@ -14,7 +14,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "answers_not_read",
         faults: "H7",
-        about: "one session that has 100 answers of 16 MiB made, 64 a second, and reads 64 KiB each 2 s",
+        about: "one session that has 100 answers of 16 MiB made, 40 a second, and reads 64 KiB each 2 s",
         attack: |field| {
             field.sessions(1, |_, session| {
                 // The demo server counts for each, which takes a while.
@@ -38,14 +38,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         faults: "part 4",
         about: "200 sessions with an answer of 16 MiB each, of which nothing is read",
         attack: |field| {
-            let mut sessions = field.open_sessions(200);
+            let mut sessions = field.open_sessions(field.scaled(200, 100));
             for session in &mut sessions {
                 let _ = begin_large(field, session, 1);
             }
             field.tell("sessions", sessions.len() as f64);
             field.hold();
         },
-        time: (Duration::from_secs(5), Duration::from_secs(4)),
+        time: (Duration::from_secs(7), Duration::from_secs(4)),
         bounds: STALLED,
         ..USUAL
     },
@@ -136,7 +136,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 const STALLED: Bounds = Bounds { memory: 390.0, threads: 400, ..BOUNDS };
 
 /// What it takes to make an answer of 16 MiB.
-const MAKING: Duration = Duration::from_millis(15);
+const MAKING: Duration = Duration::from_millis(25);
 
 /// A call that is answered with nearly 16 MiB.
 fn large(field: &Field<'_>) -> String {

@@ -41,7 +41,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "callers_that_have_gone",
         faults: "H18",
-        about: "1,100 connections with a slow call each, closed at once",
+        about: "1,100 connections with a slow call each, closed at once, over TCP with a reset",
         attack: |field| slow_classic(field, true),
         targets: ALL_SERVERS,
         time: (Duration::from_secs(4), Duration::from_secs(2)),
@@ -253,7 +253,10 @@ fn slow_classic(field: &Field<'_>, close: bool) {
         let Ok(mut connection) = at.connect() else { return Ok(()) };
         if connection.send(&call).is_ok() {
             sent += 1;
-            if !close {
+            if close {
+                // Over TCP only a reset tells more than that the sending direction is closed.
+                connection.reset();
+            } else {
                 kept.push_back(connection);
             }
         }

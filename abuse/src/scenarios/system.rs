@@ -211,7 +211,9 @@ fn running(length: &str) -> Vec<Pid> {
     let wanted = format!("sleep\0{length}\0");
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes
-        .filter(|process| fs::read_to_string(process.path().join("cmdline")).is_ok_and(|line| line == wanted))
+        .filter(|process| {
+            fs::read_to_string(process.path().join("cmdline")).is_ok_and(|line| line.ends_with(&wanted))
+        })
         .filter_map(|process| Pid::from_raw(process.file_name().to_str()?.parse().ok()?))
         .collect()
 }
