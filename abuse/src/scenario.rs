@@ -88,7 +88,7 @@ pub(crate) const ALL_SERVERS: &[Target] = &[Target::Blocking, Target::Tokio, Tar
 /// The command line's server only.
 pub(crate) const DEMO: &[Target] = &[Target::Demo];
 
-/// The threads of a tokio server of two workers, those for what blocks included. Large requests are inflated on threads for blocking work.
+/// The threads of a tokio server: two workers, and those that read large bodies beside them.
 pub(crate) const TOKIO_THREADS: usize = 40;
 
 /// The connections that a tokio server takes, and some more.

@@ -391,9 +391,10 @@ fn byte_by_byte(field: &Field<'_>) {
 
 /// Opens sessions beyond what the server takes, and sends something on each now and then.
 fn idle_sessions(field: &Field<'_>, now_and_then: Option<Vec<u8>>) {
-    let (mut sessions, mut ended) = (field.open_sessions(400), 0_u32);
+    let (mut sessions, mut ended, mut tried) = (field.open_sessions(400), 0_u32, 0_u32);
     field.steadily(250, |turn| {
         if sessions.is_empty() || turn % 10 == 0 {
+            tried += 1;
             sessions.extend(field.either(turn / 10).session().ok());
         }
         if sessions.is_empty() {
@@ -410,6 +411,7 @@ fn idle_sessions(field: &Field<'_>, now_and_then: Option<Vec<u8>>) {
         Ok(())
     });
     field.tell("sessions", sessions.len() as f64);
+    field.tell("tried again", f64::from(tried));
     field.tell("ended by the server", f64::from(ended));
 }
 
