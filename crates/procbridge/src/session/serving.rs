@@ -297,16 +297,27 @@ impl Link {
 
     /// Holds space for the text of an answer as it grows.
     pub(crate) fn grow_space(&self, space: &mut Option<Share>, bytes: usize) -> Result<(), Refusal> {
-        let Some(held) = space else {
-            *space = self.take_space(bytes)?;
-            return Ok(());
-        };
-        // In steps, so that many small items do not all count.
-        if bytes <= held.units() {
+        let held = space.as_ref().map_or(0, Share::units);
+        if bytes <= held.max(LARGE) {
             return Ok(());
         }
-        self.check_share(LARGE)?;
-        if held.resize(bytes + LARGE) { Ok(()) } else { Err(self.admission.full_of_answers(LARGE)) }
+        // Nothing of it can be written before it is whole, so others of the session would not help by being written first.
+        let (share, all) = (self.admission.session_share(), self.holder.held(Resource::Answers));
+        if all.saturating_add(LARGE) > share {
+            return Err(router::overloaded("bytes of answers of this peer", share, "max_unread"));
+        }
+        // In steps, so that many small items do not all count.
+        let wanted = bytes.saturating_add(LARGE);
+        match space {
+            Some(space) => {
+                if space.resize(wanted) {
+                    Ok(())
+                } else {
+                    Err(self.admission.full_of_answers(LARGE))
+                }
+            }
+            None => self.admission.answer(&self.holder, wanted).map(|taken| *space = Some(taken)),
+        }
     }
 
     /// Judges whether `bytes` more may wait for this peer: not beyond its share while it takes nothing.
