@@ -266,6 +266,7 @@ fn slow_classic(field: &Field<'_>, close: bool) {
         Ok(())
     });
     field.tell("calls", f64::from(sent));
+    kept.into_iter().for_each(crate::connection::Connection::reset);
 }
 
 /// Fills the server, and asks for what needs no place.
