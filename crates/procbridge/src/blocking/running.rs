@@ -127,5 +127,6 @@ impl RunningCall {
     }
 }
 
-/// A call that goes on for so long is looked at, whether its peer is still there, and again after as long.
-const LOOK: Duration = Duration::from_secs(1);
+/// A call that goes on for so long is looked at, whether its peer is still there, and again after as long: a crowd of callers
+/// that have gone must not take all places meanwhile.
+const LOOK: Duration = Duration::from_millis(250);
