@@ -157,7 +157,7 @@ impl Drop for First {
     }
 }
 
-/// The children of a process that nobody has collected.
+/// The children of a process that have ended and are not collected.
 fn zombies(parent: u32) -> usize {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let is_zombie = |entry: &fs::DirEntry| {

@@ -18,6 +18,7 @@ use crate::peer::Peer;
 use crate::protocol;
 use crate::refusal::Refusal;
 use crate::router::{denied, overloaded};
+use crate::session::serving::LARGE;
 use crate::socket;
 use crate::stats::Stats;
 
@@ -128,9 +129,13 @@ impl Admission {
             .ok_or_else(|| beyond(&self.held, bytes, "bytes of unanswered requests", "max_unfinished"))
     }
 
-    /// Takes space for a large answer, until its peer has taken it.
-    pub(crate) fn answer(&self, holder: &Arc<Holder>, bytes: usize) -> Result<Share, Refusal> {
-        self.answers.take_for(holder, bytes).ok_or_else(|| self.full_of_answers(bytes))
+    /// Takes space for a large answer, until its peer has taken it. A small one needs none.
+    pub(crate) fn answer(&self, holder: &Arc<Holder>, bytes: usize) -> Result<Option<Share>, Refusal> {
+        if bytes <= LARGE {
+            return Ok(None);
+        }
+        let space = self.answers.take_for(holder, bytes);
+        space.map(Some).ok_or_else(|| self.full_of_answers(bytes))
     }
 
     /// Returns the answer to a call for whose own answer there is no space.

@@ -14,7 +14,6 @@ use crate::pace::Pace;
 use crate::peer::Peer;
 use crate::refusal::Refusal;
 use crate::router;
-use crate::session::serving::LARGE;
 use crate::socket::Read;
 
 /// One request and the answer to it.
@@ -130,11 +129,8 @@ impl Incoming {
 
     /// Takes the space that a large answer needs until the peer has taken it. Where there is none, another one is told so.
     pub(crate) fn take_space(&self, admission: &Admission, packet: Packet) -> (Packet, Option<Share>) {
-        if packet.json_len() <= LARGE {
-            return (packet, None);
-        }
         match admission.answer(&self.holder(), packet.json_len()) {
-            Ok(space) => (packet, Some(space)),
+            Ok(space) => (packet, space),
             Err(refusal) => (refusal.packet(self.connection.version(), &admission.config.limits), None),
         }
     }

@@ -88,7 +88,7 @@ impl RunningCalls {
         (expired, table.next_look)
     }
 
-    /// Takes out the calls whose peers have closed their connections for good: nobody waits for the answers. Their handlers
+    /// Takes out the calls whose peers have closed their connections for good and take no answer. Their handlers
     /// are `leaked` from now on.
     pub(super) fn forsaken(&self, now: Instant, is_pressed: bool, leaked: &AtomicUsize) -> Vec<RunningCall> {
         let mut table = self.table();

@@ -292,7 +292,7 @@ impl Link {
             return Ok(None);
         }
         self.check_share(bytes)?;
-        self.admission.answer(&self.holder, bytes).map(Some)
+        self.admission.answer(&self.holder, bytes)
     }
 
     /// Holds space for the text of an answer as it grows.
@@ -316,7 +316,7 @@ impl Link {
                     Err(self.admission.full_of_answers(LARGE))
                 }
             }
-            None => self.admission.answer(&self.holder, wanted).map(|taken| *space = Some(taken)),
+            None => self.admission.answer(&self.holder, wanted).map(|taken| *space = taken),
         }
     }
 
