@@ -1,7 +1,8 @@
 //! Connections whose every step has a time limit, and sessions on them.
 
+use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -16,6 +17,17 @@ use crate::packet::{self, GOOD, HEADER, HELLO, Packet, REQUEST};
 pub(crate) enum At {
     Unix(PathBuf),
     Tcp(SocketAddr),
+    /// The same, from this address.
+    TcpFrom(SocketAddr, Ipv4Addr),
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => path.display().fmt(f),
+            Self::Tcp(address) | Self::TcpFrom(address, _) => address.fmt(f),
+        }
+    }
 }
 
 /// A connection.
@@ -38,7 +50,7 @@ impl At {
     fn connect_with(&self, receive_buffer: Option<usize>) -> io::Result<Connection> {
         let family = match self {
             Self::Unix(_) => AddressFamily::UNIX,
-            Self::Tcp(_) => AddressFamily::INET,
+            Self::Tcp(_) | Self::TcpFrom(..) => AddressFamily::INET,
         };
         let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         if let Some(bytes) = receive_buffer {
@@ -50,6 +62,10 @@ impl At {
         match self {
             Self::Unix(path) => rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?,
             Self::Tcp(address) => rustix::net::connect(&socket, address)?,
+            Self::TcpFrom(address, source) => {
+                rustix::net::bind(&socket, &SocketAddr::from((*source, 0)))?;
+                rustix::net::connect(&socket, address)?;
+            }
         }
         Ok(Connection { socket })
     }

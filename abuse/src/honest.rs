@@ -1,15 +1,17 @@
 //! Honest clients beside an attack. Each class is judged by itself: what spares one may lock out another.
+//!
+//! They are a process of their own, as a server shares its limits out among processes.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::io::{self, BufRead, BufReader};
+use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::connection::{At, Session};
-use crate::packet::{self, BAD, GOOD, Packet};
+use crate::clients;
+use crate::server::{self, Server};
 use crate::statistics::{self, Window};
 
 /// A kind of client.
@@ -30,36 +32,33 @@ pub(crate) const CLASSES: [Class; 4] = [Class::Classic, Class::Quiet, Class::Bus
 
 /// How a call ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     Right,
     Wrong,
     Refused,
     Lost,
 }
 
-#[derive(Clone, Debug)]
-struct Record {
-    class: Class,
-    began: Duration,
-    ended: Duration,
-    end: End,
-    told: String,
+/// All ends.
+const ENDS: [End; 4] = [End::Right, End::Wrong, End::Refused, End::Lost];
+
+/// A call that has ended. Times count from the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) class: Class,
+    pub(crate) began: Duration,
+    pub(crate) ended: Duration,
+    pub(crate) end: End,
+    pub(crate) told: String,
 }
 
 /// The clients at work.
 #[derive(Debug)]
 pub(crate) struct Honest {
-    started: Instant,
-    work: Arc<Work>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-#[derive(Debug)]
-struct Work {
-    started: Instant,
-    stopped: AtomicBool,
-    numbers: AtomicU32,
-    records: Mutex<Vec<Record>>,
+    started: Duration,
+    records: Arc<Mutex<Vec<Record>>>,
+    process: Child,
+    reader: Option<JoinHandle<()>>,
 }
 
 /// What one class had of a window.
@@ -87,45 +86,60 @@ impl fmt::Display for Class {
     }
 }
 
+impl Record {
+    /// Writes it as a line.
+    pub(crate) fn to_line(&self) -> String {
+        let Self { class, began, ended, end, told } = self;
+        let told: String = told.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        format!("{class} {} {} {end:?} {told}\n", began.as_micros(), ended.as_micros())
+    }
+
+    /// Reads a line.
+    fn of_line(line: &str) -> Option<Self> {
+        let mut words = line.splitn(5, ' ');
+        let class = words.next()?;
+        let class = CLASSES.into_iter().find(|known| known.to_string() == class)?;
+        let mut time = || words.next()?.parse().ok().map(Duration::from_micros);
+        let (began, ended) = (time()?, time()?);
+        let end = words.next()?;
+        let end = ENDS.into_iter().find(|known| format!("{known:?}") == end)?;
+        Some(Self { class, began, ended, end, told: words.next()?.to_string() })
+    }
+}
+
 impl Honest {
-    /// Starts all clients: about 500 calls a second together, a few percent of a processor.
-    pub(crate) fn start(unix: &At, tcp: &At) -> Self {
-        let started = Instant::now();
-        let work = Arc::new(Work {
-            started,
-            stopped: AtomicBool::new(false),
-            numbers: AtomicU32::new(0),
-            records: Mutex::default(),
+    /// Starts all clients: about 500 calls a second together, a few percent of a processor. Over TCP they come from an
+    /// address of their own, or from that of the attackers.
+    pub(crate) fn start(server: &Server, is_apart: bool) -> io::Result<Self> {
+        let started = clients::clock();
+        let mut command = server::tied(&std::env::current_exe()?, None)?;
+        command.args(clients::arguments(started, &server.unix, &server.tcp, is_apart));
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let records: Arc<Mutex<Vec<Record>>> = Arc::default();
+        let (kept, output) = (records.clone(), process.stdout.take());
+        let reader = thread::spawn(move || {
+            let lines = output.into_iter().flat_map(|output| BufReader::new(output).lines());
+            for record in lines.map_while(Result::ok).filter_map(|line| Record::of_line(&line)) {
+                kept.lock().unwrap().push(record);
+            }
         });
-        let both = vec![unix.clone(), tcp.clone()];
-        let clients: [(Class, Vec<At>, u64); 5] = [
-            (Class::Classic, vec![unix.clone()], 100),
-            (Class::Classic, vec![tcp.clone()], 100),
-            (Class::Quiet, both.clone(), 40),
-            (Class::Busy, vec![unix.clone()], 250),
-            (Class::New, both, 40),
-        ];
-        let threads = clients.into_iter().map(|(class, places, a_second)| {
-            let work = work.clone();
-            thread::spawn(move || work.go_on(class, &places, a_second))
-        });
-        Self { started, threads: threads.collect(), work }
+        Ok(Self { started, records, process, reader: Some(reader) })
     }
 
     /// The time since the start.
     pub(crate) fn now(&self) -> Duration {
-        self.started.elapsed()
+        clients::clock().saturating_sub(self.started)
     }
 
     /// What each class had of a window.
     pub(crate) fn shares(&self, window: Window) -> BTreeMap<Class, Share> {
-        let records = self.work.records.lock().unwrap();
+        let records = self.records.lock().unwrap();
         CLASSES.into_iter().map(|class| (class, share(&records, class, window))).collect()
     }
 
     /// The end of the last call after `since` that was not answered right, or not within [`SOON`].
     pub(crate) fn last_trouble(&self, since: Duration) -> Option<Duration> {
-        let records = self.work.records.lock().unwrap();
+        let records = self.records.lock().unwrap();
         let troubles = records.iter().filter(|record| {
             record.ended >= since && (record.end != End::Right || record.ended - record.began > SOON)
         });
@@ -134,16 +148,20 @@ impl Honest {
 
     /// What was told to a client that was not answered right in a window.
     pub(crate) fn complaint(&self, window: Window) -> Option<String> {
-        let records = self.work.records.lock().unwrap();
+        let records = self.records.lock().unwrap();
         let failed = records.iter().find(|record| record.end != End::Right && window.contains(record.began));
         failed.map(|record| format!("{}: {}", record.class, record.told))
     }
 
     /// Ends all clients.
     pub(crate) fn stop(&mut self) {
-        self.work.stopped.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
+        drop(self.process.stdin.take());
+        if server::within(&mut self.process, STOP).is_none() {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
         }
     }
 }
@@ -152,66 +170,6 @@ impl Drop for Honest {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-impl Work {
-    /// Makes calls at a rate, at one place after the other, until the end.
-    fn go_on(&self, class: Class, places: &[At], a_second: u64) {
-        let period = Duration::from_micros(1_000_000 / a_second);
-        let mut sessions: Vec<Option<Session>> = places.iter().map(|_| None).collect();
-        let mut next = Instant::now();
-        for turn in 0.. {
-            if self.stopped.load(Ordering::Relaxed) {
-                return;
-            }
-            let place = turn % places.len();
-            let began = self.started.elapsed();
-            let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-            let text = packet::text("echo", &number.to_string());
-            let called = match class {
-                Class::Classic => places[place].ask(&text),
-                Class::New => places[place].session().and_then(|mut session| session.ask(&text)),
-                Class::Quiet | Class::Busy => on_kept(&mut sessions[place], &places[place], &text),
-            };
-            let (end, told) = judge(&called, number);
-            if end == End::Lost {
-                sessions[place] = None;
-            }
-            let record = Record { class, began, ended: self.started.elapsed(), end, told };
-            self.records.lock().unwrap().push(record);
-            next = (next + period).max(Instant::now() - period);
-            thread::sleep(next.saturating_duration_since(Instant::now()));
-        }
-    }
-}
-
-fn on_kept(session: &mut Option<Session>, at: &At, text: &str) -> io::Result<Packet> {
-    if session.is_none() {
-        *session = Some(at.session()?);
-    }
-    let session = session.as_mut().ok_or(ErrorKind::NotConnected)?;
-    session.ask(text)
-}
-
-/// Whether a call of `echo` was answered with its number.
-fn judge(called: &io::Result<Packet>, number: u32) -> (End, String) {
-    match called {
-        Ok(answer) if answer.kind == GOOD => {
-            let is_right = answer.content == format!(r#"{{"payload":{number}}}"#).as_bytes();
-            (if is_right { End::Right } else { End::Wrong }, told(answer))
-        }
-        Ok(answer) if answer.kind == BAD => (End::Refused, told(answer)),
-        Ok(answer) => (End::Wrong, told(answer)),
-        // A session that is refused is refused in words.
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused && error.get_ref().is_some() => {
-            (End::Refused, error.to_string())
-        }
-        Err(error) => (End::Lost, error.to_string()),
-    }
-}
-
-fn told(answer: &Packet) -> String {
-    String::from_utf8_lossy(&answer.content).chars().take(160).collect()
 }
 
 fn share(records: &[Record], class: Class, window: Window) -> Share {
@@ -234,6 +192,9 @@ fn share(records: &[Record], class: Class, window: Window) -> Share {
 /// What an answer takes at most when all is well, on a busy machine too.
 const SOON: Duration = Duration::from_millis(250);
 
+/// How long clients that are told to stop may take: each step of a call has a second.
+const STOP: Duration = Duration::from_secs(5);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,11 +215,12 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_judged_by_its_number() {
-        let answer = |kind, text: &str| Ok(Packet { kind, flags: 0, id: 3, content: text.into() });
-        assert_eq!(judge(&answer(GOOD, r#"{"payload":7}"#), 7).0, End::Right);
-        assert_eq!(judge(&answer(GOOD, r#"{"payload":8}"#), 7).0, End::Wrong);
-        assert_eq!(judge(&answer(BAD, r#"{"errMsg":"overloaded"}"#), 7).0, End::Refused);
-        assert_eq!(judge(&Err(ErrorKind::WouldBlock.into()), 7).0, End::Lost);
+    fn a_record_is_written_and_read() {
+        let mut lost = record(1_500, 2_000, End::Lost);
+        lost.told = "it says\n\"no\"".to_string();
+        let line = lost.to_line();
+        lost.told = "it says \"no\"".to_string();
+        assert_eq!(Record::of_line(line.trim_end_matches('\n')), Some(lost));
+        assert_eq!(Record::of_line("busy 1 2 Late x"), None);
     }
 }

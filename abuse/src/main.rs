@@ -9,6 +9,7 @@
     reason = "it stops at what must not be; what a server does is never that"
 )]
 
+mod clients;
 mod connection;
 mod field;
 mod honest;
@@ -42,6 +43,11 @@ fn main() -> ExitCode {
         && tied == "tied"
     {
         return server::become_tied(files, program, rest);
+    }
+    if let [name, rest @ ..] = arguments.as_slice()
+        && name == clients::NAME
+    {
+        return clients::become_clients(rest);
     }
     let scenarios = scenarios::all();
     let options = match Options::read(&arguments, &scenarios) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::honest::Class;
 use crate::scenario::Scenario;
 use crate::server::Target;
 use crate::statistics::milliseconds;
@@ -20,33 +21,62 @@ pub(crate) fn complain(line: &str) {
     let _ = writeln!(std::io::stderr(), "abuse: {line}");
 }
 
-/// The figures of a run in one line.
-pub(crate) fn figures(measured: &Measured) -> String {
-    let (class, kept) = measured.goodput();
-    let (slowest, before, during) = measured.p99();
-    let [cores_before, cores, attackers] = measured.cores;
-    let beside = if measured.is_beside_load { " beside load" } else { "" };
-    let mut line = format!(
-        "goodput {kept:.2} ({class}){beside}, p99 {} -> {} ({slowest}), {:+.0} MiB, after {:+.0} MiB, {} descriptors, \
-         {} threads, cores {cores_before:.2} -> {cores:.2} (attackers {attackers:.2}), recovery {}, rest {}",
-        milliseconds(before),
-        milliseconds(during),
-        measured.memory(),
-        measured.memory_after(),
-        measured.descriptors,
-        measured.threads,
-        milliseconds(measured.recovery),
-        measured.rest.map_or_else(|| "never".to_string(), milliseconds),
-    );
-    for fact in &measured.facts {
-        line.push_str(&format!(", {} {}", fact.name, round(fact.value)));
+/// The figures of a run, as they are written.
+struct Figures {
+    goodput: String,
+    p99_before: String,
+    p99_during: String,
+    slowest: Class,
+    memory: String,
+    memory_after: String,
+    descriptors: usize,
+    threads: usize,
+    cores: [String; 3],
+    recovery: String,
+    rest: String,
+    facts: String,
+}
+
+impl Figures {
+    fn of(measured: &Measured) -> Self {
+        let (class, kept) = measured.goodput();
+        let (slowest, before, during) = measured.p99();
+        let facts: Vec<_> =
+            measured.facts.iter().map(|fact| format!("{} {}", fact.name, round(fact.value))).collect();
+        let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
+        Self {
+            goodput: format!("{class} {kept:.2}{}", if measured.is_beside_load { " *" } else { "" }),
+            p99_before: milliseconds(before),
+            p99_during: milliseconds(during),
+            slowest,
+            memory: format!("{:.0}", measured.memory()),
+            memory_after: format!("{:.0}", measured.memory_after()),
+            descriptors: measured.descriptors,
+            threads: measured.threads,
+            cores: measured.cores.map(|cores| format!("{cores:.2}")),
+            recovery: milliseconds(measured.recovery),
+            rest: measured.rest.map_or_else(|| "never".to_string(), seconds),
+            facts: facts.join("; "),
+        }
     }
-    line
 }
 
 /// The line of a run: its figures, and the bounds that do not hold.
 pub(crate) fn line(scenario: &Scenario, target: Target, measured: &Measured, breaches: &[Breach]) -> String {
-    let figures = figures(measured);
+    let Figures {
+        goodput,
+        p99_before,
+        p99_during,
+        slowest,
+        memory,
+        memory_after,
+        descriptors,
+        threads,
+        cores: [cores_before, cores, attackers],
+        recovery,
+        rest,
+        facts,
+    } = Figures::of(measured);
     let verdict = if breaches.is_empty() {
         "ok".to_string()
     } else {
@@ -54,7 +84,12 @@ pub(crate) fn line(scenario: &Scenario, target: Target, measured: &Measured, bre
         let complaint = measured.complaint.as_ref().map(|told| format!(" [{told}]")).unwrap_or_default();
         format!("FAILED {}{complaint}", texts.join("; "))
     };
-    format!("{} {target}: {figures}: {verdict}", scenario.name)
+    format!(
+        "{} {target}: goodput {goodput}, p99 {p99_before} -> {p99_during} ({slowest}), {memory} MiB, after {memory_after} \
+         MiB, {descriptors} descriptors, {threads} threads, cores {cores_before} -> {cores} (attackers {attackers}), \
+         recovery {recovery}, rest {rest}, {facts}: {verdict}",
+        scenario.name,
+    )
 }
 
 /// The head of the table.
@@ -64,30 +99,24 @@ pub(crate) const TABLE: &str = "\
 
 /// A row of the table.
 pub(crate) fn row(scenario: &Scenario, target: Target, measured: &Measured, breaches: &[Breach]) -> String {
-    let (class, kept) = measured.goodput();
-    let (slowest, before, during) = measured.p99();
-    let [cores_before, cores, _] = measured.cores;
-    let beside = if measured.is_beside_load { " *" } else { "" };
-    let facts: Vec<_> =
-        measured.facts.iter().map(|fact| format!("{} {}", fact.name, round(fact.value))).collect();
+    let Figures {
+        goodput,
+        p99_before,
+        p99_during,
+        slowest,
+        memory,
+        memory_after,
+        descriptors,
+        threads,
+        cores: [cores_before, cores, _],
+        recovery,
+        rest,
+        facts,
+    } = Figures::of(measured);
+    let verdict = if breaches.is_empty() { "ok" } else { "**FAILED**" };
     format!(
-        "| `{}` ({}) | {target} | {class} {kept:.2}{beside} | {}, {} ({slowest}) | {:.0}, {:.0} | {}, {} | \
-         {cores_before:.2}, {cores:.2} | {}, {} | {} | {} |",
-        scenario.name,
-        scenario.faults,
-        milliseconds(before),
-        milliseconds(during),
-        measured.memory(),
-        measured.memory_after(),
-        measured.descriptors,
-        measured.threads,
-        milliseconds(measured.recovery),
-        measured.rest.map_or_else(|| "never".to_string(), seconds),
-        facts.join("; "),
-        if breaches.is_empty() { "ok" } else { "**FAILED**" },
+        "| `{}` ({}) | {target} | {goodput} | {p99_before}, {p99_during} ({slowest}) | {memory}, {memory_after} | \
+         {descriptors}, {threads} | {cores_before}, {cores} | {recovery}, {rest} | {facts} | {verdict} |",
+        scenario.name, scenario.faults,
     )
-}
-
-fn seconds(time: Duration) -> String {
-    format!("{:.1} s", time.as_secs_f64())
 }

@@ -22,14 +22,13 @@ pub(crate) fn run(scenario: &Scenario, target: Target, is_short: bool) -> io::Re
     let server = Server::start(target, scenario.settings, scenario.files)?;
     let pid = server.pid();
     server.is_right()?;
-    let mut honest = Honest::start(&server.unix, &server.tcp);
+    let mut honest = Honest::start(&server, scenario.is_apart)?;
     let (alone, length) = if is_short { (SHORT_ALONE, scenario.time.1) } else { (ALONE, scenario.time.0) };
     let length = scenario.lead + length;
     thread::sleep(WARM_UP);
 
     let first = Figures::of(pid)?;
     let before = measure(&honest, || thread::sleep(alone));
-    let mut reference = honest.shares(before);
     let at_start = Figures::of(pid)?;
 
     process::forget_peak(pid);
@@ -80,13 +79,15 @@ pub(crate) fn run(scenario: &Scenario, target: Target, is_short: bool) -> io::Re
         wrong: None,
         stopped: None,
         facts,
-        reference: std::mem::take(&mut reference),
+        reference: honest.shares(before),
     };
     let [_, _, taken] = measured.cores;
     if taken >= 0.1 && !measured.breaches_of_service(scenario).is_empty() {
         let beside = measure(&honest, || {
             field::neutral_load(taken, Instant::now() + length.min(Duration::from_secs(3)))
         });
+        // The last of them are on their way from the clients' process.
+        thread::sleep(CALM);
         (measured.reference, measured.is_beside_load) = (honest.shares(beside), true);
     }
     honest.stop();

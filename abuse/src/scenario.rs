@@ -22,6 +22,9 @@ pub(crate) struct Scenario {
     pub(crate) settings: &'static [Setting],
     /// The most descriptors that the server may have.
     pub(crate) files: Option<u64>,
+    /// Whether the honest clients' TCP connections come from another address than the attackers'. A server cannot tell
+    /// them from these otherwise, and they have one share.
+    pub(crate) is_apart: bool,
     /// Whether it belongs to the short form.
     pub(crate) is_short: bool,
     /// How long it goes on before it is measured: what a server does about it may take a time that is documented.
@@ -76,6 +79,7 @@ pub(crate) const USUAL: Scenario = Scenario {
     targets: &[Target::Blocking, Target::Tokio],
     settings: &[],
     files: None,
+    is_apart: false,
     is_short: true,
     lead: Duration::ZERO,
     time: (Duration::from_millis(2_000), Duration::from_millis(900)),

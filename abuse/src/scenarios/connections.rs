@@ -154,8 +154,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "400 idle sessions at a server that takes 300 connections; those that are ended come again",
         attack: |field| idle_sessions(field, None),
         targets: ALL_SERVERS,
-        // A session is idle after 5 s.
-        lead: Duration::from_secs(6),
+        // A session is idle after 250 ms.
+        lead: Duration::from_millis(800),
         settings: &[("max_connections", 300)],
         ..USUAL
     },
@@ -164,8 +164,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         faults: "H10",
         about: "the same, and each session sends a PING now and then",
         attack: |field| idle_sessions(field, Some(packet::packet(packet::PING, 0, 0, b"{}"))),
-        // A session is idle after 5 s.
-        lead: Duration::from_secs(6),
+        // A session is idle after 250 ms.
+        lead: Duration::from_millis(800),
         settings: &[("max_connections", 300)],
         is_short: false,
         ..USUAL

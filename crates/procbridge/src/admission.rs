@@ -14,6 +14,7 @@ use crate::config::ServerConfig;
 use crate::inflation::{self, Allowance};
 use crate::journal::{Journal, Matter};
 use crate::listener::Peers;
+use crate::making_room::Whose;
 use crate::peer::Peer;
 use crate::protocol;
 use crate::refusal::Refusal;
@@ -83,23 +84,29 @@ impl Admission {
         (self.clock)()
     }
 
-    /// The holder for a connection that is no session.
-    fn holder(&self, peer: &Peer) -> Arc<Holder> {
-        self.holders.of(peer)
+    /// Returns the holder for a session with `peer`.
+    pub(crate) fn session(&self, peer: &Peer) -> Arc<Holder> {
+        self.holders.session(peer)
     }
 
     /// Takes a connection's place, and its share of the bytes that are held for requests.
     pub(crate) fn connection(&self, peer: &Peer) -> Result<(Share, Share), Refusal> {
-        let limit = self.stats.connections.limit();
-        let place = self.stats.connections.open();
+        let connections = &self.stats.connections;
+        let place = connections.open_for(self.holders.process(peer));
         place
-            .zip(self.held.take_for(&self.holder(peer), 0))
-            .ok_or_else(|| overloaded("connections", limit, "max_connections"))
+            .zip(self.held.take_for(self.holders.classic(peer), 0))
+            .ok_or_else(|| beyond(connections.budget(), 1, "connections", "max_connections"))
+    }
+
+    /// Returns whose session may end for a connection that found no place.
+    pub(crate) fn whose_place(&self) -> Whose {
+        let connections = &self.stats.connections;
+        if connections.open_now() < connections.limit() { Whose::Own } else { Whose::All }
     }
 
     /// Takes the place of a connection whose request has not arrived yet.
     pub(crate) fn waiting(&self, peer: &Peer) -> Result<Share, Refusal> {
-        self.waiting.take_for(&self.holder(peer), 1).ok_or_else(|| self.full())
+        self.waiting.take_for(self.holders.process(peer), 1).ok_or_else(|| self.full())
     }
 
     /// Returns the answer to a connection that does not get such a place.

@@ -1,8 +1,12 @@
 //! Counted resources: dropping a share gives it back, however its holder ends.
 //!
 //! A budget that peers share leaves something for the next peer. The share of a holder shrinks with the cube of what is
-//! free, in whatever order they come: one holder alone gets two thirds of the limit, nine that take all they can
-//! leave a twentieth, of which the next one gets some. The last units go to holders that have none.
+//! free, in whatever order they come: one holder alone gets two thirds of the limit. The last eighth is a reserve: its
+//! units go to holders that have next to none.
+//!
+//! There are two levels. A process, or over TCP an address, is the holder of all that its connections take together. Its
+//! sessions have the same rule among each other, with the share of the process as their limit. So many sessions of one
+//! process take no more from other processes than one session does.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
@@ -21,6 +25,8 @@ pub(crate) struct Budget {
 struct Inner {
     used: AtomicUsize,
     limit: usize,
+    /// What one process gets while it is alone.
+    alone: usize,
     resource: Resource,
 }
 
@@ -31,6 +37,8 @@ pub(crate) enum Resource {
     Calls,
     /// Bytes of requests.
     Requests,
+    /// Connections.
+    Connections,
     /// Connections whose request has not arrived.
     Waiting,
     /// Bytes of answers that the peer has not taken.
@@ -39,17 +47,28 @@ pub(crate) enum Resource {
     Other,
 }
 
-/// What one session, or the classic connections of one process, hold of the budgets of a server.
+/// What one peer holds of the budgets of a server: a session, the classic connections of one process, or a process.
 #[derive(Debug, Default)]
 pub(crate) struct Holder {
     used: [AtomicUsize; ACCOUNTS],
+    /// The process that holds the same units, if this is not one.
+    process: Option<Arc<Holder>>,
 }
 
-/// The holders for classic connections. A process is found by a keyed hash, so that no peer can choose with whom it shares.
+/// The processes on the other ends of connections. Each is found by a keyed hash, so that no peer can choose with whom it
+/// shares.
 #[derive(Debug)]
 pub(crate) struct Holders {
-    table: Vec<Arc<Holder>>,
+    /// Of each process the holder for its classic connections.
+    table: Box<[Arc<Holder>; HOLDERS]>,
     seed: u64,
+}
+
+/// What a holder and its process hold, with the units that they ask for.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    own: usize,
+    process: Option<usize>,
 }
 
 /// Units that are held.
@@ -68,7 +87,8 @@ impl Budget {
 
     /// A budget of which each holder gets a share.
     pub(crate) fn shared(limit: usize, resource: Resource) -> Self {
-        Self { inner: Arc::new(Inner { used: AtomicUsize::new(0), limit, resource }) }
+        let alone = alone(limit);
+        Self { inner: Arc::new(Inner { used: AtomicUsize::new(0), limit, alone, resource }) }
     }
 
     pub(crate) fn limit(&self) -> usize {
@@ -98,23 +118,23 @@ impl Budget {
 impl Share {
     /// Holds `units` from now on. Tells whether the limit and the holder's share allow that; if not, nothing changes.
     pub(crate) fn resize(&mut self, units: usize) -> bool {
-        let Inner { used, limit, resource } = &*self.budget.inner;
-        let own = self.holder.as_ref().and_then(|holder| holder.account(*resource));
+        let Inner { used, limit, resource, .. } = &*self.budget.inner;
+        let holder = self.holder.as_deref();
         if units > self.units {
             let more = units - self.units;
-            let held = own.map(|own| own.fetch_add(more, Ordering::AcqRel).saturating_add(more));
+            let held = holder.and_then(|holder| holder.add(*resource, more));
             let within = |used: usize| {
                 let free = limit.saturating_sub(used);
-                let is_fair = held.is_none_or(|held| held <= share_of(free, *limit));
+                let is_fair = held.is_none_or(|held| self.budget.inner.is_fair(held, more, free));
                 used.checked_add(more).filter(|sum| sum <= limit && is_fair)
             };
             if used.fetch_update(Ordering::AcqRel, Ordering::Acquire, within).is_err() {
-                give_back(own, more);
+                give_back(holder, *resource, more);
                 return false;
             }
         } else if units < self.units {
             used.fetch_sub(self.units - units, Ordering::AcqRel);
-            give_back(own, self.units - units);
+            give_back(holder, *resource, self.units - units);
         }
         self.units = units;
         true
@@ -137,13 +157,9 @@ impl Share {
     /// Has `holder` hold what another one held.
     pub(crate) fn pass_to(&mut self, holder: &Arc<Holder>) {
         let resource = self.budget.inner.resource;
-        if let Some(own) = holder.account(resource) {
-            own.fetch_add(self.units, Ordering::AcqRel);
-        }
+        holder.add(resource, self.units);
         let before = self.holder.replace(holder.clone());
-        if let Some(own) = before.as_ref().and_then(|before| before.account(resource)) {
-            own.fetch_sub(self.units, Ordering::AcqRel);
-        }
+        give_back(before.as_deref(), resource, self.units);
     }
 }
 
@@ -162,59 +178,125 @@ impl Holder {
     fn account(&self, resource: Resource) -> Option<&AtomicUsize> {
         self.used.get(resource as usize)
     }
+
+    /// Counts `more` units, and returns what is held with them. `None`: the resource has no accounts.
+    fn add(&self, resource: Resource, more: usize) -> Option<Held> {
+        let add = |account: &AtomicUsize| account.fetch_add(more, Ordering::AcqRel).saturating_add(more);
+        let own = add(self.account(resource)?);
+        Some(Held { own, process: self.process.as_ref().and_then(|process| process.account(resource)).map(add) })
+    }
+
+    /// Returns the process, or itself if it is one.
+    fn process(self: &Arc<Self>) -> &Arc<Self> {
+        self.process.as_ref().unwrap_or(self)
+    }
+}
+
+impl Inner {
+    /// Whether a holder may hold `held` while so much is free, of which `more` is new.
+    fn is_fair(&self, held: Held, more: usize, free: usize) -> bool {
+        let share = share_of(free, self.limit);
+        let Some(process) = held.process else { return held.own <= share };
+        let share = share.min(self.alone);
+        // Another thread may have counted units that it does not get: then less seems free, for a moment.
+        let free = share.saturating_sub(process.saturating_sub(more));
+        process <= share && held.own <= share_of(free, share)
+    }
 }
 
 impl Holders {
     pub(crate) fn new() -> Self {
         let seed = RandomState::new().build_hasher().finish();
-        Self { table: (0..HOLDERS).map(|_| Arc::default()).collect(), seed }
+        let classic = |_| Arc::new(Holder { process: Some(Arc::default()), ..Holder::default() });
+        Self { table: Box::new(std::array::from_fn(classic)), seed }
     }
 
-    /// The holder for the connections of the process, or of the address, on the other end.
-    pub(crate) fn of(&self, peer: &Peer) -> Arc<Holder> {
-        let key = match peer {
-            Peer::Unix(credentials) => {
-                u64::from(credentials.uid) << 32 | u64::from(credentials.pid.cast_unsigned())
-            }
-            Peer::Tcp(address) => match address.ip() {
-                // A network of this size is what one user of the protocol commonly has.
-                IpAddr::V6(ip) => u64::from_be_bytes(ip.octets().first_chunk().copied().unwrap_or_default()),
-                IpAddr::V4(ip) => u64::from(ip.to_bits()),
-            },
-        };
+    /// Returns the holder for the classic connections of the process, or of the address, on the other end.
+    pub(crate) fn classic(&self, peer: &Peer) -> &Arc<Holder> {
         // The upper bits of a product depend on all of the key; without the seed nobody can tell how.
-        let hash = (key ^ self.seed).wrapping_mul(SPREAD) >> (u64::BITS - HOLDERS.ilog2());
+        let hash = (process_of(peer) ^ self.seed).wrapping_mul(SPREAD) >> (u64::BITS - HOLDERS.ilog2());
         let at = usize::try_from(hash).unwrap_or(0);
-        self.table.get(at).cloned().unwrap_or_default()
+        let [first, ..] = &*self.table;
+        self.table.get(at).unwrap_or(first)
+    }
+
+    /// Returns the holder for all connections of that process or address.
+    pub(crate) fn process(&self, peer: &Peer) -> &Arc<Holder> {
+        self.classic(peer).process()
+    }
+
+    /// Returns a holder for a session of that process or address.
+    pub(crate) fn session(&self, peer: &Peer) -> Arc<Holder> {
+        Arc::new(Holder { process: Some(self.process(peer).clone()), ..Holder::default() })
     }
 }
 
-fn give_back(own: Option<&AtomicUsize>, units: usize) {
-    if let Some(own) = own {
-        own.fetch_sub(units, Ordering::AcqRel);
+/// Returns a number for the process, or the address, on the other end of a connection.
+pub(crate) fn process_of(peer: &Peer) -> u64 {
+    match peer {
+        Peer::Unix(credentials) => {
+            u64::from(credentials.uid) << 32 | u64::from(credentials.pid.cast_unsigned())
+        }
+        Peer::Tcp(address) => match address.ip() {
+            // A network of this size is what one user of the protocol commonly has.
+            IpAddr::V6(ip) => u64::from_be_bytes(ip.octets().first_chunk().copied().unwrap_or_default()),
+            IpAddr::V4(ip) => u64::from(ip.to_bits()),
+        },
+    }
+}
+
+fn give_back(holder: Option<&Holder>, resource: Resource, units: usize) {
+    let process = holder.and_then(|holder| holder.process.as_deref());
+    for account in [holder, process].into_iter().flatten().filter_map(|holder| holder.account(resource)) {
+        account.fetch_sub(units, Ordering::AcqRel);
     }
 }
 
 /// Returns what one holder may have while so much of a limit is free: at least one unit, and all but for the last quarter of
 /// a limit that is small.
 fn share_of(free: usize, limit: usize) -> usize {
-    let part = free as f64 / limit.max(1) as f64;
+    // The cube is beyond the limit.
+    if free >= limit / 2 {
+        return limit.max(1);
+    }
+    let part = free as f64 / limit as f64;
     // As far as a float goes; a conversion saturates.
-    ((STEEPNESS * part.powi(3) * limit as f64) as usize).max(1)
+    let cube = (STEEPNESS * part.powi(3) * limit as f64) as usize;
+    let share = if free <= limit / RESERVE { cube.min(limit / LITTLE) } else { cube };
+    share.max(1)
+}
+
+/// Returns what one holder gets of a limit while it is alone.
+fn alone(limit: usize) -> usize {
+    let (mut least, mut most) = (0, limit);
+    while least < most {
+        let next = least + (most - least).div_ceil(2);
+        if next <= share_of(limit - (next - 1), limit) {
+            least = next;
+        } else {
+            most = next - 1;
+        }
+    }
+    least
 }
 
 /// How large the shares are: the first holder gets as much as it can before its share is less than it has.
 const STEEPNESS: f64 = 32.0;
+/// The part of a limit that is for those who hold little.
+const RESERVE: usize = 8;
+/// The part of a limit that is little: one call of 1,024, or 256 KiB of 256 MiB.
+const LITTLE: usize = 1024;
 /// Resources that holders have accounts for.
 const ACCOUNTS: usize = Resource::Other as usize;
 /// Processes that share a holder by chance share its part of the budgets too. A power of two.
-const HOLDERS: u32 = 128;
+const HOLDERS: usize = 128;
 /// The golden ratio, as a fraction of 2^64: its multiples lie far from each other.
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peer::Credentials;
 
     #[test]
     fn a_share_is_bounded_and_given_back() {
@@ -253,7 +335,7 @@ mod tests {
     /// Each takes all that it can before the next one comes, which is the worst order.
     #[test]
     fn something_is_left_however_many_take_all_they_can() {
-        for (greedy, left) in [(1, 120), (9, 3), (40, 1)] {
+        for (greedy, left) in [(1, 120), (2, 30), (9, 1), (120, 1)] {
             let budget = Budget::shared(1024, Resource::Calls);
             let holders: Vec<Arc<Holder>> = (0..greedy).map(|_| Arc::default()).collect();
             let held: Vec<_> = holders.iter().flat_map(|holder| fill(&budget, holder)).collect();
@@ -264,6 +346,53 @@ mod tests {
             drop((held, places));
             assert_eq!((budget.used(), holders[0].held(Resource::Calls)), (0, 0));
         }
+    }
+
+    fn unix(pid: i32) -> Peer {
+        Peer::Unix(Credentials { uid: 1000, gid: 1000, pid })
+    }
+
+    /// Sessions of a process, of which each takes all that it can.
+    fn sessions(holders: &Holders, peer: &Peer, count: usize, budget: &Budget) -> Vec<Share> {
+        (0..count).flat_map(|_| fill(budget, &holders.session(peer))).collect()
+    }
+
+    #[test]
+    fn many_sessions_of_one_process_take_no_more_than_one_process() {
+        for resource in [Resource::Calls, Resource::Requests, Resource::Answers] {
+            let (budget, holders) = (Budget::shared(1024, resource), Holders::new());
+            let held = sessions(&holders, &unix(1), 1000, &budget);
+            assert!((512..=736).contains(&held.len()), "{}", held.len());
+            assert_eq!(holders.process(&unix(1)).held(resource), held.len());
+            // Two processes may share a holder by chance.
+            let is_other = |peer: &Peer| !Arc::ptr_eq(holders.process(peer), holders.process(&unix(1)));
+            let other = (2..).map(unix).find(is_other).unwrap();
+            assert!(fill(&budget, holders.classic(&other)).len() >= 50);
+        }
+    }
+
+    #[test]
+    fn a_session_leaves_something_to_other_sessions_of_its_process() {
+        for (greedy, left) in [(1, 90), (9, 1), (80, 1)] {
+            let (budget, holders) = (Budget::shared(1024, Resource::Calls), Holders::new());
+            let held = sessions(&holders, &unix(1), greedy, &budget);
+            assert!(fill(&budget, &holders.session(&unix(1))).len() >= left, "{greedy}: {}", held.len());
+            assert!(!fill(&budget, holders.classic(&unix(1))).is_empty(), "{greedy}: {}", held.len());
+        }
+    }
+
+    #[test]
+    fn all_units_of_a_process_are_given_back() {
+        let (budget, holders) = (Budget::shared(100, Resource::Requests), Holders::new());
+        let mut share = budget.take_for(holders.classic(&unix(1)), 10).unwrap();
+        let session = holders.session(&unix(1));
+        share.pass_to(&session);
+        assert!(share.resize(12) && !share.resize(99));
+        let held = |holder: &Arc<Holder>| holder.held(Resource::Requests);
+        let classic = holders.classic(&unix(1));
+        assert_eq!((held(&session), held(classic), held(holders.process(&unix(1)))), (12, 0, 12));
+        drop(share);
+        assert_eq!((held(&session), held(holders.process(&unix(1))), budget.used()), (0, 0, 0));
     }
 
     #[test]
@@ -296,6 +425,7 @@ mod tests {
     fn connections_of_one_process_have_one_holder() {
         let holders = Holders::new();
         let tcp = |port| Peer::Tcp(std::net::SocketAddr::from(([127, 0, 0, 1], port)));
-        assert!(Arc::ptr_eq(&holders.of(&tcp(1)), &holders.of(&tcp(2))));
+        assert!(Arc::ptr_eq(holders.classic(&tcp(1)), holders.classic(&tcp(2))));
+        assert!(Arc::ptr_eq(holders.session(&tcp(1)).process(), holders.process(&tcp(2))));
     }
 }

@@ -1,15 +1,18 @@
 //! A full server makes room for a connection by ending a session: the one that has been idle longest.
 //!
 //! A session is idle while no call is in flight on it, either way; a stream and a subscription are calls. It must have been
-//! idle for a moment, so that clients that come and go do not end those that work. A user whose sessions are not more
-//! than those of another cannot be displaced by it: who opens many connections displaces its own.
+//! idle for a moment, so that clients that come and go do not end those that work. The process with the most sessions pays
+//! first. A process or user whose sessions are not more than those of another cannot be displaced by it: who opens many
+//! connections displaces its own.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::budget;
 use crate::peer::Peer;
 use crate::session::Link;
 use crate::session::glance::Idle;
@@ -22,11 +25,20 @@ pub(crate) struct MakingRoom {
     next: AtomicU64,
 }
 
-/// Whose session it is: over TCP the address stands for the user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum User {
-    Uid(u32),
-    Address(IpAddr),
+/// Whose session it is. Over TCP the address stands for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Owner {
+    user: u64,
+    process: u64,
+}
+
+/// Whose sessions may be ended for a newcomer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Those of its own process: it has its share of the connections.
+    Own,
+    /// Those of all who have more: the server is full.
+    All,
 }
 
 impl MakingRoom {
@@ -39,6 +51,7 @@ impl MakingRoom {
     pub(crate) fn end_one(
         &self,
         newcomer: &Peer,
+        whose: Whose,
         sessions: impl FnOnce() -> Vec<Arc<Link>>,
         now: Instant,
     ) -> bool {
@@ -51,8 +64,8 @@ impl MakingRoom {
             Some(Idle::Since(since)) => Some(since),
             Some(Idle::Busy) | None => None,
         };
-        let found: Vec<_> = sessions.iter().map(|link| (User::of(&link.peer), idle(link))).collect();
-        for at in candidates(User::of(newcomer), &found, now) {
+        let found: Vec<_> = sessions.iter().map(|link| (Owner::of(&link.peer), idle(link))).collect();
+        for at in candidates(Owner::of(newcomer), whose, &found, now) {
             if sessions.get(at).is_some_and(|link| link.end_idle()) {
                 return true;
             }
@@ -63,34 +76,53 @@ impl MakingRoom {
     }
 }
 
-impl User {
+impl Owner {
     fn of(peer: &Peer) -> Self {
-        match peer {
-            Peer::Tcp(address) => Self::Address(address.ip()),
-            Peer::Unix(unix) => Self::Uid(unix.uid),
-        }
+        let process = budget::process_of(peer);
+        Self { user: peer.uid().map_or(process, u64::from), process }
     }
 }
 
-/// The sessions that may be ended for `newcomer`, in this order. Of each session there is its user, and since when it is
+/// The sessions that may be ended for `newcomer`, in this order. Of each session there is its owner, and since when it is
 /// idle, if it is.
-fn candidates(newcomer: User, sessions: &[(User, Option<Instant>)], now: Instant) -> Vec<usize> {
-    let mut counts: HashMap<User, usize> = HashMap::new();
-    for (user, _) in sessions {
-        *counts.entry(*user).or_default() += 1;
-    }
-    let count = |user: &User| counts.get(user).copied().unwrap_or(0);
-    let own = count(&newcomer);
-    let may_end = |user: &User| *user == newcomer || count(user) > own;
+fn candidates(
+    newcomer: Owner,
+    whose: Whose,
+    sessions: &[(Owner, Option<Instant>)],
+    now: Instant,
+) -> Vec<usize> {
+    let users = counts(sessions.iter().map(|(owner, _)| owner.user));
+    let processes = counts(sessions.iter().map(|(owner, _)| owner.process));
+    let of_user = |owner: Owner| users.get(&owner.user).copied().unwrap_or(0);
+    let of_process = |owner: Owner| processes.get(&owner.process).copied().unwrap_or(0);
+    let may_end = |owner: Owner| {
+        if owner.process == newcomer.process {
+            return true;
+        }
+        let has_more = if owner.user == newcomer.user {
+            of_process(owner) > of_process(newcomer)
+        } else {
+            of_user(owner) > of_user(newcomer)
+        };
+        whose == Whose::All && has_more
+    };
     let mut idle: Vec<_> = sessions
         .iter()
         .enumerate()
-        .filter(|(_, (user, _))| may_end(user))
-        .filter_map(|(at, (_, since))| Some((since.as_ref().copied()?, at)))
-        .filter(|&(since, _)| now.saturating_duration_since(since) >= LEAST)
+        .filter(|(_, (owner, _))| may_end(*owner))
+        .filter_map(|(at, (owner, since))| Some((Reverse(of_process(*owner)), since.as_ref().copied()?, at)))
+        .filter(|&(_, since, _)| now.saturating_duration_since(since) >= LEAST)
         .collect();
     idle.sort_unstable();
-    idle.into_iter().map(|(_, at)| at).take(TRIES).collect()
+    idle.into_iter().map(|(_, _, at)| at).take(TRIES).collect()
+}
+
+fn counts<K: Eq + Hash>(keys: impl Iterator<Item = K>) -> HashMap<K, usize> {
+    let mut counts = HashMap::new();
+    for key in keys {
+        *counts.entry(key).or_default() += 1;
+    }
+    counts
 }
 
 /// How long a session must have been idle.
@@ -104,16 +136,20 @@ const TRIES: usize = 8;
 mod tests {
     use super::*;
 
-    const OWN: User = User::Uid(1);
-    const OTHER: User = User::Uid(2);
+    const OWN: Owner = Owner { user: 1, process: 10 };
+    const OTHER: Owner = Owner { user: 2, process: 20 };
 
-    fn chosen(newcomer: User, sessions: &[(User, Option<u64>)]) -> Vec<usize> {
+    fn among(newcomer: Owner, whose: Whose, sessions: &[(Owner, Option<u64>)]) -> Vec<usize> {
         let now = Instant::now() + Duration::from_secs(1_000);
         let sessions: Vec<_> = sessions
             .iter()
-            .map(|(user, idle)| (*user, idle.map(|idle| now - Duration::from_millis(50 * idle))))
+            .map(|(owner, idle)| (*owner, idle.map(|idle| now - Duration::from_millis(50 * idle))))
             .collect();
-        candidates(newcomer, &sessions, now)
+        candidates(newcomer, whose, &sessions, now)
+    }
+
+    fn chosen(newcomer: Owner, sessions: &[(Owner, Option<u64>)]) -> Vec<usize> {
+        among(newcomer, Whose::All, sessions)
     }
 
     #[test]
@@ -127,8 +163,26 @@ mod tests {
         let many = [(OWN, Some(10)), (OWN, Some(20)), (OTHER, Some(90))];
         assert_eq!(chosen(OWN, &many), [1, 0]);
         // The other one may displace them, until it has as many.
-        assert_eq!(chosen(OTHER, &many), [2, 1, 0]);
+        assert_eq!(chosen(OTHER, &many), [1, 0, 2]);
         assert_eq!(chosen(OTHER, &[(OWN, Some(10)), (OTHER, None)]), [0_usize; 0]);
         assert_eq!(chosen(OTHER, &[(OWN, Some(10))]), [0]);
+    }
+
+    #[test]
+    fn the_process_with_most_sessions_pays_first() {
+        let second = Owner { process: 11, ..OWN };
+        let mixed = [(second, Some(90)), (OWN, Some(10)), (OWN, Some(20))];
+        assert_eq!(chosen(Owner { process: 12, ..OWN }, &mixed), [2, 1, 0]);
+        assert_eq!(chosen(second, &mixed), [2, 1, 0]);
+        // Many processes of a user do not displace the sessions of another user that has fewer.
+        let many = [(second, Some(10)), (OWN, Some(20)), (OTHER, Some(90))];
+        assert_eq!(chosen(Owner { process: 12, ..OWN }, &many), [1, 0]);
+    }
+
+    #[test]
+    fn a_process_that_has_its_share_displaces_its_own() {
+        let mixed = [(OWN, Some(10)), (OTHER, Some(20)), (OTHER, Some(30))];
+        assert_eq!(among(OWN, Whose::Own, &mixed), [0]);
+        assert_eq!(among(OWN, Whose::All, &mixed), [2, 1, 0]);
     }
 }

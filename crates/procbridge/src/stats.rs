@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::budget::{Budget, Share};
+use crate::budget::{Budget, Holder, Resource, Share};
 use crate::object::Object;
 
 /// The counters of one server.
@@ -60,8 +60,8 @@ impl Stats {
         let counted = methods.into_iter().take(MAX_METHODS);
         Self {
             started: Instant::now(),
-            connections: Meter::new(connections),
-            sessions: Meter::new(usize::MAX),
+            connections: Meter::of(Budget::shared(connections, Resource::Connections)),
+            sessions: Meter::of(Budget::new(usize::MAX)),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -124,15 +124,27 @@ impl Stats {
 }
 
 impl Meter {
-    fn new(limit: usize) -> Self {
-        Self { open: Budget::new(limit), total: AtomicU64::new(0) }
+    fn of(open: Budget) -> Self {
+        Self { open, total: AtomicU64::new(0) }
     }
 
     /// One more of them, open until the share is dropped, if the limit allows.
     pub(crate) fn open(&self) -> Option<Share> {
-        let share = self.open.take(1)?;
-        self.total.fetch_add(1, Ordering::Relaxed);
-        Some(share)
+        self.count(self.open.take(1))
+    }
+
+    /// The same for `holder`, if its share allows too.
+    pub(crate) fn open_for(&self, holder: &Arc<Holder>) -> Option<Share> {
+        self.count(self.open.take_for(holder, 1))
+    }
+
+    fn count(&self, share: Option<Share>) -> Option<Share> {
+        self.total.fetch_add(u64::from(share.is_some()), Ordering::Relaxed);
+        share
+    }
+
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.open
     }
 
     pub(crate) fn limit(&self) -> usize {

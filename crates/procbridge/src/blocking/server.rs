@@ -256,7 +256,7 @@ impl Shared {
         let peer = Peer::of(&socket, address);
         let admitted = self.admission.connection(&peer).or_else(|refusal| {
             let may_enter = !self.control.is_stopping() && self.admission.check(peers, &peer).is_ok();
-            if may_enter && self.sessions.make_room(&peer) {
+            if may_enter && self.sessions.make_room(&peer, self.admission.whose_place()) {
                 self.admission.connection(&peer)
             } else {
                 Err(refusal)

@@ -17,7 +17,7 @@ use crate::blocking::pool::{AGAIN, Pool};
 use crate::blocking::server::Shared;
 use crate::blocking::waiting::{self, Sleeper};
 use crate::journal::Matter;
-use crate::making_room::MakingRoom;
+use crate::making_room::{MakingRoom, Whose};
 use crate::peer::Peer;
 use crate::session::Link;
 use crate::session::serving::Work;
@@ -76,9 +76,9 @@ impl Sessions {
     }
 
     /// Ends the session that has been idle longest, so that `newcomer` has its place. Tells whether one was ended.
-    pub(super) fn make_room(&self, newcomer: &Peer) -> bool {
+    pub(super) fn make_room(&self, newcomer: &Peer, whose: Whose) -> bool {
         let links = || self.open().iter().map(|served| served.link.clone()).collect();
-        self.making_room.end_one(newcomer, links, Instant::now())
+        self.making_room.end_one(newcomer, whose, links, Instant::now())
     }
 
     /// Enters a session.
@@ -392,7 +392,7 @@ mod tests {
             sessions.enter(link);
             let (waiting, again) = sessions.waiting();
             assert!(waiting.is_empty() && again.is_some());
-            assert!(!sessions.make_room(&ends.link.peer));
+            assert!(!sessions.make_room(&ends.link.peer, Whose::All));
             assert!(ends.link.glance(Instant::now(), None, &Default::default()).is_none());
             ends.link.try_flush();
             done.send(()).unwrap();

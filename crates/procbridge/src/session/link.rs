@@ -84,7 +84,7 @@ impl Link {
         seat: Seat,
         mut hold: Hold,
     ) -> Arc<Self> {
-        let holder = Arc::default();
+        let holder = admission.session(&peer);
         if let Some(bytes) = &mut hold.bytes {
             bytes.pass_to(&holder);
         }

@@ -63,7 +63,7 @@ impl Exchange {
         let admitted = admission.connection(&peer).or_else(|refusal| {
             let control = &shared.control;
             let may_enter = !control.has_reached(Stage::Draining) && admission.check(peers, &peer).is_ok();
-            if may_enter && control.sessions.make_room(&peer) {
+            if may_enter && control.sessions.make_room(&peer, admission.whose_place()) {
                 admission.connection(&peer)
             } else {
                 Err(refusal)

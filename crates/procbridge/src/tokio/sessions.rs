@@ -11,7 +11,7 @@ use ::tokio::sync::Notify;
 
 use crate::budget::Share;
 use crate::incoming::Incoming;
-use crate::making_room::MakingRoom;
+use crate::making_room::{MakingRoom, Whose};
 use crate::peer::Peer;
 use crate::refusal::Refusal;
 use crate::router;
@@ -127,8 +127,8 @@ impl Sessions {
     }
 
     /// Ends the session that has been idle longest, so that `newcomer` has its place. Tells whether one was ended.
-    pub(super) fn make_room(&self, newcomer: &Peer) -> bool {
-        self.making_room.end_one(newcomer, || self.open(), clock::now())
+    pub(super) fn make_room(&self, newcomer: &Peer, whose: Whose) -> bool {
+        self.making_room.end_one(newcomer, whose, || self.open(), clock::now())
     }
 
     /// Has all sessions end with the calls that are in flight.
