@@ -329,7 +329,9 @@ impl Sessions {
 
     /// A session has ended; what its peer still sends is dropped for a while if it must hear why.
     fn end(&self, shared: &Arc<Shared>, served: &Arc<Served>) {
-        // One-way calls go on, within their time.
+        // One-way calls go on, within their time. Register before the look, or the poller misses that the last one ended in
+        // between, and keeps the session until it looks for another reason.
+        served.link.attend(&shared.poller.waker());
         self.list().retain(|other| !Arc::ptr_eq(other, served) || !other.link.is_over());
         if served.link.must_linger() {
             shared.poller.linger_session(shared, served.link.clone());

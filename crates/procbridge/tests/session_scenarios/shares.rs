@@ -1,6 +1,6 @@
 //! What a peer that takes all it can leaves to the others.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::support::raw::{GOOD, HELLO, PING, REQUEST, STREAM, session_packet};
 use crate::support::{
     ClientKind, FACES, Face, RawStream, TestClient, TestServer, Transport, eventually,
-    everywhere_with_sessions, packet, raw, watched,
+    everywhere_with_sessions, packet, raw, raw_from, watched,
 };
 use crate::{code_of, opened, start};
 
@@ -54,6 +54,51 @@ fn nine_sessions_full_of_slow_calls_keep_nobody_out() {
         drop(greedy);
         server.stop();
     });
+}
+
+/// Sessions of one process have one share: a peer at another address is served however many they are.
+#[test]
+fn many_sessions_of_one_address_keep_no_other_address_out() {
+    for &face in FACES {
+        watched(move || {
+            let config = ServerConfig::new().with_max_calls(16).with_max_session_calls(32);
+            let (server, door) = start(face, Transport::Tcp, config);
+            let greedy: Vec<_> = (0..20).map(|_| greedy(&server, 2, "wait", "null")).collect();
+            for _ in 0..2 {
+                let mut other = raw_from(&server.endpoint, [127, 0, 0, 2]);
+                other.write_all(&packet(r#"{"method":"sum","payload":[1,2]}"#)).unwrap();
+                assert_eq!(other.answer().unwrap().1["payload"], json!(3));
+            }
+            door.open();
+            drop(greedy);
+            server.stop();
+        });
+    }
+}
+
+/// A server whose connections are all held by one address lets another one in.
+#[test]
+fn connections_of_one_address_keep_no_other_address_out() {
+    for &face in FACES {
+        watched(move || {
+            let config = ServerConfig::new().with_max_connections(16);
+            let (server, door) = start(face, Transport::Tcp, config);
+            let mut callers: Vec<_> = (0..16).map(|_| raw(&server.endpoint)).collect();
+            let sent = callers.iter_mut().filter_map(|caller| {
+                caller.write_all(&packet(r#"{"method":"wait"}"#)).ok().map(|()| caller)
+            });
+            assert_eq!(sent.count(), 16);
+            door.wait_for_callers(9);
+            let mut other = raw_from(&server.endpoint, [127, 0, 0, 2]);
+            other.write_all(&packet(r#"{"method":"sum","payload":[1,2]}"#)).unwrap();
+            assert_eq!(other.answer().unwrap().1["payload"], json!(3));
+            door.open();
+            let answered = callers.iter_mut().filter_map(RawStream::answer);
+            let refused = answered.filter(|(_, body)| body["code"] == json!(code::OVERLOADED)).count();
+            assert!((4..=7).contains(&refused), "{refused} refused");
+            server.stop();
+        });
+    }
 }
 
 /// Fault H19: a monitor sees why a server is full.
@@ -252,6 +297,30 @@ fn one_way_calls_that_find_no_place_are_counted() {
         let client = opened(&server, client);
         eventually(|| client.request("$/stats", &json!(null)).unwrap()["dropped"] == json!(2));
         door.open();
+        server.stop();
+    });
+}
+
+/// A server without any other caller lets a session go whose peer sends no more, once its one-way calls have ended.
+#[test]
+fn a_session_that_has_ended_is_let_go_after_its_last_one_way_call() {
+    everywhere_with_sessions(|server, client, transport| {
+        let (server, door) = start(server, transport, ServerConfig::new());
+        let mut session = raw(&server.endpoint);
+        session.open_session();
+        for id in [3, 5, 7] {
+            session.write_all(&session_packet(REQUEST, 0x02, id, r#"{"method":"wait"}"#)).unwrap();
+        }
+        door.wait_for_callers(3);
+        session.finish_writing();
+        let observer = classic(&server, client);
+        eventually(|| {
+            let stats = observer.request("$/stats", &json!(null)).unwrap();
+            stats["sessions"]["open"] == json!(0)
+        });
+        door.open();
+        // The end of the connection is what the peer sees when the server has let it go.
+        session.read_to_end(&mut Vec::new()).unwrap();
         server.stop();
     });
 }

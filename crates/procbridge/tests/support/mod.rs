@@ -325,6 +325,19 @@ impl AsFd for RawStream {
     }
 }
 
+/// A connection to a TCP server from another address of this machine.
+pub fn raw_from(endpoint: &Endpoint, source: [u8; 4]) -> RawStream {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    let text = endpoint.to_string();
+    let server: std::net::SocketAddr = text.strip_prefix("tcp:").unwrap().parse().unwrap();
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &std::net::SocketAddr::from((source, 0))).unwrap();
+    connect(&socket, &server).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(WATCHDOG)).unwrap();
+    RawStream::Tcp(stream)
+}
+
 /// The first of `streams` to have something to read.
 pub fn first_readable(streams: &[RawStream]) -> usize {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
