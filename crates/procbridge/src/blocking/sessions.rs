@@ -8,6 +8,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
@@ -327,12 +328,17 @@ impl Sessions {
         served.since.compare_exchange(start, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
+    /// Removes a session that has ended. If one-way calls go on, `waker` is woken after the last of them, and the next look at
+    /// all sessions removes it.
+    fn let_go(&self, served: &Arc<Served>, waker: &Waker) {
+        // Register before the look, or the last call may end in between unnoticed.
+        served.link.attend(waker);
+        self.list().retain(|other| !Arc::ptr_eq(other, served) || !other.link.is_over());
+    }
+
     /// A session has ended; what its peer still sends is dropped for a while if it must hear why.
     fn end(&self, shared: &Arc<Shared>, served: &Arc<Served>) {
-        // One-way calls go on, within their time. Register before the look, or the poller misses that the last one ended in
-        // between, and keeps the session until it looks for another reason.
-        served.link.attend(&shared.poller.waker());
-        self.list().retain(|other| !Arc::ptr_eq(other, served) || !other.link.is_over());
+        self.let_go(served, &shared.poller.waker());
         if served.link.must_linger() {
             shared.poller.linger_session(shared, served.link.clone());
         }
@@ -369,8 +375,25 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::session::state::Seat;
-    use crate::session::testing::Ends;
+    use crate::request::Form;
+    use crate::router::Router;
+    use crate::session::state::{End, Seat};
+    use crate::session::testing::{Bell, Ends, call};
+
+    #[test]
+    fn a_session_that_has_ended_is_let_go_after_its_last_one_way_call() {
+        let (sessions, mut ends, (bell, waker)) = (Sessions::new(), Ends::server(Seat::Free), Bell::new());
+        let served = sessions.enter(ends.link.clone());
+        ends.peer.call(call("note", &(), Form::OneWay)).unwrap();
+        ends.deliver();
+        let begun = ends.link.next_work().unwrap();
+        ends.link.close(End::Closed);
+        sessions.let_go(&served, &waker);
+        assert_eq!((bell.rung(), sessions.open().len()), (0, 1));
+        keeper::answer(&Router::new(), &ends.link, &begun, Instant::now());
+        assert!(bell.rung() > 0, "nobody looks at it again");
+        assert!(sessions.open().is_empty());
+    }
 
     #[test]
     fn no_session_is_waited_for_under_the_lock_of_all() {
