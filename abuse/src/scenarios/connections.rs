@@ -152,7 +152,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "idle_sessions_fill_the_server",
         faults: "H10",
         about: "400 idle sessions at a server that takes 300 connections; those that are ended come again",
-        attack: |field| idle_sessions(field, None),
+        attack: |field| idle_sessions(field, 400, None),
         targets: ALL_SERVERS,
         // A session is idle after 250 ms.
         lead: Duration::from_millis(800),
@@ -163,10 +163,21 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "pinging_sessions_fill_the_server",
         faults: "H10",
         about: "the same, and each session sends a PING now and then",
-        attack: |field| idle_sessions(field, Some(packet::packet(packet::PING, 0, 0, b"{}"))),
+        attack: |field| idle_sessions(field, 400, Some(packet::packet(packet::PING, 0, 0, b"{}"))),
         // A session is idle after 250 ms.
         lead: Duration::from_millis(800),
         settings: &[("max_connections", 300)],
+        is_short: false,
+        ..USUAL
+    },
+    Scenario {
+        name: "sessions_use_up_the_descriptors",
+        faults: "part 3",
+        about: "1,100 sessions that send a PING now and then, at a server of 1,024 descriptors",
+        attack: |field| idle_sessions(field, 1_100, Some(packet::packet(packet::PING, 0, 0, b"{}"))),
+        lead: Duration::from_millis(1_500),
+        files: Some(1_024),
+        bounds: Bounds { threads: 600, descriptors: 1_024, ..BOUNDS },
         is_short: false,
         ..USUAL
     },
@@ -390,8 +401,8 @@ fn byte_by_byte(field: &Field<'_>) {
 }
 
 /// Opens sessions beyond what the server takes, and sends something on each now and then.
-fn idle_sessions(field: &Field<'_>, now_and_then: Option<Vec<u8>>) {
-    let (mut sessions, mut ended, mut tried) = (field.open_sessions(400), 0_u32, 0_u32);
+fn idle_sessions(field: &Field<'_>, most: usize, now_and_then: Option<Vec<u8>>) {
+    let (mut sessions, mut ended, mut tried) = (field.open_sessions(most), 0_u32, 0_u32);
     field.steadily(250, |turn| {
         if sessions.is_empty() || turn % 10 == 0 {
             tried += 1;

@@ -53,7 +53,8 @@ impl Admission {
         let named = |terms: Arc<Terms>| Arc::new(Arc::unwrap_or_clone(terms).with_name(&name));
         config.terms = config.terms.take().map(named);
         config.limits = config.limits.with_requests_unread();
-        let connections = config.max_connections.unwrap_or(connections);
+        // Else peers that hold all descriptors would keep everyone out before any share is taken.
+        let connections = config.max_connections.unwrap_or(connections).min(socket::most_connections());
         Self {
             stats: Stats::new(connections, methods.iter().copied()),
             waiting: Budget::shared(config.max_waiting, Resource::Waiting),

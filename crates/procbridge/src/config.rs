@@ -132,9 +132,13 @@ impl ServerConfig {
         self
     }
 
-    /// Connections at a time. Default 512 with the blocking face, 4,096 with tokio. One more takes the place of the session
-    /// that has been idle longest, at least 5 s: that one ends with GOODBYE. If there is none it is refused, code
-    /// `overloaded`. 0 is refused.
+    /// Connections at a time. Default 512 with the blocking face, 4,096 with tokio, and never more than seven eighths of the
+    /// descriptors that the system lets the process have when the server begins to serve. [Shared out](Self::with_max_calls)
+    /// among processes and addresses as calls are.
+    ///
+    /// One more takes the place of a session that has been idle for at least 250 ms: that one ends with GOODBYE. It is one
+    /// of the process or address with the most sessions, which has been idle longest of them. If there is none the
+    /// connection is refused, code `overloaded`. 0 is refused.
     #[must_use]
     pub fn with_max_connections(mut self, connections: usize) -> Self {
         self.max_connections = Some(connections);
@@ -152,9 +156,11 @@ impl ServerConfig {
     /// Calls that are with their handlers at a time. Default 1,024. One more is refused, code `overloaded`. The
     /// blocking face has a thread for each. 0 is refused.
     ///
-    /// The places are shared out among sessions, and the processes of classic connections: one alone gets two thirds of
-    /// them, and the fewer are free the fewer one may hold. So a peer that takes all it can keeps no other out.
-    /// `$/ping`, `$/describe` and `$/stats` need no place.
+    /// The places are shared out among the processes on the other ends (Unix sockets) or their addresses (TCP), whatever
+    /// number of sessions each has: one alone gets two thirds of them, and the fewer are free the fewer one may hold. The
+    /// last eighth is for processes that hold none. The sessions of a process share its part by the same rule: one alone
+    /// gets half of all places. So a peer that takes all it can keeps no other out. `$/ping`, `$/describe` and
+    /// `$/stats` need no place.
     #[must_use]
     pub fn with_max_calls(mut self, calls: usize) -> Self {
         self.max_calls = calls;

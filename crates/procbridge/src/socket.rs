@@ -138,5 +138,13 @@ pub(crate) fn stop_listening(listening: impl AsFd) {
     let _ = rustix::net::shutdown(listening, Shutdown::Both);
 }
 
+/// Returns how many connections a server may have beside what else the process opens: seven eighths of the descriptors that
+/// the system lets it have.
+pub(crate) fn most_connections() -> usize {
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let descriptors = descriptors.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+    (descriptors - descriptors / 8).max(1)
+}
+
 /// What a widened socket takes, in bytes.
 const WIDE: usize = 512 * 1024;
