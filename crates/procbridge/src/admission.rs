@@ -93,9 +93,10 @@ impl Admission {
     /// Takes a connection's place, and its share of the bytes that are held for requests.
     pub(crate) fn connection(&self, peer: &Peer) -> Result<(Share, Share), Refusal> {
         let connections = &self.stats.connections;
-        let place = connections.open_for(self.holders.process(peer));
+        let classic = self.holders.classic(peer);
+        let place = connections.open_for(classic.process());
         place
-            .zip(self.held.take_for(self.holders.classic(peer), 0))
+            .zip(self.held.take_for(classic, 0))
             .ok_or_else(|| beyond(connections.budget(), 1, "connections", "max_connections"))
     }
 

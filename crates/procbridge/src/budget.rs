@@ -111,7 +111,7 @@ impl Budget {
 
     fn share(&self, holder: Option<Arc<Holder>>, units: usize) -> Option<Share> {
         let mut share = Share { budget: self.clone(), holder, units: 0 };
-        share.resize(units).then_some(share)
+        (units == 0 || share.resize(units)).then_some(share)
     }
 }
 
@@ -165,7 +165,10 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.resize(0);
+        // Most shares of bytes are of none.
+        if self.units > 0 {
+            self.resize(0);
+        }
     }
 }
 
@@ -180,6 +183,7 @@ impl Holder {
     }
 
     /// Counts `more` units, and returns what is held with them. `None`: the resource has no accounts.
+    #[inline]
     fn add(&self, resource: Resource, more: usize) -> Option<Held> {
         let add = |account: &AtomicUsize| account.fetch_add(more, Ordering::AcqRel).saturating_add(more);
         let own = add(self.account(resource)?);
@@ -187,7 +191,7 @@ impl Holder {
     }
 
     /// Returns the process, or itself if it is one.
-    fn process(self: &Arc<Self>) -> &Arc<Self> {
+    pub(crate) fn process(self: &Arc<Self>) -> &Arc<Self> {
         self.process.as_ref().unwrap_or(self)
     }
 }
@@ -195,6 +199,10 @@ impl Holder {
 impl Inner {
     /// Whether a holder may hold `held` while so much is free, of which `more` is new.
     fn is_fair(&self, held: Held, more: usize, free: usize) -> bool {
+        // As a rule there is enough for all.
+        if free >= self.limit / 2 && held.process.unwrap_or(held.own) <= self.alone / 2 {
+            return true;
+        }
         let share = share_of(free, self.limit);
         let Some(process) = held.process else { return held.own <= share };
         let share = share.min(self.alone);
@@ -245,9 +253,12 @@ pub(crate) fn process_of(peer: &Peer) -> u64 {
     }
 }
 
+#[inline]
 fn give_back(holder: Option<&Holder>, resource: Resource, units: usize) {
-    let process = holder.and_then(|holder| holder.process.as_deref());
-    for account in [holder, process].into_iter().flatten().filter_map(|holder| holder.account(resource)) {
+    let Some(holder) = holder else { return };
+    let Some(own) = holder.account(resource) else { return };
+    own.fetch_sub(units, Ordering::AcqRel);
+    if let Some(account) = holder.process.as_ref().and_then(|process| process.account(resource)) {
         account.fetch_sub(units, Ordering::AcqRel);
     }
 }
