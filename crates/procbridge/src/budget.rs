@@ -187,7 +187,10 @@ impl Holder {
     fn add(&self, resource: Resource, more: usize) -> Option<Held> {
         let add = |account: &AtomicUsize| account.fetch_add(more, Ordering::AcqRel).saturating_add(more);
         let own = add(self.account(resource)?);
-        Some(Held { own, process: self.process.as_ref().and_then(|process| process.account(resource)).map(add) })
+        Some(Held {
+            own,
+            process: self.process.as_ref().and_then(|process| process.account(resource)).map(add),
+        })
     }
 
     /// Returns the process, or itself if it is one.

@@ -1,6 +1,6 @@
 //! What a peer that takes all it can leaves to the others.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -84,18 +84,22 @@ fn connections_of_one_address_keep_no_other_address_out() {
             let config = ServerConfig::new().with_max_connections(16);
             let (server, door) = start(face, Transport::Tcp, config);
             let mut callers: Vec<_> = (0..16).map(|_| raw(&server.endpoint)).collect();
-            let sent = callers.iter_mut().filter_map(|caller| {
-                caller.write_all(&packet(r#"{"method":"wait"}"#)).ok().map(|()| caller)
-            });
-            assert_eq!(sent.count(), 16);
-            door.wait_for_callers(9);
+            for caller in &mut callers {
+                // One that was turned away may be closed already.
+                let _ = caller.write_all(&packet(r#"{"method":"wait"}"#));
+            }
+            // One address gets three quarters of so few.
+            door.wait_for_callers(12);
             let mut other = raw_from(&server.endpoint, [127, 0, 0, 2]);
             other.write_all(&packet(r#"{"method":"sum","payload":[1,2]}"#)).unwrap();
             assert_eq!(other.answer().unwrap().1["payload"], json!(3));
             door.open();
-            let answered = callers.iter_mut().filter_map(RawStream::answer);
-            let refused = answered.filter(|(_, body)| body["code"] == json!(code::OVERLOADED)).count();
-            assert!((4..=7).contains(&refused), "{refused} refused");
+            let is_answered = |caller: &mut RawStream| {
+                let mut bytes = Vec::new();
+                let _ = caller.read_to_end(&mut bytes);
+                bytes.get(4) == Some(&GOOD)
+            };
+            assert_eq!(callers.iter_mut().map(is_answered).filter(|&good| good).count(), 12);
             server.stop();
         });
     }
