@@ -127,7 +127,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         attack: rounds,
         targets: ALL_SERVERS,
         time: (Duration::from_secs(6), Duration::from_secs(2)),
-        bounds: Bounds { memory: 390.0, rest: Duration::from_secs(8), ..BOUNDS },
+        // The demo server's allocator gives back over 10 s what nobody uses (docs/decisions/0025), and its threads keep some of
+        // it for 5 s before: 60 MiB were left after 8 s, 30 MiB after 15 s.
+        bounds: Bounds { memory: 390.0, rest: Duration::from_secs(30), ..BOUNDS },
         ..USUAL
     },
 ];
