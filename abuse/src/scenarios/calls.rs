@@ -16,7 +16,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "9 sessions, full of slow calls",
         attack: |field| slow_calls(field, 9, 127),
         targets: ALL_SERVERS,
-        bounds: FULL,
+        // The demo server's allocator gives back over 10 s what 800 threads leave, and these end after 5 s: 26 MiB were resident
+        // after 8 s, 16 after 16 s, 9 after 20 s.
+        bounds: Bounds { rest: Duration::from_secs(30), ..FULL },
         ..USUAL
     },
     Scenario {
