@@ -5,6 +5,9 @@ mod help;
 mod looking;
 mod reach;
 mod serve;
+pub(crate) mod target;
+pub(crate) mod units;
+pub(crate) mod words;
 
 use std::ffi::OsString;
 
@@ -17,7 +20,10 @@ pub(crate) use looking::{DescribeArgs, InfoArgs, ListArgs, PingArgs, QuestionArg
 pub(crate) use reach::{ReachArgs, ShapeArgs};
 pub(crate) use serve::ServeArgs;
 
-use crate::args::help::{COMPLETIONS_HELP, DECODE_HELP, ENDPOINTS_AND_EXITS, MAN_HELP};
+use crate::args::help::COMPLETIONS_HELP;
+use crate::args::help::DECODE_HELP;
+use crate::args::help::ENDPOINTS_AND_EXITS;
+use crate::args::help::MAN_HELP;
 
 /// Call methods of ProcBridge servers, serve methods, look at packets
 #[derive(Debug, Parser)]

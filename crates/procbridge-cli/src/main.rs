@@ -3,56 +3,31 @@
 //! `args` says what can be asked for, one file for each subcommand does it. A subcommand returns a [`Failure`] or has
 //! printed its data; what is printed where, and which exit code there is, is decided in `output` and `failure`.
 
-mod advice;
 mod args;
-mod call;
-mod completions;
-mod decode;
-mod default_endpoint;
-mod demo;
-mod describe;
-mod emit;
-mod escape;
-mod exec;
-mod failure;
-mod frames;
-mod guard;
-mod hex;
-mod info;
-mod interrupt;
-mod job;
-mod json_text;
-mod latency;
-mod logger;
-mod man;
-mod nearby;
-mod notes;
-mod orphans;
-mod output;
-mod packet_words;
-mod payload;
-mod piece;
-mod ping;
-mod question;
-mod reach;
-mod result;
+mod capture;
+mod client;
+mod commands;
+mod dissect;
+mod env;
+mod error;
+mod input;
+mod json;
 mod serve;
-mod stats;
-mod tap;
-mod target;
-mod token;
-mod units;
-mod watch;
-mod words;
+mod terminal;
+mod text;
 
-use std::env;
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::args::{Command, CommandLine};
-use crate::failure::{Exit, Failure};
+use crate::args::{Command, CommandLine, words};
+use crate::commands::{
+    call, completions, decode, describe, emit, info, man, ping, serve as serving, stats, watch,
+};
+use crate::error::{Exit, Failure};
+use crate::serve::guard;
+use crate::terminal::{stderr, stdout};
 
 /// The allocator: see docs/decisions/0025.
 #[cfg(feature = "jemalloc")]
@@ -65,13 +40,13 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let exit = run();
-    notes::finish();
+    stderr::finish();
     exit.into()
 }
 
 /// Returns the exit code.
 fn run() -> u8 {
-    let words = match words::prepared(env::args_os()) {
+    let words = match words::prepared(std::env::args_os()) {
         Ok(words) => words,
         Err(failure) => return report(&failure, wants_json()),
     };
@@ -88,7 +63,7 @@ fn run() -> u8 {
         Command::List(args) => (describe::list(args).map(|()| 0), args.question.json),
         Command::Describe(args) => (describe::describe(args).map(|()| 0), args.question.json),
         Command::Stats(args) => (stats::run(args).map(|()| 0), args.question.json),
-        Command::Serve(args) => (serve::run(args), false),
+        Command::Serve(args) => (serving::run(args), false),
         Command::Decode(args) => (decode::run(args).map(|()| 0), args.json),
         Command::Completions(args) => (completions::run(args).map(|()| 0), false),
         Command::Man(args) => (man::run(args).map(|()| 0), false),
@@ -104,12 +79,12 @@ fn not_parsed(error: &clap::Error) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let text = error.render();
-            let has_colours = output::is_terminal() && output::wants_colours();
+            let has_colours = stdout::is_terminal() && stdout::wants_colours();
             let text = if has_colours { text.ansi().to_string() } else { text.to_string() };
-            output::own(&text).map_or_else(|failure| report(&failure, false), |()| 0)
+            stdout::own(&text).map_or_else(|failure| report(&failure, false), |()| 0)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            notes::push(error.render().to_string().trim_end().to_string());
+            stderr::push(error.render().to_string().trim_end().to_string());
             Exit::Usage as u8
         }
         _ => report(&Failure::from(error), wants_json()),
@@ -118,13 +93,13 @@ fn not_parsed(error: &clap::Error) -> u8 {
 
 /// Whether a program asked for the envelope. It gets that also where the parser did not come that far.
 fn wants_json() -> bool {
-    env::args_os().any(|argument| argument == "--json")
+    std::env::args_os().any(|argument| argument == "--json")
 }
 
 fn report(failure: &Failure, json: bool) -> u8 {
     if !json {
         failure.print();
-    } else if let Err(unwritten) = output::conclude(failure.envelope(), failure.exit()) {
+    } else if let Err(unwritten) = stdout::conclude(failure.envelope(), failure.exit()) {
         unwritten.print();
     }
     failure.exit()

@@ -4,10 +4,14 @@ use std::ffi::OsString;
 
 use clap::{Args, ValueEnum};
 
-use crate::args::help::{CALL_HELP, EMIT_HELP, WATCH_HELP};
-use crate::args::{ReachArgs, ShapeArgs};
-use crate::units::{self, Limit};
-use crate::words;
+use crate::args::ReachArgs;
+use crate::args::ShapeArgs;
+use crate::args::help::CALL_HELP;
+use crate::args::help::EMIT_HELP;
+use crate::args::help::WATCH_HELP;
+use crate::args::units;
+use crate::args::units::Limit;
+use crate::args::words;
 
 /// Call a method and print its result
 #[derive(Debug, Args)]

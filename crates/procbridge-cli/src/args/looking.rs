@@ -5,8 +5,13 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::args::ReachArgs;
-use crate::args::help::{DESCRIBE_HELP, INFO_HELP, LIST_HELP, PING_HELP, STATS_HELP};
-use crate::units::{self, Limit};
+use crate::args::help::DESCRIBE_HELP;
+use crate::args::help::INFO_HELP;
+use crate::args::help::LIST_HELP;
+use crate::args::help::PING_HELP;
+use crate::args::help::STATS_HELP;
+use crate::args::units;
+use crate::args::units::Limit;
 
 /// Ask a server for signs of life, and tell how long they took
 #[derive(Debug, Args)]

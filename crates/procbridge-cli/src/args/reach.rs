@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use crate::units::{self, Limit};
+use crate::args::units;
+use crate::args::units::Limit;
 
 /// How the server is reached.
 #[derive(Clone, Debug, Args)]

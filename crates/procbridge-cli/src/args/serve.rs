@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::args::help::SERVE_HELP;
-use crate::units::{self, Limit};
+use crate::args::units;
+use crate::args::units::Limit;
 
 /// Serve methods: built-in ones to try things, or a command that answers every call
 #[derive(Debug, Args)]

@@ -1,0 +1,58 @@
+//! Which words of a command line are the endpoint, and which stand behind it.
+
+use std::ffi::OsString;
+
+use procbridge::Endpoint;
+
+use crate::args::words;
+use crate::env::default_endpoint;
+use crate::env::default_endpoint::VARIABLE;
+use crate::error::Failure;
+
+/// The server that a command is about, and the words behind it.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) words: Vec<OsString>,
+    /// A line of help, if the first word was not read as the endpoint.
+    pub(crate) assumed: Option<String>,
+}
+
+impl Target {
+    /// Reads `words`, of which the first is the endpoint unless the variable holds one. `next` stands behind it.
+    pub(crate) fn of(words: Vec<OsString>, next: &str, usage: &str) -> Result<Self, Failure> {
+        let mut words = words.into_iter().peekable();
+        let first = words.peek().map(|first| match first.to_str() {
+            Some(first) => first.parse::<Endpoint>().map_err(Failure::from),
+            None => Err(words::not_utf8(first)),
+        });
+        if let Some(Ok(endpoint)) = first {
+            words.next();
+            return Ok(Self { endpoint, words: words.collect(), assumed: None });
+        }
+        match (default_endpoint::read()?, first) {
+            (Some(endpoint), _) => {
+                let reason = |word| format!("{word:?} was read as the {next}, as {VARIABLE} is set");
+                let assumed = words.peek().map(reason);
+                Ok(Self { endpoint, words: words.collect(), assumed })
+            }
+            (None, Some(Err(failure))) => {
+                Err(failure
+                    .with_help(format!("the first argument is the endpoint, unless {VARIABLE} holds one")))
+            }
+            (None, _) => Err(Failure::usage(format!("no endpoint and no {next}")).with_help(usage)),
+        }
+    }
+
+    /// Reads the only word that a command takes.
+    pub(crate) fn alone(word: Option<&String>) -> Result<Endpoint, Failure> {
+        if let Some(word) = word {
+            return Ok(word.parse()?);
+        }
+        default_endpoint::read()?.ok_or_else(|| {
+            Failure::usage("no endpoint")
+                .with_help("it is an argument such as :8000 or ./app.sock")
+                .with_help(format!("{VARIABLE} holds the default"))
+        })
+    }
+}

@@ -1,0 +1,153 @@
+//! The words of the command line, before and behind the argument parser: negative numbers that it takes for options, and
+//! bytes that are not UTF-8.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Command, CommandFactory};
+
+use crate::args::CommandLine;
+use crate::error::Failure;
+
+/// Prepares the arguments of this process for the parser.
+///
+/// # Errors
+///
+/// The argument that is not UTF-8 and names no file.
+pub(crate) fn prepared(args: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, Failure> {
+    let command = CommandLine::command();
+    let mut prepared = Vec::new();
+    let mut of = None;
+    let (mut is_value, mut are_options_over) = (false, false);
+    for (number, word) in args.into_iter().enumerate() {
+        let Some(of) = of else {
+            if number == 1 {
+                of = command.find_subcommand(&word);
+            }
+            require(number == 0 || word.to_str().is_some(), &word)?;
+            prepared.push(word);
+            continue;
+        };
+        let is_plain =
+            !is_value && (are_options_over || !word.as_bytes().starts_with(b"-") || is_number(&word));
+        require(word.to_str().is_some() || (takes_files(of) && may_name_file(&word)), &word)?;
+        if is_plain && !are_options_over && takes_json(of) && is_number(&word) {
+            let mut marked = OsString::from(MARK);
+            marked.push(word);
+            prepared.push(marked);
+            continue;
+        }
+        are_options_over |= !is_value && word == "--";
+        is_value = !is_value && !are_options_over && takes_value(of, &word);
+        prepared.push(word);
+    }
+    Ok(prepared)
+}
+
+/// Reads a word that may be a negative number, or a file whose name is not UTF-8.
+pub(crate) fn parser() -> impl TypedValueParser<Value = OsString> {
+    OsStringValueParser::new().map(|word| match word.to_str().and_then(|word| word.strip_prefix(MARK)) {
+        Some(number) => number.into(),
+        None => word,
+    })
+}
+
+/// Returns a word that is to be a text.
+pub(crate) fn text(word: OsString) -> Result<String, Failure> {
+    word.into_string().map_err(|word| not_utf8(&word))
+}
+
+/// The error for a word that is to be a text, and is none.
+pub(crate) fn not_utf8(word: &OsStr) -> Failure {
+    Failure::usage(format!("the argument {word:?} is not UTF-8"))
+        .with_help("of all arguments only the names of files may have other bytes, as in @FILE and KEY=@FILE")
+}
+
+fn require(is_right: bool, word: &OsStr) -> Result<(), Failure> {
+    if is_right { Ok(()) } else { Err(not_utf8(word)) }
+}
+
+/// Whether a word that begins with "-" is a number, or was meant as one: it goes to the command, which tells what is wrong
+/// with it.
+fn is_number(word: &OsStr) -> bool {
+    let Some(number) = word.to_str().and_then(|word| word.strip_prefix('-')) else { return false };
+    let is_name = || ["inf", "infinity", "nan"].contains(&number.to_ascii_lowercase().as_str());
+    number.starts_with(|c: char| c.is_ascii_digit() || c == '.') || is_name()
+}
+
+/// Whether `option` is an option whose value is the next word.
+fn takes_value(command: &Command, option: &OsStr) -> bool {
+    let Some(option) = option.to_str() else { return false };
+    let mut options = command.get_opts().filter(|option| option.get_action().takes_values());
+    if let Some(long) = option.strip_prefix("--") {
+        return options.any(|known| known.get_long() == Some(long));
+    }
+    // In "-rn" the last letter is the one.
+    let last = option.strip_prefix('-').and_then(|letters| letters.chars().last());
+    last.is_some() && options.any(|known| known.get_short() == last)
+}
+
+fn takes_json(command: &Command) -> bool {
+    matches!(command.get_name(), "call" | "emit")
+}
+
+fn takes_files(command: &Command) -> bool {
+    takes_json(command) || command.get_name() == "decode"
+}
+
+fn may_name_file(word: &OsStr) -> bool {
+    let word = word.as_bytes();
+    word.starts_with(b"@") || word.windows(2).any(|pair| pair == b"=@")
+}
+
+/// Stands before a number that the parser is not to take for an option. No argument of a process has this character.
+const MARK: &str = "\0";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marked(args: &[&str]) -> Vec<String> {
+        let args = std::iter::once("procbridge").chain(args.iter().copied()).map(OsString::from);
+        prepared(args).unwrap().into_iter().skip(1).map(|word| text(word).unwrap()).collect()
+    }
+
+    #[test]
+    fn numbers_are_marked_where_they_are_words() {
+        for number in ["-1", "-0", "-1e-05", "-1.5e-3", "-1E+2", "-1e5", "-.5", "-01", "-Infinity", "-NaN"] {
+            let mark = format!("\0{number}");
+            assert_eq!(marked(&["call", ":1", "m", number]), ["call", ":1", "m", &mark]);
+            assert_eq!(marked(&["emit", number, "--raw", number]), ["emit", &mark, "--raw", &mark]);
+            for kept in [
+                &["call", ":1", "m", "--token", number][..],
+                &["call", ":1", "--", number],
+                &["ping", "-n", number],
+                &["serve", ":1", number],
+            ] {
+                assert_eq!(marked(kept), kept);
+            }
+        }
+        let kept = ["call", "-r", "-v", "--count", "3", "-1x", "-name", "-", "--json"];
+        assert_eq!(marked(&kept)[5], "\0-1x");
+        assert_eq!(marked(&kept)[6..], kept[6..]);
+    }
+
+    #[test]
+    fn only_files_may_have_other_bytes() {
+        let checked = |args: &[&[u8]]| {
+            let args = args.iter().map(|word| OsStr::from_bytes(word).to_os_string());
+            prepared(args).is_ok()
+        };
+        for right in [&b"@caf\xe9"[..], b"a=@caf\xe9", b"a:=@caf\xe9"] {
+            assert!(checked(&[b"procbridge", b"call", b":1", b"m", right]));
+            assert!(!checked(&[b"procbridge", b"watch", b":1", right]));
+        }
+        assert!(checked(&[b"proc\xe9", b"call"]));
+        assert!(checked(&[b"procbridge", b"decode", b"@caf\xe9"]));
+        for wrong in [&b"caf\xe9"[..], b"a=caf\xe9", b"--token=\xe9", b"-\xe9"] {
+            assert!(!checked(&[b"procbridge", b"call", b":1", b"m", wrong]));
+        }
+        assert!(!checked(&[b"procbridge", b"caf\xe9"]));
+    }
+}

@@ -1,0 +1,40 @@
+//! JSON that a server answered, as it is printed.
+
+use std::time::Duration;
+
+use crate::args::ShapeArgs;
+use crate::error::Failure;
+use crate::json::layout::Layout;
+use crate::json::layout::Object;
+use crate::json::layout::lay_out;
+use crate::terminal::stdout;
+
+/// Prints a result in the shape that was asked for.
+pub(crate) fn print(shape: &ShapeArgs, result: &str) -> Result<(), Failure> {
+    let is_pretty = shape.pretty || (!shape.compact && stdout::is_terminal());
+    let layout = if is_pretty { Layout::Pretty } else { Layout::Compact };
+    stdout::line(bare(shape, result).unwrap_or_else(|| lay_out(result, layout)))
+}
+
+/// Prints one of many results, on a line of its own, and tells whether the reader may want more.
+pub(crate) fn print_line(shape: &ShapeArgs, result: &str) -> Result<bool, Failure> {
+    stdout::offer_line(bare(shape, result).unwrap_or_else(|| line(result)))
+}
+
+/// `text` as JSON on one line.
+pub(crate) fn line(text: &str) -> String {
+    lay_out(text, Layout::Compact)
+}
+
+/// The envelope of a success, for programs; what is particular to a command may be added.
+pub(crate) fn envelope(payload: &str, elapsed: Duration) -> Object {
+    Object::new()
+        .member("ok", "true")
+        .member("payload", &lay_out(payload, Layout::Compact))
+        .member("elapsed_us", &elapsed.as_micros().to_string())
+}
+
+/// The text of a string, if that is to be printed. One with half a surrogate pair is no text; it stays JSON.
+fn bare(shape: &ShapeArgs, result: &str) -> Option<String> {
+    if shape.raw && result.starts_with('"') { serde_json::from_str(result).ok() } else { None }
+}

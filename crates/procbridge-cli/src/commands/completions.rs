@@ -1,0 +1,15 @@
+//! `procbridge completions`: scripts that let a shell complete commands and options.
+
+use clap::CommandFactory;
+
+use crate::args::CommandLine;
+use crate::args::CompletionsArgs;
+use crate::error::Failure;
+use crate::terminal::stdout;
+
+/// Prints the script of a shell.
+pub(crate) fn run(args: &CompletionsArgs) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut CommandLine::command(), "procbridge", &mut script);
+    stdout::own(&String::from_utf8_lossy(&script))
+}

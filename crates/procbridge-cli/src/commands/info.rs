@@ -1,0 +1,172 @@
+//! `procbridge info`: what speaks at an endpoint.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::args::InfoArgs;
+use crate::args::target::Target;
+use crate::capture::relay::Hello;
+use crate::capture::relay::Seen;
+use crate::client::builtin;
+use crate::client::print;
+use crate::dissect::names;
+use crate::error::Failure;
+use crate::json::layout::Object;
+use crate::json::layout::push_quoted;
+use crate::terminal::stdout;
+use crate::text::unprintable::one_line;
+
+/// The body of a HELLO. What is absent, or of another form, has the value that the protocol gives it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Terms {
+    max_body: Option<serde_json::Value>,
+    max_calls: Option<serde_json::Value>,
+    stream_window: Option<serde_json::Value>,
+    stream_bytes: Option<serde_json::Value>,
+    name: Option<serde_json::Value>,
+}
+
+/// The answer of `$/describe`, as far as it concerns the server as a whole.
+#[derive(Debug, Deserialize)]
+struct Description {
+    name: Option<String>,
+    methods: Vec<serde::de::IgnoredAny>,
+    protocol: Option<Vec<String>>,
+}
+
+/// Prints what is known of the server.
+pub(crate) fn run(args: &InfoArgs) -> Result<(), Failure> {
+    let endpoint = Target::alone(args.question.endpoint.as_ref())?;
+    let (seen, described, elapsed) = builtin::look(&args.question, &endpoint, "$/describe")?;
+    let endpoint = endpoint.to_string();
+    let facts = facts(&endpoint, &seen, described.as_deref());
+    let json = facts.iter().fold(Object::new(), |object, (key, fact)| object.member(key, &fact.json()));
+    let json = json.finish();
+    if args.question.json {
+        return stdout::conclude(print::envelope(&json, elapsed).finish(), 0);
+    }
+    if !stdout::is_terminal() {
+        return stdout::line(json);
+    }
+    stdout::data(&listing(&facts))
+}
+
+/// One thing that is known, or not.
+#[derive(Debug, PartialEq)]
+enum Fact {
+    Text(String),
+    Number(u64),
+    List(Vec<String>),
+    Unknown,
+}
+
+/// All of them, the same keys for every server.
+fn facts(endpoint: &str, seen: &Seen, described: Option<&RawValue>) -> Vec<(&'static str, Fact)> {
+    let terms = seen.hello.as_ref().map(Hello::terms);
+    let described: Option<Description> = described.and_then(|text| serde_json::from_str(text.get()).ok());
+    let text = |text: &str| Fact::Text(text.to_string());
+    let number = |value: fn(&Terms) -> &Option<serde_json::Value>, default| match &terms {
+        Some(terms) => {
+            Fact::Number(value(terms).as_ref().and_then(serde_json::Value::as_u64).unwrap_or(default))
+        }
+        None => Fact::Unknown,
+    };
+    let hello_name = terms.as_ref().and_then(|terms| terms.name.as_ref()?.as_str().map(str::to_string));
+    let name = hello_name.or(described.as_ref().and_then(|described| described.name.clone()));
+    let transport = if endpoint.starts_with("tcp:") { "tcp" } else { "unix" };
+    let codecs = |hello: &Hello| names::codecs(hello.options).iter().map(ToString::to_string).collect();
+    vec![
+        ("endpoint", text(endpoint)),
+        ("transport", text(transport)),
+        ("peer", seen.peer.as_deref().map_or(Fact::Unknown, text)),
+        ("protocol", text(if terms.is_some() { "session" } else { "classic" })),
+        ("version", text("1.1")),
+        ("name", name.map_or(Fact::Unknown, Fact::Text)),
+        ("max_body", number(|terms| &terms.max_body, 16 << 20)),
+        ("max_calls", number(|terms| &terms.max_calls, 128)),
+        ("stream_window", number(|terms| &terms.stream_window, 64)),
+        ("stream_bytes", number(|terms| &terms.stream_bytes, 1 << 20)),
+        ("codecs", seen.hello.as_ref().map_or(Fact::Unknown, |hello| Fact::List(codecs(hello)))),
+        (
+            "methods",
+            described
+                .as_ref()
+                .map_or(Fact::Unknown, |described| Fact::Number(described.methods.len() as u64)),
+        ),
+        (
+            "protocol_methods",
+            described.and_then(|described| described.protocol).map_or(Fact::Unknown, Fact::List),
+        ),
+    ]
+}
+
+/// A line for each fact.
+fn listing(facts: &[(&str, Fact)]) -> String {
+    facts.iter().map(|(key, fact)| format!("{:<16}  {}\n", key.replace('_', " "), fact.shown(key))).collect()
+}
+
+impl Hello {
+    fn terms(&self) -> Terms {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+}
+
+impl Fact {
+    fn json(&self) -> String {
+        let quoted = |text: &str| {
+            let mut json = String::new();
+            push_quoted(&mut json, text);
+            json
+        };
+        match self {
+            Self::Text(text) => quoted(text),
+            Self::Number(number) => number.to_string(),
+            Self::List(words) => {
+                format!("[{}]", words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(","))
+            }
+            Self::Unknown => "null".to_string(),
+        }
+    }
+
+    fn shown(&self, key: &str) -> String {
+        match (self, key) {
+            (Self::Text(text), "protocol") => match text.as_str() {
+                "classic" => "classic: a connection for each call".to_string(),
+                _ => "sessions".to_string(),
+            },
+            (Self::Text(text), _) => one_line(text),
+            (Self::Number(bytes), "max_body" | "stream_bytes") => format!("{bytes} B"),
+            (Self::Number(number), _) => number.to_string(),
+            (Self::List(words), _) if words.is_empty() => "none".to_string(),
+            (Self::List(words), _) => one_line(&words.join(" ")),
+            (Self::Unknown, _) => "not told".to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_classic_server_tells_nothing_of_itself() {
+        let seen = Seen { peer: Some("tcp:127.0.0.1:1".to_string()), hello: None };
+        let lines = listing(&facts("tcp:127.0.0.1:1", &seen, None));
+        assert!(lines.contains("protocol          classic: a connection for each call\n"), "{lines}");
+        assert_eq!(lines.matches("not told\n").count(), 8, "{lines}");
+    }
+
+    #[test]
+    fn what_a_hello_does_not_say_has_its_default() {
+        let hello = |body: &str| Hello { options: 1, body: body.as_bytes().to_vec() };
+        let seen =
+            Seen { peer: None, hello: Some(hello(r#"{"session":1,"max_body":1024,"max_calls":"x"}"#)) };
+        let facts = facts("unix:/a", &seen, None);
+        let fact = |key: &str| &facts.iter().find(|(name, _)| *name == key).unwrap().1;
+        assert_eq!(*fact("max_body"), Fact::Number(1024));
+        assert_eq!(*fact("max_calls"), Fact::Number(128));
+        assert_eq!(*fact("codecs"), Fact::List(vec!["lz4".to_string()]));
+        assert_eq!(*fact("peer"), Fact::Unknown);
+    }
+}

@@ -1,0 +1,203 @@
+//! `procbridge serve`: a server from its options to its orderly end.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use procbridge::{Endpoint, Error, ErrorKind, Router, Server, ServerConfig, ServerHandle};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::args::ServeArgs;
+use crate::args::units::Limit;
+use crate::env::default_endpoint;
+use crate::env::default_endpoint::VARIABLE;
+use crate::env::token;
+use crate::error::Failure;
+use crate::serve::child::Jobs;
+use crate::serve::demo;
+use crate::serve::exec::Exec;
+use crate::serve::logger;
+use crate::serve::orphans;
+use crate::terminal::stderr;
+use crate::terminal::stdout;
+
+/// Serves until a signal ends it; the exit code says how orderly that was.
+pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failure> {
+    logger::start(args.verbose);
+    let endpoints = endpoints(args)?;
+    let (router, jobs) = router(args)?;
+    let config = match token::read(args.token.as_deref())? {
+        Some(token) => config(args).with_token(token),
+        None => config(args),
+    };
+    // Before there are files that an end without a word would leave. What comes before the thread takes it is kept.
+    let mut signals = Signals::new(signals()).map_err(cannot_take)?;
+    let server = bind(&endpoints, &config)?;
+    orphans::collect(&jobs)?;
+
+    // Before anybody is told that it is ready: who waits for that may send a signal at once.
+    let ending = Ending::default();
+    let on_signal = {
+        let (ending, handle, jobs, drain) = (ending.clone(), server.handle(), jobs.clone(), args.drain);
+        move || signals.forever().for_each(|signal| ending.advance(signal, &handle, &jobs, drain))
+    };
+    thread::Builder::new()
+        .name("signals".to_string())
+        .spawn(on_signal)
+        .map_err(|error| Failure::system("cannot start a thread", &error))?;
+
+    let places: Vec<_> = server.endpoints().iter().map(Endpoint::to_string).collect();
+    stdout::note(&format!("ready: listening on {}", places.join(" ")));
+    let served = server.serve(router);
+    jobs.end();
+    jobs.dismiss();
+    served?;
+    Ok(ending.exit(args.drain))
+}
+
+/// The signals that came, and when the first did.
+#[derive(Clone, Debug, Default)]
+struct Ending {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    first: Option<Instant>,
+    signals: u32,
+    last: i32,
+}
+
+impl Ending {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first signal lets the calls in flight finish, the second does not, the third does not even clean up.
+    fn advance(&self, signal: i32, handle: &ServerHandle, jobs: &Jobs, drain: Duration) {
+        let mut state = self.state();
+        state.signals += 1;
+        state.last = signal;
+        let signals = state.signals;
+        state.first.get_or_insert_with(Instant::now);
+        drop(state);
+        match signals {
+            1 => {
+                handle.stop();
+                stdout::note(&format!(
+                    "stopping: calls in flight may finish within {} s; another signal ends them",
+                    drain.as_secs_f64()
+                ));
+            }
+            // What commands still run is ended when their callers have been answered.
+            2 => handle.abort(),
+            _ => {
+                jobs.end();
+                stderr::finish();
+                std::process::exit(SIGNALLED + signal)
+            }
+        }
+    }
+
+    fn exit(&self, drain: Duration) -> u8 {
+        let State { first, signals, last } = *self.state();
+        let late = first.is_some_and(|first| first.elapsed() >= drain);
+        if late && signals == 1 {
+            stdout::complain("warn", "the time to stop was over before all calls had ended", []);
+        }
+        if late || signals > 1 { u8::try_from(SIGNALLED + last).unwrap_or(u8::MAX) } else { 0 }
+    }
+}
+
+fn endpoints(args: &ServeArgs) -> Result<Vec<Endpoint>, Failure> {
+    if !args.endpoints.is_empty() {
+        return args.endpoints.iter().map(|text| text.parse().map_err(Failure::from)).collect();
+    }
+    let default = default_endpoint::read()?.map(|endpoint| vec![endpoint]);
+    default.ok_or_else(|| {
+        Failure::usage("no endpoint to listen on")
+            .with_help("it is an argument such as :8000 or ./app.sock")
+            .with_help(format!("{VARIABLE} holds the default"))
+    })
+}
+
+fn router(args: &ServeArgs) -> Result<(Router, Jobs), Failure> {
+    let Some(command) = &args.answer.exec else { return Ok((demo::router(), Jobs::default())) };
+    let exec = Exec::new(command, args.shell, args.max_body)?;
+    // Where the parent of this program ignored the signal, so does this: the system would collect the commands, and how
+    // they ended would be lost.
+    signal_hook::flag::register(SIGCHLD, Arc::new(AtomicBool::new(false))).map_err(cannot_take)?;
+    let jobs = exec.jobs();
+    jobs.guard();
+    Ok((exec.router(), jobs))
+}
+
+/// The signals that end it. A program that was started to outlive its terminal ignores that this hangs up.
+fn signals() -> Vec<i32> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    let keeps_hangup = ignored & (1 << (SIGHUP - 1)) != 0;
+    [SIGTERM, SIGINT, SIGQUIT].into_iter().chain((!keeps_hangup).then_some(SIGHUP)).collect()
+}
+
+fn cannot_take(error: io::Error) -> Failure {
+    Failure::system("cannot take signals", &error)
+}
+
+fn config(args: &ServeArgs) -> ServerConfig {
+    let default_calls = if args.answer.exec.is_some() { EXEC_CALLS } else { DEMO_CALLS };
+    let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let mut config = ServerConfig::new()
+        .with_max_body(args.max_body)
+        .with_max_calls(count(args.max_calls.unwrap_or(default_calls)))
+        .with_max_connections(count(args.max_connections))
+        .with_drain_timeout(args.drain)
+        .with_header_timeout(args.header_timeout)
+        .with_write_timeout(args.write_timeout);
+    config = match args.timeout {
+        Limit::After(limit) => config.with_handler_timeout(limit),
+        Limit::Never => config.without_handler_timeout(),
+    };
+    config = if args.allow_remote { config.allow_remote() } else { config };
+    config = if args.allow_any_user { config.allow_any_user() } else { config };
+    config = if args.no_sessions { config.without_sessions() } else { config };
+    config = if args.no_describe { config.without_describe() } else { config };
+    config = if args.no_stats { config.without_stats() } else { config };
+    if args.explicit_null { config.with_explicit_null() } else { config }
+}
+
+fn bind(endpoints: &[Endpoint], config: &ServerConfig) -> Result<Server, Failure> {
+    let mut server: Option<Server> = None;
+    for endpoint in endpoints {
+        let bound = match server {
+            None => Server::bind_with(endpoint, config.clone()),
+            Some(server) => server.and_bind(endpoint),
+        };
+        server = Some(bound.map_err(cannot_listen)?);
+    }
+    server.ok_or_else(|| Failure::usage("no endpoint to listen on"))
+}
+
+fn cannot_listen(error: Error) -> Failure {
+    let message = error.to_string();
+    let help = match error.kind() {
+        ErrorKind::Denied => Some("--token asks callers for a secret; --allow-remote allows it without"),
+        ErrorKind::Listen
+            if message.contains(" tcp:") && message.ends_with("another server listens there") =>
+        {
+            Some("with port 0 the system chooses a free one")
+        }
+        _ => None,
+    };
+    help.into_iter().fold(Failure::from(error), Failure::with_help)
+}
+
+/// What a shell adds to the number of the signal that ended a program.
+const SIGNALLED: i32 = 128;
+/// Calls at a time: a demo method costs a thread, a command a process.
+const DEMO_CALLS: u32 = 1024;
+const EXEC_CALLS: u32 = 64;

@@ -1,0 +1,190 @@
+//! `procbridge watch`: events become lines of JSON, for as long as anybody wants them.
+
+use std::ffi::OsString;
+use std::time::Instant;
+
+use procbridge::{
+    Backoff, ClientConfig, Endpoint, Error, ErrorKind, Event, Items, Missed, RemoteError, Sessions, code,
+    may_pass,
+};
+use serde_json::json;
+
+use crate::args::WatchArgs;
+use crate::args::target::Target;
+use crate::args::units::Limit;
+use crate::args::words;
+use crate::client::connect::Reach;
+use crate::client::connect::Wishes;
+use crate::client::hints;
+use crate::client::interrupt::Interrupt;
+use crate::client::print;
+use crate::error::Exit;
+use crate::error::Failure;
+use crate::json::layout::Object;
+use crate::terminal::stdout;
+
+/// Prints events until there were enough, or the server has none.
+pub(crate) fn run(args: &WatchArgs) -> Result<(), Failure> {
+    let interrupt = Interrupt::listen(args.json)?;
+    interrupt.needs_reader()?;
+    let Target { endpoint, words: topics, assumed } =
+        Target::of(args.words.iter().map(OsString::from).collect(), "topic", USAGE)?;
+    let topics = topics.into_iter().map(words::text).collect::<Result<Vec<_>, _>>()?;
+    if topics.is_empty() {
+        return Err(Failure::usage(format!("no topic to watch at {endpoint}"))
+            .with_help(USAGE)
+            .with_help("the topic '*' is all of them, in quotes that keep the shell away from it"));
+    }
+    let watch = Watch { args, endpoint, topics, interrupt, assumed };
+    watch.run()
+}
+
+struct Watch<'a> {
+    args: &'a WatchArgs,
+    endpoint: Endpoint,
+    topics: Vec<String>,
+    interrupt: Interrupt,
+    assumed: Option<String>,
+}
+
+/// Why a subscription was over.
+enum Over {
+    /// There were as many events as were asked for, or nobody reads them any more.
+    Enough,
+    /// The server has ended it.
+    Ended,
+    Failed(Error),
+}
+
+/// How far the watching has come, over all its connections.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Events that were printed.
+    printed: u64,
+    /// Whether a subscription was ever in force.
+    begun: bool,
+    /// Whether events may have been missed since the last one.
+    gap: bool,
+    backoff: Backoff,
+    /// Whether the loss was told of. That is done once for each, however long it takes.
+    is_told: bool,
+    /// Whether the present subscription is in force.
+    in_force: bool,
+}
+
+impl Watch<'_> {
+    fn run(&self) -> Result<(), Failure> {
+        let mut progress = Progress::default();
+        loop {
+            let config = ClientConfig::new().with_sessions(Sessions::Required);
+            // What takes connections and says nothing is waited for no longer than for a connection.
+            let config = match self.args.reach.connect_timeout {
+                Limit::After(limit) => config.with_call_timeout(limit),
+                Limit::Never => config.without_call_timeout(),
+            };
+            let reach = Reach::new(&self.endpoint, &self.args.reach, Wishes::from(config), &self.interrupt)?;
+            let over = match self.subscribe(&reach) {
+                Ok(items) => self.print(items, &mut progress)?,
+                Err(error) => Over::Failed(error),
+            };
+            if let Some(failure) = self.interrupt.failure() {
+                return Err(failure);
+            }
+            let reason = match over {
+                Over::Enough => return Ok(()),
+                // A server without events may have an answer to every method.
+                Over::Ended if !progress.begun => return Err(self.no_events()),
+                Over::Ended => "the server ended the subscription".to_string(),
+                Over::Failed(error) if progress.begun && may_pass(&error) => error.to_string(),
+                Over::Failed(error) => return Err(self.failure(&reach, error)),
+            };
+            drop(reach);
+            if !std::mem::replace(&mut progress.is_told, true) && !self.args.json {
+                stdout::complain("warn", &format!("{reason}; trying again"), []);
+            }
+            (progress.gap, progress.in_force) = (true, false);
+            self.interrupt.sleep(progress.backoff.pause(Instant::now()));
+        }
+    }
+
+    /// The first item of a subscription is empty, and tells that it is in force.
+    fn subscribe(&self, reach: &Reach) -> Result<Items<Option<Event>>, Error> {
+        let wanted = json!({ "topics": self.topics });
+        reach.client().call("$/subscribe").payload(&wanted).stream()
+    }
+
+    /// Prints the events of one subscription. After a loss the first tells that there may have been others.
+    fn print(&self, mut items: Items<Option<Event>>, progress: &mut Progress) -> Result<Over, Failure> {
+        for event in items.by_ref() {
+            let event = match event {
+                Ok(Some(event)) => {
+                    // Without the word that it is in force it is not known from when on nothing was missed.
+                    progress.gap |= !progress.in_force;
+                    (progress.in_force, progress.begun) = (true, true);
+                    progress.backoff.begun(Instant::now());
+                    event
+                }
+                Ok(None) => {
+                    self.tell(progress);
+                    continue;
+                }
+                Err(error) => return Ok(Over::Failed(error)),
+            };
+            let missed = match event.missed() {
+                _ if std::mem::take(&mut progress.gap) => Some("\"unknown\"".to_string()),
+                Missed::Nothing => None,
+                Missed::Events(count) => Some(count.to_string()),
+                _ => Some("\"unknown\"".to_string()),
+            };
+            let line = Object::new().string("topic", event.topic());
+            let line = line.member("payload", event.payload_text().unwrap_or("null"));
+            let line = missed.iter().fold(line, |line, missed| line.member("missed", missed));
+            if !stdout::offer_line(print::line(&line.finish()))? {
+                return Ok(Over::Enough);
+            }
+            progress.printed += 1;
+            if self.args.count == Some(progress.printed) {
+                return Ok(Over::Enough);
+            }
+        }
+        Ok(Over::Ended)
+    }
+
+    /// From now on no event is missed.
+    fn tell(&self, progress: &mut Progress) {
+        let topics = self.topics.join(" ");
+        let note = match progress.begun {
+            false => format!("watching {topics} at {}", self.endpoint),
+            true => format!("watching {topics} again; events may have been missed"),
+        };
+        if !self.args.json {
+            stdout::note(&note);
+        }
+        progress.begun = true;
+        (progress.in_force, progress.is_told) = (true, false);
+        progress.backoff.begun(Instant::now());
+    }
+
+    fn failure(&self, reach: &Reach, error: Error) -> Failure {
+        if error.is_sessionless() {
+            return hints::lacking(&self.endpoint, false, "$/subscribe");
+        }
+        if error.remote().and_then(RemoteError::code) == Some(code::UNKNOWN_METHOD) {
+            return self.no_events();
+        }
+        let failure = match error.kind() {
+            ErrorKind::Timeout => Failure::from(error).with_help("--connect-timeout allows more time"),
+            _ => reach.failure(error, false),
+        };
+        self.assumed.iter().fold(failure, Failure::with_help)
+    }
+
+    fn no_events(&self) -> Failure {
+        let message = format!("the server at {} has no events: it has no \"$/subscribe\"", self.endpoint);
+        let failure = Failure::new(Exit::Remote, "remote", message).with_code(code::UNKNOWN_METHOD);
+        failure.with_outcome(procbridge::Outcome::Replied)
+    }
+}
+
+const USAGE: &str =
+    "it is \"procbridge watch ENDPOINT TOPIC...\", as in \"procbridge watch :8000 'build.*'\"";

@@ -1,0 +1,4 @@
+//! Takes packets apart into their fields.
+
+pub(crate) mod names;
+pub(crate) mod packet;

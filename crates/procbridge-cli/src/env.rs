@@ -1,0 +1,4 @@
+//! Reads the environment variables.
+
+pub(crate) mod default_endpoint;
+pub(crate) mod token;

@@ -1,0 +1,191 @@
+//! What went wrong, as an exit code for scripts, lines for people, and an envelope for programs.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use procbridge::{Error, ErrorKind, Outcome};
+
+use crate::json::layout::Layout;
+use crate::json::layout::Object;
+use crate::json::layout::lay_out;
+use crate::terminal::stdout;
+
+/// The exit codes. They are told in the help texts and in the man pages, and are only added to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// No process reads the output any more, which is no failure.
+    Unread = 0,
+    Internal = 1,
+    Usage = 2,
+    Remote = 3,
+    Connect = 4,
+    Timeout = 5,
+    Protocol = 6,
+    Denied = 7,
+    Threshold = 8,
+    Interrupted = 130,
+    Terminated = 143,
+}
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug)]
+pub(crate) struct Failure(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    exit: Exit,
+    kind: &'static str,
+    message: String,
+    outcome: Outcome,
+    code: Option<String>,
+    data: Option<String>,
+    help: Vec<String>,
+    elapsed: Duration,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, kind: &'static str, message: impl Into<String>) -> Self {
+        let (message, help, elapsed) = (message.into(), Vec::new(), Duration::ZERO);
+        let outcome = Outcome::NotSent;
+        Self(Box::new(Parts { exit, kind, message, outcome, code: None, data: None, help, elapsed }))
+    }
+
+    /// The command line, or what it names, is wrong.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, "usage", message)
+    }
+
+    /// The operating system failed while `doing` something.
+    pub(crate) fn system(doing: impl Display, error: &std::io::Error) -> Self {
+        Self::new(Exit::Internal, "internal", format!("{doing}: {}", stdout::plain(error)))
+    }
+
+    /// A signal ended it. There is nothing to say to who sent it.
+    pub(crate) fn signal(signal: i32) -> Self {
+        let exit = if signal == signal_hook::consts::SIGTERM { Exit::Terminated } else { Exit::Interrupted };
+        Self::new(exit, "cancelled", format!("cancelled by signal {signal}"))
+    }
+
+    /// The reader of standard output has seen enough.
+    pub(crate) fn unread() -> Self {
+        Self::new(Exit::Unread, "cancelled", "no process reads the output")
+    }
+
+    /// Adds a line that helps.
+    pub(crate) fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.0.help.push(help.into());
+        self
+    }
+
+    pub(crate) fn with_code(mut self, code: &str) -> Self {
+        self.0.code = Some(code.to_string());
+        self
+    }
+
+    /// Adds JSON text.
+    pub(crate) fn with_data(mut self, data: String) -> Self {
+        self.0.data = Some(data);
+        self
+    }
+
+    pub(crate) fn with_outcome(mut self, outcome: Outcome) -> Self {
+        self.0.outcome = outcome;
+        self
+    }
+
+    pub(crate) fn with_elapsed(mut self, elapsed: Duration) -> Self {
+        self.0.elapsed = elapsed;
+        self
+    }
+
+    /// The code of the server's error, if it gave one.
+    pub(crate) fn code(&self) -> Option<&str> {
+        self.0.code.as_deref()
+    }
+
+    pub(crate) fn exit(&self) -> u8 {
+        self.0.exit as u8
+    }
+
+    /// For people: the message on one line, then what belongs to it.
+    pub(crate) fn print(&self) {
+        if matches!(self.0.exit, Exit::Unread | Exit::Interrupted | Exit::Terminated) {
+            return;
+        }
+        let details = [("code", &self.0.code), ("data", &self.0.data)];
+        let details = details.into_iter().filter_map(|(label, text)| Some((label, text.as_ref()?)));
+        let help = self.0.help.iter().map(|line| ("help", line));
+        stdout::complain("error", &self.0.message, details.chain(help));
+    }
+
+    /// For programs: the same on one line of JSON.
+    pub(crate) fn envelope(&self) -> String {
+        let outcome = match self.0.outcome {
+            Outcome::Replied => "replied",
+            Outcome::NotSent => "not_sent",
+            Outcome::Unknown => "unknown",
+        };
+        let error = Object::new()
+            .string("kind", self.0.kind)
+            .string("code", self.0.code.as_deref())
+            .string("message", self.0.message.as_str())
+            .member("data", self.0.data.as_deref().unwrap_or("null"))
+            .string("outcome", outcome)
+            .finish();
+        Object::new()
+            .member("ok", "false")
+            .member("error", &error)
+            .member("exit", &self.exit().to_string())
+            .member("elapsed_us", &self.0.elapsed.as_micros().to_string())
+            .finish()
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let (exit, kind) = match error.kind() {
+            ErrorKind::InvalidEndpoint => (Exit::Usage, "invalid_endpoint"),
+            ErrorKind::InvalidInput => (Exit::Usage, "invalid_input"),
+            ErrorKind::Connect => (Exit::Connect, "connect"),
+            ErrorKind::Timeout => (Exit::Timeout, "timeout"),
+            ErrorKind::Protocol => (Exit::Protocol, "protocol"),
+            ErrorKind::Remote => (Exit::Remote, "remote"),
+            ErrorKind::Denied => (Exit::Denied, "denied"),
+            ErrorKind::Disconnected => (Exit::Protocol, "disconnected"),
+            ErrorKind::TooLarge => (Exit::Protocol, "too_large"),
+            ErrorKind::Listen => (Exit::Connect, "listen"),
+            _ => (Exit::Internal, "internal"),
+        };
+        let mut failure = Self::new(exit, kind, error.to_string());
+        failure.0.outcome = error.outcome();
+        if let Some(remote) = error.remote() {
+            failure.0.code = remote.code().map(str::to_string);
+            failure.0.data = remote.data().map(|data| lay_out(data.get(), Layout::Compact));
+        }
+        failure
+    }
+}
+
+/// Every usage error of the argument parser in the form of all other errors: one line, and lines that help.
+impl From<&clap::Error> for Failure {
+    fn from(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        let mut paragraphs = text.split("\n\n");
+        let first = paragraphs.next().unwrap_or_default();
+        let message = first.split_whitespace().collect::<Vec<_>>().join(" ");
+        let message = message.strip_prefix("error: ").unwrap_or(&message);
+        let mut failure = Self::usage(message);
+        failure.0.help = paragraphs
+            .flat_map(str::lines)
+            .filter_map(|line| line.trim_start().strip_prefix("tip: ").map(str::to_string))
+            .collect();
+        // "Usage: procbridge call [OPTIONS] ..." says which help is meant.
+        let usage = text.lines().find_map(|line| line.strip_prefix("Usage: ")).unwrap_or_default();
+        let words: Vec<_> =
+            usage.split(' ').take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase())).collect();
+        if !words.is_empty() {
+            failure.0.help.push(format!("\"{} --help\" tells the rest", words.join(" ")));
+        }
+        failure
+    }
+}

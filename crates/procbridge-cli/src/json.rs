@@ -1,0 +1,3 @@
+//! Writes JSON text.
+
+pub(crate) mod layout;

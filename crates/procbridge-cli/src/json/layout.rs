@@ -1,0 +1,165 @@
+//! JSON text laid out anew, without a value tree: only the white space between tokens changes, so no digit of a number,
+//! no order of keys and no escape is touched.
+
+use crate::text::unprintable::push_json_escape;
+
+/// How JSON text is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// On one line, without white space between tokens.
+    Compact,
+    /// Indented by two spaces a level.
+    Pretty,
+}
+
+/// Lays out `text`, which must be one JSON value.
+pub(crate) fn lay_out(text: &str, layout: Layout) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut depth = 0_usize;
+    let mut rest = text.trim_start_matches(SPACE);
+    while let Some(c) = rest.chars().next() {
+        let behind = rest.get(c.len_utf8()..).unwrap_or_default();
+        if c == '"' {
+            let (string, behind) = rest.split_at(string_length(rest));
+            out.push_str(string);
+            rest = behind.trim_start_matches(SPACE);
+            continue;
+        }
+        rest = behind.trim_start_matches(SPACE);
+        match c {
+            _ if layout == Layout::Compact => out.push(c),
+            '{' | '[' if rest.starts_with(['}', ']']) => {
+                // An empty one stays on its line.
+                out.push(c);
+                out.push(if c == '{' { '}' } else { ']' });
+                rest = rest.get(1..).unwrap_or_default().trim_start_matches(SPACE);
+            }
+            '{' | '[' => {
+                depth += 1;
+                out.push(c);
+                new_line(&mut out, depth);
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                new_line(&mut out, depth);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                new_line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+/// Appends `text` as a JSON string.
+pub(crate) fn push_quoted(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\0'..='\u{1f}' => push_json_escape(out, c),
+            _ => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+/// A JSON object that is put together from members whose values are JSON text already.
+#[derive(Debug)]
+pub(crate) struct Object {
+    text: String,
+}
+
+impl Object {
+    pub(crate) fn new() -> Self {
+        Self { text: "{".to_string() }
+    }
+
+    /// Adds a member; `json` must be one JSON value.
+    pub(crate) fn member(mut self, key: &str, json: &str) -> Self {
+        if self.text.len() > 1 {
+            self.text.push(',');
+        }
+        push_quoted(&mut self.text, key);
+        self.text.push(':');
+        self.text.push_str(json);
+        self
+    }
+
+    /// Adds a member that is a string, or null.
+    pub(crate) fn string<'a>(self, key: &str, value: impl Into<Option<&'a str>>) -> Self {
+        let mut json = String::new();
+        match value.into() {
+            Some(value) => push_quoted(&mut json, value),
+            None => json.push_str("null"),
+        }
+        self.member(key, &json)
+    }
+
+    pub(crate) fn finish(mut self) -> String {
+        self.text.push('}');
+        self.text
+    }
+}
+
+/// The length of the JSON string that `text` begins with, its quotes included.
+fn string_length(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+fn new_line(out: &mut String, depth: usize) {
+    out.push('\n');
+    out.extend(std::iter::repeat_n("  ", depth));
+}
+
+/// White space of JSON; a string may begin with other characters that Rust trims.
+const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str =
+        " {\"b\" : [ 1.10,18446744073709551617 , { } ,[\n] ], \"a\":{\"\\u00e9 \\\" , :\":null},\"x\":\"\"} ";
+
+    #[test]
+    fn compact_is_one_line_and_changes_no_token() {
+        let compact = r#"{"b":[1.10,18446744073709551617,{},[]],"a":{"\u00e9 \" , :":null},"x":""}"#;
+        assert_eq!(lay_out(TEXT, Layout::Compact), compact);
+        assert_eq!(lay_out(compact, Layout::Compact), compact);
+        assert_eq!(lay_out(&lay_out(TEXT, Layout::Pretty), Layout::Compact), compact);
+    }
+
+    #[test]
+    fn pretty_indents_by_level() {
+        let pretty = "{\n  \"b\": [\n    1.10,\n    18446744073709551617,\n    {},\n    []\n  ],\n  \"a\": {\n    \
+                      \"\\u00e9 \\\" , :\": null\n  },\n  \"x\": \"\"\n}";
+        assert_eq!(lay_out(TEXT, Layout::Pretty), pretty);
+        for alone in ["1", "\"a b\"", "null", "[]", "{}"] {
+            assert_eq!(lay_out(alone, Layout::Pretty), alone);
+        }
+    }
+
+    #[test]
+    fn an_object_is_put_together() {
+        let object = Object::new().string("a\"\u{1}", "\n\\").member("b", "[1]").string("c", None).finish();
+        assert_eq!(object, r#"{"a\"\u0001":"\n\\","b":[1],"c":null}"#);
+        assert_eq!(Object::new().finish(), "{}");
+    }
+}

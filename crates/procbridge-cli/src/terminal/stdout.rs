@@ -1,0 +1,179 @@
+//! Where words go: standard output carries data and nothing else, standard error carries what is said about it.
+
+use std::env;
+use std::io::{self, ErrorKind, IsTerminal};
+use std::os::fd::AsFd;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::error::Failure;
+use crate::terminal::stderr;
+use crate::text::unprintable::for_terminal;
+use crate::text::unprintable::one_line;
+
+/// Writes data on standard output. A reader that has seen enough and closed the pipe is no error.
+pub(crate) fn data(text: &str) -> Result<(), Failure> {
+    offer(text).map(drop)
+}
+
+/// Writes data on standard output, and ends the line.
+pub(crate) fn line(text: String) -> Result<(), Failure> {
+    offer_line(text).map(drop)
+}
+
+/// The same for one line of many: tells whether the reader may want more.
+pub(crate) fn offer_line(mut text: String) -> Result<bool, Failure> {
+    text.push('\n');
+    offer(&text)
+}
+
+/// Writes a text of this program, which may command the terminal.
+pub(crate) fn own(text: &str) -> Result<(), Failure> {
+    write(text.as_bytes()).map(drop)
+}
+
+fn offer(text: &str) -> Result<bool, Failure> {
+    let _said = LAST_WORD.lock().unwrap_or_else(PoisonError::into_inner);
+    write_data(text)
+}
+
+/// Writes the envelope, behind which nothing comes. `exit` is the code that belongs to it.
+pub(crate) fn conclude(envelope: String, exit: u8) -> Result<(), Failure> {
+    let mut said = LAST_WORD.lock().unwrap_or_else(PoisonError::into_inner);
+    write_data(&(envelope + "\n"))?;
+    *said = Some(exit);
+    Ok(())
+}
+
+/// Ends the program while another thread is at work. If that has not said the last word, `envelope` is it, provided that
+/// nobody has to wait for the reader; and if it has, its exit code counts.
+pub(crate) fn leave(envelope: Option<String>, exit: u8) -> ! {
+    // Held to the end. Who holds it now waits for the reader.
+    let said = LAST_WORD.try_lock();
+    let exit = match (said.as_deref(), envelope) {
+        (Ok(Some(exit)), _) => *exit,
+        (Ok(None), Some(envelope)) if has_room() => {
+            let _ = write_data(&(envelope + "\n"));
+            exit
+        }
+        _ => exit,
+    };
+    stderr::finish();
+    std::process::exit(i32::from(exit))
+}
+
+/// Whether standard output takes a line at once, which is shorter than what a pipe takes as a whole.
+fn has_room() -> bool {
+    let stdout = io::stdout();
+    let mut stdout = [PollFd::new(&stdout, PollFlags::OUT)];
+    poll(&mut stdout, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+/// Writes data as it is; what a terminal would take for commands, or not show, is escaped there.
+fn write_data(text: &str) -> Result<bool, Failure> {
+    if is_terminal() { write(for_terminal(text).as_bytes()) } else { write(text.as_bytes()) }
+}
+
+fn write(bytes: &[u8]) -> Result<bool, Failure> {
+    // What was said before stands before it, where both go to one place.
+    stderr::settle(NOTES_FIRST);
+    match write_all(io::stdout(), bytes) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::system("cannot write to standard output", &error)),
+    }
+}
+
+/// Writes all of `bytes`, also where another program has made the pipe or terminal one that does not wait.
+pub(crate) fn write_all(to: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(&to, bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                let mut ready = [PollFd::new(&to, PollFlags::OUT)];
+                match poll(&mut ready, None) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Says something on standard error: `label: text` on one line, then `  label: text` lines that belong to it.
+pub(crate) fn complain<'a>(
+    label: &str,
+    text: &str,
+    details: impl IntoIterator<Item = (&'a str, &'a String)>,
+) {
+    let mut lines = complaint(label, text);
+    for (label, text) in details {
+        lines.push_str("\n  ");
+        lines.push_str(&complaint(label, text));
+    }
+    stderr::push(lines);
+}
+
+/// `label: text` on one line, the label in its colour.
+pub(crate) fn complaint(label: &str, text: &str) -> String {
+    let mut line = String::new();
+    push_label(&mut line, label, has_colours());
+    line.push_str(&one_line(text));
+    line
+}
+
+/// Says a line on standard error.
+pub(crate) fn note(line: &str) {
+    stderr::push(one_line(line));
+}
+
+/// The operating system's words without the number behind them, in the style of our own messages.
+pub(crate) fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => "unknown error".to_string(),
+    }
+}
+
+fn push_label(out: &mut String, label: &str, colours: bool) {
+    let colour = match label {
+        _ if !colours => None,
+        "error" => Some("\u{1b}[1;31m"),
+        "warn" => Some("\u{1b}[1;33m"),
+        _ => Some("\u{1b}[1;36m"),
+    };
+    match colour {
+        Some(colour) => out.extend([colour, label, ":\u{1b}[0m "]),
+        None => out.extend([label, ": "]),
+    }
+}
+
+/// Whether standard error shows colours.
+fn has_colours() -> bool {
+    io::stderr().is_terminal() && wants_colours()
+}
+
+/// Whether the environment lets a terminal have colours.
+pub(crate) fn wants_colours() -> bool {
+    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Held while standard output is written to: the exit code of the envelope, once that is written.
+static LAST_WORD: Mutex<Option<u8>> = Mutex::new(None);
+/// The wait for what was said before.
+const NOTES_FIRST: Duration = Duration::from_millis(50);

@@ -1,0 +1,3 @@
+//! Makes text safe to show.
+
+pub(crate) mod unprintable;
