@@ -1,9 +1,9 @@
 //! The grammar of the command line and its help texts. What an argument means beyond its form is for its subcommand.
 
 mod calling;
+mod connect;
 mod help;
 mod looking;
-mod reach;
 mod serve;
 pub(crate) mod target;
 pub(crate) mod units;
@@ -16,8 +16,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use calling::{CallArgs, Compression, EmitArgs, WatchArgs};
-pub(crate) use looking::{DescribeArgs, InfoArgs, ListArgs, PingArgs, QuestionArgs, StatsArgs};
-pub(crate) use reach::{ReachArgs, ShapeArgs};
+pub(crate) use connect::{ConnectArgs, OutputArgs};
+pub(crate) use looking::{BuiltinArgs, DescribeArgs, InfoArgs, ListArgs, PingArgs, StatsArgs};
 pub(crate) use serve::ServeArgs;
 
 use crate::args::help::COMPLETIONS_HELP;

@@ -12,9 +12,9 @@ use crate::terminal::stdout;
 
 /// The exit codes. They are told in the help texts and in the man pages, and are only added to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
+pub(crate) enum ExitCode {
     /// No process reads the output any more, which is no failure.
-    Unread = 0,
+    ReaderGone = 0,
     Internal = 1,
     Usage = 2,
     Remote = 3,
@@ -29,51 +29,52 @@ pub(crate) enum Exit {
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug)]
-pub(crate) struct Failure(Box<Parts>);
+pub(crate) struct CliError(Box<Parts>);
 
 #[derive(Debug)]
 struct Parts {
-    exit: Exit,
+    exit: ExitCode,
     kind: &'static str,
     message: String,
     outcome: Outcome,
     code: Option<String>,
     data: Option<String>,
-    help: Vec<String>,
+    hints: Vec<String>,
     elapsed: Duration,
 }
 
-impl Failure {
-    pub(crate) fn new(exit: Exit, kind: &'static str, message: impl Into<String>) -> Self {
-        let (message, help, elapsed) = (message.into(), Vec::new(), Duration::ZERO);
+impl CliError {
+    pub(crate) fn new(exit: ExitCode, kind: &'static str, message: impl Into<String>) -> Self {
+        let (message, hints, elapsed) = (message.into(), Vec::new(), Duration::ZERO);
         let outcome = Outcome::NotSent;
-        Self(Box::new(Parts { exit, kind, message, outcome, code: None, data: None, help, elapsed }))
+        Self(Box::new(Parts { exit, kind, message, outcome, code: None, data: None, hints, elapsed }))
     }
 
     /// The command line, or what it names, is wrong.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self::new(Exit::Usage, "usage", message)
+        Self::new(ExitCode::Usage, "usage", message)
     }
 
     /// The operating system failed while `doing` something.
     pub(crate) fn system(doing: impl Display, error: &std::io::Error) -> Self {
-        Self::new(Exit::Internal, "internal", format!("{doing}: {}", stdout::plain(error)))
+        Self::new(ExitCode::Internal, "internal", format!("{doing}: {}", stdout::plain(error)))
     }
 
     /// A signal ended it. There is nothing to say to who sent it.
     pub(crate) fn signal(signal: i32) -> Self {
-        let exit = if signal == signal_hook::consts::SIGTERM { Exit::Terminated } else { Exit::Interrupted };
+        let exit =
+            if signal == signal_hook::consts::SIGTERM { ExitCode::Terminated } else { ExitCode::Interrupted };
         Self::new(exit, "cancelled", format!("cancelled by signal {signal}"))
     }
 
     /// The reader of standard output has seen enough.
-    pub(crate) fn unread() -> Self {
-        Self::new(Exit::Unread, "cancelled", "no process reads the output")
+    pub(crate) fn reader_gone() -> Self {
+        Self::new(ExitCode::ReaderGone, "cancelled", "no process reads the output")
     }
 
     /// Adds a line that helps.
-    pub(crate) fn with_help(mut self, help: impl Into<String>) -> Self {
-        self.0.help.push(help.into());
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hints.push(hint.into());
         self
     }
 
@@ -109,13 +110,13 @@ impl Failure {
 
     /// For people: the message on one line, then what belongs to it.
     pub(crate) fn print(&self) {
-        if matches!(self.0.exit, Exit::Unread | Exit::Interrupted | Exit::Terminated) {
+        if matches!(self.0.exit, ExitCode::ReaderGone | ExitCode::Interrupted | ExitCode::Terminated) {
             return;
         }
         let details = [("code", &self.0.code), ("data", &self.0.data)];
         let details = details.into_iter().filter_map(|(label, text)| Some((label, text.as_ref()?)));
-        let help = self.0.help.iter().map(|line| ("help", line));
-        stdout::complain("error", &self.0.message, details.chain(help));
+        let hints = self.0.hints.iter().map(|line| ("help", line));
+        stdout::complain("error", &self.0.message, details.chain(hints));
     }
 
     /// For programs: the same on one line of JSON.
@@ -141,20 +142,20 @@ impl Failure {
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for CliError {
     fn from(error: Error) -> Self {
         let (exit, kind) = match error.kind() {
-            ErrorKind::InvalidEndpoint => (Exit::Usage, "invalid_endpoint"),
-            ErrorKind::InvalidInput => (Exit::Usage, "invalid_input"),
-            ErrorKind::Connect => (Exit::Connect, "connect"),
-            ErrorKind::Timeout => (Exit::Timeout, "timeout"),
-            ErrorKind::Protocol => (Exit::Protocol, "protocol"),
-            ErrorKind::Remote => (Exit::Remote, "remote"),
-            ErrorKind::Denied => (Exit::Denied, "denied"),
-            ErrorKind::Disconnected => (Exit::Protocol, "disconnected"),
-            ErrorKind::TooLarge => (Exit::Protocol, "too_large"),
-            ErrorKind::Listen => (Exit::Connect, "listen"),
-            _ => (Exit::Internal, "internal"),
+            ErrorKind::InvalidEndpoint => (ExitCode::Usage, "invalid_endpoint"),
+            ErrorKind::InvalidInput => (ExitCode::Usage, "invalid_input"),
+            ErrorKind::Connect => (ExitCode::Connect, "connect"),
+            ErrorKind::Timeout => (ExitCode::Timeout, "timeout"),
+            ErrorKind::Protocol => (ExitCode::Protocol, "protocol"),
+            ErrorKind::Remote => (ExitCode::Remote, "remote"),
+            ErrorKind::Denied => (ExitCode::Denied, "denied"),
+            ErrorKind::Disconnected => (ExitCode::Protocol, "disconnected"),
+            ErrorKind::TooLarge => (ExitCode::Protocol, "too_large"),
+            ErrorKind::Listen => (ExitCode::Connect, "listen"),
+            _ => (ExitCode::Internal, "internal"),
         };
         let mut failure = Self::new(exit, kind, error.to_string());
         failure.0.outcome = error.outcome();
@@ -167,7 +168,7 @@ impl From<Error> for Failure {
 }
 
 /// Every usage error of the argument parser in the form of all other errors: one line, and lines that help.
-impl From<&clap::Error> for Failure {
+impl From<&clap::Error> for CliError {
     fn from(error: &clap::Error) -> Self {
         let text = error.render().to_string();
         let mut paragraphs = text.split("\n\n");
@@ -175,7 +176,7 @@ impl From<&clap::Error> for Failure {
         let message = first.split_whitespace().collect::<Vec<_>>().join(" ");
         let message = message.strip_prefix("error: ").unwrap_or(&message);
         let mut failure = Self::usage(message);
-        failure.0.help = paragraphs
+        failure.0.hints = paragraphs
             .flat_map(str::lines)
             .filter_map(|line| line.trim_start().strip_prefix("tip: ").map(str::to_string))
             .collect();
@@ -184,7 +185,7 @@ impl From<&clap::Error> for Failure {
         let words: Vec<_> =
             usage.split(' ').take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase())).collect();
         if !words.is_empty() {
-            failure.0.help.push(format!("\"{} --help\" tells the rest", words.join(" ")));
+            failure.0.hints.push(format!("\"{} --help\" tells the rest", words.join(" ")));
         }
         failure
     }

@@ -1,6 +1,6 @@
 //! The command line of ProcBridge.
 //!
-//! `args` says what can be asked for, one file for each subcommand does it. A subcommand returns a [`Failure`] or has
+//! `args` says what can be asked for, one file for each subcommand does it. A subcommand returns a [`CliError`] or has
 //! printed its data; what is printed where, and which exit code there is, is decided in `output` and `failure`.
 
 mod args;
@@ -16,8 +16,6 @@ mod serve;
 mod terminal;
 mod text;
 
-use std::process::ExitCode;
-
 use clap::Parser;
 use clap::error::ErrorKind;
 
@@ -25,7 +23,7 @@ use crate::args::{Command, CommandLine, words};
 use crate::commands::{
     call, completions, decode, describe, emit, info, man, ping, serve as serving, stats, watch,
 };
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, ExitCode};
 use crate::serve::guard;
 use crate::terminal::{stderr, stdout};
 
@@ -34,19 +32,19 @@ use crate::terminal::{stderr, stdout};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-fn main() -> ExitCode {
-    if let Some(server) = guard::server() {
+fn main() -> std::process::ExitCode {
+    if let Some(server) = guard::server_name() {
         guard::run(&server);
-        return ExitCode::SUCCESS;
+        return std::process::ExitCode::SUCCESS;
     }
     let exit = run();
-    stderr::finish();
+    stderr::flush();
     exit.into()
 }
 
 /// Returns the exit code.
 fn run() -> u8 {
-    let words = match words::prepared(std::env::args_os()) {
+    let words = match words::preprocess(std::env::args_os()) {
         Ok(words) => words,
         Err(failure) => return report(&failure, wants_json()),
     };
@@ -55,14 +53,14 @@ fn run() -> u8 {
         Err(error) => return not_parsed(&error),
     };
     let (done, json) = match &arguments.command {
-        Command::Call(args) => (call::run(args).map(|()| 0), args.shape.json),
+        Command::Call(args) => (call::run(args).map(|()| 0), args.output.json),
         Command::Watch(args) => (watch::run(args).map(|()| 0), args.json),
-        Command::Emit(args) => (emit::run(args).map(|()| 0), args.shape.json),
+        Command::Emit(args) => (emit::run(args).map(|()| 0), args.output.json),
         Command::Ping(args) => (ping::run(args).map(|()| 0), args.json),
-        Command::Info(args) => (info::run(args).map(|()| 0), args.question.json),
-        Command::List(args) => (describe::list(args).map(|()| 0), args.question.json),
-        Command::Describe(args) => (describe::describe(args).map(|()| 0), args.question.json),
-        Command::Stats(args) => (stats::run(args).map(|()| 0), args.question.json),
+        Command::Info(args) => (info::run(args).map(|()| 0), args.builtin.json),
+        Command::List(args) => (describe::list(args).map(|()| 0), args.builtin.json),
+        Command::Describe(args) => (describe::describe(args).map(|()| 0), args.builtin.json),
+        Command::Stats(args) => (stats::run(args).map(|()| 0), args.builtin.json),
         Command::Serve(args) => (serving::run(args), false),
         Command::Decode(args) => (decode::run(args).map(|()| 0), args.json),
         Command::Completions(args) => (completions::run(args).map(|()| 0), false),
@@ -81,13 +79,13 @@ fn not_parsed(error: &clap::Error) -> u8 {
             let text = error.render();
             let has_colours = stdout::is_terminal() && stdout::wants_colours();
             let text = if has_colours { text.ansi().to_string() } else { text.to_string() };
-            stdout::own(&text).map_or_else(|failure| report(&failure, false), |()| 0)
+            stdout::write_unescaped(&text).map_or_else(|failure| report(&failure, false), |()| 0)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            stderr::push(error.render().to_string().trim_end().to_string());
-            Exit::Usage as u8
+            stderr::enqueue(error.render().to_string().trim_end().to_string());
+            ExitCode::Usage as u8
         }
-        _ => report(&Failure::from(error), wants_json()),
+        _ => report(&CliError::from(error), wants_json()),
     }
 }
 
@@ -96,10 +94,10 @@ fn wants_json() -> bool {
     std::env::args_os().any(|argument| argument == "--json")
 }
 
-fn report(failure: &Failure, json: bool) -> u8 {
+fn report(failure: &CliError, json: bool) -> u8 {
     if !json {
         failure.print();
-    } else if let Err(unwritten) = stdout::conclude(failure.envelope(), failure.exit()) {
+    } else if let Err(unwritten) = stdout::write_envelope(failure.envelope(), failure.exit()) {
         unwritten.print();
     }
     failure.exit()

@@ -4,13 +4,13 @@ use std::ffi::OsString;
 
 use clap::{Args, ValueEnum};
 
-use crate::args::ReachArgs;
-use crate::args::ShapeArgs;
+use crate::args::ConnectArgs;
+use crate::args::OutputArgs;
 use crate::args::help::CALL_HELP;
 use crate::args::help::EMIT_HELP;
 use crate::args::help::WATCH_HELP;
 use crate::args::units;
-use crate::args::units::Limit;
+use crate::args::units::Timeout;
 use crate::args::words;
 
 /// Call a method and print its result
@@ -18,20 +18,20 @@ use crate::args::words;
 #[command(after_help = CALL_HELP, override_usage = "procbridge call [OPTIONS] [ENDPOINT] METHOD [PAYLOAD]...")]
 pub(crate) struct CallArgs {
     /// Where the server is. May be left out when PROCBRIDGE_ENDPOINT is set
-    #[arg(value_name = "ENDPOINT", value_parser = words::parser())]
+    #[arg(value_name = "ENDPOINT", value_parser = words::word_parser())]
     pub(crate) first: Option<OsString>,
 
     /// The method's name
-    #[arg(value_name = "METHOD", value_parser = words::parser())]
+    #[arg(value_name = "METHOD", value_parser = words::word_parser())]
     pub(crate) second: Option<OsString>,
 
     /// JSON text, "-" or "@-" for standard input, "@FILE", or KEY=STRING and KEY:=JSON pairs that make an object. Without it
     /// the call has no payload
-    #[arg(value_name = "PAYLOAD", value_parser = words::parser())]
+    #[arg(value_name = "PAYLOAD", value_parser = words::word_parser())]
     pub(crate) rest: Vec<OsString>,
 
     #[command(flatten)]
-    pub(crate) shape: ShapeArgs,
+    pub(crate) output: OutputArgs,
 
     /// Print the items of a streamed answer as they come, each on a line; the method's own result, if it is not null,
     /// is the last line
@@ -49,8 +49,8 @@ pub(crate) struct CallArgs {
 
     /// Time limit of the call, connecting included: 200ms, 5s, 2m, or "none" to wait for ever [default: 30s, none with
     /// --stream]. A limit given here is told to the server
-    #[arg(long, value_name = "DURATION", value_parser = units::limit)]
-    pub(crate) timeout: Option<Limit>,
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_timeout)]
+    pub(crate) timeout: Option<Timeout>,
 
     /// Send an entry beside the payload, for the method to find; may be given several times
     #[arg(long, value_name = "KEY=STRING|KEY:=JSON", conflicts_with = "old")]
@@ -81,7 +81,7 @@ pub(crate) struct CallArgs {
     pub(crate) no_method: bool,
 
     #[command(flatten)]
-    pub(crate) reach: ReachArgs,
+    pub(crate) connect: ConnectArgs,
 }
 
 /// The compressions, as they are written.
@@ -111,7 +111,7 @@ pub(crate) struct WatchArgs {
     pub(crate) json: bool,
 
     #[command(flatten)]
-    pub(crate) reach: ReachArgs,
+    pub(crate) connect: ConnectArgs,
 }
 
 /// Publish an event, at a server that has a method for that
@@ -119,15 +119,15 @@ pub(crate) struct WatchArgs {
 #[command(after_help = EMIT_HELP, override_usage = "procbridge emit [OPTIONS] [ENDPOINT] TOPIC [PAYLOAD]...")]
 pub(crate) struct EmitArgs {
     /// Where the server is. May be left out when PROCBRIDGE_ENDPOINT is set
-    #[arg(value_name = "ENDPOINT", value_parser = words::parser())]
+    #[arg(value_name = "ENDPOINT", value_parser = words::word_parser())]
     pub(crate) first: Option<OsString>,
 
     /// The topic, segments between dots
-    #[arg(value_name = "TOPIC", value_parser = words::parser())]
+    #[arg(value_name = "TOPIC", value_parser = words::word_parser())]
     pub(crate) second: Option<OsString>,
 
     /// The event's payload, in the forms that "procbridge call" knows
-    #[arg(value_name = "PAYLOAD", value_parser = words::parser())]
+    #[arg(value_name = "PAYLOAD", value_parser = words::word_parser())]
     pub(crate) rest: Vec<OsString>,
 
     /// The method that publishes
@@ -135,12 +135,12 @@ pub(crate) struct EmitArgs {
     pub(crate) method: String,
 
     #[command(flatten)]
-    pub(crate) shape: ShapeArgs,
+    pub(crate) output: OutputArgs,
 
     /// Time limit of the call, connecting included, or "none"
-    #[arg(long, value_name = "DURATION", value_parser = units::limit, default_value = "30s")]
-    pub(crate) timeout: Limit,
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_timeout, default_value = "30s")]
+    pub(crate) timeout: Timeout,
 
     #[command(flatten)]
-    pub(crate) reach: ReachArgs,
+    pub(crate) connect: ConnectArgs,
 }

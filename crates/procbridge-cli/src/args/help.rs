@@ -13,7 +13,7 @@ Examples:
   procbridge list :8000
   procbridge watch :8000 'build.*'
 
-Exit codes:
+ExitCode codes:
   0  success
   1  failure of this program or of the system
   2  wrong command line or input
@@ -64,7 +64,7 @@ SIGINT (ctrl-C) and SIGTERM cancel the call: a server that holds a session is
 told. What a stream has brought by then is printed. With --stream the call is
 cancelled also when the reader of the output has gone; the exit code is 0 then.
 
-Exit codes:
+ExitCode codes:
   0  result                         5  the time limit passed
   1  internal failure               6  protocol violated, or no answer
   2  wrong command line or input    7  denied
@@ -87,7 +87,7 @@ lost connection is made again, for as long as it takes, which standard error tel
 too. At the start the server must be there. Watching ends when the reader of the
 output has gone, with exit code 0.
 
-Exit codes:
+ExitCode codes:
   0  as many events as asked for    5  the time limit of connecting passed
   1  internal failure               6  protocol violated
   2  wrong command line             7  denied
@@ -107,7 +107,7 @@ It calls the method \"publish\", or that of --method, with
 and prints the method's result. The demo server has such a method, whose result is
 the number of those who watch the topic.
 
-Exit codes:
+ExitCode codes:
   those of \"procbridge call\"";
 
 pub(super) const PING_HELP: &str = "\
@@ -122,7 +122,7 @@ first opens the session, and connecting is part of its time.
 --json prints one line at the end, whose payload has \"pings\", \"answers\",
 \"p50_us\", \"p90_us\", \"p99_us\" and \"max_us\".
 
-Exit codes:
+ExitCode codes:
   0  all were answered              5  the time limit of one passed
   1  internal failure               6  protocol violated, or no answer
   2  wrong command line             7  denied
@@ -143,7 +143,7 @@ nothing of itself. One that knows sessions tells its limits:
   stream_window  items, and stream_bytes bytes, of a stream that it takes ahead
   codecs         compressions that it reads
 
-Exit codes:
+ExitCode codes:
   0  something that speaks ProcBridge answered
   others as of \"procbridge call\"";
 
@@ -155,7 +155,7 @@ Examples:
 On a terminal each name has what the server says of it. The names come from
 \"$/describe\".
 
-Exit codes:
+ExitCode codes:
   3  the server does not tell
   others as of \"procbridge call\"";
 
@@ -169,7 +169,7 @@ It is the answer of \"$/describe\": for each method its name, its kind (\"method
 \"stream\"), a line about it, and JSON Schemas of payload and result, or item of a
 stream, where the server knows them.
 
-Exit codes:
+ExitCode codes:
   3  the server does not tell, or has no such method
   others as of \"procbridge call\"";
 
@@ -181,7 +181,7 @@ Examples:
 On a terminal it is a table, in a pipe the answer of \"$/stats\" as one line of
 JSON. Times are in microseconds there.
 
-Exit codes:
+ExitCode codes:
   3  the server does not tell
   others as of \"procbridge call\"";
 
@@ -232,7 +232,7 @@ Only loopback addresses and callers of the same user are served, unless the
 options say otherwise. With a token other machines may call too: it goes over the
 network as it is. Commands are not given PROCBRIDGE_TOKEN.
 
-Exit codes:
+ExitCode codes:
   0  orderly end                    4  cannot listen
   1  internal failure               7  not allowed to listen there
   2  wrong command line             129, 130, 131, 143  cut short by SIGHUP,
@@ -253,7 +253,7 @@ taken as the bytes themselves. At most 64 MiB are read.
 Packets behind a HELLO have call ids, as have those of a client behind its offer.
 A capture that begins in the middle of a session needs --session.
 
-Exit codes:
+ExitCode codes:
   0  all packets are right          6  a packet breaks a rule
   2  the input is not hexadecimal";
 

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::args::ReachArgs;
+use crate::args::ConnectArgs;
 use crate::args::help::DESCRIBE_HELP;
 use crate::args::help::INFO_HELP;
 use crate::args::help::LIST_HELP;
 use crate::args::help::PING_HELP;
 use crate::args::help::STATS_HELP;
 use crate::args::units;
-use crate::args::units::Limit;
+use crate::args::units::Timeout;
 
 /// Ask a server for signs of life, and tell how long they took
 #[derive(Debug, Args)]
@@ -27,23 +27,23 @@ pub(crate) struct PingArgs {
     pub(crate) count: u64,
 
     /// Pause between one ping and the next
-    #[arg(short, long, value_name = "DURATION", value_parser = units::pause, default_value = "1s")]
+    #[arg(short, long, value_name = "DURATION", value_parser = units::parse_interval, default_value = "1s")]
     pub(crate) interval: Duration,
 
     /// Fail if the p99, the time that one in a hundred takes longer than, is over this
-    #[arg(long, value_name = "DURATION", value_parser = units::fine)]
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_threshold)]
     pub(crate) threshold: Option<Duration>,
 
     /// Time limit of each ping, or "none"
-    #[arg(long, value_name = "DURATION", value_parser = units::limit, default_value = "5s")]
-    pub(crate) timeout: Limit,
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_timeout, default_value = "5s")]
+    pub(crate) timeout: Timeout,
 
     /// Print one line of JSON at the end, for result and failure alike, nothing on standard error
     #[arg(long)]
     pub(crate) json: bool,
 
     #[command(flatten)]
-    pub(crate) reach: ReachArgs,
+    pub(crate) connect: ConnectArgs,
 }
 
 /// Tell what speaks at an endpoint: sessions or not, its name, limits and compressions
@@ -51,7 +51,7 @@ pub(crate) struct PingArgs {
 #[command(after_help = INFO_HELP)]
 pub(crate) struct InfoArgs {
     #[command(flatten)]
-    pub(crate) question: QuestionArgs,
+    pub(crate) builtin: BuiltinArgs,
 }
 
 /// List the methods of a server
@@ -59,7 +59,7 @@ pub(crate) struct InfoArgs {
 #[command(after_help = LIST_HELP)]
 pub(crate) struct ListArgs {
     #[command(flatten)]
-    pub(crate) question: QuestionArgs,
+    pub(crate) builtin: BuiltinArgs,
 }
 
 /// Print what a server tells of its methods, or of one
@@ -67,7 +67,7 @@ pub(crate) struct ListArgs {
 #[command(after_help = DESCRIBE_HELP, override_usage = "procbridge describe [OPTIONS] [ENDPOINT] [METHOD]")]
 pub(crate) struct DescribeArgs {
     #[command(flatten)]
-    pub(crate) question: QuestionArgs,
+    pub(crate) builtin: BuiltinArgs,
 
     /// The method; without it all of them
     #[arg(value_name = "METHOD", help_heading = None::<&'static str>)]
@@ -83,12 +83,12 @@ pub(crate) struct DescribeArgs {
 #[command(after_help = STATS_HELP)]
 pub(crate) struct StatsArgs {
     #[command(flatten)]
-    pub(crate) question: QuestionArgs,
+    pub(crate) builtin: BuiltinArgs,
 }
 
 /// What all questions to a server have in common.
 #[derive(Debug, Args)]
-pub(crate) struct QuestionArgs {
+pub(crate) struct BuiltinArgs {
     /// Where the server is. May be left out when PROCBRIDGE_ENDPOINT is set
     #[arg(value_name = "ENDPOINT")]
     pub(crate) endpoint: Option<String>,
@@ -98,9 +98,9 @@ pub(crate) struct QuestionArgs {
     pub(crate) json: bool,
 
     /// Time limit of the question, connecting included, or "none"
-    #[arg(long, value_name = "DURATION", value_parser = units::limit, default_value = "10s")]
-    pub(crate) timeout: Limit,
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_timeout, default_value = "10s")]
+    pub(crate) timeout: Timeout,
 
     #[command(flatten)]
-    pub(crate) reach: ReachArgs,
+    pub(crate) connect: ConnectArgs,
 }

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::args::help::SERVE_HELP;
 use crate::args::units;
-use crate::args::units::Limit;
+use crate::args::units::Timeout;
 
 /// Serve methods: built-in ones to try things, or a command that answers every call
 #[derive(Debug, Args)]
@@ -17,7 +17,7 @@ pub(crate) struct ServeArgs {
     pub(crate) endpoints: Vec<String>,
 
     #[command(flatten)]
-    pub(crate) answer: Answer,
+    pub(crate) handler: ServeHandler,
 
     /// Give the command of --exec to "sh -c" instead of splitting it into words
     #[arg(long, requires = "exec", conflicts_with = "demo")]
@@ -25,11 +25,11 @@ pub(crate) struct ServeArgs {
 
     /// Time limit of a call, or "none". When it is over the caller gets the code "timeout" and a command is killed
     /// with its process group
-    #[arg(long, value_name = "DURATION", value_parser = units::limit, default_value = "60s")]
-    pub(crate) timeout: Limit,
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_timeout, default_value = "60s")]
+    pub(crate) timeout: Timeout,
 
     /// How long calls in flight may go on after SIGTERM or SIGINT
-    #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10s")]
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration, default_value = "10s")]
     pub(crate) drain: Duration,
 
     /// Calls answered at a time; more get the code "overloaded" [default: 1024, with --exec 64]
@@ -41,30 +41,30 @@ pub(crate) struct ServeArgs {
     pub(crate) max_connections: u32,
 
     /// Largest body to accept or answer: bytes, or with KiB, MiB, GiB
-    #[arg(long, value_name = "SIZE", value_parser = units::size, default_value = "16MiB")]
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size, default_value = "16MiB")]
     pub(crate) max_body: u32,
 
     /// How long a request's header may take to arrive
-    #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10s")]
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration, default_value = "10s")]
     pub(crate) header_timeout: Duration,
 
     /// How long a caller may take nothing of its answer
-    #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10s")]
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration, default_value = "10s")]
     pub(crate) write_timeout: Duration,
 
     /// Give each call a connection of its own, as the older packages do
     #[arg(long)]
     pub(crate) no_sessions: bool,
 
-    /// Answer no "$/describe", which tells the methods
+    /// ServeHandler no "$/describe", which tells the methods
     #[arg(long)]
     pub(crate) no_describe: bool,
 
-    /// Answer no "$/stats", which tells what was counted
+    /// ServeHandler no "$/stats", which tells what was counted
     #[arg(long)]
     pub(crate) no_stats: bool,
 
-    /// Answer only calls that bring this secret; others get the code "denied". Process lists show it here, and not in
+    /// ServeHandler only calls that bring this secret; others get the code "denied". Process lists show it here, and not in
     /// PROCBRIDGE_TOKEN, which is the default
     #[arg(long, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
@@ -90,7 +90,7 @@ pub(crate) struct ServeArgs {
 /// Who answers.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-pub(crate) struct Answer {
+pub(crate) struct ServeHandler {
     /// Serve methods to try things with, listed below; any other method answers null
     #[arg(long)]
     pub(crate) demo: bool,

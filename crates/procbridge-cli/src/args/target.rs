@@ -7,7 +7,7 @@ use procbridge::Endpoint;
 use crate::args::words;
 use crate::env::default_endpoint;
 use crate::env::default_endpoint::VARIABLE;
-use crate::error::Failure;
+use crate::error::CliError;
 
 /// The server that a command is about, and the words behind it.
 #[derive(Debug)]
@@ -20,10 +20,10 @@ pub(crate) struct Target {
 
 impl Target {
     /// Reads `words`, of which the first is the endpoint unless the variable holds one. `next` stands behind it.
-    pub(crate) fn of(words: Vec<OsString>, next: &str, usage: &str) -> Result<Self, Failure> {
+    pub(crate) fn of(words: Vec<OsString>, next: &str, usage: &str) -> Result<Self, CliError> {
         let mut words = words.into_iter().peekable();
         let first = words.peek().map(|first| match first.to_str() {
-            Some(first) => first.parse::<Endpoint>().map_err(Failure::from),
+            Some(first) => first.parse::<Endpoint>().map_err(CliError::from),
             None => Err(words::not_utf8(first)),
         });
         if let Some(Ok(endpoint)) = first {
@@ -38,21 +38,21 @@ impl Target {
             }
             (None, Some(Err(failure))) => {
                 Err(failure
-                    .with_help(format!("the first argument is the endpoint, unless {VARIABLE} holds one")))
+                    .with_hint(format!("the first argument is the endpoint, unless {VARIABLE} holds one")))
             }
-            (None, _) => Err(Failure::usage(format!("no endpoint and no {next}")).with_help(usage)),
+            (None, _) => Err(CliError::usage(format!("no endpoint and no {next}")).with_hint(usage)),
         }
     }
 
     /// Reads the only word that a command takes.
-    pub(crate) fn alone(word: Option<&String>) -> Result<Endpoint, Failure> {
+    pub(crate) fn alone(word: Option<&String>) -> Result<Endpoint, CliError> {
         if let Some(word) = word {
             return Ok(word.parse()?);
         }
         default_endpoint::read()?.ok_or_else(|| {
-            Failure::usage("no endpoint")
-                .with_help("it is an argument such as :8000 or ./app.sock")
-                .with_help(format!("{VARIABLE} holds the default"))
+            CliError::usage("no endpoint")
+                .with_hint("it is an argument such as :8000 or ./app.sock")
+                .with_hint(format!("{VARIABLE} holds the default"))
         })
     }
 }

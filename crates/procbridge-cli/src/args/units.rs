@@ -4,20 +4,20 @@ use std::time::Duration;
 
 /// How long something may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Limit {
+pub(crate) enum Timeout {
     After(Duration),
     /// Spelt out as `none`: whoever waits for ever has said so.
     Never,
 }
 
 /// Reads `200ms`, `1.5s`, `2m`, `1h`, or `none`.
-pub(crate) fn limit(text: &str) -> Result<Limit, String> {
-    if text == "none" { Ok(Limit::Never) } else { duration(text).map(Limit::After) }
+pub(crate) fn parse_timeout(text: &str) -> Result<Timeout, String> {
+    if text == "none" { Ok(Timeout::Never) } else { parse_duration(text).map(Timeout::After) }
 }
 
 /// Reads `200ms`, `1.5s`, `2m`, `1h`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let duration = pause(text)?;
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let duration = parse_interval(text)?;
     if duration < Duration::from_millis(1) {
         return Err("too short, the least is 1ms".to_string());
     }
@@ -25,7 +25,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads the same, and `0s`.
-pub(crate) fn pause(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_interval(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let seconds = match unit {
         "ms" => 0.001,
@@ -40,10 +40,10 @@ pub(crate) fn pause(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads the same, and `150us`: what is measured may be shorter than what is waited for.
-pub(crate) fn fine(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_threshold(text: &str) -> Result<Duration, String> {
     let duration = match split(text) {
         (number, "us") => scaled(number, 0.000_001)?,
-        _ => pause(text)?,
+        _ => parse_interval(text)?,
     };
     if duration.is_zero() { Err("too short, the least is 1us".to_string()) } else { Ok(duration) }
 }
@@ -54,7 +54,7 @@ fn scaled(number: &str, seconds: f64) -> Result<Duration, String> {
 }
 
 /// Reads `65536`, `64KiB`, `16MiB`, `1GiB`: a number of bytes that a packet's header can announce.
-pub(crate) fn size(text: &str) -> Result<u32, String> {
+pub(crate) fn parse_size(text: &str) -> Result<u32, String> {
     let (number, unit) = split(text);
     let factor: u64 = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -86,28 +86,35 @@ mod tests {
 
     #[test]
     fn durations_have_a_unit() {
-        assert_eq!(duration("200ms"), Ok(Duration::from_millis(200)));
-        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
-        assert_eq!(limit("none"), Ok(Limit::Never));
-        assert_eq!(duration("5").unwrap_err(), "no unit; write 5ms, 5s or 5m");
+        assert_eq!(parse_duration("200ms"), Ok(Duration::from_millis(200)));
+        assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_duration("1h"), Ok(Duration::from_secs(3600)));
+        assert_eq!(parse_timeout("none"), Ok(Timeout::Never));
+        assert_eq!(parse_duration("5").unwrap_err(), "no unit; write 5ms, 5s or 5m");
         for wrong in ["", "s", "-1s", "0s", "1.2.3s", "5sec", "99999999999999999999h", "None"] {
-            assert!(limit(wrong).is_err(), "{wrong}");
+            assert!(parse_timeout(wrong).is_err(), "{wrong}");
         }
-        assert_eq!((pause("0s"), fine("150us")), (Ok(Duration::ZERO), Ok(Duration::from_micros(150))));
-        assert!(pause("1us").is_err() && fine("0us").is_err() && fine("us").is_err());
+        assert_eq!(
+            (parse_interval("0s"), parse_threshold("150us")),
+            (Ok(Duration::ZERO), Ok(Duration::from_micros(150)))
+        );
+        assert!(
+            parse_interval("1us").is_err()
+                && parse_threshold("0us").is_err()
+                && parse_threshold("us").is_err()
+        );
     }
 
     #[test]
     fn sizes_are_bytes_or_binary_units() {
-        assert_eq!(size("65536"), Ok(65_536));
-        assert_eq!(size("64KiB"), Ok(65_536));
-        assert_eq!(size("16mib"), Ok(16_777_216));
-        assert_eq!(size("4294967295"), Ok(u32::MAX));
-        assert_eq!(size("16MB").unwrap_err(), "did you mean 16MiB?");
+        assert_eq!(parse_size("65536"), Ok(65_536));
+        assert_eq!(parse_size("64KiB"), Ok(65_536));
+        assert_eq!(parse_size("16mib"), Ok(16_777_216));
+        assert_eq!(parse_size("4294967295"), Ok(u32::MAX));
+        assert_eq!(parse_size("16MB").unwrap_err(), "did you mean 16MiB?");
         for wrong in ["", "0", "-1", "4GiB", "1.5MiB", "x", "99999999999999999999"] {
-            assert!(size(wrong).is_err(), "{wrong}");
+            assert!(parse_size(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -8,14 +8,14 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Command, CommandFactory};
 
 use crate::args::CommandLine;
-use crate::error::Failure;
+use crate::error::CliError;
 
 /// Prepares the arguments of this process for the parser.
 ///
 /// # Errors
 ///
 /// The argument that is not UTF-8 and names no file.
-pub(crate) fn prepared(args: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, Failure> {
+pub(crate) fn preprocess(args: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, CliError> {
     let command = CommandLine::command();
     let mut prepared = Vec::new();
     let mut of = None;
@@ -46,7 +46,7 @@ pub(crate) fn prepared(args: impl IntoIterator<Item = OsString>) -> Result<Vec<O
 }
 
 /// Reads a word that may be a negative number, or a file whose name is not UTF-8.
-pub(crate) fn parser() -> impl TypedValueParser<Value = OsString> {
+pub(crate) fn word_parser() -> impl TypedValueParser<Value = OsString> {
     OsStringValueParser::new().map(|word| match word.to_str().and_then(|word| word.strip_prefix(MARK)) {
         Some(number) => number.into(),
         None => word,
@@ -54,17 +54,17 @@ pub(crate) fn parser() -> impl TypedValueParser<Value = OsString> {
 }
 
 /// Returns a word that is to be a text.
-pub(crate) fn text(word: OsString) -> Result<String, Failure> {
+pub(crate) fn into_utf8(word: OsString) -> Result<String, CliError> {
     word.into_string().map_err(|word| not_utf8(&word))
 }
 
 /// The error for a word that is to be a text, and is none.
-pub(crate) fn not_utf8(word: &OsStr) -> Failure {
-    Failure::usage(format!("the argument {word:?} is not UTF-8"))
-        .with_help("of all arguments only the names of files may have other bytes, as in @FILE and KEY=@FILE")
+pub(crate) fn not_utf8(word: &OsStr) -> CliError {
+    CliError::usage(format!("the argument {word:?} is not UTF-8"))
+        .with_hint("of all arguments only the names of files may have other bytes, as in @FILE and KEY=@FILE")
 }
 
-fn require(is_right: bool, word: &OsStr) -> Result<(), Failure> {
+fn require(is_right: bool, word: &OsStr) -> Result<(), CliError> {
     if is_right { Ok(()) } else { Err(not_utf8(word)) }
 }
 
@@ -110,7 +110,7 @@ mod tests {
 
     fn marked(args: &[&str]) -> Vec<String> {
         let args = std::iter::once("procbridge").chain(args.iter().copied()).map(OsString::from);
-        prepared(args).unwrap().into_iter().skip(1).map(|word| text(word).unwrap()).collect()
+        preprocess(args).unwrap().into_iter().skip(1).map(|word| into_utf8(word).unwrap()).collect()
     }
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
     fn only_files_may_have_other_bytes() {
         let checked = |args: &[&[u8]]| {
             let args = args.iter().map(|word| OsStr::from_bytes(word).to_os_string());
-            prepared(args).is_ok()
+            preprocess(args).is_ok()
         };
         for right in [&b"@caf\xe9"[..], b"a=@caf\xe9", b"a:=@caf\xe9"] {
             assert!(checked(&[b"procbridge", b"call", b":1", b"m", right]));

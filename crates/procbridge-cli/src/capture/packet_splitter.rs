@@ -4,7 +4,7 @@ use procbridge_proto::{HEADER_LENGTH, Header};
 
 /// Splits what passes by into packets.
 #[derive(Debug, Default)]
-pub(crate) struct Frames {
+pub(crate) struct PacketSplitter {
     /// The start of the packet that is passing: its header, and of its body what is kept.
     start: Vec<u8>,
     /// Its bytes so far.
@@ -16,7 +16,7 @@ pub(crate) struct Frames {
 
 /// What has passed.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Passed {
+pub(crate) enum Captured {
     Packet(Packet),
     /// Bytes that are no packet, and the first of them.
     Foreign(usize, Vec<u8>),
@@ -33,9 +33,9 @@ pub(crate) struct Packet {
     pub(crate) length: usize,
 }
 
-impl Frames {
+impl PacketSplitter {
     /// Takes note of `bytes`, and tells what has fully passed with them.
-    pub(crate) fn pass(&mut self, mut bytes: &[u8]) -> Vec<Passed> {
+    pub(crate) fn split(&mut self, mut bytes: &[u8]) -> Vec<Captured> {
         let mut passed = Vec::new();
         while !bytes.is_empty() {
             if self.is_foreign {
@@ -59,12 +59,12 @@ impl Frames {
             };
             let whole = HEADER_LENGTH + header.length as usize;
             let (body, rest) = bytes.split_at((whole - self.passed).min(bytes.len()));
-            let room = (HEADER_LENGTH + KEPT).saturating_sub(self.start.len());
-            self.start.extend_from_slice(body.get(..room).unwrap_or(body));
+            let space = (HEADER_LENGTH + MAX_KEPT).saturating_sub(self.start.len());
+            self.start.extend_from_slice(body.get(..space).unwrap_or(body));
             self.passed += body.len();
             bytes = rest;
             if self.passed == whole {
-                passed.push(Passed::Packet(self.finish(header)));
+                passed.push(Captured::Packet(self.finish(header)));
             }
         }
         passed
@@ -88,12 +88,12 @@ impl Frames {
     }
 }
 
-fn foreign(length: usize, bytes: &[u8]) -> Passed {
-    Passed::Foreign(length, bytes.get(..KEPT).unwrap_or(bytes).to_vec())
+fn foreign(length: usize, bytes: &[u8]) -> Captured {
+    Captured::Foreign(length, bytes.get(..MAX_KEPT).unwrap_or(bytes).to_vec())
 }
 
 /// Bytes of a body that are kept: all of a HELLO of any sense.
-const KEPT: usize = 4096;
+const MAX_KEPT: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -117,27 +117,27 @@ mod tests {
         ]
         .concat();
         for size in [1, 2, 7, 11, 12, 4096, bytes.len()] {
-            let mut frames = Frames::default();
-            let passed: Vec<_> = bytes.chunks(size).flat_map(|piece| frames.pass(piece)).collect();
+            let mut splitter = PacketSplitter::default();
+            let passed: Vec<_> = bytes.chunks(size).flat_map(|piece| splitter.split(piece)).collect();
             let found: Vec<_> = passed
                 .iter()
                 .map(|passed| match passed {
-                    Passed::Packet(packet) => (packet.header.status.0, packet.id, packet.length),
-                    Passed::Foreign(..) => panic!("{passed:?}"),
+                    Captured::Packet(packet) => (packet.header.status.0, packet.id, packet.length),
+                    Captured::Foreign(..) => panic!("{passed:?}"),
                 })
                 .collect();
             assert_eq!(found, [(0, None, 2), (6, Some(1), 0), (4, Some(5), 10_000), (7, None, 0)], "{size}");
-            assert_eq!(frames.unfinished(), 0);
+            assert_eq!(splitter.unfinished(), 0);
         }
     }
 
     #[test]
     fn what_is_no_packet_is_told_as_it_comes() {
-        let mut frames = Frames::default();
-        assert_eq!(frames.pass(b"p"), []);
-        assert_eq!(frames.unfinished(), 1);
-        assert_eq!(frames.pass(b"ng"), [Passed::Foreign(3, b"png".to_vec())]);
-        assert_eq!(frames.pass(b"more"), [Passed::Foreign(4, b"more".to_vec())]);
-        assert_eq!(frames.unfinished(), 0);
+        let mut splitter = PacketSplitter::default();
+        assert_eq!(splitter.split(b"p"), []);
+        assert_eq!(splitter.unfinished(), 1);
+        assert_eq!(splitter.split(b"ng"), [Captured::Foreign(3, b"png".to_vec())]);
+        assert_eq!(splitter.split(b"more"), [Captured::Foreign(4, b"more".to_vec())]);
+        assert_eq!(splitter.unfinished(), 0);
     }
 }

@@ -18,27 +18,27 @@ use procbridge::{Endpoint, Peer};
 use procbridge_proto::{Status, flag};
 use rustix::net::{Shutdown, shutdown};
 
-use crate::capture::packet_splitter::Frames;
+use crate::capture::packet_splitter::Captured;
 use crate::capture::packet_splitter::Packet;
-use crate::capture::packet_splitter::Passed;
+use crate::capture::packet_splitter::PacketSplitter;
 use crate::dissect::names;
 use crate::env::token;
-use crate::error::Failure;
+use crate::error::CliError;
 use crate::terminal::stdout;
-use crate::text::unprintable::one_line;
+use crate::text::unprintable::escape_message;
 
 /// A private way to a server. Once it is dropped, all that went over it has been told.
 #[derive(Debug)]
-pub(crate) struct Tap {
+pub(crate) struct Capture {
     endpoint: Endpoint,
     /// The thread that takes connections from it has it.
     listener: Weak<UnixListener>,
-    shared: Arc<Shared>,
+    state: Arc<CaptureState>,
 }
 
-/// What was seen of a server.
+/// What was observed of a server.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct Observed {
     /// Who is at the other end.
     pub(crate) peer: Option<String>,
     /// What it said of itself, if it holds a session.
@@ -53,11 +53,11 @@ pub(crate) struct Hello {
 }
 
 #[derive(Debug)]
-struct Shared {
+struct CaptureState {
     server: Endpoint,
-    connect_limit: Option<Duration>,
+    connect_timeout: Option<Duration>,
     /// Whether packets are told on standard error.
-    is_loud: bool,
+    is_verbose: bool,
     began: Instant,
     state: Mutex<State>,
     changed: Condvar,
@@ -65,7 +65,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    seen: Seen,
+    observed: Observed,
     /// Why the server cannot be reached.
     unreachable: Option<io::Error>,
     connections: usize,
@@ -75,7 +75,7 @@ struct State {
 /// One connection that is passed on.
 #[derive(Debug)]
 struct Relay {
-    shared: Arc<Shared>,
+    state: Arc<CaptureState>,
     number: usize,
     ours: File,
     theirs: File,
@@ -83,38 +83,38 @@ struct Relay {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Direction {
-    Out,
-    In,
+    ToServer,
+    ToClient,
 }
 
-impl Tap {
+impl Capture {
     /// Begins to pass on connections to `server`.
     pub(crate) fn open(
         server: &Endpoint,
-        connect_limit: Option<Duration>,
-        is_loud: bool,
-    ) -> Result<Self, Failure> {
-        let cannot = |error| Failure::system("cannot look at packets", &error);
+        connect_timeout: Option<Duration>,
+        is_verbose: bool,
+    ) -> Result<Self, CliError> {
+        let cannot = |error| CliError::system("cannot look at packets", &error);
         // The standard library's only source of randomness is its hasher's seed.
         let random = RandomState::new().build_hasher().finish();
         let name = format!("procbridge-tap-{}-{random:x}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).map_err(cannot)?;
         let listener = Arc::new(UnixListener::bind_addr(&address).map_err(cannot)?);
         let taking = Arc::downgrade(&listener);
-        let shared = Arc::new(Shared {
+        let state = Arc::new(CaptureState {
             server: server.clone(),
-            connect_limit,
-            is_loud,
+            connect_timeout,
+            is_verbose,
             began: Instant::now(),
             state: Mutex::default(),
             changed: Condvar::new(),
         });
-        let passing = shared.clone();
+        let passing = state.clone();
         thread::Builder::new()
-            .name("tap".to_string())
+            .name("capture".to_string())
             .spawn(move || passing.accept(&listener))
-            .map_err(|error| Failure::system("cannot start a thread", &error))?;
-        Ok(Self { endpoint: format!("unix:@{name}").parse()?, listener: taking, shared })
+            .map_err(|error| CliError::system("cannot start a thread", &error))?;
+        Ok(Self { endpoint: format!("unix:@{name}").parse()?, listener: taking, state })
     }
 
     /// Where calls have to go.
@@ -124,35 +124,35 @@ impl Tap {
 
     /// Why the server could not be reached. Whoever called sees only that the private socket was closed.
     pub(crate) fn unreachable(&self) -> Option<io::Error> {
-        self.shared.state().unreachable.take()
+        self.state.state().unreachable.take()
     }
 
-    /// What was seen of the server so far.
-    pub(crate) fn seen(&self) -> Seen {
-        self.shared.state().seen.clone()
+    /// What was observed of the server so far.
+    pub(crate) fn observed(&self) -> Observed {
+        self.state.state().observed.clone()
     }
 }
 
-impl Drop for Tap {
+impl Drop for Capture {
     /// The last packets and the end of the connection are on their way.
     fn drop(&mut self) {
         // Wakes who waits for a connection, and has it end.
         if let Some(listener) = self.listener.upgrade() {
             let _ = shutdown(&*listener, Shutdown::Both);
         }
-        let end = Instant::now() + if self.shared.is_loud { PATIENCE } else { LITTLE_PATIENCE };
-        let mut state = self.shared.state();
+        let end = Instant::now() + if self.state.is_verbose { DRAIN_TIMEOUT } else { QUIET_DRAIN_TIMEOUT };
+        let mut state = self.state.state();
         while state.open > 0 {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
-            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.state.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
 
-impl Shared {
+impl CaptureState {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -171,15 +171,15 @@ impl Shared {
                 state.open += 1;
                 state.connections
             };
-            let relay = match dial(&self.server, self.connect_limit) {
+            let relay = match connect(&self.server, self.connect_timeout) {
                 Ok((theirs, peer)) => {
-                    self.tell(number, "--", &format!("connected to {}, peer {peer}", self.server));
-                    self.state().seen.peer = Some(peer);
+                    self.show(number, "--", &format!("connected to {}, peer {peer}", self.server));
+                    self.state().observed.peer = Some(peer);
                     let (ours, theirs) = (File::from(OwnedFd::from(ours)), File::from(theirs));
-                    Relay { shared: self.clone(), number, ours, theirs }.start()
+                    Relay { state: self.clone(), number, ours, theirs }.start()
                 }
                 Err(error) => {
-                    self.tell(number, "--", &format!("cannot connect: {}", stdout::plain(&error)));
+                    self.show(number, "--", &format!("cannot connect: {}", stdout::plain(&error)));
                     // Before the caller finds its connection closed: it will ask why.
                     self.state().unreachable = Some(error);
                     drop(ours);
@@ -198,8 +198,8 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    fn tell(&self, number: usize, way: &str, what: &str) {
-        if self.is_loud {
+    fn show(&self, number: usize, way: &str, what: &str) {
+        if self.is_verbose {
             let time = self.began.elapsed().as_secs_f64();
             let connection = if number > 1 { format!(" [{number}]") } else { String::new() };
             stdout::note(&format!("{way} {time:.6}{connection} {what}"));
@@ -211,12 +211,13 @@ impl Relay {
     fn start(self) -> io::Result<()> {
         let relay = Arc::new(self);
         let answers = relay.clone();
-        let back =
-            thread::Builder::new().name("tap-in".to_string()).spawn(move || answers.pass(Direction::In))?;
+        let back = thread::Builder::new()
+            .name("tap-in".to_string())
+            .spawn(move || answers.pass(Direction::ToClient))?;
         thread::Builder::new().name("tap-out".to_string()).spawn(move || {
-            relay.pass(Direction::Out);
+            relay.pass(Direction::ToServer);
             let _ = back.join();
-            relay.shared.closed();
+            relay.state.closed();
         })?;
         Ok(())
     }
@@ -224,11 +225,11 @@ impl Relay {
     /// Passes on one direction until its end.
     fn pass(&self, direction: Direction) {
         let (from, to, who) = match direction {
-            Direction::Out => (&self.ours, &self.theirs, "this side"),
-            Direction::In => (&self.theirs, &self.ours, "the server"),
+            Direction::ToServer => (&self.ours, &self.theirs, "this side"),
+            Direction::ToClient => (&self.theirs, &self.ours, "the server"),
         };
-        let (mut frames, mut begun) = (Frames::default(), HashSet::new());
-        let mut buffer = vec![0; BUFFER];
+        let (mut splitter, mut begun) = (PacketSplitter::default(), HashSet::new());
+        let mut buffer = vec![0; BUFFER_SIZE];
         let end = loop {
             let count = match (&mut &*from).read(&mut buffer) {
                 Ok(0) => break "closed".to_string(),
@@ -238,8 +239,8 @@ impl Relay {
             };
             let bytes = buffer.get(..count).unwrap_or_default();
             // Told before it is passed on: an answer must not be told before its request.
-            for passed in frames.pass(bytes) {
-                self.look(direction, &passed, &mut begun);
+            for passed in splitter.split(bytes) {
+                self.observe(direction, &passed, &mut begun);
             }
             if (&mut &*to).write_all(bytes).is_err() {
                 // Nobody takes it any more; whoever sent it is to know.
@@ -247,28 +248,33 @@ impl Relay {
                 break "not passed on, the other end is gone".to_string();
             }
         };
-        if frames.unfinished() > 0 {
-            self.tell(direction, &format!("{} bytes of a packet that was not finished", frames.unfinished()));
+        if splitter.unfinished() > 0 {
+            self.show(
+                direction,
+                &format!("{} bytes of a packet that was not finished", splitter.unfinished()),
+            );
         }
-        self.shared.tell(self.number, "--", &format!("{end} by {who}"));
+        self.state.show(self.number, "--", &format!("{end} by {who}"));
         let _ = shutdown(to.as_fd(), Shutdown::Write);
     }
 
     /// `begun` are the calls of which a piece has passed that is not the last.
-    fn look(&self, direction: Direction, passed: &Passed, begun: &mut HashSet<u32>) {
+    fn observe(&self, direction: Direction, passed: &Captured, begun: &mut HashSet<u32>) {
         match passed {
-            Passed::Packet(packet) => {
-                if direction == Direction::In && packet.header.status == Status::HELLO && packet.id.is_none()
+            Captured::Packet(packet) => {
+                if direction == Direction::ToClient
+                    && packet.header.status == Status::HELLO
+                    && packet.id.is_none()
                 {
                     let (options, body) = (packet.header.options, packet.body.clone());
-                    self.shared.state().seen.hello = Some(Hello { options, body });
+                    self.state.state().observed.hello = Some(Hello { options, body });
                 }
-                if self.shared.is_loud {
-                    self.tell(direction, &line(packet, is_rest(packet, begun)));
+                if self.state.is_verbose {
+                    self.show(direction, &line(packet, is_rest(packet, begun)));
                 }
             }
-            Passed::Foreign(length, start) => {
-                self.tell(
+            Captured::Foreign(length, start) => {
+                self.show(
                     direction,
                     &format!("{length} bytes that are no packet: {}", excerpt(start, *length)),
                 );
@@ -276,8 +282,8 @@ impl Relay {
         }
     }
 
-    fn tell(&self, direction: Direction, what: &str) {
-        self.shared.tell(self.number, if direction == Direction::Out { "->" } else { "<-" }, what);
+    fn show(&self, direction: Direction, what: &str) {
+        self.state.show(self.number, if direction == Direction::ToServer { "->" } else { "<-" }, what);
     }
 }
 
@@ -295,9 +301,9 @@ fn is_rest(packet: &Packet, begun: &mut HashSet<u32>) -> bool {
 fn line(packet: &Packet, is_rest: bool) -> String {
     let Packet { header, id, body, length } = packet;
     let id = id.map_or_else(|| "-".to_string(), |id| id.to_string());
-    let flags = names::flags(header).join(",");
+    let flags = names::flag_names(header).join(",");
     let flags = if flags.is_empty() { "-" } else { &flags };
-    let codecs = if names::opens(header) { names::codecs(header.options) } else { Vec::new() };
+    let codecs = if names::opens_session(header) { names::codec_names(header.options) } else { Vec::new() };
     let reads = if codecs.is_empty() { String::new() } else { format!(" reads={}", codecs.join(",")) };
     let shown = match is_rest {
         true => "..".to_string(),
@@ -309,24 +315,24 @@ fn line(packet: &Packet, is_rest: bool) -> String {
 
 /// The start of `bytes`, of which there are `length`, without anything that commands a terminal.
 fn excerpt(bytes: &[u8], length: usize) -> String {
-    let start = bytes.get(..SHOWN).unwrap_or(bytes);
+    let start = bytes.get(..MAX_EXCERPT).unwrap_or(bytes);
     let text = match str::from_utf8(start) {
-        Ok(text) => one_line(text),
+        Ok(text) => escape_message(text),
         // Cut in the middle of a character.
         Err(error) if error.error_len().is_none() => {
             let whole = start.get(..error.valid_up_to()).unwrap_or_default();
-            one_line(&String::from_utf8_lossy(whole))
+            escape_message(&String::from_utf8_lossy(whole))
         }
         Err(_) => start.escape_ascii().to_string(),
     };
-    if length > SHOWN { text + ".." } else { text }
+    if length > MAX_EXCERPT { text + ".." } else { text }
 }
 
 /// A connection to the server, and who is at its other end.
-fn dial(server: &Endpoint, limit: Option<Duration>) -> io::Result<(OwnedFd, String)> {
+fn connect(server: &Endpoint, limit: Option<Duration>) -> io::Result<(OwnedFd, String)> {
     let text = server.to_string();
     if let Some(place) = text.strip_prefix("tcp:") {
-        let stream = dial_tcp(place, limit)?;
+        let stream = connect_tcp(place, limit)?;
         stream.set_nodelay(true)?;
         let peer = format!("tcp:{}", stream.peer_addr()?);
         return Ok((stream.into(), peer));
@@ -341,7 +347,7 @@ fn dial(server: &Endpoint, limit: Option<Duration>) -> io::Result<(OwnedFd, Stri
     Ok((stream.into(), peer.to_string()))
 }
 
-fn dial_tcp(place: &str, limit: Option<Duration>) -> io::Result<TcpStream> {
+fn connect_tcp(place: &str, limit: Option<Duration>) -> io::Result<TcpStream> {
     let mut result = Err(ErrorKind::NotFound.into());
     for (tried, address) in place.to_socket_addrs()?.enumerate() {
         let stream = match limit {
@@ -365,13 +371,13 @@ fn dial_tcp(place: &str, limit: Option<Duration>) -> io::Result<TcpStream> {
     result
 }
 
-const BUFFER: usize = 64 * 1024;
+const BUFFER_SIZE: usize = 64 * 1024;
 /// Bytes of a body that are shown.
-const SHOWN: usize = 160;
+const MAX_EXCERPT: usize = 160;
 /// For what is under way when the command has its answer, where somebody reads what it was.
-const PATIENCE: Duration = Duration::from_millis(500);
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 /// Where nobody does: enough for the server to be told that this was all.
-const LITTLE_PATIENCE: Duration = Duration::from_millis(20);
+const QUIET_DRAIN_TIMEOUT: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
@@ -379,10 +385,10 @@ mod tests {
 
     #[test]
     fn what_takes_connections_ends_with_the_tap() {
-        let tap = Tap::open(&"127.0.0.1:1".parse().unwrap(), None, false).unwrap();
-        let listener = tap.listener.clone();
+        let capture = Capture::open(&"127.0.0.1:1".parse().unwrap(), None, false).unwrap();
+        let listener = capture.listener.clone();
         assert_eq!(listener.strong_count(), 1);
-        drop(tap);
+        drop(capture);
         let end = Instant::now() + Duration::from_secs(30);
         while listener.strong_count() > 0 {
             assert!(Instant::now() < end, "it still listens");

@@ -5,78 +5,79 @@ use std::time::{Duration, Instant};
 use procbridge::{Client, ClientConfig, Endpoint, Error};
 use serde_json::value::RawValue;
 
-use crate::args::ReachArgs;
-use crate::args::units::Limit;
-use crate::capture::relay::Seen;
-use crate::capture::relay::Tap;
+use crate::args::ConnectArgs;
+use crate::args::units::Timeout;
+use crate::capture::relay::Capture;
+use crate::capture::relay::Observed;
 use crate::client::hints;
 use crate::client::interrupt::Interrupt;
 use crate::env::token;
-use crate::error::Failure;
+use crate::error::CliError;
 
-/// A server that is called. The fields are dropped in their order: the tap last, as it tells of the client's end.
+/// A server that is called. The fields are dropped in their order: the capture last, as it tells of the client's end.
 #[derive(Debug)]
-pub(crate) struct Reach {
+pub(crate) struct Connection {
     interrupt: Interrupt,
     endpoint: Endpoint,
     client: Client,
-    tap: Option<Tap>,
+    capture: Option<Capture>,
 }
 
 /// What a command wants of its way to the server.
 #[derive(Debug, Default)]
-pub(crate) struct Wishes {
+pub(crate) struct ConnectOptions {
     config: ClientConfig,
-    is_looking: bool,
+    is_captured: bool,
 }
 
-impl From<ClientConfig> for Wishes {
+impl From<ClientConfig> for ConnectOptions {
     fn from(config: ClientConfig) -> Self {
-        Self { config, is_looking: false }
+        Self { config, is_captured: false }
     }
 }
 
-impl Wishes {
+impl ConnectOptions {
     /// A client whose questions have this limit.
-    pub(crate) fn within(limit: Limit) -> Self {
+    pub(crate) fn with_timeout(limit: Timeout) -> Self {
         let config = ClientConfig::new();
-        Self::from(if limit == Limit::Never { config.without_call_timeout() } else { config })
+        Self::from(if limit == Timeout::Never { config.without_call_timeout() } else { config })
     }
 
     /// To know afterwards what was seen of the server.
-    pub(crate) fn looking(mut self) -> Self {
-        self.is_looking = true;
+    pub(crate) fn captured(mut self) -> Self {
+        self.is_captured = true;
         self
     }
 }
 
-impl Reach {
+impl Connection {
     /// The way to `endpoint`. Its calls are cancelled when a signal comes.
     pub(crate) fn new(
         endpoint: &Endpoint,
-        args: &ReachArgs,
-        wishes: Wishes,
+        args: &ConnectArgs,
+        options: ConnectOptions,
         interrupt: &Interrupt,
-    ) -> Result<Self, Failure> {
-        let config = wishes.config.with_max_body(args.max_body);
+    ) -> Result<Self, CliError> {
+        let config = options.config.with_max_body(args.max_body);
         let config = match token::read(args.token.as_deref())? {
             Some(token) => config.with_token(token),
             None => config,
         };
         let (config, limit) = match args.connect_timeout {
-            Limit::After(limit) => (config.with_connect_timeout(limit), Some(limit)),
-            Limit::Never => (config.without_connect_timeout(), None),
+            Timeout::After(limit) => (config.with_connect_timeout(limit), Some(limit)),
+            Timeout::Never => (config.without_connect_timeout(), None),
         };
-        // What cannot be connected to is the same with a tap.
+        // What cannot be connected to is the same with a capture.
         let plain = Client::connect_with(endpoint, config.clone())?;
-        let tap = (args.verbose || wishes.is_looking).then(|| Tap::open(endpoint, limit, args.verbose));
-        let tap = tap.transpose()?;
-        let client = match &tap {
-            Some(tap) => Client::connect_with(tap.endpoint(), config)?,
+        let capture =
+            (args.verbose || options.is_captured).then(|| Capture::open(endpoint, limit, args.verbose));
+        let capture = capture.transpose()?;
+        let client = match &capture {
+            Some(capture) => Client::connect_with(capture.endpoint(), config)?,
             None => plain,
         };
-        interrupt.cancels(client.clone());
-        Ok(Self { interrupt: interrupt.clone(), endpoint: endpoint.clone(), client, tap })
+        interrupt.attach(client.clone());
+        Ok(Self { interrupt: interrupt.clone(), endpoint: endpoint.clone(), client, capture })
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -84,57 +85,57 @@ impl Reach {
     }
 
     /// What was seen of the server, by a way that looks.
-    pub(crate) fn seen(&self) -> Seen {
-        self.tap.as_ref().map(Tap::seen).unwrap_or_default()
+    pub(crate) fn observed(&self) -> Observed {
+        self.capture.as_ref().map(Capture::observed).unwrap_or_default()
     }
 
     /// Asks one question, with a limit that the server is told.
-    pub(crate) fn ask(&self, method: &str, payload: Option<&RawValue>, limit: Limit) -> Asked {
+    pub(crate) fn ask(&self, method: &str, payload: Option<&RawValue>, limit: Timeout) -> TimedReply {
         let began = Instant::now();
         let request = self.client.call(method);
         let request = match limit {
-            Limit::After(limit) => request.timeout(limit),
-            Limit::Never => request,
+            Timeout::After(limit) => request.timeout(limit),
+            Timeout::Never => request,
         };
         let result = request.payload(&payload).send();
-        Asked { result, elapsed: began.elapsed(), limit }
+        TimedReply { result, elapsed: began.elapsed(), limit }
     }
 
-    /// What `error` means, for a person at a shell. With `own_limit` the limit of the call itself has passed.
-    pub(crate) fn failure(&self, error: Error, own_limit: bool) -> Failure {
-        if let Some(failure) = self.interrupt.failure() {
+    /// What `error` means, for a person at a shell. With `own_timeout` the limit of the call itself has passed.
+    pub(crate) fn error(&self, error: Error, own_timeout: bool) -> CliError {
+        if let Some(failure) = self.interrupt.error() {
             return failure.with_outcome(error.outcome());
         }
-        match self.tap.as_ref().and_then(Tap::unreachable) {
-            Some(error) => hints::unreachable(&error, &self.endpoint),
-            None => hints::failure(error, &self.endpoint, own_limit),
+        match self.capture.as_ref().and_then(Capture::unreachable) {
+            Some(error) => hints::explain_connect(&error, &self.endpoint),
+            None => hints::explain(error, &self.endpoint, own_timeout),
         }
     }
 }
 
-impl Drop for Reach {
+impl Drop for Connection {
     fn drop(&mut self) {
-        self.interrupt.release();
+        self.interrupt.detach();
     }
 }
 
 /// The answer to one question.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct TimedReply {
     pub(crate) result: Result<Box<RawValue>, Error>,
     pub(crate) elapsed: Duration,
-    limit: Limit,
+    limit: Timeout,
 }
 
-impl Asked {
+impl TimedReply {
     /// Whether the limit that was given has passed.
     pub(crate) fn is_late(&self) -> bool {
-        matches!(self.limit, Limit::After(limit) if self.elapsed >= limit)
+        matches!(self.limit, Timeout::After(limit) if self.elapsed >= limit)
     }
 
     /// The answer, or what its failure means.
-    pub(crate) fn or_failure(self, reach: &Reach) -> Result<Box<RawValue>, Failure> {
+    pub(crate) fn or_error(self, connection: &Connection) -> Result<Box<RawValue>, CliError> {
         let (is_late, elapsed) = (self.is_late(), self.elapsed);
-        self.result.map_err(|error| reach.failure(error, is_late).with_elapsed(elapsed))
+        self.result.map_err(|error| connection.error(error, is_late).with_elapsed(elapsed))
     }
 }

@@ -7,64 +7,68 @@ use procbridge_proto::{Misuse, ProtocolError, Version};
 
 use crate::client::suggest;
 use crate::env::token;
-use crate::error::Exit;
-use crate::error::Failure;
+use crate::error::CliError;
+use crate::error::ExitCode;
 use crate::terminal::stdout;
 
-/// An error of the library, with what a person at a shell can do about it. With `own_limit` the limit of the call
+/// An error of the library, with what a person at a shell can do about it. With `own_timeout` the limit of the call
 /// itself has passed.
-pub(crate) fn failure(error: Error, endpoint: &Endpoint, own_limit: bool) -> Failure {
+pub(crate) fn explain(error: Error, endpoint: &Endpoint, own_timeout: bool) -> CliError {
     // The server was told the limit, and may tell that it passed before this side looks at its clock. Which of them
     // is first is chance, and the exit code must not be.
     let remote = error.remote().and_then(RemoteError::code);
-    if own_limit && remote == Some(code::TIMEOUT) {
-        return Failure::new(Exit::Timeout, "timeout", format!("no answer within the time limit: {error}"))
-            .with_outcome(error.outcome())
-            .with_help(LONGER);
+    if own_timeout && remote == Some(code::TIMEOUT) {
+        return CliError::new(
+            ExitCode::Timeout,
+            "timeout",
+            format!("no answer within the time limit: {error}"),
+        )
+        .with_outcome(error.outcome())
+        .with_hint(RAISE_TIMEOUT);
     }
-    let help = match error.kind() {
+    let hint = match error.kind() {
         ErrorKind::Connect | ErrorKind::Denied => {
             let reason = source_of::<std::io::Error>(&error);
-            reason.and_then(|reason| unreachable_help(reason.kind(), endpoint))
+            reason.and_then(|reason| connect_hint(reason.kind(), endpoint))
         }
         // Only a connect has the system's error behind its limit.
-        ErrorKind::Timeout if !own_limit && source_of::<std::io::Error>(&error).is_some() => {
-            Some(CONNECT_LONGER.to_string())
+        ErrorKind::Timeout if !own_timeout && source_of::<std::io::Error>(&error).is_some() => {
+            Some(RAISE_CONNECT_TIMEOUT.to_string())
         }
-        ErrorKind::Timeout => Some(LONGER.to_string()),
+        ErrorKind::Timeout => Some(RAISE_TIMEOUT.to_string()),
         ErrorKind::TooLarge | ErrorKind::InvalidInput if is_body_too_large(&error) => {
             Some("--max-body sets another limit; the server has its own".to_string())
         }
         ErrorKind::Remote if remote == Some(code::DENIED) => {
             Some(format!("if it asks for a token, {} holds it, or --token gives it", token::VARIABLE))
         }
-        ErrorKind::Protocol | ErrorKind::Disconnected => answer_help(&error),
+        ErrorKind::Protocol | ErrorKind::Disconnected => reply_hint(&error),
         _ => None,
     };
-    help.into_iter().fold(Failure::from(error), Failure::with_help)
+    hint.into_iter().fold(CliError::from(error), CliError::with_hint)
 }
 
 /// The failure to connect that the library would have told, had it been the one to connect.
-pub(crate) fn unreachable(error: &std::io::Error, endpoint: &Endpoint) -> Failure {
+pub(crate) fn explain_connect(error: &std::io::Error, endpoint: &Endpoint) -> CliError {
     let (exit, kind, reason) = match error.kind() {
-        IoKind::TimedOut => (Exit::Timeout, "timeout", "no connection within the time limit".to_string()),
-        IoKind::PermissionDenied => (Exit::Denied, "denied", stdout::plain(error)),
-        IoKind::NotFound => (Exit::Connect, "connect", "no such file".to_string()),
+        IoKind::TimedOut => (ExitCode::Timeout, "timeout", "no connection within the time limit".to_string()),
+        IoKind::PermissionDenied => (ExitCode::Denied, "denied", stdout::plain(error)),
+        IoKind::NotFound => (ExitCode::Connect, "connect", "no such file".to_string()),
         IoKind::ConnectionRefused => {
-            (Exit::Connect, "connect", "connection refused, no server answers there".to_string())
+            (ExitCode::Connect, "connect", "connection refused, no server answers there".to_string())
         }
-        _ => (Exit::Connect, "connect", stdout::plain(error)),
+        _ => (ExitCode::Connect, "connect", stdout::plain(error)),
     };
-    let help = match exit {
-        Exit::Timeout => Some(CONNECT_LONGER.to_string()),
-        _ => unreachable_help(error.kind(), endpoint),
+    let hint = match exit {
+        ExitCode::Timeout => Some(RAISE_CONNECT_TIMEOUT.to_string()),
+        _ => connect_hint(error.kind(), endpoint),
     };
-    let failure = Failure::new(exit, kind, format!("cannot connect to {endpoint}: {reason}"));
-    help.into_iter().fold(failure, Failure::with_help)
+    let failure = CliError::new(exit, kind, format!("cannot connect to {endpoint}: {reason}"));
+    hint.into_iter().fold(failure, CliError::with_hint)
 }
 
 /// The server answers, and has no `method`, which belongs to the protocol.
-pub(crate) fn lacking(endpoint: &Endpoint, is_session: bool, method: &str) -> Failure {
+pub(crate) fn missing_builtin(endpoint: &Endpoint, is_session: bool, method: &str) -> CliError {
     let (message, help) = match is_session {
         true => (
             format!("the server at {endpoint} has no \"{method}\""),
@@ -75,7 +79,7 @@ pub(crate) fn lacking(endpoint: &Endpoint, is_session: bool, method: &str) -> Fa
             format!("it answers calls all the same: \"procbridge call {endpoint} METHOD\""),
         ),
     };
-    let failure = Failure::new(Exit::Remote, "remote", message).with_help(help);
+    let failure = CliError::new(ExitCode::Remote, "remote", message).with_hint(help);
     failure.with_code(code::UNKNOWN_METHOD).with_outcome(Outcome::Replied)
 }
 
@@ -85,13 +89,13 @@ pub(crate) fn is_unknown_method(error: &Error) -> bool {
 }
 
 /// What can be done when nobody is reached.
-fn unreachable_help(reason: IoKind, endpoint: &Endpoint) -> Option<String> {
+fn connect_hint(reason: IoKind, endpoint: &Endpoint) -> Option<String> {
     let text = endpoint.to_string();
     let near = ["tcp:127.", "tcp:localhost:", "tcp:[::1]:", "unix:"];
     let is_near = near.iter().any(|start| text.starts_with(start));
     let start = || format!("\"procbridge serve {endpoint} --demo\" starts one to try");
     match (reason, endpoint.path()) {
-        (IoKind::NotFound, Some(path)) => Some(suggest::help(path).unwrap_or_else(start)),
+        (IoKind::NotFound, Some(path)) => Some(suggest::suggest_socket(path).unwrap_or_else(start)),
         // The system refuses whatever is no socket in the same words.
         (IoKind::ConnectionRefused, Some(path)) if !suggest::is_socket(path) => {
             Some(format!("{} is not a socket", path.display()))
@@ -108,7 +112,7 @@ fn unreachable_help(reason: IoKind, endpoint: &Endpoint) -> Option<String> {
 }
 
 /// What can be done about an answer that is none.
-fn answer_help(error: &Error) -> Option<String> {
+fn reply_hint(error: &Error) -> Option<String> {
     if error.is_sessionless() {
         return Some(
             "it speaks classic ProcBridge 1.1; a call without --session and --compress reaches it"
@@ -139,5 +143,5 @@ fn source_of<T: std::error::Error + 'static>(error: &Error) -> Option<&T> {
     error.get_ref().and_then(|behind| behind.downcast_ref())
 }
 
-const LONGER: &str = "--timeout sets another limit, \"none\" waits for ever";
-const CONNECT_LONGER: &str = "--connect-timeout allows more time for connecting";
+const RAISE_TIMEOUT: &str = "--timeout sets another limit, \"none\" waits for ever";
+const RAISE_CONNECT_TIMEOUT: &str = "--connect-timeout allows more time for connecting";

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::error::Failure;
+use crate::error::CliError;
 use crate::terminal::stdout;
 
 /// Why this process is to end early, if it is. Clones are the same.
@@ -40,15 +40,15 @@ struct State {
 enum Cause {
     Signal(i32),
     /// No process reads standard output any more.
-    Unread,
+    ReaderGone,
 }
 
 impl Interrupt {
     /// Takes SIGINT and SIGTERM from now on. With `json` also a program that must be ended leaves its envelope.
-    pub(crate) fn listen(json: bool) -> Result<Self, Failure> {
+    pub(crate) fn listen(json: bool) -> Result<Self, CliError> {
         let interrupt = Self::default();
         let mut signals = Signals::new([SIGTERM, SIGINT])
-            .map_err(|error| Failure::system("cannot take signals", &error))?;
+            .map_err(|error| CliError::system("cannot take signals", &error))?;
         let shared = interrupt.clone();
         let take = move || {
             if let Some(signal) = signals.forever().next() {
@@ -58,42 +58,42 @@ impl Interrupt {
         thread::Builder::new()
             .name("signals".to_string())
             .spawn(take)
-            .map_err(|error| Failure::system("cannot start a thread", &error))?;
+            .map_err(|error| CliError::system("cannot start a thread", &error))?;
         Ok(interrupt)
     }
 
     /// Ends the command also when the reader of standard output has gone. It is for commands that write now and then, which
     /// would learn of that with the next line only.
-    pub(crate) fn needs_reader(&self) -> Result<(), Failure> {
+    pub(crate) fn watch_reader(&self) -> Result<(), CliError> {
         let shared = self.clone();
         let watch = move || {
-            if is_gone() {
-                shared.take(Cause::Unread, false);
+            if wait_for_hangup() {
+                shared.take(Cause::ReaderGone, false);
             }
         };
         thread::Builder::new()
             .name("reader".to_string())
             .spawn(watch)
             .map(drop)
-            .map_err(|error| Failure::system("cannot start a thread", &error))
+            .map_err(|error| CliError::system("cannot start a thread", &error))
     }
 
     /// Cancels the calls of `client` when a signal comes.
-    pub(crate) fn cancels(&self, client: Client) {
+    pub(crate) fn attach(&self, client: Client) {
         let mut state = self.shared.state();
         state.client = Some(client);
         state.has_called = true;
     }
 
     /// Holds no client any longer.
-    pub(crate) fn release(&self) {
+    pub(crate) fn detach(&self) {
         let client = self.shared.state().client.take();
         drop(client);
     }
 
     /// How the command has to end, if a signal came or its reader has gone.
-    pub(crate) fn failure(&self) -> Option<Failure> {
-        self.shared.state().failure()
+    pub(crate) fn error(&self) -> Option<CliError> {
+        self.shared.state().error()
     }
 
     /// Waits, and ends early when a signal comes.
@@ -121,23 +121,23 @@ impl Interrupt {
         }
         // The command ends by itself, unless it waits for a server that cannot be told, or for a reader of its output.
         thread::sleep(GRACE);
-        let Some(failure) = self.failure() else { return };
-        stdout::leave(json.then(|| failure.envelope()), failure.exit());
+        let Some(error) = self.error() else { return };
+        stdout::exit(json.then(|| error.envelope()), error.exit());
     }
 }
 
 impl State {
-    fn failure(&self) -> Option<Failure> {
-        let failure = match self.cause? {
-            Cause::Signal(signal) => Failure::signal(signal),
-            Cause::Unread => Failure::unread(),
+    fn error(&self) -> Option<CliError> {
+        let error = match self.cause? {
+            Cause::Signal(signal) => CliError::signal(signal),
+            Cause::ReaderGone => CliError::reader_gone(),
         };
-        Some(failure.with_outcome(if self.has_called { Outcome::Unknown } else { Outcome::NotSent }))
+        Some(error.with_outcome(if self.has_called { Outcome::Unknown } else { Outcome::NotSent }))
     }
 }
 
 /// Waits until no process reads standard output any more. Returns whether it can be waited for.
-fn is_gone() -> bool {
+fn wait_for_hangup() -> bool {
     let stdout = io::stdout();
     loop {
         // The system tells these two unasked.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::error::Failure;
+use crate::error::CliError;
 use crate::json::layout::Object;
 
 /// The times of calls that were made one after the other.
@@ -13,15 +13,15 @@ pub(crate) struct Latency {
     /// Nanoseconds.
     times: Histogram<u64>,
     longest: u64,
-    began: Instant,
+    started: Instant,
 }
 
 impl Latency {
     /// No call yet; the time of all of them begins.
-    pub(crate) fn begin() -> Result<Self, Failure> {
+    pub(crate) fn start() -> Result<Self, CliError> {
         let times = Histogram::new(SIGNIFICANT_DIGITS)
-            .map_err(|error| Failure::system("cannot measure", &std::io::Error::other(error)))?;
-        Ok(Self { times, longest: 0, began: Instant::now() })
+            .map_err(|error| CliError::system("cannot measure", &std::io::Error::other(error)))?;
+        Ok(Self { times, longest: 0, started: Instant::now() })
     }
 
     pub(crate) fn record(&mut self, time: Duration) {
@@ -43,7 +43,7 @@ impl Latency {
 
     /// Calls a second, all times between them included.
     pub(crate) fn rate(&self) -> f64 {
-        let seconds = self.began.elapsed().as_secs_f64();
+        let seconds = self.started.elapsed().as_secs_f64();
         #[allow(clippy::cast_precision_loss, reason = "nobody counts that many calls to the last")]
         let calls = self.calls() as f64;
         calls / seconds.max(f64::EPSILON)
@@ -51,7 +51,7 @@ impl Latency {
 
     /// `p50 0.083 ms, p90 0.1 ms, p99 0.2 ms, max 1 ms`
     pub(crate) fn text(&self) -> String {
-        let times = QUANTILES.map(|(name, q)| format!("{name} {}", shown(self.quantile(q))));
+        let times = QUANTILES.map(|(name, q)| format!("{name} {}", format_duration(self.quantile(q))));
         times.join(", ")
     }
 
@@ -65,7 +65,7 @@ impl Latency {
 }
 
 /// A time as people read it best: three digits that count, and a unit.
-pub(crate) fn shown(time: Duration) -> String {
+pub(crate) fn format_duration(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     let (number, unit) = match seconds {
         ..0.001 => (seconds * 1e6, "us"),
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_those_of_the_times() {
-        let mut latency = Latency::begin().unwrap();
+        let mut latency = Latency::start().unwrap();
         for micros in 1..=1000 {
             latency.record(Duration::from_micros(micros));
         }
@@ -115,7 +115,7 @@ mod tests {
             (999_000_000, "999 ms"),
             (12_345_000_000, "12.3 s"),
         ] {
-            assert_eq!(shown(Duration::from_nanos(nanos)), text);
+            assert_eq!(format_duration(Duration::from_nanos(nanos)), text);
         }
     }
 }

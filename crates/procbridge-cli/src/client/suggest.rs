@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use procbridge::Endpoint;
 
 /// A line of help about `missing`, the path of a socket that does not exist.
-pub(crate) fn help(missing: &Path) -> Option<String> {
+pub(crate) fn suggest_socket(missing: &Path) -> Option<String> {
     let parent = missing.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !parent.is_dir() {
         return Some(format!("there is no directory {}", parent.display()));
@@ -15,12 +15,12 @@ pub(crate) fn help(missing: &Path) -> Option<String> {
     let wanted = stem(missing)?;
     let mut similar: Vec<(f64, PathBuf)> = fs::read_dir(parent)
         .ok()?
-        .take(LOOKED_AT)
+        .take(MAX_ENTRIES)
         .filter_map(Result::ok)
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()))
         .map(|entry| parent.join(entry.file_name()))
         .map(|path| (strsim::normalized_damerau_levenshtein(&wanted, &stem(&path).unwrap_or_default()), path))
-        .filter(|(likeness, _)| *likeness >= SIMILAR)
+        .filter(|(likeness, _)| *likeness >= MIN_SIMILARITY)
         .collect();
     similar.sort_by(|(a, first), (b, second)| b.total_cmp(a).then_with(|| first.cmp(second)));
     similar.iter().find_map(|(_, path)| {
@@ -43,5 +43,5 @@ fn stem(path: &Path) -> Option<String> {
 }
 
 /// A directory may be of any size, and the error should not be late.
-const LOOKED_AT: usize = 1000;
-const SIMILAR: f64 = 0.5;
+const MAX_ENTRIES: usize = 1000;
+const MIN_SIMILARITY: f64 = 0.5;

@@ -8,47 +8,48 @@ use serde_json::value::RawValue;
 use crate::args::CallArgs;
 use crate::args::Compression;
 use crate::args::target::Target;
-use crate::args::units::Limit;
+use crate::args::units::Timeout;
 use crate::args::words;
-use crate::client::connect::Reach;
-use crate::client::connect::Wishes;
+use crate::client::connect::ConnectOptions;
+use crate::client::connect::Connection;
 use crate::client::interrupt::Interrupt;
 use crate::client::latency::Latency;
 use crate::client::print;
-use crate::error::Failure;
+use crate::error::CliError;
 use crate::input::payload;
 use crate::json::layout;
 use crate::json::layout::Layout;
 use crate::terminal::stdout;
 
 /// Makes the call and prints its result.
-pub(crate) fn run(args: &CallArgs) -> Result<(), Failure> {
-    let interrupt = Interrupt::listen(args.shape.json)?;
+pub(crate) fn run(args: &CallArgs) -> Result<(), CliError> {
+    let interrupt = Interrupt::listen(args.output.json)?;
     // One that waits for a result alone goes on: the method may be called for what it does.
     if args.stream {
-        interrupt.needs_reader()?;
+        interrupt.watch_reader()?;
     }
     let words = args.first.iter().chain(&args.second).chain(&args.rest).cloned().collect();
     // An error without any words tells what a whole call looks like.
     let next = if args.no_method { "payload" } else { "method" };
     let Target { endpoint, words, assumed } = Target::of(words, next, USAGE)?;
     let mut words = words.into_iter();
-    let method = if args.no_method { None } else { words.next().map(words::text).transpose()? };
+    let method = if args.no_method { None } else { words.next().map(words::into_utf8).transpose()? };
     if method.is_none() && !args.no_method {
-        return Err(Failure::usage(format!("no method to call at {endpoint}"))
-            .with_help(USAGE)
-            .with_help("--no-method calls without one"));
+        return Err(CliError::usage(format!("no method to call at {endpoint}"))
+            .with_hint(USAGE)
+            .with_hint("--no-method calls without one"));
     }
     let words: Vec<_> = words.collect();
-    let payload = payload::read(&words, args.reach.max_body).map_err(|failure| match assumed {
+    let payload = payload::read(&words, args.connect.max_body).map_err(|failure| match assumed {
         // The variable made a method of what may have been meant as an endpoint.
-        Some(reason) => failure.with_help(reason),
+        Some(reason) => failure.with_hint(reason),
         None => failure,
     })?;
-    let meta = args.meta.iter().map(|word| payload::entry(word, args.reach.max_body));
+    let meta = args.meta.iter().map(|word| payload::entry(word, args.connect.max_body));
     let meta = meta.collect::<Result<_, _>>()?;
-    let reach = Reach::new(&endpoint, &args.reach, Wishes::from(config(args)), &interrupt)?;
-    let calls = Calls { args, reach: &reach, method, payload, meta };
+    let connection =
+        Connection::new(&endpoint, &args.connect, ConnectOptions::from(config(args)), &interrupt)?;
+    let calls = Calls { args, connection: &connection, method, payload, meta };
     match args {
         CallArgs { stream: true, .. } => calls.stream(),
         CallArgs { notify: true, .. } => calls.notify(),
@@ -59,7 +60,7 @@ pub(crate) fn run(args: &CallArgs) -> Result<(), Failure> {
 
 fn config(args: &CallArgs) -> ClientConfig {
     let mut config = ClientConfig::new();
-    if args.timeout == Some(Limit::Never) {
+    if args.timeout == Some(Timeout::Never) {
         config = config.without_call_timeout();
     }
     if args.classic {
@@ -80,37 +81,37 @@ fn config(args: &CallArgs) -> ClientConfig {
 /// The calls of one command line; they are all alike.
 struct Calls<'a> {
     args: &'a CallArgs,
-    reach: &'a Reach,
+    connection: &'a Connection,
     method: Option<String>,
     payload: Option<Box<RawValue>>,
     meta: Vec<(String, Box<RawValue>)>,
 }
 
 impl Calls<'_> {
-    fn once(&self) -> Result<(), Failure> {
+    fn once(&self) -> Result<(), CliError> {
         let began = Instant::now();
         let answer = self.send(began)?;
         let elapsed = began.elapsed();
-        if self.args.shape.json {
-            return stdout::conclude(print::envelope(answer.get(), elapsed).finish(), 0);
+        if self.args.output.json {
+            return stdout::write_envelope(print::envelope(answer.get(), elapsed).finish(), 0);
         }
-        print::print(&self.args.shape, answer.get())
+        print::print_result(&self.args.output, answer.get())
     }
 
-    fn notify(&self) -> Result<(), Failure> {
+    fn notify(&self) -> Result<(), CliError> {
         let began = Instant::now();
         let sent = self.request().payload(&self.payload).notify();
         let elapsed = began.elapsed();
-        sent.map_err(|error| self.failure(error, elapsed))?;
-        if self.args.shape.json {
-            stdout::conclude(print::envelope("null", elapsed).finish(), 0)?;
+        sent.map_err(|error| self.error(error, elapsed))?;
+        if self.args.output.json {
+            stdout::write_envelope(print::envelope("null", elapsed).finish(), 0)?;
         }
         Ok(())
     }
 
-    fn stream(&self) -> Result<(), Failure> {
-        let (began, shape) = (Instant::now(), &self.args.shape);
-        let failed = |error| self.failure(error, began.elapsed());
+    fn stream(&self) -> Result<(), CliError> {
+        let (began, shape) = (Instant::now(), &self.args.output);
+        let failed = |error| self.error(error, began.elapsed());
         let mut items = self.request().payload(&self.payload).stream::<Box<RawValue>>().map_err(failed)?;
         let mut count = 0_u64;
         for item in items.by_ref() {
@@ -118,7 +119,7 @@ impl Calls<'_> {
             count += 1;
             let is_wanted = if shape.json {
                 let item = layout::lay_out(item.get(), Layout::Compact);
-                stdout::offer_line(layout::Object::new().member("item", &item).finish())?
+                stdout::stream_line(layout::Object::new().member("item", &item).finish())?
             } else {
                 print::print_line(shape, item.get())?
             };
@@ -129,16 +130,16 @@ impl Calls<'_> {
         let own: Box<RawValue> = items.finish().map_err(failed)?;
         if shape.json {
             let envelope = print::envelope(own.get(), began.elapsed());
-            return stdout::conclude(envelope.member("items", &count.to_string()).finish(), 0);
+            return stdout::write_envelope(envelope.member("items", &count.to_string()).finish(), 0);
         }
         if own.get() == "null" { Ok(()) } else { print::print_line(shape, own.get()).map(drop) }
     }
 
-    fn repeat(&self, count: u64, interrupt: &Interrupt) -> Result<(), Failure> {
-        let mut latency = Latency::begin()?;
+    fn repeat(&self, count: u64, interrupt: &Interrupt) -> Result<(), CliError> {
+        let mut latency = Latency::start()?;
         let first = Instant::now();
         let mut last = RawValue::NULL.to_owned();
-        while latency.calls() < count && interrupt.failure().is_none() {
+        while latency.calls() < count && interrupt.error().is_none() {
             let began = Instant::now();
             match self.send(began) {
                 Ok(answer) => last = answer,
@@ -151,38 +152,38 @@ impl Calls<'_> {
         }
         let elapsed = first.elapsed();
         self.summarise(&latency);
-        if let Some(failure) = interrupt.failure() {
+        if let Some(failure) = interrupt.error() {
             return Err(failure);
         }
-        if self.args.shape.json {
+        if self.args.output.json {
             let envelope = print::envelope(last.get(), elapsed)
                 .member("calls", &latency.calls().to_string())
                 .member("calls_per_second", &format!("{:.1}", latency.rate()));
-            return stdout::conclude(latency.members(envelope).finish(), 0);
+            return stdout::write_envelope(latency.members(envelope).finish(), 0);
         }
-        print::print(&self.args.shape, last.get())
+        print::print_result(&self.args.output, last.get())
     }
 
     /// Tells how the calls went, to who reads it.
     fn summarise(&self, latency: &Latency) {
-        if !self.args.shape.json && latency.calls() > 0 {
+        if !self.args.output.json && latency.calls() > 0 {
             let (calls, rate, times) = (latency.calls(), latency.rate(), latency.text());
             let word = if calls == 1 { "call" } else { "calls" };
             stdout::note(&format!("{calls} {word}, {rate:.0} a second: {times}"));
         }
     }
 
-    fn send(&self, began: Instant) -> Result<Box<RawValue>, Failure> {
+    fn send(&self, began: Instant) -> Result<Box<RawValue>, CliError> {
         let answer = self.request().payload(&self.payload).send();
-        answer.map_err(|error| self.failure(error, began.elapsed()))
+        answer.map_err(|error| self.error(error, began.elapsed()))
     }
 
     fn request(&self) -> RequestBuilder<'_> {
         let mut request = match &self.method {
-            Some(method) => self.reach.client().call(method),
-            None => self.reach.client().call_without_method(),
+            Some(method) => self.connection.client().call(method),
+            None => self.connection.client().call_without_method(),
         };
-        if let Some(Limit::After(limit)) = self.args.timeout {
+        if let Some(Timeout::After(limit)) = self.args.timeout {
             request = request.timeout(limit);
         }
         if self.args.idempotent {
@@ -191,9 +192,9 @@ impl Calls<'_> {
         self.meta.iter().fold(request, |request, (key, value)| request.meta(key, value))
     }
 
-    fn failure(&self, error: Error, elapsed: Duration) -> Failure {
-        let own_limit = matches!(self.args.timeout, Some(Limit::After(limit)) if elapsed >= limit);
-        self.reach.failure(error, own_limit).with_elapsed(elapsed)
+    fn error(&self, error: Error, elapsed: Duration) -> CliError {
+        let own_timeout = matches!(self.args.timeout, Some(Timeout::After(limit)) if elapsed >= limit);
+        self.connection.error(error, own_timeout).with_elapsed(elapsed)
     }
 }
 

@@ -4,12 +4,12 @@ use clap::CommandFactory;
 
 use crate::args::CommandLine;
 use crate::args::CompletionsArgs;
-use crate::error::Failure;
+use crate::error::CliError;
 use crate::terminal::stdout;
 
 /// Prints the script of a shell.
-pub(crate) fn run(args: &CompletionsArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &CompletionsArgs) -> Result<(), CliError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut CommandLine::command(), "procbridge", &mut script);
-    stdout::own(&String::from_utf8_lossy(&script))
+    stdout::write_unescaped(&String::from_utf8_lossy(&script))
 }

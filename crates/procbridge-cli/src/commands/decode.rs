@@ -7,34 +7,34 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::args::DecodeArgs;
 use crate::args::words;
-use crate::dissect::packet::Piece;
-use crate::dissect::packet::Place;
-use crate::error::Exit;
-use crate::error::Failure;
+use crate::dissect::packet::Dissection;
+use crate::dissect::packet::Position;
+use crate::error::CliError;
+use crate::error::ExitCode;
 use crate::input::hex;
 use crate::input::payload;
 use crate::terminal::stdout;
 
 /// Shows the packets that the input holds, up to the first that is wrong.
-pub(crate) fn run(args: &DecodeArgs) -> Result<(), Failure> {
-    let Input { bytes, note } = Input::read(&args.input)?;
+pub(crate) fn run(args: &DecodeArgs) -> Result<(), CliError> {
+    let Input { bytes, hex_error } = Input::read(&args.input)?;
     if bytes.is_empty() {
-        return Err(Failure::usage("no bytes to decode"));
+        return Err(CliError::usage("no bytes to decode"));
     }
     let mut offset = 0;
-    let mut place = Place::begin(args.session);
+    let mut position = Position::begin(args.session);
     while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
-        let piece = Piece::new(offset, rest, place);
-        let checked = piece.check();
-        stdout::data(&if args.json { piece.json(&checked) } else { piece.listing(&checked) })?;
+        let dissection = Dissection::new(offset, rest, position);
+        let checked = dissection.check();
+        stdout::write(&if args.json { dissection.json(&checked) } else { dissection.listing(&checked) })?;
         let length = checked.map_err(|error| {
             let at = if offset == 0 { String::new() } else { format!("packet at byte {offset}: ") };
-            let failure = Failure::new(Exit::Protocol, "protocol", format!("{at}{error}"));
+            let failure = CliError::new(ExitCode::Protocol, "protocol", format!("{at}{error}"));
             let failure = failure.with_code(error.name());
             // Read as bytes only because it was no hexadecimal: that may be the real mistake.
-            note.iter().filter(|_| offset == 0).cloned().fold(failure, Failure::with_help)
+            hex_error.iter().filter(|_| offset == 0).cloned().fold(failure, CliError::with_hint)
         })?;
-        place = piece.behind();
+        position = dissection.next_position();
         offset += length;
     }
     Ok(())
@@ -44,59 +44,62 @@ pub(crate) fn run(args: &DecodeArgs) -> Result<(), Failure> {
 struct Input {
     bytes: Vec<u8>,
     /// Why it was not read as hexadecimal.
-    note: Option<String>,
+    hex_error: Option<String>,
 }
 
 impl Input {
-    fn read(words: &[OsString]) -> Result<Self, Failure> {
+    fn read(words: &[OsString]) -> Result<Self, CliError> {
         let stdin = || io::stdin().lock();
         match words {
-            [] if io::stdin().is_terminal() => Err(Failure::usage("no bytes to decode")
-                .with_help("they are given in hexadecimal, as @FILE, or on standard input")),
+            [] if io::stdin().is_terminal() => Err(CliError::usage("no bytes to decode")
+                .with_hint("they are given in hexadecimal, as @FILE, or on standard input")),
             [] => Self::detect(contents("standard input", stdin())?),
             [word] if word == "-" || word == "@-" => Self::detect(contents("standard input", stdin())?),
             [word] if word.as_bytes().starts_with(b"@") => {
                 let file = payload::file_name(word)?;
                 let path = file.display().to_string();
-                let cannot = |error| Failure::usage(format!("cannot read {path}: {}", stdout::plain(&error)));
+                let cannot =
+                    |error| CliError::usage(format!("cannot read {path}: {}", stdout::plain(&error)));
                 Self::detect(contents(&path, File::open(file).map_err(cannot)?)?)
             }
             words => {
-                let words = words.iter().cloned().map(words::text).collect::<Result<Vec<_>, _>>()?;
+                let words = words.iter().cloned().map(words::into_utf8).collect::<Result<Vec<_>, _>>()?;
                 match hex::read(&words.join(" ")) {
-                    Ok(bytes) => Ok(Self { bytes, note: None }),
-                    Err(reason) => Err(Failure::usage(format!("not hexadecimal: {reason}"))
-                        .with_help("a file is given as @FILE, standard input as -")),
+                    Ok(bytes) => Ok(Self { bytes, hex_error: None }),
+                    Err(reason) => Err(CliError::usage(format!("not hexadecimal: {reason}"))
+                        .with_hint("a file is given as @FILE, standard input as -")),
                 }
             }
         }
     }
 
     /// Bytes as they are, or a text that holds them in hexadecimal.
-    fn detect(bytes: Vec<u8>) -> Result<Self, Failure> {
+    fn detect(bytes: Vec<u8>) -> Result<Self, CliError> {
         if bytes.starts_with(b"p") {
-            return Ok(Self { bytes, note: None });
+            return Ok(Self { bytes, hex_error: None });
         }
         let read = match str::from_utf8(&bytes) {
             Ok(text) => hex::read(text),
-            Err(_) => return Ok(Self { bytes, note: None }),
+            Err(_) => return Ok(Self { bytes, hex_error: None }),
         };
         match read {
-            Ok(bytes) => Ok(Self { bytes, note: None }),
-            Err(reason) => Ok(Self { bytes, note: Some(format!("neither is it hexadecimal: {reason}")) }),
+            Ok(bytes) => Ok(Self { bytes, hex_error: None }),
+            Err(reason) => {
+                Ok(Self { bytes, hex_error: Some(format!("neither is it hexadecimal: {reason}")) })
+            }
         }
     }
 }
 
-fn contents(what: &str, source: impl Read) -> Result<Vec<u8>, Failure> {
+fn contents(what: &str, source: impl Read) -> Result<Vec<u8>, CliError> {
     let mut bytes = Vec::new();
-    let read = source.take(MOST + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Failure::usage(format!("cannot read {what}: {}", stdout::plain(&error))))?;
-    if bytes.len() as u64 > MOST {
-        return Err(Failure::usage(format!("{what} has more than the {MOST} B that are read")));
+    let read = source.take(MAX_INPUT + 1).read_to_end(&mut bytes);
+    read.map_err(|error| CliError::usage(format!("cannot read {what}: {}", stdout::plain(&error))))?;
+    if bytes.len() as u64 > MAX_INPUT {
+        return Err(CliError::usage(format!("{what} has more than the {MAX_INPUT} B that are read")));
     }
     Ok(bytes)
 }
 
 /// Bytes that are read at most.
-const MOST: u64 = 64 * 1024 * 1024;
+const MAX_INPUT: u64 = 64 * 1024 * 1024;

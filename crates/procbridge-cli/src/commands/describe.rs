@@ -10,15 +10,15 @@ use crate::args::ListArgs;
 use crate::args::target::Target;
 use crate::args::words;
 use crate::client::builtin;
-use crate::client::builtin::Answer;
-use crate::error::Exit;
-use crate::error::Failure;
+use crate::client::builtin::BuiltinReply;
+use crate::error::CliError;
+use crate::error::ExitCode;
 use crate::json::layout::Layout;
 use crate::json::layout::Object;
 use crate::json::layout::lay_out;
 use crate::terminal::stdout;
-use crate::text::unprintable::one_line;
-use crate::text::unprintable::one_of_many;
+use crate::text::unprintable::escape_controls;
+use crate::text::unprintable::escape_message;
 
 /// The answer of `$/describe`.
 #[derive(Debug, Deserialize)]
@@ -38,46 +38,46 @@ struct Method {
 }
 
 /// Prints the names of the methods; for people with what the server says of each.
-pub(crate) fn list(args: &ListArgs) -> Result<(), Failure> {
-    let endpoint = Target::alone(args.question.endpoint.as_ref())?;
-    let answer = builtin::ask(&args.question, endpoint, "$/describe", "methods")?;
+pub(crate) fn list(args: &ListArgs) -> Result<(), CliError> {
+    let endpoint = Target::alone(args.builtin.endpoint.as_ref())?;
+    let answer = builtin::call(&args.builtin, endpoint, "$/describe", "methods")?;
     let methods: Vec<_> = entries(&answer)?.into_iter().map(|(method, _)| method).collect();
-    if args.question.json {
+    if args.builtin.json {
         let entries: Vec<_> = methods.iter().map(Method::envelope).collect();
-        return stdout::conclude(answer.envelope(&format!("[{}]", entries.join(","))), 0);
+        return stdout::write_envelope(answer.envelope(&format!("[{}]", entries.join(","))), 0);
     }
-    stdout::data(&listing(&methods, stdout::is_terminal()))
+    stdout::write(&listing(&methods, stdout::is_terminal()))
 }
 
 /// Prints the whole description, or that of one method.
-pub(crate) fn describe(args: &DescribeArgs) -> Result<(), Failure> {
-    let words: Vec<_> = args.question.endpoint.iter().chain(&args.method).map(OsString::from).collect();
+pub(crate) fn describe(args: &DescribeArgs) -> Result<(), CliError> {
+    let words: Vec<_> = args.builtin.endpoint.iter().chain(&args.method).map(OsString::from).collect();
     let (endpoint, method) = match words.is_empty() {
         true => (Target::alone(None)?, None),
         false => {
             let Target { endpoint, words, .. } = Target::of(words, "method", USAGE)?;
             if let [_, unexpected, ..] = words.as_slice() {
-                return Err(Failure::usage(format!("unexpected argument {unexpected:?}")).with_help(USAGE));
+                return Err(CliError::usage(format!("unexpected argument {unexpected:?}")).with_hint(USAGE));
             }
-            (endpoint, words.into_iter().next().map(words::text).transpose()?)
+            (endpoint, words.into_iter().next().map(words::into_utf8).transpose()?)
         }
     };
-    let answer = builtin::ask(&args.question, endpoint, "$/describe", "methods")?;
+    let answer = builtin::call(&args.builtin, endpoint, "$/describe", "methods")?;
     let text = match &method {
         None => answer.payload.get().to_string(),
         Some(method) => one(&answer, method)?,
     };
-    if args.question.json {
-        return stdout::conclude(answer.envelope(&text), 0);
+    if args.builtin.json {
+        return stdout::write_envelope(answer.envelope(&text), 0);
     }
-    stdout::line(match args.compact {
+    stdout::write_line(match args.compact {
         true => lay_out(&text, Layout::Compact),
         false => lay_out(&text, Layout::Pretty),
     })
 }
 
 /// The description of one method.
-fn one(answer: &Answer, wanted: &str) -> Result<String, Failure> {
+fn one(answer: &BuiltinReply, wanted: &str) -> Result<String, CliError> {
     let entries = entries(answer)?;
     if let Some((_, text)) = entries.iter().find(|(method, _)| method.name == wanted) {
         return Ok((*text).to_string());
@@ -86,25 +86,28 @@ fn one(answer: &Answer, wanted: &str) -> Result<String, Failure> {
     let near = entries
         .iter()
         .map(|(method, _)| (likeness(&method.name), &method.name))
-        .filter(|(likeness, _)| *likeness >= SIMILAR)
+        .filter(|(likeness, _)| *likeness >= MIN_SIMILARITY)
         .max_by(|(one, _), (other, _)| one.total_cmp(other));
     let endpoint = &answer.endpoint;
-    let failure =
-        Failure::new(Exit::Remote, "remote", format!("the server at {endpoint} has no method {wanted:?}"))
-            .with_code(procbridge::code::UNKNOWN_METHOD)
-            .with_outcome(procbridge::Outcome::Replied)
-            .with_elapsed(answer.elapsed);
+    let failure = CliError::new(
+        ExitCode::Remote,
+        "remote",
+        format!("the server at {endpoint} has no method {wanted:?}"),
+    )
+    .with_code(procbridge::code::UNKNOWN_METHOD)
+    .with_outcome(procbridge::Outcome::Replied)
+    .with_elapsed(answer.elapsed);
     Err(match near {
-        Some((_, name)) => failure.with_help(format!("is it {name:?}?")),
-        None => failure.with_help(format!("\"procbridge list {endpoint}\" shows what it has")),
+        Some((_, name)) => failure.with_hint(format!("is it {name:?}?")),
+        None => failure.with_hint(format!("\"procbridge list {endpoint}\" shows what it has")),
     })
 }
 
 /// The methods, each with all that is said of it.
-fn entries(answer: &Answer) -> Result<Vec<(Method, &str)>, Failure> {
+fn entries(answer: &BuiltinReply) -> Result<Vec<(Method, &str)>, CliError> {
     let strange = |error: serde_json::Error| {
         let message = format!("the description cannot be read: {error}");
-        Failure::new(Exit::Protocol, "protocol", message).with_outcome(procbridge::Outcome::Replied)
+        CliError::new(ExitCode::Protocol, "protocol", message).with_outcome(procbridge::Outcome::Replied)
     };
     let description: Description<'_> = serde_json::from_str(answer.payload.get()).map_err(strange)?;
     let entries = description.methods.into_iter().map(RawValue::get);
@@ -124,13 +127,13 @@ fn listing(methods: &[Method], is_for_people: bool) -> String {
     let widest = methods.iter().map(width).max().unwrap_or_default();
     let mut lines = String::new();
     for method in methods {
-        let escaped = if is_for_people { one_line } else { one_of_many };
+        let escaped = if is_for_people { escape_message } else { escape_controls };
         let name = escaped(&method.name);
         lines.push_str(&name);
         if is_for_people {
             let is_stream = method.kind.as_deref() == Some("stream");
             let stream = is_stream.then(|| "(stream)".to_string());
-            let doc = method.doc.as_deref().and_then(|doc| doc.lines().next()).map(one_line);
+            let doc = method.doc.as_deref().and_then(|doc| doc.lines().next()).map(escape_message);
             let words: Vec<_> = stream.into_iter().chain(doc).collect();
             if !words.is_empty() {
                 lines.extend(std::iter::repeat_n(' ', widest.saturating_sub(name.chars().count()) + 2));
@@ -145,7 +148,7 @@ fn listing(methods: &[Method], is_for_people: bool) -> String {
 const USAGE: &str =
     "it is \"procbridge describe ENDPOINT [METHOD]\", as in \"procbridge describe :8000 sum\"";
 /// A name that is less like than this was not meant.
-const SIMILAR: f64 = 0.5;
+const MIN_SIMILARITY: f64 = 0.5;
 
 #[cfg(test)]
 mod tests {

@@ -6,15 +6,15 @@ use serde_json::value::RawValue;
 use crate::args::InfoArgs;
 use crate::args::target::Target;
 use crate::capture::relay::Hello;
-use crate::capture::relay::Seen;
+use crate::capture::relay::Observed;
 use crate::client::builtin;
 use crate::client::print;
 use crate::dissect::names;
-use crate::error::Failure;
+use crate::error::CliError;
 use crate::json::layout::Object;
 use crate::json::layout::push_quoted;
 use crate::terminal::stdout;
-use crate::text::unprintable::one_line;
+use crate::text::unprintable::escape_message;
 
 /// The body of a HELLO. What is absent, or of another form, has the value that the protocol gives it.
 #[derive(Debug, Default, Deserialize)]
@@ -36,20 +36,20 @@ struct Description {
 }
 
 /// Prints what is known of the server.
-pub(crate) fn run(args: &InfoArgs) -> Result<(), Failure> {
-    let endpoint = Target::alone(args.question.endpoint.as_ref())?;
-    let (seen, described, elapsed) = builtin::look(&args.question, &endpoint, "$/describe")?;
+pub(crate) fn run(args: &InfoArgs) -> Result<(), CliError> {
+    let endpoint = Target::alone(args.builtin.endpoint.as_ref())?;
+    let (observed, described, elapsed) = builtin::probe(&args.builtin, &endpoint, "$/describe")?;
     let endpoint = endpoint.to_string();
-    let facts = facts(&endpoint, &seen, described.as_deref());
+    let facts = facts(&endpoint, &observed, described.as_deref());
     let json = facts.iter().fold(Object::new(), |object, (key, fact)| object.member(key, &fact.json()));
     let json = json.finish();
-    if args.question.json {
-        return stdout::conclude(print::envelope(&json, elapsed).finish(), 0);
+    if args.builtin.json {
+        return stdout::write_envelope(print::envelope(&json, elapsed).finish(), 0);
     }
     if !stdout::is_terminal() {
-        return stdout::line(json);
+        return stdout::write_line(json);
     }
-    stdout::data(&listing(&facts))
+    stdout::write(&listing(&facts))
 }
 
 /// One thing that is known, or not.
@@ -62,8 +62,8 @@ enum Fact {
 }
 
 /// All of them, the same keys for every server.
-fn facts(endpoint: &str, seen: &Seen, described: Option<&RawValue>) -> Vec<(&'static str, Fact)> {
-    let terms = seen.hello.as_ref().map(Hello::terms);
+fn facts(endpoint: &str, observed: &Observed, described: Option<&RawValue>) -> Vec<(&'static str, Fact)> {
+    let terms = observed.hello.as_ref().map(Hello::terms);
     let described: Option<Description> = described.and_then(|text| serde_json::from_str(text.get()).ok());
     let text = |text: &str| Fact::Text(text.to_string());
     let number = |value: fn(&Terms) -> &Option<serde_json::Value>, default| match &terms {
@@ -75,11 +75,11 @@ fn facts(endpoint: &str, seen: &Seen, described: Option<&RawValue>) -> Vec<(&'st
     let hello_name = terms.as_ref().and_then(|terms| terms.name.as_ref()?.as_str().map(str::to_string));
     let name = hello_name.or(described.as_ref().and_then(|described| described.name.clone()));
     let transport = if endpoint.starts_with("tcp:") { "tcp" } else { "unix" };
-    let codecs = |hello: &Hello| names::codecs(hello.options).iter().map(ToString::to_string).collect();
+    let codecs = |hello: &Hello| names::codec_names(hello.options).iter().map(ToString::to_string).collect();
     vec![
         ("endpoint", text(endpoint)),
         ("transport", text(transport)),
-        ("peer", seen.peer.as_deref().map_or(Fact::Unknown, text)),
+        ("peer", observed.peer.as_deref().map_or(Fact::Unknown, text)),
         ("protocol", text(if terms.is_some() { "session" } else { "classic" })),
         ("version", text("1.1")),
         ("name", name.map_or(Fact::Unknown, Fact::Text)),
@@ -87,7 +87,7 @@ fn facts(endpoint: &str, seen: &Seen, described: Option<&RawValue>) -> Vec<(&'st
         ("max_calls", number(|terms| &terms.max_calls, 128)),
         ("stream_window", number(|terms| &terms.stream_window, 64)),
         ("stream_bytes", number(|terms| &terms.stream_bytes, 1 << 20)),
-        ("codecs", seen.hello.as_ref().map_or(Fact::Unknown, |hello| Fact::List(codecs(hello)))),
+        ("codecs", observed.hello.as_ref().map_or(Fact::Unknown, |hello| Fact::List(codecs(hello)))),
         (
             "methods",
             described
@@ -135,11 +135,11 @@ impl Fact {
                 "classic" => "classic: a connection for each call".to_string(),
                 _ => "sessions".to_string(),
             },
-            (Self::Text(text), _) => one_line(text),
+            (Self::Text(text), _) => escape_message(text),
             (Self::Number(bytes), "max_body" | "stream_bytes") => format!("{bytes} B"),
             (Self::Number(number), _) => number.to_string(),
             (Self::List(words), _) if words.is_empty() => "none".to_string(),
-            (Self::List(words), _) => one_line(&words.join(" ")),
+            (Self::List(words), _) => escape_message(&words.join(" ")),
             (Self::Unknown, _) => "not told".to_string(),
         }
     }
@@ -151,8 +151,8 @@ mod tests {
 
     #[test]
     fn a_classic_server_tells_nothing_of_itself() {
-        let seen = Seen { peer: Some("tcp:127.0.0.1:1".to_string()), hello: None };
-        let lines = listing(&facts("tcp:127.0.0.1:1", &seen, None));
+        let observed = Observed { peer: Some("tcp:127.0.0.1:1".to_string()), hello: None };
+        let lines = listing(&facts("tcp:127.0.0.1:1", &observed, None));
         assert!(lines.contains("protocol          classic: a connection for each call\n"), "{lines}");
         assert_eq!(lines.matches("not told\n").count(), 8, "{lines}");
     }
@@ -160,9 +160,9 @@ mod tests {
     #[test]
     fn what_a_hello_does_not_say_has_its_default() {
         let hello = |body: &str| Hello { options: 1, body: body.as_bytes().to_vec() };
-        let seen =
-            Seen { peer: None, hello: Some(hello(r#"{"session":1,"max_body":1024,"max_calls":"x"}"#)) };
-        let facts = facts("unix:/a", &seen, None);
+        let observed =
+            Observed { peer: None, hello: Some(hello(r#"{"session":1,"max_body":1024,"max_calls":"x"}"#)) };
+        let facts = facts("unix:/a", &observed, None);
         let fact = |key: &str| &facts.iter().find(|(name, _)| *name == key).unwrap().1;
         assert_eq!(*fact("max_body"), Fact::Number(1024));
         assert_eq!(*fact("max_calls"), Fact::Number(128));

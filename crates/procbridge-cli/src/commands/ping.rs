@@ -6,66 +6,71 @@ use procbridge::Endpoint;
 
 use crate::args::PingArgs;
 use crate::args::target::Target;
-use crate::client::connect::Reach;
-use crate::client::connect::Wishes;
+use crate::client::connect::ConnectOptions;
+use crate::client::connect::Connection;
 use crate::client::hints;
 use crate::client::interrupt::Interrupt;
 use crate::client::latency;
 use crate::client::latency::Latency;
 use crate::client::print;
-use crate::error::Exit;
-use crate::error::Failure;
+use crate::error::CliError;
+use crate::error::ExitCode;
 use crate::json::layout::Object;
 use crate::terminal::stdout;
 
 /// Pings, and sums up.
-pub(crate) fn run(args: &PingArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &PingArgs) -> Result<(), CliError> {
     let interrupt = Interrupt::listen(args.json)?;
     if !args.json {
-        interrupt.needs_reader()?;
+        interrupt.watch_reader()?;
     }
     let endpoint = Target::alone(args.endpoint.as_ref())?;
     let began = Instant::now();
     // It is held until the sum is told: its end may take longer than a signal leaves.
-    let reach = Reach::new(&endpoint, &args.reach, Wishes::within(args.timeout), &interrupt)?;
-    let (latency, failed) = pings(args, &endpoint, &reach, &interrupt)?;
+    let connection =
+        Connection::new(&endpoint, &args.connect, ConnectOptions::with_timeout(args.timeout), &interrupt)?;
+    let (latency, failed) = pings(args, &endpoint, &connection, &interrupt)?;
     let asked = latency.calls() + u64::from(failed.is_some());
     let summary = Summary { asked, latency: &latency };
     if !args.json && asked > 0 {
-        stdout::line(summary.text())?;
+        stdout::write_line(summary.text())?;
     }
-    if let Some(failure) = failed.or_else(|| interrupt.failure()) {
+    if let Some(failure) = failed.or_else(|| interrupt.error()) {
         return Err(failure);
     }
     let p99 = latency.quantile(0.99);
     let json = Summary { asked, latency: &latency }.json();
     if let Some(threshold) = args.threshold.filter(|threshold| p99 > *threshold) {
-        let (p99, threshold) = (latency::shown(p99), latency::shown(threshold));
+        let (p99, threshold) = (latency::format_duration(p99), latency::format_duration(threshold));
         let message = format!("the p99 of {p99} is over the threshold of {threshold}");
-        let failure = Failure::new(Exit::Threshold, "threshold", message);
+        let failure = CliError::new(ExitCode::Threshold, "threshold", message);
         let failure = failure.with_outcome(procbridge::Outcome::Replied).with_elapsed(began.elapsed());
         return Err(if args.json { failure.with_data(json) } else { failure });
     }
-    if args.json { stdout::conclude(print::envelope(&json, began.elapsed()).finish(), 0) } else { Ok(()) }
+    if args.json {
+        stdout::write_envelope(print::envelope(&json, began.elapsed()).finish(), 0)
+    } else {
+        Ok(())
+    }
 }
 
 /// Pings one after the other, until one fails.
 fn pings(
     args: &PingArgs,
     endpoint: &Endpoint,
-    reach: &Reach,
+    connection: &Connection,
     interrupt: &Interrupt,
-) -> Result<(Latency, Option<Failure>), Failure> {
-    let mut latency = Latency::begin()?;
+) -> Result<(Latency, Option<CliError>), CliError> {
+    let mut latency = Latency::start()?;
     for number in 1..=args.count {
         if number > 1 {
             interrupt.sleep(args.interval);
         }
-        if interrupt.failure().is_some() {
+        if interrupt.error().is_some() {
             break;
         }
         let sent = serde_json::value::to_raw_value(&number).ok();
-        let asked = reach.ask(PING, sent.as_deref(), args.timeout);
+        let asked = connection.ask(PING, sent.as_deref(), args.timeout);
         let (elapsed, is_late) = (asked.elapsed, asked.is_late());
         // A classic server has no such method, and its answer takes as long as any other.
         let remark = match asked.result {
@@ -73,14 +78,14 @@ fn pings(
             Ok(_) => LACKING,
             Err(error) if hints::is_unknown_method(&error) => LACKING,
             Err(error) => {
-                let failure = reach.failure(error, is_late).with_elapsed(elapsed);
+                let failure = connection.error(error, is_late).with_elapsed(elapsed);
                 return Ok((latency, Some(failure)));
             }
         };
         latency.record(elapsed);
-        let time = latency::shown(elapsed);
+        let time = latency::format_duration(elapsed);
         let line = format!("answer from {endpoint}: seq={number} time={time}{remark}");
-        if !args.json && !stdout::offer_line(line)? {
+        if !args.json && !stdout::stream_line(line)? {
             break;
         }
     }

@@ -11,12 +11,12 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::args::ServeArgs;
-use crate::args::units::Limit;
+use crate::args::units::Timeout;
 use crate::env::default_endpoint;
 use crate::env::default_endpoint::VARIABLE;
 use crate::env::token;
-use crate::error::Failure;
-use crate::serve::child::Jobs;
+use crate::error::CliError;
+use crate::serve::child::Children;
 use crate::serve::demo;
 use crate::serve::exec::Exec;
 use crate::serve::logger;
@@ -25,10 +25,10 @@ use crate::terminal::stderr;
 use crate::terminal::stdout;
 
 /// Serves until a signal ends it; the exit code says how orderly that was.
-pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failure> {
+pub(crate) fn run(args: &ServeArgs) -> Result<u8, CliError> {
     logger::start(args.verbose);
     let endpoints = endpoints(args)?;
-    let (router, jobs) = router(args)?;
+    let (router, children) = router(args)?;
     let config = match token::read(args.token.as_deref())? {
         Some(token) => config(args).with_token(token),
         None => config(args),
@@ -36,31 +36,32 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failure> {
     // Before there are files that an end without a word would leave. What comes before the thread takes it is kept.
     let mut signals = Signals::new(signals()).map_err(cannot_take)?;
     let server = bind(&endpoints, &config)?;
-    orphans::collect(&jobs)?;
+    orphans::collect(&children)?;
 
     // Before anybody is told that it is ready: who waits for that may send a signal at once.
-    let ending = Ending::default();
+    let shutdown = Shutdown::default();
     let on_signal = {
-        let (ending, handle, jobs, drain) = (ending.clone(), server.handle(), jobs.clone(), args.drain);
-        move || signals.forever().for_each(|signal| ending.advance(signal, &handle, &jobs, drain))
+        let (shutdown, handle, children, drain) =
+            (shutdown.clone(), server.handle(), children.clone(), args.drain);
+        move || signals.forever().for_each(|signal| shutdown.advance(signal, &handle, &children, drain))
     };
     thread::Builder::new()
         .name("signals".to_string())
         .spawn(on_signal)
-        .map_err(|error| Failure::system("cannot start a thread", &error))?;
+        .map_err(|error| CliError::system("cannot start a thread", &error))?;
 
     let places: Vec<_> = server.endpoints().iter().map(Endpoint::to_string).collect();
     stdout::note(&format!("ready: listening on {}", places.join(" ")));
     let served = server.serve(router);
-    jobs.end();
-    jobs.dismiss();
+    children.kill_all();
+    children.stop_guard();
     served?;
-    Ok(ending.exit(args.drain))
+    Ok(shutdown.exit(args.drain))
 }
 
 /// The signals that came, and when the first did.
 #[derive(Clone, Debug, Default)]
-struct Ending {
+struct Shutdown {
     state: Arc<Mutex<State>>,
 }
 
@@ -71,13 +72,13 @@ struct State {
     last: i32,
 }
 
-impl Ending {
+impl Shutdown {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The first signal lets the calls in flight finish, the second does not, the third does not even clean up.
-    fn advance(&self, signal: i32, handle: &ServerHandle, jobs: &Jobs, drain: Duration) {
+    fn advance(&self, signal: i32, handle: &ServerHandle, children: &Children, drain: Duration) {
         let mut state = self.state();
         state.signals += 1;
         state.last = signal;
@@ -95,9 +96,9 @@ impl Ending {
             // What commands still run is ended when their callers have been answered.
             2 => handle.abort(),
             _ => {
-                jobs.end();
-                stderr::finish();
-                std::process::exit(SIGNALLED + signal)
+                children.kill_all();
+                stderr::flush();
+                std::process::exit(SIGNAL_EXIT_BASE + signal)
             }
         }
     }
@@ -108,31 +109,31 @@ impl Ending {
         if late && signals == 1 {
             stdout::complain("warn", "the time to stop was over before all calls had ended", []);
         }
-        if late || signals > 1 { u8::try_from(SIGNALLED + last).unwrap_or(u8::MAX) } else { 0 }
+        if late || signals > 1 { u8::try_from(SIGNAL_EXIT_BASE + last).unwrap_or(u8::MAX) } else { 0 }
     }
 }
 
-fn endpoints(args: &ServeArgs) -> Result<Vec<Endpoint>, Failure> {
+fn endpoints(args: &ServeArgs) -> Result<Vec<Endpoint>, CliError> {
     if !args.endpoints.is_empty() {
-        return args.endpoints.iter().map(|text| text.parse().map_err(Failure::from)).collect();
+        return args.endpoints.iter().map(|text| text.parse().map_err(CliError::from)).collect();
     }
     let default = default_endpoint::read()?.map(|endpoint| vec![endpoint]);
     default.ok_or_else(|| {
-        Failure::usage("no endpoint to listen on")
-            .with_help("it is an argument such as :8000 or ./app.sock")
-            .with_help(format!("{VARIABLE} holds the default"))
+        CliError::usage("no endpoint to listen on")
+            .with_hint("it is an argument such as :8000 or ./app.sock")
+            .with_hint(format!("{VARIABLE} holds the default"))
     })
 }
 
-fn router(args: &ServeArgs) -> Result<(Router, Jobs), Failure> {
-    let Some(command) = &args.answer.exec else { return Ok((demo::router(), Jobs::default())) };
+fn router(args: &ServeArgs) -> Result<(Router, Children), CliError> {
+    let Some(command) = &args.handler.exec else { return Ok((demo::router(), Children::default())) };
     let exec = Exec::new(command, args.shell, args.max_body)?;
     // Where the parent of this program ignored the signal, so does this: the system would collect the commands, and how
     // they ended would be lost.
     signal_hook::flag::register(SIGCHLD, Arc::new(AtomicBool::new(false))).map_err(cannot_take)?;
-    let jobs = exec.jobs();
-    jobs.guard();
-    Ok((exec.router(), jobs))
+    let children = exec.children();
+    children.start_guard();
+    Ok((exec.router(), children))
 }
 
 /// The signals that end it. A program that was started to outlive its terminal ignores that this hangs up.
@@ -144,12 +145,12 @@ fn signals() -> Vec<i32> {
     [SIGTERM, SIGINT, SIGQUIT].into_iter().chain((!keeps_hangup).then_some(SIGHUP)).collect()
 }
 
-fn cannot_take(error: io::Error) -> Failure {
-    Failure::system("cannot take signals", &error)
+fn cannot_take(error: io::Error) -> CliError {
+    CliError::system("cannot take signals", &error)
 }
 
 fn config(args: &ServeArgs) -> ServerConfig {
-    let default_calls = if args.answer.exec.is_some() { EXEC_CALLS } else { DEMO_CALLS };
+    let default_calls = if args.handler.exec.is_some() { EXEC_CALLS } else { DEMO_CALLS };
     let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     let mut config = ServerConfig::new()
         .with_max_body(args.max_body)
@@ -159,8 +160,8 @@ fn config(args: &ServeArgs) -> ServerConfig {
         .with_header_timeout(args.header_timeout)
         .with_write_timeout(args.write_timeout);
     config = match args.timeout {
-        Limit::After(limit) => config.with_handler_timeout(limit),
-        Limit::Never => config.without_handler_timeout(),
+        Timeout::After(limit) => config.with_handler_timeout(limit),
+        Timeout::Never => config.without_handler_timeout(),
     };
     config = if args.allow_remote { config.allow_remote() } else { config };
     config = if args.allow_any_user { config.allow_any_user() } else { config };
@@ -170,7 +171,7 @@ fn config(args: &ServeArgs) -> ServerConfig {
     if args.explicit_null { config.with_explicit_null() } else { config }
 }
 
-fn bind(endpoints: &[Endpoint], config: &ServerConfig) -> Result<Server, Failure> {
+fn bind(endpoints: &[Endpoint], config: &ServerConfig) -> Result<Server, CliError> {
     let mut server: Option<Server> = None;
     for endpoint in endpoints {
         let bound = match server {
@@ -179,10 +180,10 @@ fn bind(endpoints: &[Endpoint], config: &ServerConfig) -> Result<Server, Failure
         };
         server = Some(bound.map_err(cannot_listen)?);
     }
-    server.ok_or_else(|| Failure::usage("no endpoint to listen on"))
+    server.ok_or_else(|| CliError::usage("no endpoint to listen on"))
 }
 
-fn cannot_listen(error: Error) -> Failure {
+fn cannot_listen(error: Error) -> CliError {
     let message = error.to_string();
     let help = match error.kind() {
         ErrorKind::Denied => Some("--token asks callers for a secret; --allow-remote allows it without"),
@@ -193,11 +194,11 @@ fn cannot_listen(error: Error) -> Failure {
         }
         _ => None,
     };
-    help.into_iter().fold(Failure::from(error), Failure::with_help)
+    help.into_iter().fold(CliError::from(error), CliError::with_hint)
 }
 
 /// What a shell adds to the number of the signal that ended a program.
-const SIGNALLED: i32 = 128;
+const SIGNAL_EXIT_BASE: i32 = 128;
 /// Calls at a time: a demo method costs a thread, a command a process.
 const DEMO_CALLS: u32 = 1024;
 const EXEC_CALLS: u32 = 64;

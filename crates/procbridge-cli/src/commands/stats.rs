@@ -9,11 +9,11 @@ use crate::args::StatsArgs;
 use crate::args::target::Target;
 use crate::client::builtin;
 use crate::client::latency;
-use crate::error::Failure;
+use crate::error::CliError;
 use crate::json::layout::Layout;
 use crate::json::layout::lay_out;
 use crate::terminal::stdout;
-use crate::text::unprintable::one_line;
+use crate::text::unprintable::escape_message;
 
 /// The answer of `$/stats`, as far as the table shows it. A server may leave things out.
 #[derive(Debug, Default, Deserialize)]
@@ -53,18 +53,18 @@ struct Method {
 }
 
 /// Prints what was counted.
-pub(crate) fn run(args: &StatsArgs) -> Result<(), Failure> {
-    let endpoint = Target::alone(args.question.endpoint.as_ref())?;
-    let answer = builtin::ask(&args.question, endpoint, "$/stats", "methods")?;
-    if args.question.json {
-        return stdout::conclude(answer.envelope(answer.payload.get()), 0);
+pub(crate) fn run(args: &StatsArgs) -> Result<(), CliError> {
+    let endpoint = Target::alone(args.builtin.endpoint.as_ref())?;
+    let answer = builtin::call(&args.builtin, endpoint, "$/stats", "methods")?;
+    if args.builtin.json {
+        return stdout::write_envelope(answer.envelope(answer.payload.get()), 0);
     }
     if stdout::is_terminal()
         && let Ok(counted) = serde_json::from_str::<Counted>(answer.payload.get())
     {
-        return stdout::data(&table(&counted));
+        return stdout::write(&table(&counted));
     }
-    stdout::line(lay_out(answer.payload.get(), Layout::Compact))
+    stdout::write_line(lay_out(answer.payload.get(), Layout::Compact))
 }
 
 fn table(counted: &Counted) -> String {
@@ -83,14 +83,14 @@ fn table(counted: &Counted) -> String {
     let head = ["METHOD", "CALLS", "ERRORS", "RUNNING", "P50", "P90", "P99", "MAX"].map(str::to_string);
     let rows = methods.iter().map(|(name, method)| {
         let time = |micros| match method.calls > method.in_flight {
-            true => latency::shown(Duration::from_micros(micros)),
+            true => latency::format_duration(Duration::from_micros(micros)),
             false => "-".to_string(),
         };
         let Method { calls, errors, in_flight, p50_us, p90_us, p99_us, max_us } = method;
         let counts = [calls, errors, in_flight].map(u64::to_string);
         let [p50, p90, p99, max] = [p50_us, p90_us, p99_us, max_us].map(|micros| time(*micros));
         let [calls, errors, in_flight] = counts;
-        [one_line(name), calls, errors, in_flight, p50, p90, p99, max]
+        [escape_message(name), calls, errors, in_flight, p50, p90, p99, max]
     });
     let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
     let mut widths = [0; 8];

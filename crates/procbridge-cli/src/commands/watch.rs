@@ -11,29 +11,29 @@ use serde_json::json;
 
 use crate::args::WatchArgs;
 use crate::args::target::Target;
-use crate::args::units::Limit;
+use crate::args::units::Timeout;
 use crate::args::words;
-use crate::client::connect::Reach;
-use crate::client::connect::Wishes;
+use crate::client::connect::ConnectOptions;
+use crate::client::connect::Connection;
 use crate::client::hints;
 use crate::client::interrupt::Interrupt;
 use crate::client::print;
-use crate::error::Exit;
-use crate::error::Failure;
+use crate::error::CliError;
+use crate::error::ExitCode;
 use crate::json::layout::Object;
 use crate::terminal::stdout;
 
 /// Prints events until there were enough, or the server has none.
-pub(crate) fn run(args: &WatchArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &WatchArgs) -> Result<(), CliError> {
     let interrupt = Interrupt::listen(args.json)?;
-    interrupt.needs_reader()?;
+    interrupt.watch_reader()?;
     let Target { endpoint, words: topics, assumed } =
         Target::of(args.words.iter().map(OsString::from).collect(), "topic", USAGE)?;
-    let topics = topics.into_iter().map(words::text).collect::<Result<Vec<_>, _>>()?;
+    let topics = topics.into_iter().map(words::into_utf8).collect::<Result<Vec<_>, _>>()?;
     if topics.is_empty() {
-        return Err(Failure::usage(format!("no topic to watch at {endpoint}"))
-            .with_help(USAGE)
-            .with_help("the topic '*' is all of them, in quotes that keep the shell away from it"));
+        return Err(CliError::usage(format!("no topic to watch at {endpoint}"))
+            .with_hint(USAGE)
+            .with_hint("the topic '*' is all of them, in quotes that keep the shell away from it"));
     }
     let watch = Watch { args, endpoint, topics, interrupt, assumed };
     watch.run()
@@ -73,21 +73,26 @@ struct Progress {
 }
 
 impl Watch<'_> {
-    fn run(&self) -> Result<(), Failure> {
+    fn run(&self) -> Result<(), CliError> {
         let mut progress = Progress::default();
         loop {
             let config = ClientConfig::new().with_sessions(Sessions::Required);
             // What takes connections and says nothing is waited for no longer than for a connection.
-            let config = match self.args.reach.connect_timeout {
-                Limit::After(limit) => config.with_call_timeout(limit),
-                Limit::Never => config.without_call_timeout(),
+            let config = match self.args.connect.connect_timeout {
+                Timeout::After(limit) => config.with_call_timeout(limit),
+                Timeout::Never => config.without_call_timeout(),
             };
-            let reach = Reach::new(&self.endpoint, &self.args.reach, Wishes::from(config), &self.interrupt)?;
-            let over = match self.subscribe(&reach) {
+            let connection = Connection::new(
+                &self.endpoint,
+                &self.args.connect,
+                ConnectOptions::from(config),
+                &self.interrupt,
+            )?;
+            let over = match self.subscribe(&connection) {
                 Ok(items) => self.print(items, &mut progress)?,
                 Err(error) => Over::Failed(error),
             };
-            if let Some(failure) = self.interrupt.failure() {
+            if let Some(failure) = self.interrupt.error() {
                 return Err(failure);
             }
             let reason = match over {
@@ -96,9 +101,9 @@ impl Watch<'_> {
                 Over::Ended if !progress.begun => return Err(self.no_events()),
                 Over::Ended => "the server ended the subscription".to_string(),
                 Over::Failed(error) if progress.begun && may_pass(&error) => error.to_string(),
-                Over::Failed(error) => return Err(self.failure(&reach, error)),
+                Over::Failed(error) => return Err(self.error(&connection, error)),
             };
-            drop(reach);
+            drop(connection);
             if !std::mem::replace(&mut progress.is_told, true) && !self.args.json {
                 stdout::complain("warn", &format!("{reason}; trying again"), []);
             }
@@ -108,13 +113,13 @@ impl Watch<'_> {
     }
 
     /// The first item of a subscription is empty, and tells that it is in force.
-    fn subscribe(&self, reach: &Reach) -> Result<Items<Option<Event>>, Error> {
+    fn subscribe(&self, connection: &Connection) -> Result<Items<Option<Event>>, Error> {
         let wanted = json!({ "topics": self.topics });
-        reach.client().call("$/subscribe").payload(&wanted).stream()
+        connection.client().call("$/subscribe").payload(&wanted).stream()
     }
 
     /// Prints the events of one subscription. After a loss the first tells that there may have been others.
-    fn print(&self, mut items: Items<Option<Event>>, progress: &mut Progress) -> Result<Over, Failure> {
+    fn print(&self, mut items: Items<Option<Event>>, progress: &mut Progress) -> Result<Over, CliError> {
         for event in items.by_ref() {
             let event = match event {
                 Ok(Some(event)) => {
@@ -139,7 +144,7 @@ impl Watch<'_> {
             let line = Object::new().string("topic", event.topic());
             let line = line.member("payload", event.payload_text().unwrap_or("null"));
             let line = missed.iter().fold(line, |line, missed| line.member("missed", missed));
-            if !stdout::offer_line(print::line(&line.finish()))? {
+            if !stdout::stream_line(print::compact(&line.finish()))? {
                 return Ok(Over::Enough);
             }
             progress.printed += 1;
@@ -165,23 +170,23 @@ impl Watch<'_> {
         progress.backoff.begun(Instant::now());
     }
 
-    fn failure(&self, reach: &Reach, error: Error) -> Failure {
+    fn error(&self, connection: &Connection, error: Error) -> CliError {
         if error.is_sessionless() {
-            return hints::lacking(&self.endpoint, false, "$/subscribe");
+            return hints::missing_builtin(&self.endpoint, false, "$/subscribe");
         }
         if error.remote().and_then(RemoteError::code) == Some(code::UNKNOWN_METHOD) {
             return self.no_events();
         }
         let failure = match error.kind() {
-            ErrorKind::Timeout => Failure::from(error).with_help("--connect-timeout allows more time"),
-            _ => reach.failure(error, false),
+            ErrorKind::Timeout => CliError::from(error).with_hint("--connect-timeout allows more time"),
+            _ => connection.error(error, false),
         };
-        self.assumed.iter().fold(failure, Failure::with_help)
+        self.assumed.iter().fold(failure, CliError::with_hint)
     }
 
-    fn no_events(&self) -> Failure {
+    fn no_events(&self) -> CliError {
         let message = format!("the server at {} has no events: it has no \"$/subscribe\"", self.endpoint);
-        let failure = Failure::new(Exit::Remote, "remote", message).with_code(code::UNKNOWN_METHOD);
+        let failure = CliError::new(ExitCode::Remote, "remote", message).with_code(code::UNKNOWN_METHOD);
         failure.with_outcome(procbridge::Outcome::Replied)
     }
 }

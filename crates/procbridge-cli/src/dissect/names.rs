@@ -3,7 +3,7 @@
 use procbridge_proto::{Codec, Codecs, Header, Status, Version, flag};
 
 /// What a packet is.
-pub(crate) fn kind(status: Status) -> &'static str {
+pub(crate) fn packet_kind(status: Status) -> &'static str {
     match status {
         Status::REQUEST => "request",
         Status::GOOD => "good response",
@@ -20,7 +20,7 @@ pub(crate) fn kind(status: Status) -> &'static str {
 }
 
 /// Whether this packet offers a session, or begins one: its flags mean something, though it has no call id.
-pub(crate) fn opens(header: &Header) -> bool {
+pub(crate) fn opens_session(header: &Header) -> bool {
     match header.status {
         Status::REQUEST => header.version == Version::V1_1 && header.flags & flag::SESSION != 0,
         Status::HELLO => true,
@@ -29,7 +29,7 @@ pub(crate) fn opens(header: &Header) -> bool {
 }
 
 /// The flags that are set, by name; those without a meaning are left out.
-pub(crate) fn flags(header: &Header) -> Vec<&'static str> {
+pub(crate) fn flag_names(header: &Header) -> Vec<&'static str> {
     let named = [
         (flag::SESSION, "session"),
         (flag::ONE_WAY, "one_way"),
@@ -52,7 +52,7 @@ pub(crate) fn is_compressed(header: &Header) -> bool {
 }
 
 /// The compressions that an options byte names.
-pub(crate) fn codecs(options: u8) -> Vec<&'static str> {
+pub(crate) fn codec_names(options: u8) -> Vec<&'static str> {
     let codecs = Codecs::from_bits(options);
     let named = [(Codec::Lz4, "lz4"), (Codec::Zstd, "zstd")];
     named.into_iter().filter(|(codec, _)| codecs.contains(*codec)).map(|(_, name)| name).collect()

@@ -11,16 +11,16 @@ use crate::json::layout::lay_out;
 
 /// The rest of a capture, which should begin with a packet.
 #[derive(Debug)]
-pub(crate) struct Piece<'a> {
+pub(crate) struct Dissection<'a> {
     offset: usize,
     bytes: &'a [u8],
     header: Result<Option<Header>, ProtocolError>,
-    place: Place,
+    position: Position,
 }
 
 /// Where in a connection a packet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Position {
     /// At its start, as all packets of classic connections are.
     Start,
     /// Behind the offer of a session, on its side or on the other.
@@ -32,27 +32,29 @@ pub(crate) enum Place {
 /// The length of the packet if it is right.
 pub(crate) type Checked = Result<usize, ProtocolError>;
 
-impl Place {
-    /// The place of the first packet of a capture.
+impl Position {
+    /// The position of the first packet of a capture.
     pub(crate) fn begin(in_session: bool) -> Self {
         if in_session { Self::Session } else { Self::Start }
     }
 }
 
-impl<'a> Piece<'a> {
-    pub(crate) fn new(offset: usize, bytes: &'a [u8], place: Place) -> Self {
-        Self { offset, bytes, header: Header::parse(bytes), place }
+impl<'a> Dissection<'a> {
+    pub(crate) fn new(offset: usize, bytes: &'a [u8], position: Position) -> Self {
+        Self { offset, bytes, header: Header::parse(bytes), position }
     }
 
-    /// The place of the packet behind this one.
-    pub(crate) fn behind(&self) -> Place {
+    /// The position of the packet behind this one.
+    pub(crate) fn next_position(&self) -> Position {
         match &self.header {
-            Ok(Some(header)) if header.status == Status::HELLO => Place::Session,
-            Ok(Some(header)) if self.place == Place::Start && names::opens(header) => Place::Offered,
-            Ok(Some(_)) if self.place == Place::Offered && self.has_id() => Place::Session,
+            Ok(Some(header)) if header.status == Status::HELLO => Position::Session,
+            Ok(Some(header)) if self.position == Position::Start && names::opens_session(header) => {
+                Position::Offered
+            }
+            Ok(Some(_)) if self.position == Position::Offered && self.has_id() => Position::Session,
             // The offer was not accepted, and the next packet is of another connection.
-            Ok(Some(_)) if self.place == Place::Offered => Place::Start,
-            _ => self.place,
+            Ok(Some(_)) if self.position == Position::Offered => Position::Start,
+            _ => self.position,
         }
     }
 
@@ -62,13 +64,13 @@ impl<'a> Piece<'a> {
         let start = self.bytes.get(HEADER_LENGTH..HEADER_LENGTH + 4);
         match header.status {
             // The offer and the answer to it have none; a late HELLO of the other side has the id 0.
-            Status::REQUEST if names::opens(header) => false,
+            Status::REQUEST if names::opens_session(header) => false,
             Status::HELLO => start == Some(&[0; 4]),
             // Behind an offer there may also be a classic answer. JSON has no zero in it, and nearly every id has.
-            _ if self.place == Place::Offered => {
+            _ if self.position == Position::Offered => {
                 header.status.0 > Status::HELLO.0 || start.is_some_and(|start| start.contains(&0))
             }
-            _ => self.place == Place::Session,
+            _ => self.position == Position::Session,
         }
     }
 
@@ -186,7 +188,7 @@ impl<'a> Piece<'a> {
         match &self.header {
             Ok(Some(header)) => {
                 field(2, 2, "version", &header.version.to_string());
-                field(4, 1, "status", &format!("{}, {}", header.status.0, names::kind(header.status)));
+                field(4, 1, "status", &format!("{}, {}", header.status.0, names::packet_kind(header.status)));
                 field(5, 1, "flags", &self.flags(header));
                 field(6, 1, "options", &options(header));
                 field(7, 4, "length", &header.length.to_string());
@@ -231,12 +233,12 @@ impl<'a> Piece<'a> {
             .member("offset", &self.offset.to_string())
             .string("version", header.version.to_string().as_str())
             .member("status", &header.status.0.to_string())
-            .string("name", names::kind(header.status))
+            .string("name", names::packet_kind(header.status))
             .member("flags", &header.flags.to_string())
             .member("options", &header.options.to_string())
             .member("length", &header.length.to_string());
         if let Some(id) = self.id() {
-            let names: Vec<_> = names::flags(header).iter().map(|name| format!("\"{name}\"")).collect();
+            let names: Vec<_> = names::flag_names(header).iter().map(|name| format!("\"{name}\"")).collect();
             object =
                 object.member("id", &id.to_string()).member("flag_names", &format!("[{}]", names.join(",")));
         }
@@ -249,8 +251,8 @@ impl<'a> Piece<'a> {
         if header.flags == 0 {
             return "0".to_string();
         }
-        let names = names::flags(header);
-        match self.has_id() || names::opens(header) {
+        let names = names::flag_names(header);
+        match self.has_id() || names::opens_session(header) {
             true if names.is_empty() => format!("{:#04x}, unknown and ignored", header.flags),
             true => format!("{:#04x}, {}", header.flags, names.join(", ")),
             false => reserved(header.flags),
@@ -310,8 +312,8 @@ fn truncated(received: usize, expected: usize, part: &'static str) -> ProtocolEr
 
 /// The compressions that its sender reads, where the byte means that.
 fn options(header: &Header) -> String {
-    let codecs = names::codecs(header.options);
-    match names::opens(header) && !codecs.is_empty() {
+    let codecs = names::codec_names(header.options);
+    match names::opens_session(header) && !codecs.is_empty() {
         true => format!("{:#04x}, reads {}", header.options, codecs.join(" and ")),
         false => reserved(header.options),
     }

@@ -4,21 +4,21 @@ use std::env::{self, VarError};
 
 use procbridge::{Endpoint, Error};
 
-use crate::error::Failure;
+use crate::error::CliError;
 
 /// The name of the variable that holds it.
 pub(crate) const VARIABLE: &str = "PROCBRIDGE_ENDPOINT";
 
 /// The default endpoint, if there is one. Set to nothing, the variable counts as unset.
-pub(crate) fn read() -> Result<Option<Endpoint>, Failure> {
+pub(crate) fn read() -> Result<Option<Endpoint>, CliError> {
     let text = match env::var(VARIABLE) {
         Ok(text) if !text.is_empty() => text,
         Ok(_) | Err(VarError::NotPresent) => return Ok(None),
         Err(VarError::NotUnicode(_)) => {
-            return Err(Failure::usage(format!("the value of {VARIABLE} is not UTF-8")));
+            return Err(CliError::usage(format!("the value of {VARIABLE} is not UTF-8")));
         }
     };
     text.parse()
         .map(Some)
-        .map_err(|error: Error| Failure::from(error).with_help(format!("it is the value of {VARIABLE}")))
+        .map_err(|error: Error| CliError::from(error).with_hint(format!("it is the value of {VARIABLE}")))
 }

@@ -1,6 +1,6 @@
 //! Hexadecimal in the forms in which people have it becomes bytes.
 
-use crate::text::unprintable::without_mark;
+use crate::text::unprintable::strip_byte_order_mark;
 
 /// Reads bare digits with spaces, colons, commas, `0x` or `\x` between them, and the dumps of hexdump -C and xxd.
 ///
@@ -11,7 +11,7 @@ pub(crate) fn read(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::with_capacity(text.len() / 2);
     // Only hexdump -C has bars, and then its lines begin with an offset, the last one having nothing else.
     let is_hexdump = text.contains('|');
-    for (number, line) in without_mark(text).lines().enumerate() {
+    for (number, line) in strip_byte_order_mark(text).lines().enumerate() {
         let digits = digits(line, is_hexdump);
         let mut tokens = digits.split(|c: char| c.is_whitespace() || c == ':' || c == ',');
         tokens

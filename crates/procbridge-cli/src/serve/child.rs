@@ -17,104 +17,104 @@ use crate::terminal::stdout;
 
 /// The commands that run now. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Jobs {
+pub(crate) struct Children {
     /// Their numbers, by process group.
     running: Arc<Mutex<HashMap<Pid, u64>>>,
     /// Whether nothing starts any more. A command is entered while this is held, so that one that has just begun is not
     /// left out when all are ended, nor taken for an orphan.
-    is_over: Arc<RwLock<bool>>,
-    guard: Arc<Mutex<Watch>>,
+    is_shut_down: Arc<RwLock<bool>>,
+    guard: Arc<Mutex<GuardSlot>>,
 }
 
 /// The guard, if there is one. Its lock is the last to be taken.
 #[derive(Debug, Default)]
-struct Watch {
+struct GuardSlot {
     guard: Option<Guard>,
     /// What the server is called there; nothing before the first command may start.
     server: Option<String>,
     last: u64,
-    has_complained: bool,
+    has_warned: bool,
 }
 
 /// A running command. Dropping it kills what is left of it.
 #[derive(Debug)]
-pub(crate) struct Job {
+pub(crate) struct ExecChild {
     child: Child,
     group: Option<Pid>,
-    jobs: Jobs,
+    children: Children,
 }
 
 /// How a command ended.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct ChildExit {
     pub(crate) status: ExitStatus,
     pub(crate) output: Vec<u8>,
-    pub(crate) last_words: String,
+    pub(crate) last_line: String,
 }
 
 /// Why a command was not let go on.
 #[derive(Debug)]
-pub(crate) enum Stopped {
+pub(crate) enum ChildError {
     /// Nobody waits for its end any more.
-    Unwanted,
+    Cancelled,
     /// Its output went past the limit.
-    TooMuch,
+    OutputTooLarge,
     /// Reading from it failed.
-    Failed(io::Error),
+    Io(io::Error),
 }
 
-impl Jobs {
+impl Children {
     /// Starts what kills the commands if this process is killed.
-    pub(crate) fn guard(&self) {
+    pub(crate) fn start_guard(&self) {
         // The standard library's only source of randomness is its hasher's seed.
         let random = RandomState::new().build_hasher().finish();
-        let mut watch = self.watch();
-        watch.server = Some(format!("{random:016x}"));
-        watch.ensure(&HashMap::new());
+        let mut slot = self.guard_slot();
+        slot.server = Some(format!("{random:016x}"));
+        slot.ensure(&HashMap::new());
     }
 
     /// Starts `command` in a process group of its own, so that it can be ended with all that it starts.
-    pub(crate) fn start(&self, mut command: Command) -> io::Result<Job> {
+    pub(crate) fn start(&self, mut command: Command) -> io::Result<ExecChild> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let is_over = self.is_over.read().unwrap_or_else(PoisonError::into_inner);
-        if *is_over {
+        let is_shut_down = self.is_shut_down.read().unwrap_or_else(PoisonError::into_inner);
+        if *is_shut_down {
             return Err(io::Error::other("the server is stopping"));
         }
         let number = {
             let running = self.lock();
-            self.watch().begins(&mut command, &running)
+            self.guard_slot().child_starts(&mut command, &running)
         };
         let child = command.spawn().inspect_err(|_| {
-            self.watch().tell(|guard| guard.ended(number));
+            self.guard_slot().send(|guard| guard.child_ended(number));
         })?;
         let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         if let Some(group) = group {
             self.lock().insert(group, number);
-            self.watch().tell(|guard| guard.runs(number, group));
+            self.guard_slot().send(|guard| guard.child_runs(number, group));
         }
-        Ok(Job { child, group, jobs: self.clone() })
+        Ok(ExecChild { child, group, children: self.clone() })
     }
 
     /// Kills everything that runs, and lets nothing start any more.
-    pub(crate) fn end(&self) {
-        *self.is_over.write().unwrap_or_else(PoisonError::into_inner) = true;
+    pub(crate) fn kill_all(&self) {
+        *self.is_shut_down.write().unwrap_or_else(PoisonError::into_inner) = true;
         for group in self.lock().keys() {
             let _ = kill_process_group(*group, Signal::KILL);
         }
     }
 
     /// Ends the guard. Nothing may run any more.
-    pub(crate) fn dismiss(&self) {
-        let guard = self.watch().guard.take();
+    pub(crate) fn stop_guard(&self) {
+        let guard = self.guard_slot().guard.take();
         drop(guard);
     }
 
     /// Does `work` with the processes that this one has started and waits for, while it starts no other.
     pub(crate) fn with_children(&self, work: impl FnOnce(&HashSet<Pid>)) {
-        let _is_over = self.is_over.write().unwrap_or_else(PoisonError::into_inner);
+        let _is_over = self.is_shut_down.write().unwrap_or_else(PoisonError::into_inner);
         let running = self.lock();
-        let watch = self.watch();
-        let guard = watch.guard.as_ref().and_then(Guard::id);
+        let slot = self.guard_slot();
+        let guard = slot.guard.as_ref().and_then(Guard::id);
         work(&running.keys().copied().chain(guard).collect());
     }
 
@@ -122,21 +122,21 @@ impl Jobs {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn watch(&self) -> MutexGuard<'_, Watch> {
+    fn guard_slot(&self) -> MutexGuard<'_, GuardSlot> {
         self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Watch {
+impl GuardSlot {
     /// Tells the guard that `command` begins. Returns its number.
-    fn begins(&mut self, command: &mut Command, running: &HashMap<Pid, u64>) -> u64 {
+    fn child_starts(&mut self, command: &mut Command, running: &HashMap<Pid, u64>) -> u64 {
         self.last += 1;
         let number = self.last;
         self.ensure(running);
-        if !self.tell(|guard| guard.begins(number)) {
+        if !self.send(|guard| guard.child_starts(number)) {
             // It has gone; another takes its place.
             self.ensure(running);
-            self.tell(|guard| guard.begins(number));
+            self.send(|guard| guard.child_starts(number));
         }
         if let Some(guard) = &self.guard {
             guard.mark(command, number);
@@ -149,8 +149,8 @@ impl Watch {
         let Some(server) = self.server.as_ref().filter(|_| self.guard.is_none()) else { return };
         match Guard::start(server) {
             Ok(guard) => self.guard = Some(guard),
-            Err(error) if !self.has_complained => {
-                self.has_complained = true;
+            Err(error) if !self.has_warned => {
+                self.has_warned = true;
                 let error = stdout::plain(&error);
                 log::warn!(
                     "commands will outlive this server if it is killed: cannot start their guard: {error}"
@@ -159,13 +159,13 @@ impl Watch {
             Err(_) => {}
         }
         for (group, number) in running {
-            self.tell(|guard| guard.runs(*number, *group));
+            self.send(|guard| guard.child_runs(*number, *group));
         }
     }
 
     /// Tells the guard something, if there is one. One that takes nothing is killed: it would kill by old numbers. Returns
     /// whether it is as it was.
-    fn tell(&mut self, word: impl FnOnce(&mut Guard) -> io::Result<()>) -> bool {
+    fn send(&mut self, word: impl FnOnce(&mut Guard) -> io::Result<()>) -> bool {
         let Some(mut guard) = self.guard.take() else { return true };
         if word(&mut guard).is_err() {
             guard.dismiss();
@@ -176,54 +176,54 @@ impl Watch {
     }
 }
 
-impl Job {
-    /// Gives the command its `input` and collects at most `limit` bytes of output. `patience` tells how long it may go
-    /// on, nothing when it must end now; it is asked at least every [`LOOK`].
+impl ExecChild {
+    /// Gives the command its `input` and collects at most `limit` bytes of output. `time_left` tells how long it may go
+    /// on, nothing when it must end now; it is asked at least every [`CHECK_INTERVAL`].
     pub(crate) fn run(
         mut self,
         input: &[u8],
         limit: usize,
-        patience: impl Fn() -> Option<Duration>,
-    ) -> Result<Ended, Stopped> {
-        let mut pipes = Pipes::of(&mut self.child).map_err(Stopped::Failed)?;
-        let (mut left, mut output, mut words) = (input, Vec::new(), LastWords::default());
-        let mut chunk = vec![0; CHUNK];
+        time_left: impl Fn() -> Option<Duration>,
+    ) -> Result<ChildExit, ChildError> {
+        let mut pipes = Pipes::of(&mut self.child).map_err(ChildError::Io)?;
+        let (mut left, mut output, mut last_line) = (input, Vec::new(), LastLine::default());
+        let mut chunk = vec![0; CHUNK_SIZE];
         while pipes.are_open() {
-            let wait = patience().ok_or(Stopped::Unwanted)?.min(LOOK);
-            pipes.wait(wait).map_err(Stopped::Failed)?;
+            let wait = time_left().ok_or(ChildError::Cancelled)?.min(CHECK_INTERVAL);
+            pipes.wait(wait).map_err(ChildError::Io)?;
             pipes.write(&mut left);
-            if let Some(bytes) = take(&mut pipes.stdout, &mut chunk).map_err(Stopped::Failed)? {
+            if let Some(bytes) = take(&mut pipes.stdout, &mut chunk).map_err(ChildError::Io)? {
                 output.extend_from_slice(bytes);
                 if output.len() > limit {
-                    return Err(Stopped::TooMuch);
+                    return Err(ChildError::OutputTooLarge);
                 }
             }
-            if let Some(bytes) = take(&mut pipes.stderr, &mut chunk).map_err(Stopped::Failed)? {
-                words.hear(bytes);
+            if let Some(bytes) = take(&mut pipes.stderr, &mut chunk).map_err(ChildError::Io)? {
+                last_line.push(bytes);
             }
         }
         // It says no more; usually it has ended with that, but it may also read on.
         let mut pause = Duration::from_micros(50);
         loop {
-            if let Some(status) = self.end().map_err(Stopped::Failed)? {
-                return Ok(Ended { status, output, last_words: words.text() });
+            if let Some(status) = self.end().map_err(ChildError::Io)? {
+                return Ok(ChildExit { status, output, last_line: last_line.text() });
             }
-            let wait = patience().ok_or(Stopped::Unwanted)?.min(pause);
-            pipes.wait(wait).map_err(Stopped::Failed)?;
+            let wait = time_left().ok_or(ChildError::Cancelled)?.min(pause);
+            pipes.wait(wait).map_err(ChildError::Io)?;
             pipes.write(&mut left);
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_PAUSE);
         }
     }
 
     /// How the command ended, if it has. Its number may belong to another process from then on, so it is taken off the
     /// list before anybody could kill by it.
     fn end(&mut self) -> io::Result<Option<ExitStatus>> {
-        let mut running = self.jobs.lock();
+        let mut running = self.children.lock();
         if let Some(group) = self.group
             && has_ended(group)
             && let Some(number) = running.get(&group)
         {
-            self.jobs.watch().tell(|guard| guard.ended(*number));
+            self.children.guard_slot().send(|guard| guard.child_ended(*number));
         }
         let status = self.child.try_wait();
         // Nor is it its own if this fails: somebody else has collected it.
@@ -236,14 +236,14 @@ impl Job {
     }
 }
 
-impl Drop for Job {
+impl Drop for ExecChild {
     fn drop(&mut self) {
         // It has not been waited for, so the number is still its own.
         if let Some(group) = self.group.take() {
             let _ = kill_process_group(group, Signal::KILL);
-            let number = self.jobs.lock().remove(&group);
+            let number = self.children.lock().remove(&group);
             if let Some(number) = number {
-                self.jobs.watch().tell(|guard| guard.ended(number));
+                self.children.guard_slot().send(|guard| guard.child_ended(number));
             }
             let _ = self.child.wait();
         }
@@ -338,15 +338,15 @@ fn is_passing(error: &io::Error) -> bool {
 
 /// The last line that is not blank, of a stream that may be long.
 #[derive(Debug, Default)]
-struct LastWords {
+struct LastLine {
     line: Vec<u8>,
     last: Vec<u8>,
 }
 
-impl LastWords {
-    fn hear(&mut self, bytes: &[u8]) {
+impl LastLine {
+    fn push(&mut self, bytes: &[u8]) {
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
-            let room = LAST_WORDS.saturating_sub(self.line.len());
+            let room = MAX_LINE.saturating_sub(self.line.len());
             self.line.extend_from_slice(part.get(..part.len().min(room)).unwrap_or_default());
             if part.ends_with(b"\n") {
                 self.end_line();
@@ -370,11 +370,11 @@ impl LastWords {
 }
 
 /// How often a running command is looked after when it says nothing.
-const LOOK: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_millis(20);
-const CHUNK: usize = 64 * 1024;
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_millis(20);
+const CHUNK_SIZE: usize = 64 * 1024;
 /// Bytes of a line on standard error that make a message.
-const LAST_WORDS: usize = 1024;
+const MAX_LINE: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -383,9 +383,9 @@ mod tests {
     #[test]
     fn the_last_line_that_is_not_blank_is_kept_within_its_bound() {
         let heard = |parts: &[&[u8]]| {
-            let mut words = LastWords::default();
-            parts.iter().for_each(|part| words.hear(part));
-            words.text()
+            let mut last_line = LastLine::default();
+            parts.iter().for_each(|part| last_line.push(part));
+            last_line.text()
         };
         assert_eq!(heard(&[]), "");
         assert_eq!(heard(&[b"one\ntw", b"o\n \r\n\n"]), "two");

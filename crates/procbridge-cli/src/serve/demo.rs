@@ -13,7 +13,7 @@ use crate::serve::logger;
 
 /// What `count` takes.
 #[derive(Debug, Deserialize, JsonSchema)]
-struct Counting {
+struct CountPayload {
     /// How many numbers.
     n: u64,
     /// The pause before each.
@@ -23,7 +23,7 @@ struct Counting {
 
 /// What `call_me` takes.
 #[derive(Debug, Deserialize, JsonSchema)]
-struct CallMe {
+struct CallMePayload {
     /// The method of the caller.
     method: String,
     /// What it is called with.
@@ -34,7 +34,7 @@ struct CallMe {
 
 /// What `publish` takes.
 #[derive(Debug, Deserialize, JsonSchema)]
-struct Publishing {
+struct PublishPayload {
     /// Segments between dots.
     topic: String,
     /// What the event carries.
@@ -48,7 +48,7 @@ pub(crate) fn router() -> Router {
     let publisher = hub.clone();
     Router::new()
         .layer(|call, next| {
-            logger::call(call);
+            logger::log_call(call);
             next.run()
         })
         .method("echo", |payload: Box<RawValue>| payload)
@@ -64,16 +64,16 @@ pub(crate) fn router() -> Router {
         .schema::<f64, ()>("sleep")
         .stream("count", count)
         .describe("count", "Streams the numbers from 0 to n-1, interval_ms apart.")
-        .schema::<Counting, u64>("count")
+        .schema::<CountPayload, u64>("count")
         .method("call_me", call_me)
         .describe("call_me", "Calls a method of the caller, and answers what that answers.")
-        .schema::<CallMe, Value>("call_me")
-        .method("publish", move |event: Publishing| -> Result<usize, Refusal> {
+        .schema::<CallMePayload, Value>("call_me")
+        .method("publish", move |event: PublishPayload| -> Result<usize, Refusal> {
             let payload = event.payload.as_deref().unwrap_or(RawValue::NULL);
             Ok(publisher.publish(&event.topic, payload)?)
         })
         .describe("publish", "Publishes an event, and answers how many watch its topic.")
-        .schema::<Publishing, usize>("publish")
+        .schema::<PublishPayload, usize>("publish")
         .events(&hub)
         .fallback(|_, _: Box<RawValue>| null())
 }
@@ -85,7 +85,11 @@ fn null() -> Answer {
 }
 
 /// A caller that takes no more, or has gone, makes sending an error, which ends it.
-fn count(call: &Call, Counting { n, interval_ms }: Counting, items: &mut ItemSink) -> Result<(), Refusal> {
+fn count(
+    call: &Call,
+    CountPayload { n, interval_ms }: CountPayload,
+    items: &mut ItemSink,
+) -> Result<(), Refusal> {
     for number in 0..n {
         pause(call, Duration::from_millis(interval_ms))?;
         items.send(&number)?;
@@ -93,7 +97,7 @@ fn count(call: &Call, Counting { n, interval_ms }: Counting, items: &mut ItemSin
     Ok(())
 }
 
-fn call_me(call: &Call, CallMe { method, payload }: CallMe) -> Answer {
+fn call_me(call: &Call, CallMePayload { method, payload }: CallMePayload) -> Answer {
     Ok(call.session()?.request(&method, &payload)?)
 }
 
@@ -135,7 +139,7 @@ fn pause(call: &Call, length: Duration) -> Result<(), Refusal> {
         if call.is_cancelled() {
             return Err(Refusal::new("nobody waits any more").with_code(code::CANCELLED));
         }
-        thread::sleep(left.min(LOOK));
+        thread::sleep(left.min(CANCEL_CHECK_INTERVAL));
     }
     Ok(())
 }
@@ -145,7 +149,7 @@ fn invalid(reason: String) -> Refusal {
 }
 
 /// How often a sleeping call looks whether it is still waited for.
-const LOOK: Duration = Duration::from_millis(10);
+const CANCEL_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {

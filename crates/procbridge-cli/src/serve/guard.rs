@@ -35,7 +35,7 @@ impl Guard {
         rustix::io::ioctl_fionbio(&pipe, true)?;
         // Its name is not the server's: what kills all processes of that name leaves the guard to do its work.
         let mut command = Command::new("/proc/self/exe");
-        command.arg0(NAME).arg(server).env_clear().current_dir("/").process_group(0);
+        command.arg0(PROCESS_NAME).arg(server).env_clear().current_dir("/").process_group(0);
         command.stdin(reader).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn()?;
         Ok(Self { pipe: Some(pipe), process, server: server.to_string() })
@@ -52,23 +52,23 @@ impl Guard {
     }
 
     /// Tells that a command is about to start. From here on it dies with the server.
-    pub(crate) fn begins(&mut self, number: u64) -> io::Result<()> {
-        self.tell(&format!("{number} 0\n"))
+    pub(crate) fn child_starts(&mut self, number: u64) -> io::Result<()> {
+        self.send(&format!("{number} 0\n"))
     }
 
     /// Tells the process group of a command.
-    pub(crate) fn runs(&mut self, number: u64, group: Pid) -> io::Result<()> {
-        self.tell(&format!("{number} {}\n", group.as_raw_pid()))
+    pub(crate) fn child_runs(&mut self, number: u64, group: Pid) -> io::Result<()> {
+        self.send(&format!("{number} {}\n", group.as_raw_pid()))
     }
 
     /// Tells that a command has ended. Its process is collected afterwards only, so that the group's number is its own for as
     /// long as the guard knows it.
-    pub(crate) fn ended(&mut self, number: u64) -> io::Result<()> {
-        self.tell(&format!("{number}\n"))
+    pub(crate) fn child_ended(&mut self, number: u64) -> io::Result<()> {
+        self.send(&format!("{number}\n"))
     }
 
     /// A pipe takes so short a line as a whole or not at all.
-    fn tell(&mut self, line: &str) -> io::Result<()> {
+    fn send(&mut self, line: &str) -> io::Result<()> {
         match &mut self.pipe {
             Some(pipe) => pipe.write_all(line.as_bytes()),
             None => Err(io::ErrorKind::BrokenPipe.into()),
@@ -85,17 +85,17 @@ impl Drop for Guard {
     /// Waits for the guard's end, so that it is not left to a parent that collects nothing.
     fn drop(&mut self) {
         self.pipe = None;
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + GUARD_TIMEOUT;
         while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < end {
-            thread::sleep(PAUSE);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 }
 
 /// The server's name, if this process is a guard.
-pub(crate) fn server() -> Option<String> {
+pub(crate) fn server_name() -> Option<String> {
     let mut words = env::args();
-    (words.next()? == NAME).then(|| words.next())?
+    (words.next()? == PROCESS_NAME).then(|| words.next())?
 }
 
 /// Is the guard of `server` until that has ended.
@@ -127,10 +127,10 @@ pub(crate) fn run(server: &str) {
         }
     }
     // The server was killed while it started these. They have their environment once they have begun.
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + GUARD_TIMEOUT;
     while !unknown.is_empty() && Instant::now() < end {
         unknown.retain(|mark| !kill_marked(mark));
-        thread::sleep(PAUSE);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
@@ -151,8 +151,8 @@ fn kill_marked(mark: &str) -> bool {
 }
 
 /// The name under which a guard runs.
-const NAME: &str = "pb-guard";
+const PROCESS_NAME: &str = "pb-guard";
 const VARIABLE: &str = "PROCBRIDGE_COMMAND";
 /// The wait for a command that is about to begin, and for the end of a guard.
-const PATIENCE: Duration = Duration::from_secs(1);
-const PAUSE: Duration = Duration::from_millis(2);
+const GUARD_TIMEOUT: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);

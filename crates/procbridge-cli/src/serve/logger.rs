@@ -30,7 +30,7 @@ pub(crate) fn start(verbose: bool) {
 }
 
 /// Reports a call that begins.
-pub(crate) fn call(call: &Call) {
+pub(crate) fn log_call(call: &Call) {
     match call.method() {
         Some(method) => log::debug!("{} calls {method:?}", call.peer()),
         None => log::debug!("{} calls no method", call.peer()),

@@ -8,24 +8,24 @@ use rustix::process::{Pid, WaitOptions, getpid, waitpid};
 use signal_hook::consts::SIGCHLD;
 use signal_hook::iterator::Signals;
 
-use crate::error::Failure;
-use crate::serve::child::Jobs;
+use crate::error::CliError;
+use crate::serve::child::Children;
 
 /// Collects orphans from now on, if this is the first process of its namespace.
-pub(crate) fn collect(jobs: &Jobs) -> Result<(), Failure> {
+pub(crate) fn collect(children: &Children) -> Result<(), CliError> {
     if !getpid().is_init() {
         return Ok(());
     }
     let mut signals =
-        Signals::new([SIGCHLD]).map_err(|error| Failure::system("cannot take signals", &error))?;
-    let jobs = jobs.clone();
+        Signals::new([SIGCHLD]).map_err(|error| CliError::system("cannot take signals", &error))?;
+    let children = children.clone();
     let collect = move || {
         for _ in signals.forever() {
-            jobs.with_children(collect_but);
+            children.with_children(collect_but);
         }
     };
     let thread = thread::Builder::new().name("orphans".to_string()).spawn(collect);
-    thread.map(drop).map_err(|error| Failure::system("cannot start a thread", &error))
+    thread.map(drop).map_err(|error| CliError::system("cannot start a thread", &error))
 }
 
 /// Collects the children that have ended, other than `own`, whose ends are waited for elsewhere.

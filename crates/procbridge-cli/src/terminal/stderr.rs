@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::terminal::stdout;
 
 /// Lines that wait to be written, and the thread that writes them.
-struct Notes {
+struct StderrQueue {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -28,7 +28,7 @@ struct State {
     is_stuck: bool,
 }
 
-static NOTES: Notes = Notes {
+static QUEUE: StderrQueue = StderrQueue {
     state: Mutex::new(State {
         lines: VecDeque::new(),
         bytes: 0,
@@ -41,48 +41,48 @@ static NOTES: Notes = Notes {
 };
 
 /// Queues a line, which has no line feed at its end. Never waits for the reader.
-pub(crate) fn push(line: String) {
-    let mut state = NOTES.state();
+pub(crate) fn enqueue(line: String) {
+    let mut state = QUEUE.state();
     if !state.push(line) {
         return;
     }
     if !state.has_thread {
         // Without a thread the lines are written at the end.
-        let thread = thread::Builder::new().name("stderr".to_string()).spawn(|| NOTES.write());
+        let thread = thread::Builder::new().name("stderr".to_string()).spawn(|| QUEUE.write());
         state.has_thread = thread.is_ok();
     }
     drop(state);
-    NOTES.changed.notify_all();
+    QUEUE.changed.notify_all();
 }
 
-/// Waits until all lines are written, or until standard error has taken nothing for `patience`.
-pub(crate) fn settle(patience: Duration) {
-    let mut state = NOTES.state();
-    let last = Instant::now() + LONGEST;
-    let mut end = Instant::now() + patience;
+/// Waits until all lines are written, or until standard error has taken nothing for `timeout`.
+pub(crate) fn flush_within(timeout: Duration) {
+    let mut state = QUEUE.state();
+    let last = Instant::now() + MAX_FLUSH;
+    let mut end = Instant::now() + timeout;
     while !state.is_stuck && state.is_pending() {
         if !state.has_thread {
             while is_writable() && state.write_next() {}
             state.is_stuck = state.is_pending();
             return;
         }
-        state = NOTES.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        state = QUEUE.changed.wait_timeout(state, CHECK_INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
         let now = Instant::now();
         // A reader that is there waits for the thread, which a busy machine may hold up.
         if is_writable() {
-            end = now + patience;
+            end = now + timeout;
         }
         state.is_stuck = state.is_pending() && now >= end.min(last);
     }
 }
 
 /// Waits for the lines before the program ends.
-pub(crate) fn finish() {
-    NOTES.state().is_stuck = false;
-    settle(PATIENCE);
+pub(crate) fn flush() {
+    QUEUE.state().is_stuck = false;
+    flush_within(FLUSH_TIMEOUT);
 }
 
-impl Notes {
+impl StderrQueue {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -112,15 +112,15 @@ impl State {
     fn push(&mut self, mut line: String) -> bool {
         line.push('\n');
         let (most_lines, most_bytes) =
-            if self.dropped > 0 { (MOST_LINES / 2, MOST_BYTES / 2) } else { (MOST_LINES, MOST_BYTES) };
+            if self.dropped > 0 { (MAX_LINES / 2, MAX_BYTES / 2) } else { (MAX_LINES, MAX_BYTES) };
         // A line alone may be of any length, as the data of an error is.
         let is_full = self.lines.len() >= most_lines || self.bytes + line.len() > most_bytes;
         if is_full && !self.lines.is_empty() {
             self.dropped += 1;
             return false;
         }
-        let lost = self.take_loss();
-        for line in lost.into_iter().chain([line]) {
+        let dropped_line = self.take_dropped();
+        for line in dropped_line.into_iter().chain([line]) {
             self.bytes += line.len();
             self.lines.push_back(line);
         }
@@ -130,11 +130,11 @@ impl State {
     fn pop(&mut self) -> Option<String> {
         let line = self.lines.pop_front();
         self.bytes -= line.as_ref().map_or(0, String::len);
-        line.or_else(|| self.take_loss())
+        line.or_else(|| self.take_dropped())
     }
 
     /// Returns the line that tells how many were dropped.
-    fn take_loss(&mut self) -> Option<String> {
+    fn take_dropped(&mut self) -> Option<String> {
         let (count, word) = match std::mem::take(&mut self.dropped) {
             0 => return None,
             1 => (1, "line is"),
@@ -165,13 +165,13 @@ fn is_writable() -> bool {
 }
 
 /// Bounds of the queue. A line of the log has some 200 bytes, a dumped packet 250.
-const MOST_LINES: usize = 4096;
-const MOST_BYTES: usize = 1 << 20;
+const MAX_LINES: usize = 4096;
+const MAX_BYTES: usize = 1 << 20;
 /// The wait at the end of the program for a reader that takes nothing.
-const PATIENCE: Duration = Duration::from_millis(500);
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 /// The wait for a reader that takes a little now and then.
-const LONGEST: Duration = Duration::from_secs(5);
-const LOOK: Duration = Duration::from_millis(10);
+const MAX_FLUSH: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
@@ -190,13 +190,13 @@ mod tests {
 
     #[test]
     fn lines_beyond_the_bounds_are_counted_and_the_count_is_told() {
-        for line in ["x".to_string(), "x".repeat(MOST_BYTES / 8)] {
+        for line in ["x".to_string(), "x".repeat(MAX_BYTES / 8)] {
             let mut state = empty();
             let mut queued = 0;
             while state.push(line.clone()) {
                 queued += 1;
             }
-            assert!(state.lines.len() <= MOST_LINES && state.bytes <= MOST_BYTES);
+            assert!(state.lines.len() <= MAX_LINES && state.bytes <= MAX_BYTES);
             assert!(!state.push(line.clone()));
             // One free place is no reason to tell it.
             state.pop();

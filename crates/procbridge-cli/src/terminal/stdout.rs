@@ -1,4 +1,4 @@
-//! Where words go: standard output carries data and nothing else, standard error carries what is said about it.
+//! Where words go: standard output carries data and nothing else, standard error carries what is envelope_exit about it.
 
 use std::env;
 use std::io::{self, ErrorKind, IsTerminal};
@@ -9,81 +9,85 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::error::Failure;
+use crate::error::CliError;
 use crate::terminal::stderr;
-use crate::text::unprintable::for_terminal;
-use crate::text::unprintable::one_line;
+use crate::text::unprintable::escape_for_terminal;
+use crate::text::unprintable::escape_message;
 
 /// Writes data on standard output. A reader that has seen enough and closed the pipe is no error.
-pub(crate) fn data(text: &str) -> Result<(), Failure> {
-    offer(text).map(drop)
+pub(crate) fn write(text: &str) -> Result<(), CliError> {
+    stream(text).map(drop)
 }
 
 /// Writes data on standard output, and ends the line.
-pub(crate) fn line(text: String) -> Result<(), Failure> {
-    offer_line(text).map(drop)
+pub(crate) fn write_line(text: String) -> Result<(), CliError> {
+    stream_line(text).map(drop)
 }
 
 /// The same for one line of many: tells whether the reader may want more.
-pub(crate) fn offer_line(mut text: String) -> Result<bool, Failure> {
+pub(crate) fn stream_line(mut text: String) -> Result<bool, CliError> {
     text.push('\n');
-    offer(&text)
+    stream(&text)
 }
 
 /// Writes a text of this program, which may command the terminal.
-pub(crate) fn own(text: &str) -> Result<(), Failure> {
-    write(text.as_bytes()).map(drop)
+pub(crate) fn write_unescaped(text: &str) -> Result<(), CliError> {
+    write_bytes(text.as_bytes()).map(drop)
 }
 
-fn offer(text: &str) -> Result<bool, Failure> {
-    let _said = LAST_WORD.lock().unwrap_or_else(PoisonError::into_inner);
+fn stream(text: &str) -> Result<bool, CliError> {
+    let _envelope_exit = ENVELOPE.lock().unwrap_or_else(PoisonError::into_inner);
     write_data(text)
 }
 
 /// Writes the envelope, behind which nothing comes. `exit` is the code that belongs to it.
-pub(crate) fn conclude(envelope: String, exit: u8) -> Result<(), Failure> {
-    let mut said = LAST_WORD.lock().unwrap_or_else(PoisonError::into_inner);
+pub(crate) fn write_envelope(envelope: String, exit: u8) -> Result<(), CliError> {
+    let mut envelope_exit = ENVELOPE.lock().unwrap_or_else(PoisonError::into_inner);
     write_data(&(envelope + "\n"))?;
-    *said = Some(exit);
+    *envelope_exit = Some(exit);
     Ok(())
 }
 
-/// Ends the program while another thread is at work. If that has not said the last word, `envelope` is it, provided that
+/// Ends the program while another thread is at work. If that has not envelope_exit the last word, `envelope` is it, provided that
 /// nobody has to wait for the reader; and if it has, its exit code counts.
-pub(crate) fn leave(envelope: Option<String>, exit: u8) -> ! {
+pub(crate) fn exit(envelope: Option<String>, exit: u8) -> ! {
     // Held to the end. Who holds it now waits for the reader.
-    let said = LAST_WORD.try_lock();
-    let exit = match (said.as_deref(), envelope) {
+    let envelope_exit = ENVELOPE.try_lock();
+    let exit = match (envelope_exit.as_deref(), envelope) {
         (Ok(Some(exit)), _) => *exit,
-        (Ok(None), Some(envelope)) if has_room() => {
+        (Ok(None), Some(envelope)) if is_writable() => {
             let _ = write_data(&(envelope + "\n"));
             exit
         }
         _ => exit,
     };
-    stderr::finish();
+    stderr::flush();
     std::process::exit(i32::from(exit))
 }
 
 /// Whether standard output takes a line at once, which is shorter than what a pipe takes as a whole.
-fn has_room() -> bool {
+fn is_writable() -> bool {
     let stdout = io::stdout();
     let mut stdout = [PollFd::new(&stdout, PollFlags::OUT)];
     poll(&mut stdout, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// Writes data as it is; what a terminal would take for commands, or not show, is escaped there.
-fn write_data(text: &str) -> Result<bool, Failure> {
-    if is_terminal() { write(for_terminal(text).as_bytes()) } else { write(text.as_bytes()) }
+fn write_data(text: &str) -> Result<bool, CliError> {
+    if is_terminal() {
+        write_bytes(escape_for_terminal(text).as_bytes())
+    } else {
+        write_bytes(text.as_bytes())
+    }
 }
 
-fn write(bytes: &[u8]) -> Result<bool, Failure> {
-    // What was said before stands before it, where both go to one place.
-    stderr::settle(NOTES_FIRST);
+fn write_bytes(bytes: &[u8]) -> Result<bool, CliError> {
+    // What was envelope_exit before stands before it, where both go to one place.
+    stderr::flush_within(STDERR_FIRST);
     match write_all(io::stdout(), bytes) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Failure::system("cannot write to standard output", &error)),
+        Err(error) => Err(CliError::system("cannot write to standard output", &error)),
     }
 }
 
@@ -122,20 +126,20 @@ pub(crate) fn complain<'a>(
         lines.push_str("\n  ");
         lines.push_str(&complaint(label, text));
     }
-    stderr::push(lines);
+    stderr::enqueue(lines);
 }
 
 /// `label: text` on one line, the label in its colour.
 pub(crate) fn complaint(label: &str, text: &str) -> String {
     let mut line = String::new();
     push_label(&mut line, label, has_colours());
-    line.push_str(&one_line(text));
+    line.push_str(&escape_message(text));
     line
 }
 
 /// Says a line on standard error.
 pub(crate) fn note(line: &str) {
-    stderr::push(one_line(line));
+    stderr::enqueue(escape_message(line));
 }
 
 /// The operating system's words without the number behind them, in the style of our own messages.
@@ -174,6 +178,6 @@ pub(crate) fn wants_colours() -> bool {
 }
 
 /// Held while standard output is written to: the exit code of the envelope, once that is written.
-static LAST_WORD: Mutex<Option<u8>> = Mutex::new(None);
-/// The wait for what was said before.
-const NOTES_FIRST: Duration = Duration::from_millis(50);
+static ENVELOPE: Mutex<Option<u8>> = Mutex::new(None);
+/// The wait for what was envelope_exit before.
+const STDERR_FIRST: Duration = Duration::from_millis(50);

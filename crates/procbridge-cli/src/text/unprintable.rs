@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 /// Whether `c` is a control (C0, C1, DEL), ends a line, or belongs to what Unicode lets a display leave out: bidirectional
 /// controls, zero-width characters, byte order marks, tags. Variation selectors 1 to 16 are left, as every other emoji has one.
-fn is_hidden(c: char) -> bool {
+fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
@@ -15,10 +15,10 @@ fn is_hidden(c: char) -> bool {
 }
 
 /// Returns text for a message: on one line, each hidden character as `\u{202e}`.
-pub(crate) fn one_line(text: &str) -> String {
+pub(crate) fn escape_message(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_hidden(c) {
+        if is_unprintable(c) {
             line.extend(c.escape_default());
         } else {
             line.push(c);
@@ -28,7 +28,7 @@ pub(crate) fn one_line(text: &str) -> String {
 }
 
 /// Returns one of several lines for a program: what would end the line or command a terminal is escaped, no other character.
-pub(crate) fn one_of_many(text: &str) -> String {
+pub(crate) fn escape_controls(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
@@ -42,8 +42,8 @@ pub(crate) fn one_of_many(text: &str) -> String {
 
 /// Returns data for a terminal: each hidden character, line feeds and tabs apart, as JSON escapes it. So JSON text keeps its
 /// value, as a hidden character stands in its strings only.
-pub(crate) fn for_terminal(text: &str) -> Cow<'_, str> {
-    let is_escaped = |c: char| is_hidden(c) && !matches!(c, '\n' | '\t');
+pub(crate) fn escape_for_terminal(text: &str) -> Cow<'_, str> {
+    let is_escaped = |c: char| is_unprintable(c) && !matches!(c, '\n' | '\t');
     if !text.contains(is_escaped) {
         return Cow::Borrowed(text);
     }
@@ -66,7 +66,7 @@ pub(crate) fn push_json_escape(out: &mut String, c: char) {
 }
 
 /// Returns `text` without the byte order mark that some programs write before it.
-pub(crate) fn without_mark(text: &str) -> &str {
+pub(crate) fn strip_byte_order_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_peers_words_stay_on_one_line() {
-        assert_eq!(one_line("a\nb\u{1b}[31m\u{9b}é\u{2028}"), "a\\nb\\u{1b}[31m\\u{9b}é\\u{2028}");
+        assert_eq!(escape_message("a\nb\u{1b}[31m\u{9b}é\u{2028}"), "a\\nb\\u{1b}[31m\\u{9b}é\\u{2028}");
     }
 
     #[test]
@@ -86,18 +86,18 @@ mod tests {
             \u{2060}\u{2066}\u{2069}\u{3164}\u{feff}\u{fff9}\u{e0001}\u{e0041}\u{e007f}\u{e0100}"
                 .chars()
         {
-            assert_eq!(one_line(&hidden.to_string()), hidden.escape_default().to_string());
-            let json = for_terminal(&format!("\"{hidden}\"")).into_owned();
+            assert_eq!(escape_message(&hidden.to_string()), hidden.escape_default().to_string());
+            let json = escape_for_terminal(&format!("\"{hidden}\"")).into_owned();
             assert!(json.is_ascii(), "{json}");
             assert_eq!(serde_json::from_str::<String>(&json).unwrap(), hidden.to_string());
         }
         for plain in ["é \u{2764}\u{fe0f} 日本 עברית", "a\n\tb"] {
-            assert!(matches!(for_terminal(plain), Cow::Borrowed(_)), "{plain}");
+            assert!(matches!(escape_for_terminal(plain), Cow::Borrowed(_)), "{plain}");
         }
     }
 
     #[test]
     fn a_name_in_a_pipe_keeps_its_characters_and_its_line() {
-        assert_eq!(one_of_many("a\u{200d}b\n\u{1b}"), "a\u{200d}b\\n\\u{1b}");
+        assert_eq!(escape_controls("a\u{200d}b\n\u{1b}"), "a\u{200d}b\\n\\u{1b}");
     }
 }

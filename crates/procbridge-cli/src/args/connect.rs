@@ -3,18 +3,18 @@
 use clap::Args;
 
 use crate::args::units;
-use crate::args::units::Limit;
+use crate::args::units::Timeout;
 
 /// How the server is reached.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Connection")]
-pub(crate) struct ReachArgs {
+pub(crate) struct ConnectArgs {
     /// Time limit of connecting alone, or "none"
-    #[arg(long, value_name = "DURATION", value_parser = units::limit, default_value = "5s")]
-    pub(crate) connect_timeout: Limit,
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_timeout, default_value = "5s")]
+    pub(crate) connect_timeout: Timeout,
 
     /// Largest body to send or accept: bytes, or with KiB, MiB, GiB
-    #[arg(long, value_name = "SIZE", value_parser = units::size, default_value = "16MiB")]
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size, default_value = "16MiB")]
     pub(crate) max_body: u32,
 
     /// The secret that the server asks for. Process lists show it here, and not in PROCBRIDGE_TOKEN, which is the default
@@ -29,7 +29,7 @@ pub(crate) struct ReachArgs {
 
 /// How a result is printed.
 #[derive(Debug, Args)]
-pub(crate) struct ShapeArgs {
+pub(crate) struct OutputArgs {
     /// Print a result that is a string without its quotes
     #[arg(short, long)]
     pub(crate) raw: bool,
