@@ -2,6 +2,7 @@
 
 pub(crate) mod builtin;
 pub(crate) mod connect;
+pub(crate) mod description;
 pub(crate) mod hints;
 pub(crate) mod interrupt;
 pub(crate) mod latency;

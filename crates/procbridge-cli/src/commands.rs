@@ -6,6 +6,7 @@ pub(crate) mod decode;
 pub(crate) mod describe;
 pub(crate) mod emit;
 pub(crate) mod info;
+pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod ping;
 pub(crate) mod serve;

@@ -5,27 +5,11 @@ use std::time::Duration;
 
 use procbridge::{Error, ErrorKind, Outcome};
 
-use crate::json::layout::Layout;
-use crate::json::layout::Object;
-use crate::json::layout::lay_out;
-use crate::terminal::stdout;
-
-/// The exit codes. They are told in the help texts and in the man pages, and are only added to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ExitCode {
-    /// No process reads the output any more, which is no failure.
-    ReaderGone = 0,
-    Internal = 1,
-    Usage = 2,
-    Remote = 3,
-    Connect = 4,
-    Timeout = 5,
-    Protocol = 6,
-    Denied = 7,
-    Threshold = 8,
-    Interrupted = 130,
-    Terminated = 143,
-}
+use crate::exit_code::ExitCode;
+use crate::json::layout::{Layout, lay_out};
+use crate::json::object::Object;
+use crate::terminal::stderr;
+use crate::text::system_error;
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug)]
@@ -57,7 +41,7 @@ impl CliError {
 
     /// The operating system failed while `doing` something.
     pub(crate) fn system(doing: impl Display, error: &std::io::Error) -> Self {
-        Self::new(ExitCode::Internal, "internal", format!("{doing}: {}", stdout::plain(error)))
+        Self::new(ExitCode::Internal, "internal", format!("{doing}: {}", system_error::describe(error)))
     }
 
     /// A signal ended it. There is nothing to say to who sent it.
@@ -116,7 +100,7 @@ impl CliError {
         let details = [("code", &self.0.code), ("data", &self.0.data)];
         let details = details.into_iter().filter_map(|(label, text)| Some((label, text.as_ref()?)));
         let hints = self.0.hints.iter().map(|line| ("help", line));
-        stdout::complain("error", &self.0.message, details.chain(hints));
+        stderr::report("error", &self.0.message, details.chain(hints));
     }
 
     /// For programs: the same on one line of JSON.

@@ -1,3 +1,5 @@
 //! Writes JSON text.
 
+pub(crate) mod envelope;
 pub(crate) mod layout;
+pub(crate) mod object;

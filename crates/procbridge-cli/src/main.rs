@@ -10,6 +10,7 @@ mod commands;
 mod dissect;
 mod env;
 mod error;
+mod exit_code;
 mod input;
 mod json;
 mod serve;
@@ -19,13 +20,15 @@ mod text;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::args::{Command, CommandLine, words};
+use crate::args::command_line::{Command, CommandLine};
+use crate::args::preprocess::preprocess;
 use crate::commands::{
-    call, completions, decode, describe, emit, info, man, ping, serve as serving, stats, watch,
+    call, completions, decode, describe, emit, info, list, man, ping, serve as serving, stats, watch,
 };
-use crate::error::{CliError, ExitCode};
-use crate::serve::guard;
-use crate::terminal::{stderr, stdout};
+use crate::error::CliError;
+use crate::exit_code::ExitCode;
+use crate::serve::guard_process;
+use crate::terminal::{label, stderr, stdout};
 
 /// The allocator: see docs/decisions/0025.
 #[cfg(feature = "jemalloc")]
@@ -33,8 +36,8 @@ use crate::terminal::{stderr, stdout};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> std::process::ExitCode {
-    if let Some(server) = guard::server_name() {
-        guard::run(&server);
+    if let Some(server) = guard_process::server_name() {
+        guard_process::run(&server);
         return std::process::ExitCode::SUCCESS;
     }
     let exit = run();
@@ -44,7 +47,7 @@ fn main() -> std::process::ExitCode {
 
 /// Returns the exit code.
 fn run() -> u8 {
-    let words = match words::preprocess(std::env::args_os()) {
+    let words = match preprocess(std::env::args_os()) {
         Ok(words) => words,
         Err(failure) => return report(&failure, wants_json()),
     };
@@ -58,7 +61,7 @@ fn run() -> u8 {
         Command::Emit(args) => (emit::run(args).map(|()| 0), args.output.json),
         Command::Ping(args) => (ping::run(args).map(|()| 0), args.json),
         Command::Info(args) => (info::run(args).map(|()| 0), args.builtin.json),
-        Command::List(args) => (describe::list(args).map(|()| 0), args.builtin.json),
+        Command::List(args) => (list::list(args).map(|()| 0), args.builtin.json),
         Command::Describe(args) => (describe::describe(args).map(|()| 0), args.builtin.json),
         Command::Stats(args) => (stats::run(args).map(|()| 0), args.builtin.json),
         Command::Serve(args) => (serving::run(args), false),
@@ -77,7 +80,7 @@ fn not_parsed(error: &clap::Error) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let text = error.render();
-            let has_colours = stdout::is_terminal() && stdout::wants_colours();
+            let has_colours = stdout::is_terminal() && label::wants_colours();
             let text = if has_colours { text.ansi().to_string() } else { text.to_string() };
             stdout::write_unescaped(&text).map_or_else(|failure| report(&failure, false), |()| 0)
         }

@@ -1,4 +1,7 @@
 //! Writes to standard output and standard error.
 
+pub(crate) mod descriptor;
+pub(crate) mod label;
+pub(crate) mod line_queue;
 pub(crate) mod stderr;
 pub(crate) mod stdout;

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::args::help::SERVE_HELP;
-use crate::args::units;
-use crate::args::units::Timeout;
+use crate::args::duration::parse_duration;
+use crate::args::size::parse_size;
+use crate::args::timeout::{Timeout, parse_timeout};
 
 /// Serve methods: built-in ones to try things, or a command that answers every call
 #[derive(Debug, Args)]
-#[command(after_help = SERVE_HELP)]
+#[command(after_help = HELP)]
 pub(crate) struct ServeArgs {
     /// Where to listen, one or several; port 0 lets the system choose. Default: PROCBRIDGE_ENDPOINT
     #[arg(value_name = "ENDPOINT")]
@@ -25,11 +25,11 @@ pub(crate) struct ServeArgs {
 
     /// Time limit of a call, or "none". When it is over the caller gets the code "timeout" and a command is killed
     /// with its process group
-    #[arg(long, value_name = "DURATION", value_parser = units::parse_timeout, default_value = "60s")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_timeout, default_value = "60s")]
     pub(crate) timeout: Timeout,
 
     /// How long calls in flight may go on after SIGTERM or SIGINT
-    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration, default_value = "10s")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10s")]
     pub(crate) drain: Duration,
 
     /// Calls answered at a time; more get the code "overloaded" [default: 1024, with --exec 64]
@@ -41,15 +41,15 @@ pub(crate) struct ServeArgs {
     pub(crate) max_connections: u32,
 
     /// Largest body to accept or answer: bytes, or with KiB, MiB, GiB
-    #[arg(long, value_name = "SIZE", value_parser = units::parse_size, default_value = "16MiB")]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "16MiB")]
     pub(crate) max_body: u32,
 
     /// How long a request's header may take to arrive
-    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration, default_value = "10s")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10s")]
     pub(crate) header_timeout: Duration,
 
     /// How long a caller may take nothing of its answer
-    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration, default_value = "10s")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10s")]
     pub(crate) write_timeout: Duration,
 
     /// Give each call a connection of its own, as the older packages do
@@ -99,3 +99,56 @@ pub(crate) struct ServeHandler {
     #[arg(long, value_name = "COMMAND")]
     pub(crate) exec: Option<String>,
 }
+
+const HELP: &str = "\
+Examples:
+  procbridge serve :8000 --demo
+  procbridge serve /run/app.sock :8000 --exec './handler --fast'
+  procbridge serve 'unix:/run/app.sock?mode=0660&group=app' --exec 'jq .name'
+  procbridge serve :8000 --exec 'sort | uniq -c' --shell
+  PROCBRIDGE_TOKEN=$(cat secret) procbridge serve :8000 --demo
+
+Demo methods:
+  echo     the payload, untouched
+  sum      the sum of an array of numbers; whole numbers exactly
+  err      always the error \"generated error\"
+  sleep    null after a number of seconds
+  count    a stream of 0 to n-1, with n and interval_ms: '{\"n\":3,\"interval_ms\":100}'
+  call_me  what the caller's own method answers, with method and payload
+  publish  an event for those who watch, with topic and payload; how many they are
+
+Commands (--exec):
+  PROCBRIDGE_METHOD has the method's name (unset if the call names none),
+  PROCBRIDGE_PEER the caller. Standard input is the payload as JSON, null if
+  there is none. Standard output that is JSON is the result as it stands; other
+  text is a string without its last newline; nothing is null. A status other
+  than 0 answers an error: the last line of standard error, the code
+  \"exec.failed\" and the status as data. The answer is sent when the command
+  has closed its output: one that leaves a program behind must redirect it.
+  Commands run in process groups of their own, which are killed at the time
+  limit, when the caller cancels, and when the server ends or is killed, by
+  SIGKILL too: a process \"pb-guard\" sees to that. A program that starts a
+  group of its own, or that an ended command has left, lives on. As PID 1 of a
+  container the server collects such programs when they end.
+
+When it listens it says so on standard error, with the ports that the system
+chose:
+  ready: listening on tcp:127.0.0.1:41233 unix:/run/app.sock
+
+SIGTERM, SIGINT, SIGHUP and SIGQUIT end it in an orderly way: no new calls, those
+in flight have the time of --drain. The exit code is 0 when all of them ended,
+else 128 and the signal's number. A second signal ends it at once. Under nohup
+SIGHUP does nothing.
+
+Standard error never holds the server up: lines that its reader does not take are
+dropped, and their number is told when it reads again.
+
+Only loopback addresses and callers of the same user are served, unless the
+options say otherwise. With a token other machines may call too: it goes over the
+network as it is. Commands are not given PROCBRIDGE_TOKEN.
+
+ExitCode codes:
+  0  orderly end                    4  cannot listen
+  1  internal failure               7  not allowed to listen there
+  2  wrong command line             129, 130, 131, 143  cut short by SIGHUP,
+                                    SIGINT, SIGQUIT, SIGTERM";

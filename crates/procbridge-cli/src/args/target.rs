@@ -4,9 +4,8 @@ use std::ffi::OsString;
 
 use procbridge::Endpoint;
 
-use crate::args::words;
-use crate::env::default_endpoint;
-use crate::env::default_endpoint::VARIABLE;
+use crate::args::utf8::not_utf8;
+use crate::env::default_endpoint::{self, VARIABLE};
 use crate::error::CliError;
 
 /// The server that a command is about, and the words behind it.
@@ -24,7 +23,7 @@ impl Target {
         let mut words = words.into_iter().peekable();
         let first = words.peek().map(|first| match first.to_str() {
             Some(first) => first.parse::<Endpoint>().map_err(CliError::from),
-            None => Err(words::not_utf8(first)),
+            None => Err(not_utf8(first)),
         });
         if let Some(Ok(endpoint)) = first {
             words.next();

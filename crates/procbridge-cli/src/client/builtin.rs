@@ -6,15 +6,13 @@ use std::time::Duration;
 use procbridge::Endpoint;
 use serde_json::value::RawValue;
 
-use crate::args::BuiltinArgs;
-use crate::capture::relay::Observed;
-use crate::client::connect::ConnectOptions;
-use crate::client::connect::Connection;
-use crate::client::connect::TimedReply;
+use crate::args::builtin::BuiltinArgs;
+use crate::capture::observed::Observed;
+use crate::client::connect::{ConnectOptions, Connection, TimedReply};
 use crate::client::hints;
 use crate::client::interrupt::Interrupt;
-use crate::client::print;
 use crate::error::CliError;
+use crate::json::envelope;
 
 /// What a server answered.
 #[derive(Debug)]
@@ -27,7 +25,7 @@ pub(crate) struct BuiltinReply {
 impl BuiltinReply {
     /// The line for a program that asked for the envelope.
     pub(crate) fn envelope(&self, payload: &str) -> String {
-        print::envelope(payload, self.elapsed).finish()
+        envelope::success(payload, self.elapsed).finish()
     }
 }
 

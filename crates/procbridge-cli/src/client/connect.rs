@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use procbridge::{Client, ClientConfig, Endpoint, Error};
 use serde_json::value::RawValue;
 
-use crate::args::ConnectArgs;
-use crate::args::units::Timeout;
-use crate::capture::relay::Capture;
-use crate::capture::relay::Observed;
+use crate::args::connect::ConnectArgs;
+use crate::args::timeout::Timeout;
+use crate::capture::observed::Observed;
+use crate::capture::proxy::Capture;
 use crate::client::hints;
 use crate::client::interrupt::Interrupt;
 use crate::env::token;

@@ -8,8 +8,8 @@ use procbridge_proto::{Misuse, ProtocolError, Version};
 use crate::client::suggest;
 use crate::env::token;
 use crate::error::CliError;
-use crate::error::ExitCode;
-use crate::terminal::stdout;
+use crate::exit_code::ExitCode;
+use crate::text::system_error;
 
 /// An error of the library, with what a person at a shell can do about it. With `own_timeout` the limit of the call
 /// itself has passed.
@@ -52,12 +52,12 @@ pub(crate) fn explain(error: Error, endpoint: &Endpoint, own_timeout: bool) -> C
 pub(crate) fn explain_connect(error: &std::io::Error, endpoint: &Endpoint) -> CliError {
     let (exit, kind, reason) = match error.kind() {
         IoKind::TimedOut => (ExitCode::Timeout, "timeout", "no connection within the time limit".to_string()),
-        IoKind::PermissionDenied => (ExitCode::Denied, "denied", stdout::plain(error)),
+        IoKind::PermissionDenied => (ExitCode::Denied, "denied", system_error::describe(error)),
         IoKind::NotFound => (ExitCode::Connect, "connect", "no such file".to_string()),
         IoKind::ConnectionRefused => {
             (ExitCode::Connect, "connect", "connection refused, no server answers there".to_string())
         }
-        _ => (ExitCode::Connect, "connect", stdout::plain(error)),
+        _ => (ExitCode::Connect, "connect", system_error::describe(error)),
     };
     let hint = match exit {
         ExitCode::Timeout => Some(RAISE_CONNECT_TIMEOUT.to_string()),

@@ -1,10 +1,9 @@
 //! Signals, and a reader of standard output that has gone: what a command has begun is cancelled, and it ends with what it
 //! has.
 
-use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use procbridge::{Client, Outcome};
 use rustix::event::{PollFd, PollFlags, poll};

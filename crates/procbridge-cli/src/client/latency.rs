@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::error::CliError;
-use crate::json::layout::Object;
+use crate::json::object::Object;
+use crate::text::duration::format_duration;
 
 /// The times of calls that were made one after the other.
 #[derive(Debug)]
@@ -64,24 +65,9 @@ impl Latency {
     }
 }
 
-/// A time as people read it best: three digits that count, and a unit.
-pub(crate) fn format_duration(time: Duration) -> String {
-    let seconds = time.as_secs_f64();
-    let (number, unit) = match seconds {
-        ..0.001 => (seconds * 1e6, "us"),
-        ..1.0 => (seconds * 1e3, "ms"),
-        _ => (seconds, "s"),
-    };
-    let digits = match number {
-        ..10.0 => 2,
-        ..100.0 => 1,
-        _ => 0,
-    };
-    format!("{number:.digits$} {unit}")
-}
-
 /// The numbers that are told.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)];
+
 /// An error of at most one in a thousand.
 const SIGNIFICANT_DIGITS: u8 = 3;
 
@@ -103,19 +89,5 @@ mod tests {
         assert_eq!(latency.calls(), 1000);
         let text = latency.members(Object::new()).finish();
         assert!(text.starts_with("{\"p50_us\":50") && text.ends_with("\"max_us\":1000.0}"), "{text}");
-    }
-
-    #[test]
-    fn times_have_a_unit_and_few_digits() {
-        for (nanos, text) in [
-            (1, "0.00 us"),
-            (83_400, "83.4 us"),
-            (183_000, "183 us"),
-            (1_234_000, "1.23 ms"),
-            (999_000_000, "999 ms"),
-            (12_345_000_000, "12.3 s"),
-        ] {
-            assert_eq!(format_duration(Duration::from_nanos(nanos)), text);
-        }
     }
 }

@@ -1,12 +1,8 @@
 //! JSON that a server answered, as it is printed.
 
-use std::time::Duration;
-
-use crate::args::OutputArgs;
+use crate::args::output::OutputArgs;
 use crate::error::CliError;
-use crate::json::layout::Layout;
-use crate::json::layout::Object;
-use crate::json::layout::lay_out;
+use crate::json::layout::{Layout, lay_out};
 use crate::terminal::stdout;
 
 /// Prints a result in the output that was asked for.
@@ -24,14 +20,6 @@ pub(crate) fn print_line(output: &OutputArgs, result: &str) -> Result<bool, CliE
 /// `text` as JSON on one line.
 pub(crate) fn compact(text: &str) -> String {
     lay_out(text, Layout::Compact)
-}
-
-/// The envelope of a success, for programs; what is particular to a command may be added.
-pub(crate) fn envelope(payload: &str, elapsed: Duration) -> Object {
-    Object::new()
-        .member("ok", "true")
-        .member("payload", &lay_out(payload, Layout::Compact))
-        .member("elapsed_us", &elapsed.as_micros().to_string())
 }
 
 /// The text of a string, if that is to be printed. One with half a surrogate pair is no text; it stays JSON.

@@ -5,21 +5,21 @@ use std::time::{Duration, Instant};
 use procbridge::{ClientConfig, Codec, Error, RequestBuilder, Sessions};
 use serde_json::value::RawValue;
 
-use crate::args::CallArgs;
-use crate::args::Compression;
+use crate::args::call::CallArgs;
+use crate::args::compression::Compression;
 use crate::args::target::Target;
-use crate::args::units::Timeout;
-use crate::args::words;
-use crate::client::connect::ConnectOptions;
-use crate::client::connect::Connection;
+use crate::args::timeout::Timeout;
+use crate::args::utf8::into_utf8;
+use crate::client::connect::{ConnectOptions, Connection};
 use crate::client::interrupt::Interrupt;
 use crate::client::latency::Latency;
 use crate::client::print;
 use crate::error::CliError;
-use crate::input::payload;
-use crate::json::layout;
-use crate::json::layout::Layout;
-use crate::terminal::stdout;
+use crate::input::{pair, payload};
+use crate::json::envelope;
+use crate::json::layout::{self, Layout};
+use crate::json::object::Object;
+use crate::terminal::{stderr, stdout};
 
 /// Makes the call and prints its result.
 pub(crate) fn run(args: &CallArgs) -> Result<(), CliError> {
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &CallArgs) -> Result<(), CliError> {
     let next = if args.no_method { "payload" } else { "method" };
     let Target { endpoint, words, assumed } = Target::of(words, next, USAGE)?;
     let mut words = words.into_iter();
-    let method = if args.no_method { None } else { words.next().map(words::into_utf8).transpose()? };
+    let method = if args.no_method { None } else { words.next().map(into_utf8).transpose()? };
     if method.is_none() && !args.no_method {
         return Err(CliError::usage(format!("no method to call at {endpoint}"))
             .with_hint(USAGE)
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &CallArgs) -> Result<(), CliError> {
         Some(reason) => failure.with_hint(reason),
         None => failure,
     })?;
-    let meta = args.meta.iter().map(|word| payload::entry(word, args.connect.max_body));
+    let meta = args.meta.iter().map(|word| pair::entry(word, args.connect.max_body));
     let meta = meta.collect::<Result<_, _>>()?;
     let connection =
         Connection::new(&endpoint, &args.connect, ConnectOptions::from(config(args)), &interrupt)?;
@@ -93,7 +93,7 @@ impl Calls<'_> {
         let answer = self.send(began)?;
         let elapsed = began.elapsed();
         if self.args.output.json {
-            return stdout::write_envelope(print::envelope(answer.get(), elapsed).finish(), 0);
+            return stdout::write_envelope(envelope::success(answer.get(), elapsed).finish(), 0);
         }
         print::print_result(&self.args.output, answer.get())
     }
@@ -104,7 +104,7 @@ impl Calls<'_> {
         let elapsed = began.elapsed();
         sent.map_err(|error| self.error(error, elapsed))?;
         if self.args.output.json {
-            stdout::write_envelope(print::envelope("null", elapsed).finish(), 0)?;
+            stdout::write_envelope(envelope::success("null", elapsed).finish(), 0)?;
         }
         Ok(())
     }
@@ -119,7 +119,7 @@ impl Calls<'_> {
             count += 1;
             let is_wanted = if shape.json {
                 let item = layout::lay_out(item.get(), Layout::Compact);
-                stdout::stream_line(layout::Object::new().member("item", &item).finish())?
+                stdout::stream_line(Object::new().member("item", &item).finish())?
             } else {
                 print::print_line(shape, item.get())?
             };
@@ -129,7 +129,7 @@ impl Calls<'_> {
         }
         let own: Box<RawValue> = items.finish().map_err(failed)?;
         if shape.json {
-            let envelope = print::envelope(own.get(), began.elapsed());
+            let envelope = envelope::success(own.get(), began.elapsed());
             return stdout::write_envelope(envelope.member("items", &count.to_string()).finish(), 0);
         }
         if own.get() == "null" { Ok(()) } else { print::print_line(shape, own.get()).map(drop) }
@@ -156,7 +156,7 @@ impl Calls<'_> {
             return Err(failure);
         }
         if self.args.output.json {
-            let envelope = print::envelope(last.get(), elapsed)
+            let envelope = envelope::success(last.get(), elapsed)
                 .member("calls", &latency.calls().to_string())
                 .member("calls_per_second", &format!("{:.1}", latency.rate()));
             return stdout::write_envelope(latency.members(envelope).finish(), 0);
@@ -169,7 +169,7 @@ impl Calls<'_> {
         if !self.args.output.json && latency.calls() > 0 {
             let (calls, rate, times) = (latency.calls(), latency.rate(), latency.text());
             let word = if calls == 1 { "call" } else { "calls" };
-            stdout::note(&format!("{calls} {word}, {rate:.0} a second: {times}"));
+            stderr::write_line(&format!("{calls} {word}, {rate:.0} a second: {times}"));
         }
     }
 

@@ -2,8 +2,8 @@
 
 use clap::CommandFactory;
 
-use crate::args::CommandLine;
-use crate::args::CompletionsArgs;
+use crate::args::command_line::CommandLine;
+use crate::args::completions::CompletionsArgs;
 use crate::error::CliError;
 use crate::terminal::stdout;
 

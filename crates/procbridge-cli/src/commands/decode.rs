@@ -5,15 +5,15 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::os::unix::ffi::OsStrExt;
 
-use crate::args::DecodeArgs;
-use crate::args::words;
+use crate::args::decode::DecodeArgs;
+use crate::args::utf8::into_utf8;
 use crate::dissect::packet::Dissection;
-use crate::dissect::packet::Position;
+use crate::dissect::position::Position;
 use crate::error::CliError;
-use crate::error::ExitCode;
-use crate::input::hex;
-use crate::input::payload;
+use crate::exit_code::ExitCode;
+use crate::input::{hex, source};
 use crate::terminal::stdout;
+use crate::text::system_error;
 
 /// Shows the packets that the input holds, up to the first that is wrong.
 pub(crate) fn run(args: &DecodeArgs) -> Result<(), CliError> {
@@ -56,14 +56,15 @@ impl Input {
             [] => Self::detect(contents("standard input", stdin())?),
             [word] if word == "-" || word == "@-" => Self::detect(contents("standard input", stdin())?),
             [word] if word.as_bytes().starts_with(b"@") => {
-                let file = payload::file_name(word)?;
+                let file = source::file_name(word)?;
                 let path = file.display().to_string();
-                let cannot =
-                    |error| CliError::usage(format!("cannot read {path}: {}", stdout::plain(&error)));
+                let cannot = |error| {
+                    CliError::usage(format!("cannot read {path}: {}", system_error::describe(&error)))
+                };
                 Self::detect(contents(&path, File::open(file).map_err(cannot)?)?)
             }
             words => {
-                let words = words.iter().cloned().map(words::into_utf8).collect::<Result<Vec<_>, _>>()?;
+                let words = words.iter().cloned().map(into_utf8).collect::<Result<Vec<_>, _>>()?;
                 match hex::read(&words.join(" ")) {
                     Ok(bytes) => Ok(Self { bytes, hex_error: None }),
                     Err(reason) => Err(CliError::usage(format!("not hexadecimal: {reason}"))
@@ -94,7 +95,7 @@ impl Input {
 fn contents(what: &str, source: impl Read) -> Result<Vec<u8>, CliError> {
     let mut bytes = Vec::new();
     let read = source.take(MAX_INPUT + 1).read_to_end(&mut bytes);
-    read.map_err(|error| CliError::usage(format!("cannot read {what}: {}", stdout::plain(&error))))?;
+    read.map_err(|error| CliError::usage(format!("cannot read {what}: {}", system_error::describe(&error))))?;
     if bytes.len() as u64 > MAX_INPUT {
         return Err(CliError::usage(format!("{what} has more than the {MAX_INPUT} B that are read")));
     }

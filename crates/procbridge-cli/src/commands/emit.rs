@@ -2,16 +2,16 @@
 
 use serde_json::value::RawValue;
 
-use crate::args::EmitArgs;
+use crate::args::emit::EmitArgs;
 use crate::args::target::Target;
-use crate::args::words;
-use crate::client::connect::ConnectOptions;
-use crate::client::connect::Connection;
+use crate::args::utf8::into_utf8;
+use crate::client::connect::{ConnectOptions, Connection};
 use crate::client::interrupt::Interrupt;
 use crate::client::print;
 use crate::error::CliError;
 use crate::input::payload;
-use crate::json::layout::Object;
+use crate::json::envelope;
+use crate::json::object::Object;
 use crate::terminal::stdout;
 
 /// Publishes an event and prints what the method answers.
@@ -20,7 +20,7 @@ pub(crate) fn run(args: &EmitArgs) -> Result<(), CliError> {
     let words = args.first.iter().chain(&args.second).chain(&args.rest).cloned().collect();
     let Target { endpoint, words, assumed } = Target::of(words, "topic", USAGE)?;
     let mut words = words.into_iter();
-    let Some(topic) = words.next().map(words::into_utf8).transpose()? else {
+    let Some(topic) = words.next().map(into_utf8).transpose()? else {
         return Err(CliError::usage(format!("no topic to publish at {endpoint}")).with_hint(USAGE));
     };
     let words: Vec<_> = words.collect();
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &EmitArgs) -> Result<(), CliError> {
         _ => failure,
     })?;
     if args.output.json {
-        return stdout::write_envelope(print::envelope(answer.get(), elapsed).finish(), 0);
+        return stdout::write_envelope(envelope::success(answer.get(), elapsed).finish(), 0);
     }
     print::print_result(&args.output, answer.get())
 }

@@ -3,16 +3,14 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::args::InfoArgs;
+use crate::args::info::InfoArgs;
 use crate::args::target::Target;
-use crate::capture::relay::Hello;
-use crate::capture::relay::Observed;
+use crate::capture::observed::{Hello, Observed};
 use crate::client::builtin;
-use crate::client::print;
 use crate::dissect::names;
 use crate::error::CliError;
-use crate::json::layout::Object;
-use crate::json::layout::push_quoted;
+use crate::json::envelope;
+use crate::json::object::{Object, push_quoted};
 use crate::terminal::stdout;
 use crate::text::unprintable::escape_message;
 
@@ -44,7 +42,7 @@ pub(crate) fn run(args: &InfoArgs) -> Result<(), CliError> {
     let json = facts.iter().fold(Object::new(), |object, (key, fact)| object.member(key, &fact.json()));
     let json = json.finish();
     if args.builtin.json {
-        return stdout::write_envelope(print::envelope(&json, elapsed).finish(), 0);
+        return stdout::write_envelope(envelope::success(&json, elapsed).finish(), 0);
     }
     if !stdout::is_terminal() {
         return stdout::write_line(json);

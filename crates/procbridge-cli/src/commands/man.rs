@@ -3,8 +3,8 @@
 use clap::{CommandFactory, ValueEnum};
 use clap_mangen::Man;
 
-use crate::args::CommandLine;
-use crate::args::ManArgs;
+use crate::args::command_line::CommandLine;
+use crate::args::man::ManArgs;
 use crate::error::CliError;
 use crate::terminal::stdout;
 

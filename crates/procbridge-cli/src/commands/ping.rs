@@ -4,19 +4,18 @@ use std::time::Instant;
 
 use procbridge::Endpoint;
 
-use crate::args::PingArgs;
+use crate::args::ping::PingArgs;
 use crate::args::target::Target;
-use crate::client::connect::ConnectOptions;
-use crate::client::connect::Connection;
+use crate::client::connect::{ConnectOptions, Connection};
 use crate::client::hints;
 use crate::client::interrupt::Interrupt;
-use crate::client::latency;
 use crate::client::latency::Latency;
-use crate::client::print;
 use crate::error::CliError;
-use crate::error::ExitCode;
-use crate::json::layout::Object;
+use crate::exit_code::ExitCode;
+use crate::json::envelope;
+use crate::json::object::Object;
 use crate::terminal::stdout;
+use crate::text::duration;
 
 /// Pings, and sums up.
 pub(crate) fn run(args: &PingArgs) -> Result<(), CliError> {
@@ -41,14 +40,14 @@ pub(crate) fn run(args: &PingArgs) -> Result<(), CliError> {
     let p99 = latency.quantile(0.99);
     let json = Summary { asked, latency: &latency }.json();
     if let Some(threshold) = args.threshold.filter(|threshold| p99 > *threshold) {
-        let (p99, threshold) = (latency::format_duration(p99), latency::format_duration(threshold));
+        let (p99, threshold) = (duration::format_duration(p99), duration::format_duration(threshold));
         let message = format!("the p99 of {p99} is over the threshold of {threshold}");
         let failure = CliError::new(ExitCode::Threshold, "threshold", message);
         let failure = failure.with_outcome(procbridge::Outcome::Replied).with_elapsed(began.elapsed());
         return Err(if args.json { failure.with_data(json) } else { failure });
     }
     if args.json {
-        stdout::write_envelope(print::envelope(&json, began.elapsed()).finish(), 0)
+        stdout::write_envelope(envelope::success(&json, began.elapsed()).finish(), 0)
     } else {
         Ok(())
     }
@@ -83,7 +82,7 @@ fn pings(
             }
         };
         latency.record(elapsed);
-        let time = latency::format_duration(elapsed);
+        let time = duration::format_duration(elapsed);
         let line = format!("answer from {endpoint}: seq={number} time={time}{remark}");
         if !args.json && !stdout::stream_line(line)? {
             break;

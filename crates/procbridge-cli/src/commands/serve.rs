@@ -1,28 +1,23 @@
 //! `procbridge serve`: a server from its options to its orderly end.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
-use std::{fs, io};
+use std::{fs, io, thread};
 
-use procbridge::{Endpoint, Error, ErrorKind, Router, Server, ServerConfig, ServerHandle};
+use procbridge::{Endpoint, Error, ErrorKind, Router, Server, ServerConfig};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::args::ServeArgs;
-use crate::args::units::Timeout;
-use crate::env::default_endpoint;
-use crate::env::default_endpoint::VARIABLE;
+use crate::args::serve::ServeArgs;
+use crate::args::timeout::Timeout;
+use crate::env::default_endpoint::{self, VARIABLE};
 use crate::env::token;
 use crate::error::CliError;
-use crate::serve::child::Children;
-use crate::serve::demo;
+use crate::serve::child_registry::Children;
 use crate::serve::exec::Exec;
-use crate::serve::logger;
-use crate::serve::orphans;
+use crate::serve::shutdown::Shutdown;
+use crate::serve::{demo, logger, orphans};
 use crate::terminal::stderr;
-use crate::terminal::stdout;
 
 /// Serves until a signal ends it; the exit code says how orderly that was.
 pub(crate) fn run(args: &ServeArgs) -> Result<u8, CliError> {
@@ -51,66 +46,12 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, CliError> {
         .map_err(|error| CliError::system("cannot start a thread", &error))?;
 
     let places: Vec<_> = server.endpoints().iter().map(Endpoint::to_string).collect();
-    stdout::note(&format!("ready: listening on {}", places.join(" ")));
+    stderr::write_line(&format!("ready: listening on {}", places.join(" ")));
     let served = server.serve(router);
     children.kill_all();
     children.stop_guard();
     served?;
     Ok(shutdown.exit(args.drain))
-}
-
-/// The signals that came, and when the first did.
-#[derive(Clone, Debug, Default)]
-struct Shutdown {
-    state: Arc<Mutex<State>>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct State {
-    first: Option<Instant>,
-    signals: u32,
-    last: i32,
-}
-
-impl Shutdown {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The first signal lets the calls in flight finish, the second does not, the third does not even clean up.
-    fn advance(&self, signal: i32, handle: &ServerHandle, children: &Children, drain: Duration) {
-        let mut state = self.state();
-        state.signals += 1;
-        state.last = signal;
-        let signals = state.signals;
-        state.first.get_or_insert_with(Instant::now);
-        drop(state);
-        match signals {
-            1 => {
-                handle.stop();
-                stdout::note(&format!(
-                    "stopping: calls in flight may finish within {} s; another signal ends them",
-                    drain.as_secs_f64()
-                ));
-            }
-            // What commands still run is ended when their callers have been answered.
-            2 => handle.abort(),
-            _ => {
-                children.kill_all();
-                stderr::flush();
-                std::process::exit(SIGNAL_EXIT_BASE + signal)
-            }
-        }
-    }
-
-    fn exit(&self, drain: Duration) -> u8 {
-        let State { first, signals, last } = *self.state();
-        let late = first.is_some_and(|first| first.elapsed() >= drain);
-        if late && signals == 1 {
-            stdout::complain("warn", "the time to stop was over before all calls had ended", []);
-        }
-        if late || signals > 1 { u8::try_from(SIGNAL_EXIT_BASE + last).unwrap_or(u8::MAX) } else { 0 }
-    }
 }
 
 fn endpoints(args: &ServeArgs) -> Result<Vec<Endpoint>, CliError> {
@@ -197,8 +138,7 @@ fn cannot_listen(error: Error) -> CliError {
     help.into_iter().fold(CliError::from(error), CliError::with_hint)
 }
 
-/// What a shell adds to the number of the signal that ended a program.
-const SIGNAL_EXIT_BASE: i32 = 128;
 /// Calls at a time: a demo method costs a thread, a command a process.
 const DEMO_CALLS: u32 = 1024;
+
 const EXEC_CALLS: u32 = 64;

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::args::StatsArgs;
+use crate::args::stats::StatsArgs;
 use crate::args::target::Target;
 use crate::client::builtin;
-use crate::client::latency;
 use crate::error::CliError;
-use crate::json::layout::Layout;
-use crate::json::layout::lay_out;
+use crate::json::layout::{Layout, lay_out};
 use crate::terminal::stdout;
+use crate::text::duration;
 use crate::text::unprintable::escape_message;
 
 /// The answer of `$/stats`, as far as the table shows it. A server may leave things out.
@@ -83,7 +82,7 @@ fn table(counted: &Counted) -> String {
     let head = ["METHOD", "CALLS", "ERRORS", "RUNNING", "P50", "P90", "P99", "MAX"].map(str::to_string);
     let rows = methods.iter().map(|(name, method)| {
         let time = |micros| match method.calls > method.in_flight {
-            true => latency::format_duration(Duration::from_micros(micros)),
+            true => duration::format_duration(Duration::from_micros(micros)),
             false => "-".to_string(),
         };
         let Method { calls, errors, in_flight, p50_us, p90_us, p99_us, max_us } = method;

@@ -9,19 +9,17 @@ use procbridge::{
 };
 use serde_json::json;
 
-use crate::args::WatchArgs;
 use crate::args::target::Target;
-use crate::args::units::Timeout;
-use crate::args::words;
-use crate::client::connect::ConnectOptions;
-use crate::client::connect::Connection;
-use crate::client::hints;
+use crate::args::timeout::Timeout;
+use crate::args::utf8::into_utf8;
+use crate::args::watch::WatchArgs;
+use crate::client::connect::{ConnectOptions, Connection};
 use crate::client::interrupt::Interrupt;
-use crate::client::print;
+use crate::client::{hints, print};
 use crate::error::CliError;
-use crate::error::ExitCode;
-use crate::json::layout::Object;
-use crate::terminal::stdout;
+use crate::exit_code::ExitCode;
+use crate::json::object::Object;
+use crate::terminal::{stderr, stdout};
 
 /// Prints events until there were enough, or the server has none.
 pub(crate) fn run(args: &WatchArgs) -> Result<(), CliError> {
@@ -29,7 +27,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<(), CliError> {
     interrupt.watch_reader()?;
     let Target { endpoint, words: topics, assumed } =
         Target::of(args.words.iter().map(OsString::from).collect(), "topic", USAGE)?;
-    let topics = topics.into_iter().map(words::into_utf8).collect::<Result<Vec<_>, _>>()?;
+    let topics = topics.into_iter().map(into_utf8).collect::<Result<Vec<_>, _>>()?;
     if topics.is_empty() {
         return Err(CliError::usage(format!("no topic to watch at {endpoint}"))
             .with_hint(USAGE)
@@ -105,7 +103,7 @@ impl Watch<'_> {
             };
             drop(connection);
             if !std::mem::replace(&mut progress.is_told, true) && !self.args.json {
-                stdout::complain("warn", &format!("{reason}; trying again"), []);
+                stderr::report("warn", &format!("{reason}; trying again"), []);
             }
             (progress.gap, progress.in_force) = (true, false);
             self.interrupt.sleep(progress.backoff.pause(Instant::now()));
@@ -163,7 +161,7 @@ impl Watch<'_> {
             true => format!("watching {topics} again; events may have been missed"),
         };
         if !self.args.json {
-            stdout::note(&note);
+            stderr::write_line(&note);
         }
         progress.begun = true;
         (progress.in_force, progress.is_told) = (true, false);

@@ -1,13 +1,13 @@
 //! One packet of a capture: whether it is right, and its fields.
 
-use procbridge_proto::{
-    Connection, Event, HEADER_LENGTH, Header, Limits, Packet, ProtocolError, Status, Terms, Version, flag,
-};
+use procbridge_proto::{HEADER_LENGTH, Header, ProtocolError, Status, Version, flag};
 
+use crate::dissect::check::{check_classic, truncated};
+use crate::dissect::format::{BODY_LINE, hex, options, reserved};
 use crate::dissect::names;
-use crate::json::layout::Layout;
-use crate::json::layout::Object;
-use crate::json::layout::lay_out;
+use crate::dissect::position::Position;
+use crate::json::layout::{Layout, lay_out};
+use crate::json::object::Object;
 
 /// The rest of a capture, which should begin with a packet.
 #[derive(Debug)]
@@ -18,26 +18,8 @@ pub(crate) struct Dissection<'a> {
     position: Position,
 }
 
-/// Where in a connection a packet is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Position {
-    /// At its start, as all packets of classic connections are.
-    Start,
-    /// Behind the offer of a session, on its side or on the other.
-    Offered,
-    /// In a session.
-    Session,
-}
-
 /// The length of the packet if it is right.
 pub(crate) type Checked = Result<usize, ProtocolError>;
-
-impl Position {
-    /// The position of the first packet of a capture.
-    pub(crate) fn begin(in_session: bool) -> Self {
-        if in_session { Self::Session } else { Self::Start }
-    }
-}
 
 impl<'a> Dissection<'a> {
     pub(crate) fn new(offset: usize, bytes: &'a [u8], position: Position) -> Self {
@@ -270,67 +252,5 @@ impl<'a> Dissection<'a> {
     }
 }
 
-fn check_classic(header: &Header, bytes: &[u8]) -> Result<(), ProtocolError> {
-    let limits = Limits::default().with_max_body(u32::MAX).with_max_method(u32::MAX);
-    let mut connection = match header.status {
-        Status::REQUEST => Connection::server(limits),
-        Status::GOOD | Status::BAD => asking(header.version, limits),
-        Status::HELLO if header.version == Version::V1_1 => {
-            asking_with(header.version, Connection::client(limits).with_session(Terms::new()), limits)
-        }
-        found => {
-            let expected = "a request (0) or a response (1 or 2)";
-            return Err(ProtocolError::UnexpectedStatus { found, expected });
-        }
-    };
-    connection.receive(bytes);
-    connection.receive_end();
-    loop {
-        match connection.poll_event() {
-            Some(Event::Closed { error: Some(error) }) => return Err(error),
-            Some(Event::Session) => {}
-            _ => return Ok(()),
-        }
-    }
-}
-
-/// The side of a connection that waits for a response in `version`.
-fn asking(version: Version, limits: Limits) -> Connection {
-    asking_with(version, Connection::client(limits), limits)
-}
-
-fn asking_with(version: Version, mut connection: Connection, limits: Limits) -> Connection {
-    let request = Packet::request(version, Some("decode"), None).finish(&limits);
-    let asked = request.and_then(|request| connection.call(request));
-    debug_assert!(asked.is_ok(), "a short request on a new connection");
-    connection
-}
-
-fn truncated(received: usize, expected: usize, part: &'static str) -> ProtocolError {
-    ProtocolError::Truncated { received, expected, part }
-}
-
-/// The compressions that its sender reads, where the byte means that.
-fn options(header: &Header) -> String {
-    let codecs = names::codec_names(header.options);
-    match names::opens_session(header) && !codecs.is_empty() {
-        true => format!("{:#04x}, reads {}", header.options, codecs.join(" and ")),
-        false => reserved(header.options),
-    }
-}
-
-fn reserved(byte: u8) -> String {
-    if byte == 0 { "0".to_string() } else { format!("{byte:#04x}, reserved and ignored") }
-}
-
-/// The first bytes of a field.
-fn hex(bytes: &[u8]) -> String {
-    let shown: Vec<_> = bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    let more = if bytes.len() > shown.len() { " .." } else { "" };
-    format!("{}{more}", shown.join(" "))
-}
-
-/// A further line of a body, in the column of the first.
-const BODY_LINE: &str = "\n                                    ";
 /// A call id, in front of every body of a session.
 const ID_LENGTH: u32 = 4;

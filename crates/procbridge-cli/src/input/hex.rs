@@ -1,6 +1,6 @@
 //! Hexadecimal in the forms in which people have it becomes bytes.
 
-use crate::text::unprintable::strip_byte_order_mark;
+use crate::text::byte_order_mark::strip_byte_order_mark;
 
 /// Reads bare digits with spaces, colons, commas, `0x` or `\x` between them, and the dumps of hexdump -C and xxd.
 ///

@@ -17,12 +17,11 @@ use serde_json::value::RawValue;
 
 use crate::env::token;
 use crate::error::CliError;
-use crate::serve::child::ChildError;
-use crate::serve::child::ChildExit;
-use crate::serve::child::Children;
+use crate::serve::child::{ChildError, ChildExit, ExecChild};
+use crate::serve::child_registry::Children;
 use crate::serve::logger;
-use crate::terminal::stdout;
-use crate::text::unprintable::strip_byte_order_mark;
+use crate::text::byte_order_mark::strip_byte_order_mark;
+use crate::text::system_error;
 
 /// The command that answers calls.
 #[derive(Debug)]
@@ -75,8 +74,8 @@ impl Exec {
             Some(method) => command.env("PROCBRIDGE_METHOD", method),
             None => command.env_remove("PROCBRIDGE_METHOD"),
         };
-        let child = self.children.start(command).map_err(|error| {
-            log::warn!("cannot start {}: {}", self.program.display(), stdout::plain(&error));
+        let child = ExecChild::start(&self.children, command).map_err(|error| {
+            log::warn!("cannot start {}: {}", self.program.display(), system_error::describe(&error));
             Refusal::new("the command cannot be started").with_code(code::INTERNAL)
         })?;
         // The line's end is for commands that read lines; JSON does not mind it.
@@ -108,7 +107,7 @@ impl Exec {
                     .with_code(code::TOO_LARGE)
             }
             ChildError::Io(error) => {
-                log::warn!("cannot read from {}: {}", self.program.display(), stdout::plain(&error));
+                log::warn!("cannot read from {}: {}", self.program.display(), system_error::describe(&error));
                 Refusal::new("the command's output cannot be read").with_code(code::INTERNAL)
             }
         }

@@ -3,7 +3,7 @@
 use log::{LevelFilter, Log, Metadata, Record};
 use procbridge::Call;
 
-use crate::terminal::stdout;
+use crate::terminal::stderr;
 
 struct Logger;
 
@@ -15,7 +15,7 @@ impl Log for Logger {
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
             let label = record.level().as_str().to_lowercase();
-            stdout::complain(&label, &record.args().to_string(), []);
+            stderr::report(&label, &record.args().to_string(), []);
         }
     }
 

@@ -1,15 +1,14 @@
 //! As the first process of a container, a server is the parent of all processes whose own has ended, and collects them.
 
 use std::collections::HashSet;
-use std::fs;
-use std::thread;
+use std::{fs, thread};
 
 use rustix::process::{Pid, WaitOptions, getpid, waitpid};
 use signal_hook::consts::SIGCHLD;
 use signal_hook::iterator::Signals;
 
 use crate::error::CliError;
-use crate::serve::child::Children;
+use crate::serve::child_registry::Children;
 
 /// Collects orphans from now on, if this is the first process of its namespace.
 pub(crate) fn collect(children: &Children) -> Result<(), CliError> {

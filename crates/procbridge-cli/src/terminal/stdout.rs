@@ -1,18 +1,14 @@
 //! Where words go: standard output carries data and nothing else, standard error carries what is envelope_exit about it.
 
-use std::env;
 use std::io::{self, ErrorKind, IsTerminal};
-use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 
 use crate::error::CliError;
-use crate::terminal::stderr;
+use crate::terminal::{descriptor, stderr};
 use crate::text::unprintable::escape_for_terminal;
-use crate::text::unprintable::escape_message;
 
 /// Writes data on standard output. A reader that has seen enough and closed the pipe is no error.
 pub(crate) fn write(text: &str) -> Result<(), CliError> {
@@ -84,100 +80,19 @@ fn write_data(text: &str) -> Result<bool, CliError> {
 fn write_bytes(bytes: &[u8]) -> Result<bool, CliError> {
     // What was envelope_exit before stands before it, where both go to one place.
     stderr::flush_within(STDERR_FIRST);
-    match write_all(io::stdout(), bytes) {
+    match descriptor::write_all(io::stdout(), bytes) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(CliError::system("cannot write to standard output", &error)),
     }
 }
 
-/// Writes all of `bytes`, also where another program has made the pipe or terminal one that does not wait.
-pub(crate) fn write_all(to: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::write(&to, bytes) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                let mut ready = [PollFd::new(&to, PollFlags::OUT)];
-                match poll(&mut ready, None) {
-                    Ok(_) | Err(Errno::INTR) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
 pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Says something on standard error: `label: text` on one line, then `  label: text` lines that belong to it.
-pub(crate) fn complain<'a>(
-    label: &str,
-    text: &str,
-    details: impl IntoIterator<Item = (&'a str, &'a String)>,
-) {
-    let mut lines = complaint(label, text);
-    for (label, text) in details {
-        lines.push_str("\n  ");
-        lines.push_str(&complaint(label, text));
-    }
-    stderr::enqueue(lines);
-}
-
-/// `label: text` on one line, the label in its colour.
-pub(crate) fn complaint(label: &str, text: &str) -> String {
-    let mut line = String::new();
-    push_label(&mut line, label, has_colours());
-    line.push_str(&escape_message(text));
-    line
-}
-
-/// Says a line on standard error.
-pub(crate) fn note(line: &str) {
-    stderr::enqueue(escape_message(line));
-}
-
-/// The operating system's words without the number behind them, in the style of our own messages.
-pub(crate) fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) => first.to_lowercase().chain(chars).collect(),
-        None => "unknown error".to_string(),
-    }
-}
-
-fn push_label(out: &mut String, label: &str, colours: bool) {
-    let colour = match label {
-        _ if !colours => None,
-        "error" => Some("\u{1b}[1;31m"),
-        "warn" => Some("\u{1b}[1;33m"),
-        _ => Some("\u{1b}[1;36m"),
-    };
-    match colour {
-        Some(colour) => out.extend([colour, label, ":\u{1b}[0m "]),
-        None => out.extend([label, ": "]),
-    }
-}
-
-/// Whether standard error shows colours.
-fn has_colours() -> bool {
-    io::stderr().is_terminal() && wants_colours()
-}
-
-/// Whether the environment lets a terminal have colours.
-pub(crate) fn wants_colours() -> bool {
-    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-    !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb")
-}
-
 /// Held while standard output is written to: the exit code of the envelope, once that is written.
 static ENVELOPE: Mutex<Option<u8>> = Mutex::new(None);
+
 /// The wait for what was envelope_exit before.
 const STDERR_FIRST: Duration = Duration::from_millis(50);

@@ -65,11 +65,6 @@ pub(crate) fn push_json_escape(out: &mut String, c: char) {
     }
 }
 
-/// Returns `text` without the byte order mark that some programs write before it.
-pub(crate) fn strip_byte_order_mark(text: &str) -> &str {
-    text.strip_prefix('\u{feff}').unwrap_or(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,10 +4,11 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Command, CommandFactory};
 
-use crate::args::CommandLine;
+use crate::args::command_line::CommandLine;
+use crate::args::utf8::not_utf8;
+use crate::args::word::MARK;
 use crate::error::CliError;
 
 /// Prepares the arguments of this process for the parser.
@@ -43,25 +44,6 @@ pub(crate) fn preprocess(args: impl IntoIterator<Item = OsString>) -> Result<Vec
         prepared.push(word);
     }
     Ok(prepared)
-}
-
-/// Reads a word that may be a negative number, or a file whose name is not UTF-8.
-pub(crate) fn word_parser() -> impl TypedValueParser<Value = OsString> {
-    OsStringValueParser::new().map(|word| match word.to_str().and_then(|word| word.strip_prefix(MARK)) {
-        Some(number) => number.into(),
-        None => word,
-    })
-}
-
-/// Returns a word that is to be a text.
-pub(crate) fn into_utf8(word: OsString) -> Result<String, CliError> {
-    word.into_string().map_err(|word| not_utf8(&word))
-}
-
-/// The error for a word that is to be a text, and is none.
-pub(crate) fn not_utf8(word: &OsStr) -> CliError {
-    CliError::usage(format!("the argument {word:?} is not UTF-8"))
-        .with_hint("of all arguments only the names of files may have other bytes, as in @FILE and KEY=@FILE")
 }
 
 fn require(is_right: bool, word: &OsStr) -> Result<(), CliError> {
@@ -101,12 +83,10 @@ fn may_name_file(word: &OsStr) -> bool {
     word.starts_with(b"@") || word.windows(2).any(|pair| pair == b"=@")
 }
 
-/// Stands before a number that the parser is not to take for an option. No argument of a process has this character.
-const MARK: &str = "\0";
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::utf8::into_utf8;
 
     fn marked(args: &[&str]) -> Vec<String> {
         let args = std::iter::once("procbridge").chain(args.iter().copied()).map(OsString::from);

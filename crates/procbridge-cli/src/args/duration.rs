@@ -2,19 +2,6 @@
 
 use std::time::Duration;
 
-/// How long something may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Timeout {
-    After(Duration),
-    /// Spelt out as `none`: whoever waits for ever has said so.
-    Never,
-}
-
-/// Reads `200ms`, `1.5s`, `2m`, `1h`, or `none`.
-pub(crate) fn parse_timeout(text: &str) -> Result<Timeout, String> {
-    if text == "none" { Ok(Timeout::Never) } else { parse_duration(text).map(Timeout::After) }
-}
-
 /// Reads `200ms`, `1.5s`, `2m`, `1h`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let duration = parse_interval(text)?;
@@ -53,29 +40,7 @@ fn scaled(number: &str, seconds: f64) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| "too long".to_string())
 }
 
-/// Reads `65536`, `64KiB`, `16MiB`, `1GiB`: a number of bytes that a packet's header can announce.
-pub(crate) fn parse_size(text: &str) -> Result<u32, String> {
-    let (number, unit) = split(text);
-    let factor: u64 = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "kib" => 1 << 10,
-        "mib" => 1 << 20,
-        "gib" => 1 << 30,
-        "k" | "kb" => return Err(format!("did you mean {number}KiB?")),
-        "m" | "mb" => return Err(format!("did you mean {number}MiB?")),
-        "g" | "gb" => return Err(format!("did you mean {number}GiB?")),
-        _ => return Err("expected bytes, or a number with the unit KiB, MiB or GiB".to_string()),
-    };
-    let number: u64 = number.parse().map_err(|_| format!("{number:?} is not a whole number"))?;
-    let bytes = number.checked_mul(factor).and_then(|bytes| u32::try_from(bytes).ok());
-    match bytes {
-        Some(0) => Err("a body has at least 2 bytes".to_string()),
-        Some(bytes) => Ok(bytes),
-        None => Err("too large, a body holds at most 4294967295 bytes".to_string()),
-    }
-}
-
-fn split(text: &str) -> (&str, &str) {
+pub(crate) fn split(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     text.split_at(end)
 }
@@ -83,6 +48,7 @@ fn split(text: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::timeout::{Timeout, parse_timeout};
 
     #[test]
     fn durations_have_a_unit() {
@@ -104,17 +70,5 @@ mod tests {
                 && parse_threshold("0us").is_err()
                 && parse_threshold("us").is_err()
         );
-    }
-
-    #[test]
-    fn sizes_are_bytes_or_binary_units() {
-        assert_eq!(parse_size("65536"), Ok(65_536));
-        assert_eq!(parse_size("64KiB"), Ok(65_536));
-        assert_eq!(parse_size("16mib"), Ok(16_777_216));
-        assert_eq!(parse_size("4294967295"), Ok(u32::MAX));
-        assert_eq!(parse_size("16MB").unwrap_err(), "did you mean 16MiB?");
-        for wrong in ["", "0", "-1", "4GiB", "1.5MiB", "x", "99999999999999999999"] {
-            assert!(parse_size(wrong).is_err(), "{wrong}");
-        }
     }
 }
