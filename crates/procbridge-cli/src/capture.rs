@@ -1,4 +1,4 @@
-//! Shows the packets of a connection while they pass.
+//! Shows the packets of `--verbose` while they pass, and observes the server for `procbridge info`.
 
 pub(crate) mod observed;
 pub(crate) mod packet_line;

@@ -1,4 +1,4 @@
-//! Reaches a server and makes the calls of the commands.
+//! Connects to a server and makes the calls of the commands.
 
 pub(crate) mod builtin;
 pub(crate) mod connect;

@@ -1,4 +1,4 @@
-//! Takes packets apart into their fields.
+//! Splits packets into their fields and checks them, for `procbridge decode`.
 
 pub(crate) mod check;
 pub(crate) mod format;

@@ -1,4 +1,4 @@
-//! What went wrong, as an exit code for scripts, lines for people, and an envelope for programs.
+//! The error of a command: an exit code for scripts, lines for people, an envelope for programs.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -8,10 +8,9 @@ use procbridge::{Error, ErrorKind, Outcome};
 use crate::exit_code::ExitCode;
 use crate::json::layout::{Layout, lay_out};
 use crate::json::object::Object;
-use crate::terminal::stderr;
 use crate::text::system_error;
 
-/// Why a command did not do what it was asked for.
+/// The reason why a command failed.
 #[derive(Debug)]
 pub(crate) struct CliError(Box<Parts>);
 
@@ -34,29 +33,29 @@ impl CliError {
         Self(Box::new(Parts { exit, kind, message, outcome, code: None, data: None, hints, elapsed }))
     }
 
-    /// The command line, or what it names, is wrong.
+    /// Returns the error for a wrong command line or input.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(ExitCode::Usage, "usage", message)
     }
 
-    /// The operating system failed while `doing` something.
+    /// Returns the error for a failure of the operating system. `doing` names the failed action.
     pub(crate) fn system(doing: impl Display, error: &std::io::Error) -> Self {
         Self::new(ExitCode::Internal, "internal", format!("{doing}: {}", system_error::describe(error)))
     }
 
-    /// A signal ended it. There is nothing to say to who sent it.
+    /// Returns the error for a command that a signal ended. No message is printed for it.
     pub(crate) fn signal(signal: i32) -> Self {
         let exit =
             if signal == signal_hook::consts::SIGTERM { ExitCode::Terminated } else { ExitCode::Interrupted };
         Self::new(exit, "cancelled", format!("cancelled by signal {signal}"))
     }
 
-    /// The reader of standard output has seen enough.
+    /// Returns the error for a command whose reader of standard output has gone. No message is printed for it.
     pub(crate) fn reader_gone() -> Self {
         Self::new(ExitCode::ReaderGone, "cancelled", "no process reads the output")
     }
 
-    /// Adds a line that helps.
+    /// Adds a line that tells what to change.
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hints.push(hint.into());
         self
@@ -67,7 +66,7 @@ impl CliError {
         self
     }
 
-    /// Adds JSON text.
+    /// Adds data, which must be JSON text.
     pub(crate) fn with_data(mut self, data: String) -> Self {
         self.0.data = Some(data);
         self
@@ -83,7 +82,7 @@ impl CliError {
         self
     }
 
-    /// The code of the server's error, if it gave one.
+    /// Returns the code of the server's error.
     pub(crate) fn code(&self) -> Option<&str> {
         self.0.code.as_deref()
     }
@@ -92,18 +91,21 @@ impl CliError {
         self.0.exit as u8
     }
 
-    /// For people: the message on one line, then what belongs to it.
-    pub(crate) fn print(&self) {
-        if matches!(self.0.exit, ExitCode::ReaderGone | ExitCode::Interrupted | ExitCode::Terminated) {
-            return;
-        }
-        let details = [("code", &self.0.code), ("data", &self.0.data)];
-        let details = details.into_iter().filter_map(|(label, text)| Some((label, text.as_ref()?)));
-        let hints = self.0.hints.iter().map(|line| ("help", line));
-        stderr::report("error", &self.0.message, details.chain(hints));
+    /// Returns the message for people, unless the user ended the command.
+    pub(crate) fn message(&self) -> Option<&str> {
+        let is_silent =
+            matches!(self.0.exit, ExitCode::ReaderGone | ExitCode::Interrupted | ExitCode::Terminated);
+        (!is_silent).then_some(&self.0.message)
     }
 
-    /// For programs: the same on one line of JSON.
+    /// Returns the labelled lines that follow the message.
+    pub(crate) fn details(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        let details = [("code", &self.0.code), ("data", &self.0.data)];
+        let details = details.into_iter().filter_map(|(label, text)| Some((label, text.as_ref()?)));
+        details.chain(self.0.hints.iter().map(|hint| ("help", hint)))
+    }
+
+    /// Returns the envelope, one line of JSON for programs.
     pub(crate) fn envelope(&self) -> String {
         let outcome = match self.0.outcome {
             Outcome::Replied => "replied",
@@ -120,8 +122,8 @@ impl CliError {
         Object::new()
             .member("ok", "false")
             .member("error", &error)
-            .member("exit", &self.exit().to_string())
-            .member("elapsed_us", &self.0.elapsed.as_micros().to_string())
+            .member("exit", self.exit())
+            .member("elapsed_us", self.0.elapsed.as_micros())
             .finish()
     }
 }
@@ -141,17 +143,16 @@ impl From<Error> for CliError {
             ErrorKind::Listen => (ExitCode::Connect, "listen"),
             _ => (ExitCode::Internal, "internal"),
         };
-        let mut failure = Self::new(exit, kind, error.to_string());
-        failure.0.outcome = error.outcome();
+        let mut own = Self::new(exit, kind, error.to_string()).with_outcome(error.outcome());
         if let Some(remote) = error.remote() {
-            failure.0.code = remote.code().map(str::to_string);
-            failure.0.data = remote.data().map(|data| lay_out(data.get(), Layout::Compact));
+            own.0.code = remote.code().map(str::to_string);
+            own.0.data = remote.data().map(|data| lay_out(data.get(), Layout::Compact));
         }
-        failure
+        own
     }
 }
 
-/// Every usage error of the argument parser in the form of all other errors: one line, and lines that help.
+/// Gives a usage error of the argument parser the form of all other errors: a message and hints.
 impl From<&clap::Error> for CliError {
     fn from(error: &clap::Error) -> Self {
         let text = error.render().to_string();
@@ -159,18 +160,18 @@ impl From<&clap::Error> for CliError {
         let first = paragraphs.next().unwrap_or_default();
         let message = first.split_whitespace().collect::<Vec<_>>().join(" ");
         let message = message.strip_prefix("error: ").unwrap_or(&message);
-        let mut failure = Self::usage(message);
-        failure.0.hints = paragraphs
+        let mut own = Self::usage(message);
+        own.0.hints = paragraphs
             .flat_map(str::lines)
             .filter_map(|line| line.trim_start().strip_prefix("tip: ").map(str::to_string))
             .collect();
-        // "Usage: procbridge call [OPTIONS] ..." says which help is meant.
+        // "Usage: procbridge call [OPTIONS] ..." names the command.
         let usage = text.lines().find_map(|line| line.strip_prefix("Usage: ")).unwrap_or_default();
         let words: Vec<_> =
             usage.split(' ').take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase())).collect();
         if !words.is_empty() {
-            failure.0.hints.push(format!("\"{} --help\" tells the rest", words.join(" ")));
+            own.0.hints.push(format!("\"{} --help\" shows all options", words.join(" ")));
         }
-        failure
+        own
     }
 }

@@ -1,9 +1,9 @@
-//! The exit codes.
+//! The exit codes. Help texts and man pages list them, so a code is only ever added.
 
-/// The exit codes. They are told in the help texts and in the man pages, and are only added to.
+/// The exit code of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExitCode {
-    /// No process reads the output any more, which is no failure.
+    /// The reader of standard output has gone, which is no failure.
     ReaderGone = 0,
     Internal = 1,
     Usage = 2,

@@ -1,4 +1,4 @@
-//! Reads what the command line, files and standard input hold.
+//! Reads payloads and bytes from the command line, files and standard input.
 
 pub(crate) mod hex;
 pub(crate) mod json_text;

@@ -1,4 +1,4 @@
-//! Writes to standard output and standard error.
+//! Writes data to standard output, and messages to standard error.
 
 pub(crate) mod descriptor;
 pub(crate) mod label;

@@ -1,4 +1,4 @@
-//! Makes text safe to show.
+//! Formats text for people.
 
 pub(crate) mod byte_order_mark;
 pub(crate) mod duration;

@@ -52,19 +52,17 @@ fn a_payload_comes_from_standard_input_and_from_files() {
     run_with(echo(), TEXT.as_bytes()).prints(&format!("{TEXT}\n"));
     run_with(echo(), b" \n").fails(
         2,
-        "error: the payload from standard input is empty\n  \
-         help: a call without a payload has no argument behind the method\n",
+        "error: standard input is empty\n  \
+         help: a call without a payload has no argument after the method\n",
     );
-    run_with(echo(), b"[1,\n 2,\n x]").fails(
-        2,
-        "error: the payload from standard input is not JSON: expected value at line 3, column 2, here: x]\n",
-    );
+    run_with(echo(), b"[1,\n 2,\n x]")
+        .fails(2, "error: standard input is not JSON: expected value at line 3, column 2, here: x]\n");
     run_with(echo(), b"\"\xff\"")
-        .fails(2, "error: the payload from standard input is not UTF-8: invalid sequence at byte 1\n");
+        .fails(2, "error: standard input is not UTF-8: invalid sequence at byte 1\n");
     run_with(program(&["call", server.endpoint(), "echo", "-", "--max-body", "4"]), b"[1,2]").fails(
         2,
-        "error: the payload from standard input exceeds the limit of 4 B (max_body)\n  \
-         help: --max-body sets another limit; the server has its own\n",
+        "error: standard input exceeds the limit of 4 B\n  \
+         help: raise --max-body; the server has a limit of its own\n",
     );
     server.call(&["echo", "@no/such"]).fails(2, "error: cannot read no/such: no such file or directory\n");
     // A device that never ends is read as far as the limit.
@@ -89,12 +87,12 @@ fn pairs_make_an_object_in_their_order() {
     server.call(&["echo", "a:=x y"]).fails(
         2,
         "error: the value of \"a\" is not JSON: expected value at column 1, here: x y\n  \
-         help: as a string it is written 'a=x y'\n",
+         help: a string is written 'a=x y'\n",
     );
     server.call(&["echo", "a=1", "b"]).fails(
         2,
         "error: the argument \"b\" is neither KEY=STRING nor KEY:=JSON\n  \
-         help: JSON is one argument, several arguments are pairs that make an object\n",
+         help: JSON is one argument; several arguments are pairs that make an object\n",
     );
     server.call(&["echo", "[1,", "2]"]).fails(
         2,
@@ -109,17 +107,17 @@ fn a_word_that_is_not_json_is_told_where_and_what_to_write() {
     server.call(&["echo", "hello"]).fails(
         2,
         "error: the payload is not JSON: expected value at column 1, here: hello\n  \
-         help: as a string it is written '\"hello\"'\n",
+         help: a string is written '\"hello\"'\n",
     );
     server.call(&["echo", "[1 2]"]).fails(
         2,
         "error: the payload is not JSON: expected `,` or `]` at column 4, here: 2]\n  \
-         help: JSON is one argument in single quotes, which keep the shell away from it: '{\"key\":\"value\"}'\n",
+         help: JSON is one argument; quote it for the shell, as in '{\"key\":\"value\"}'\n",
     );
     server.call(&["echo", "http://a/?b=c"]).fails(
         2,
         "error: the payload is not JSON: expected value at column 1, here: http://a/?b=c\n  \
-         help: as a string it is written '\"http://a/?b=c\"'\n",
+         help: a string is written '\"http://a/?b=c\"'\n",
     );
     let cut = server.call(&["echo", "{\"a\": [1"]);
     assert!(cut.stderr.starts_with("error: the payload is not JSON: it ends inside a list\n"), "{cut:?}");
@@ -268,7 +266,7 @@ fn nobody_there_is_exit_4() {
     refused.fails(
         4,
         "error: cannot connect to tcp:127.0.0.1:1: connection refused, no server answers there\n  \
-         help: \"procbridge serve tcp:127.0.0.1:1 --demo\" starts one to try\n",
+         help: \"procbridge serve tcp:127.0.0.1:1 --demo\" starts a demo server there\n",
     );
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("stale.sock");
@@ -276,7 +274,7 @@ fn nobody_there_is_exit_4() {
     let path = path.to_str().unwrap();
     let stale = run(&["call", path, "m"]);
     assert_eq!(stale.code, Some(4));
-    assert!(stale.stderr.contains("\n  help: its server has ended and left the file; "), "{stale:?}");
+    assert!(stale.stderr.contains("\n  help: the server has ended and left its socket file; "), "{stale:?}");
     run(&["call", "/no/such/directory/a.sock", "m"]).fails(
         4,
         "error: cannot connect to unix:/no/such/directory/a.sock: no such file\n  \
@@ -285,7 +283,7 @@ fn nobody_there_is_exit_4() {
     run(&["call", "unix:@procbridge-test-nobody", "m"]).fails(
         4,
         "error: cannot connect to unix:@procbridge-test-nobody: connection refused, no server answers there\n  \
-         help: \"procbridge serve unix:@procbridge-test-nobody --demo\" starts one to try\n",
+         help: \"procbridge serve unix:@procbridge-test-nobody --demo\" starts a demo server there\n",
     );
     let plain = directory.path().join("plain");
     fs::write(&plain, "").unwrap();
@@ -306,7 +304,8 @@ fn a_socket_with_nearly_the_same_name_is_offered() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| format!("{}/{name}", directory.path().display());
     let missing = format!("error: cannot connect to unix:{}: no such file\n", path("ap.sock"));
-    let start = format!("  help: \"procbridge serve unix:{} --demo\" starts one to try\n", path("ap.sock"));
+    let start =
+        format!("  help: \"procbridge serve unix:{} --demo\" starts a demo server there\n", path("ap.sock"));
     run(&["call", &path("ap.sock"), "m"]).fails(4, &(missing.clone() + &start));
     // Neither what is too different, nor what has no owner, nor what is no socket.
     drop(UnixListener::bind(path("app2.sock")).unwrap());
@@ -315,18 +314,21 @@ fn a_socket_with_nearly_the_same_name_is_offered() {
     run(&["call", &path("ap.sock"), "m"]).fails(4, &(missing.clone() + &start));
     // Another program's, which is not connected to for it.
     let foreign = UnixListener::bind(path("appl.sock")).unwrap();
-    let help = format!("  help: is it {}, where a server listens?\n", path("appl.sock"));
+    let help = format!("  help: did you mean {}, where a server listens?\n", path("appl.sock"));
     run(&["call", &path("ap.sock"), "m"]).fails(4, &(missing.clone() + &help));
     foreign.set_nonblocking(true).unwrap();
     assert_eq!(foreign.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     // And the best of all: ours.
     let server = Serving::start(&[&path("app.sock"), "--demo"]);
-    let help = format!("  help: is it {}, where a server listens?\n", path("app.sock"));
+    let help = format!("  help: did you mean {}, where a server listens?\n", path("app.sock"));
     run(&["call", &path("ap.sock"), "m"]).fails(4, &(missing + &help));
     let mut nearby = program(&["call", "unix:ap.sock", "m"]);
     nearby.current_dir(directory.path());
     let nearby = run_with(nearby, b"");
-    assert!(nearby.stderr.ends_with("help: is it ./app.sock, where a server listens?\n"), "{nearby:?}");
+    assert!(
+        nearby.stderr.ends_with("help: did you mean ./app.sock, where a server listens?\n"),
+        "{nearby:?}"
+    );
     drop((server, different));
 }
 
@@ -356,7 +358,7 @@ fn a_socket_that_may_not_be_used_is_exit_7() {
         7,
         &format!(
             "error: cannot connect to unix:{path}: permission denied\n  \
-             help: \"ls -l {path}\" shows who may use the socket\n"
+             help: \"ls -l {path}\" shows the socket's owner and mode\n"
         ),
     );
     drop(server);
@@ -372,7 +374,7 @@ fn a_server_that_denies_a_user_is_exit_3() {
     denied.fails(
         3,
         "error: only the server's own user may connect (allow_any_user)\n  code: denied\n  \
-         help: if it asks for a token, PROCBRIDGE_TOKEN holds it, or --token gives it\n",
+         help: if the server asks for a token, set PROCBRIDGE_TOKEN or --token\n",
     );
     drop(server);
     let _server = Serving::start(&[&name, "--demo", "--allow-any-user"]);
@@ -388,14 +390,14 @@ fn a_time_limit_is_exit_5() {
         let slow = server.call(&["sleep", "30", "--timeout", "50ms"]);
         assert_eq!(slow.code, Some(5), "{slow:?}");
         assert!(slow.stderr.starts_with("error: no answer within the time limit"), "{slow:?}");
-        assert!(slow.stderr.ends_with("  help: --timeout sets another limit, \"none\" waits for ever\n"));
+        assert!(slow.stderr.ends_with("  help: raise --timeout; \"none\" waits without one\n"));
     }
     // A server that says nothing.
     let silent = fake(|stream| drop(stream.read_to_end(&mut Vec::new())));
     run(&["call", &silent, "m", "--timeout", "100ms"]).fails(
         5,
         "error: no answer within the time limit of 100ms\n  \
-         help: --timeout sets another limit, \"none\" waits for ever\n",
+         help: raise --timeout; \"none\" waits without one\n",
     );
     // A server that has been stopped in the middle of its life: the system still accepts for it.
     server.signal("STOP");
@@ -414,12 +416,12 @@ fn an_answer_that_is_none_is_exit_6() {
     at(
         lying(Vec::new()),
         "the server closed the connection without an answer",
-        "servers of the 1.0 format do so; if it is one, \"procbridge call --old\" speaks to it",
+        "a server of the 1.0 format closes like this; \"procbridge call --old\" speaks that format",
     );
     at(
         lying(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()),
         &format!("{unread}not a ProcBridge packet: byte 0 is 0x48, expected the flag \"pb\""),
-        "another kind of server listens there",
+        "another kind of server listens there; check the endpoint",
     );
     let good = packet(1, "{\"payload\":1}");
     at(
@@ -452,7 +454,7 @@ fn an_answer_that_is_none_is_exit_6() {
     at(
         lying(b"pb\x01\x01\x01\0\0\xff\xff\xff\xff".to_vec()),
         &format!("{unread}body of 4294967295 B exceeds the limit of 16777216 B (max_body)"),
-        "--max-body sets another limit; the server has its own",
+        "raise --max-body; the server has a limit of its own",
     );
     at(lying(packet(1, "[]")), &format!("{unread}body must be a JSON object, found an array"), "");
 }

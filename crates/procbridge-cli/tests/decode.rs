@@ -177,7 +177,10 @@ fn an_argument_that_is_no_hexadecimal_is_a_mistake_of_the_command_line() {
     run(&["decode", ""]).fails(2, "error: no bytes to decode\n");
     run(&["decode"]).fails(2, "error: no bytes to decode\n");
     run(&["decode", "@/no/such"]).fails(2, "error: cannot read /no/such: no such file or directory\n");
-    run(&["decode", "@/dev/zero"]).fails(2, "error: /dev/zero has more than the 67108864 B that are read\n");
+    run(&["decode", "@/dev/zero"]).fails(
+        2,
+        "error: /dev/zero exceeds the limit of 67108864 B\n  help: split the capture between two packets\n",
+    );
     let envelope = run(&["decode", "--json", "x"]).envelope();
     assert_eq!((&envelope["error"]["kind"], &envelope["exit"]), (&json!("usage"), &json!(2)));
 }

@@ -85,7 +85,7 @@ fn a_lost_connection_is_made_again() {
         let watch = watching(&path, &["a"]);
         server.signal(how);
         let note = watch.note();
-        assert!(note.starts_with("warn: ") && note.ends_with("; trying again"), "{note}");
+        assert!(note.starts_with("warn: ") && note.ends_with("; reconnecting"), "{note}");
         drop(server);
         let server = Serving::start(&[&path, "--demo"]);
         assert_eq!(watch.note(), "watching a again; events may have been missed");
@@ -122,7 +122,7 @@ fn a_server_without_events_is_told_from_one_that_is_not_there() {
         3,
         &format!(
             "error: the server at {at} speaks classic ProcBridge 1.1: it has no \"$/subscribe\"\n  \
-             code: unknown_method\n  help: it answers calls all the same: \"procbridge call {at} METHOD\"\n"
+             code: unknown_method\n  help: the server still answers calls: \"procbridge call {at} METHOD\"\n"
         ),
     );
     // One with sessions whose every method is a command's.
@@ -150,10 +150,8 @@ fn a_server_that_says_nothing_is_not_waited_for() {
         let _ = stream.read_to_end(&mut Vec::new());
     });
     for endpoint in [at, greeting] {
-        run(&["watch", &endpoint, "a", "--connect-timeout", "200ms"]).fails(
-            5,
-            "error: no answer within the time limit of 200ms\n  help: --connect-timeout allows more time\n",
-        );
+        run(&["watch", &endpoint, "a", "--connect-timeout", "200ms"])
+            .fails(5, "error: no answer within the time limit of 200ms\n  help: raise --connect-timeout\n");
     }
 }
 

@@ -224,16 +224,16 @@ fn a_command_that_cannot_run_is_found_at_the_start() {
     at_start("''", "the command \"\" is not found");
     at_start(
         "cat 'x",
-        "the command of --exec has a quote that is not closed\n  help: --shell gives it to \"sh -c\" as it is",
+        "the command of --exec has an unclosed quote\n  help: close it, or use --shell to give the command to \"sh -c\"",
     );
-    at_start("A=1;x", "the command \"A=1;x\" is not found\n  help: --shell lets \"sh -c\" read it");
+    at_start("A=1;x", "the command \"A=1;x\" is not found\n  help: --shell gives it to \"sh -c\"");
     let directory = tempfile::tempdir().unwrap();
     let script = script(directory.path());
     let script = script.as_str();
     at_start(
         script,
         &format!(
-            "the command {script:?} is no program that may be run\n  help: \"chmod +x {script}\" makes a script one"
+            "the command {script:?} is not executable\n  help: \"chmod +x {script}\" makes a script executable"
         ),
     );
     fs::set_permissions(script, fs::Permissions::from_mode(0o755)).unwrap();

@@ -137,7 +137,7 @@ fn what_a_server_lacks_is_said_plainly() {
             3,
             &format!(
                 "error: the server at {at} has no \"{method}\"\n  code: unknown_method\n  \
-                 help: it holds sessions and answers calls; this method is switched off there\n"
+                 help: the server has sessions and answers calls; this method is disabled there\n"
             ),
         );
     };
@@ -162,7 +162,7 @@ fn what_a_server_lacks_is_said_plainly() {
                 format!(
                     "error: the server at tcp:{classic} speaks classic ProcBridge 1.1: it has no \"{method}\"\n  \
                      code: unknown_method\n  \
-                     help: it answers calls all the same: \"procbridge call tcp:{classic} METHOD\"\n"
+                     help: the server still answers calls: \"procbridge call tcp:{classic} METHOD\"\n"
                 )
             );
         }
@@ -171,7 +171,7 @@ fn what_a_server_lacks_is_said_plainly() {
         // It is there, and answers.
         let ping = run(&["ping", &classic, "-n", "1"]);
         assert_eq!((ping.code, ping.stderr.as_str()), (Some(0), ""), "{ping:?}");
-        assert!(ping.stdout.contains(" (it has no \"$/ping\")\n1 ping, 1 answer: "), "{ping:?}");
+        assert!(ping.stdout.contains(" (the server has no \"$/ping\")\n1 ping, 1 answer: "), "{ping:?}");
         let info = parsed(&run(&["info", &classic]));
         assert_eq!(
             (&info["protocol"], &info["codecs"], &info["methods"]),
@@ -208,7 +208,10 @@ fn what_a_server_lacks_is_said_plainly() {
     let foreign = fake(|stream| stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap());
     let run = run(&["info", &foreign]);
     assert_eq!(run.code, Some(6), "{run:?}");
-    assert!(run.stderr.ends_with("  help: another kind of server listens there\n"), "{run:?}");
+    assert!(
+        run.stderr.ends_with("  help: another kind of server listens there; check the endpoint\n"),
+        "{run:?}"
+    );
 }
 
 #[test]
@@ -264,8 +267,8 @@ fn methods_are_listed_and_described() {
                 ),
             );
         };
-        unknown("smu", "is it \"sum\"?");
-        unknown("x", &format!("\"procbridge list {}\" shows what it has", server.endpoint()));
+        unknown("smu", "did you mean \"sum\"?");
+        unknown("x", &format!("\"procbridge list {}\" shows the methods", server.endpoint()));
     }
 }
 
@@ -310,10 +313,7 @@ fn questions_have_a_time_limit() {
     for command in ["list", "describe", "stats", "info"] {
         let run = server.run(command, &["--timeout", "100ms"]);
         assert_eq!((run.code, run.stdout.as_str()), (Some(5), ""), "{run:?}");
-        assert!(
-            run.stderr.ends_with("  help: --timeout sets another limit, \"none\" waits for ever\n"),
-            "{run:?}"
-        );
+        assert!(run.stderr.ends_with("  help: raise --timeout; \"none\" waits without one\n"), "{run:?}");
     }
     server.signal("CONT");
 }

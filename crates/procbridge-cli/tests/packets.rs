@@ -133,5 +133,5 @@ fn what_is_no_packet_is_told_too() {
     let cut = packet(1, "{\"payload\":1}");
     let run = support::run(&["call", &lying(cut[..15].to_vec()), "m", "-v"]);
     assert_eq!(run.code, Some(6));
-    assert!(run.stderr.contains(" 15 bytes of a packet that was not finished\n"), "{run:?}");
+    assert!(run.stderr.contains(" 15 bytes of an incomplete packet\n"), "{run:?}");
 }

@@ -48,7 +48,7 @@ fn watching_again_ends_with_its_reader_while_no_server_is_there() {
     notes.read_line(&mut note).unwrap();
     drop(server);
     notes.read_line(&mut note).unwrap();
-    assert!(note.ends_with("; trying again\n"), "{note}");
+    assert!(note.ends_with("; reconnecting\n"), "{note}");
     drop(reader);
     assert_eq!(end_of(child), Some(0));
 }

@@ -63,16 +63,16 @@ fn where_it_cannot_listen_it_says_why() {
         4,
         &format!(
             "error: cannot listen on {}: another server listens there\n  \
-             help: with port 0 the system chooses a free one\n",
+             help: use another port; with port 0 the system chooses a free one\n",
             server.endpoint()
         ),
     );
     let remote = run(&["serve", "0.0.0.0:0", "--demo"]);
     assert_eq!(remote.code, Some(7), "{remote:?}");
     assert!(
-        remote
-            .stderr
-            .ends_with("\n  help: --token asks callers for a secret; --allow-remote allows it without\n"),
+        remote.stderr.ends_with(
+            "\n  help: set --token to ask callers for a secret, or --allow-remote to serve without one\n"
+        ),
         "{remote:?}"
     );
     let allowed = Serving::start(&["0.0.0.0:0", "--demo", "--allow-remote"]);
@@ -202,7 +202,7 @@ fn a_term_signal_lets_calls_finish() {
         server.signal(name);
         assert_eq!(
             server.line(),
-            "stopping: calls in flight may finish within 10 s; another signal ends them"
+            "shutting down: calls in flight may finish within 10 s; another signal ends them"
         );
         assert_eq!(server.call(&["sum", "[1]"]).code, Some(4));
         call.end().prints("null\n");
@@ -241,7 +241,7 @@ fn calls_that_take_too_long_to_finish_are_cancelled() {
     cancelled(call.end());
     let (code, lines) = server.end();
     assert_eq!(code, Some(143));
-    assert_eq!(lines.last().unwrap(), "warn: the time to stop was over before all calls had ended");
+    assert_eq!(lines.last().unwrap(), "warn: calls were still in flight after the time of --drain");
 }
 
 #[test]

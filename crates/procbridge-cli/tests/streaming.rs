@@ -229,7 +229,7 @@ fn the_connection_is_as_it_was_asked_for() {
         classic.call(&[&["sum", "[1]"], option].concat()).fails(
             6,
             "error: the server holds no sessions: each of its connections is for one call\n  \
-             help: it speaks classic ProcBridge 1.1; a call without --session and --compress reaches it\n",
+             help: the server speaks classic ProcBridge 1.1: call it without --session and --compress\n",
         );
     }
 }

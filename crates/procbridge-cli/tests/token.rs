@@ -40,7 +40,7 @@ fn calls_with_the_token_are_answered_and_no_others() {
     server.call(&["sum", "[1]", "--classic"]).fails(
         3,
         "error: the call does not bring the server's token\n  code: denied\n  \
-         help: if it asks for a token, PROCBRIDGE_TOKEN holds it, or --token gives it\n",
+         help: if the server asks for a token, set PROCBRIDGE_TOKEN or --token\n",
     );
     // Set to nothing, the variable counts as unset.
     let mut empty = program(&["call", server.endpoint(), "sum", "[1]", "--classic"]);

@@ -116,7 +116,7 @@ fn a_mark_in_the_wrong_place_is_seen() {
     fs::write(&file, b"\xff\xfe{\0}\0").unwrap();
     support::run(&["call", ":1", "m", &format!("@{file}")]).fails(
         2,
-        &format!("error: {file} is UTF-16\n  help: \"iconv -f UTF-16 -t UTF-8\" makes it the UTF-8 that JSON needs\n"),
+        &format!("error: {file} is UTF-16\n  help: \"iconv -f UTF-16 -t UTF-8\" converts it to UTF-8\n"),
     );
 }
 

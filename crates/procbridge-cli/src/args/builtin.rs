@@ -1,22 +1,22 @@
-//! The arguments that the commands share which call built-in methods.
+//! The arguments that `info`, `list`, `describe` and `stats` share.
 
 use clap::Args;
 
 use crate::args::connect::ConnectArgs;
 use crate::args::timeout::{Timeout, parse_timeout};
 
-/// What all questions to a server have in common.
+/// The arguments of a command that calls a built-in method.
 #[derive(Debug, Args)]
 pub(crate) struct BuiltinArgs {
-    /// Where the server is. May be left out when PROCBRIDGE_ENDPOINT is set
+    /// The server's endpoint. Optional if PROCBRIDGE_ENDPOINT is set
     #[arg(value_name = "ENDPOINT")]
     pub(crate) endpoint: Option<String>,
 
-    /// Print one line of JSON for result and failure alike, nothing on standard error
+    /// Print one line of JSON for success and failure alike, and nothing on standard error
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Time limit of the question, connecting included, or "none"
+    /// Timeout of the call, connecting included, or "none"
     #[arg(long, value_name = "DURATION", value_parser = parse_timeout, default_value = "10s")]
     pub(crate) timeout: Timeout,
 

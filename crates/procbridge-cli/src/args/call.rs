@@ -14,7 +14,7 @@ use crate::args::word::word_parser;
 #[derive(Debug, Args)]
 #[command(after_help = HELP, override_usage = "procbridge call [OPTIONS] [ENDPOINT] METHOD [PAYLOAD]...")]
 pub(crate) struct CallArgs {
-    /// Where the server is. May be left out when PROCBRIDGE_ENDPOINT is set
+    /// The server's endpoint. Optional if PROCBRIDGE_ENDPOINT is set
     #[arg(value_name = "ENDPOINT", value_parser = word_parser())]
     pub(crate) first: Option<OsString>,
 
@@ -22,58 +22,57 @@ pub(crate) struct CallArgs {
     #[arg(value_name = "METHOD", value_parser = word_parser())]
     pub(crate) second: Option<OsString>,
 
-    /// JSON text, "-" or "@-" for standard input, "@FILE", or KEY=STRING and KEY:=JSON pairs that make an object. Without it
-    /// the call has no payload
+    /// JSON text, "-" or "@-" for standard input, "@FILE", or KEY=STRING and KEY:=JSON pairs that make an object. Without
+    /// it the call has no payload
     #[arg(value_name = "PAYLOAD", value_parser = word_parser())]
     pub(crate) rest: Vec<OsString>,
 
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 
-    /// Print the items of a streamed answer as they come, each on a line; the method's own result, if it is not null,
-    /// is the last line
+    /// Print each item of a stream on a line as it arrives. The method's own result, unless it is null, is the last
+    /// line
     #[arg(long, conflicts_with_all = ["pretty", "old"])]
     pub(crate) stream: bool,
 
-    /// Send the call as one that is not answered, and print nothing
+    /// Send a one-way call, which has no answer, and print nothing
     #[arg(long, conflicts_with_all = ["stream", "count", "raw", "pretty", "compact", "old"])]
     pub(crate) notify: bool,
 
-    /// Make the call so many times, one after the other; print the last result, and on standard error how many there
-    /// were a second and how long they took
+    /// Make N calls one after the other. Print the last result, and on standard error the rate and the latencies
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "stream")]
     pub(crate) count: Option<u64>,
 
-    /// Time limit of the call, connecting included: 200ms, 5s, 2m, or "none" to wait for ever [default: 30s, none with
-    /// --stream]. A limit given here is told to the server
+    /// Timeout of the call, connecting included: 200ms, 5s, 2m, or "none" [default: 30s, "none" with --stream]. The
+    /// server learns a timeout that is given here
     #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
     pub(crate) timeout: Option<Timeout>,
 
-    /// Send an entry beside the payload, for the method to find; may be given several times
+    /// Send a metadata entry beside the payload. May be given several times
     #[arg(long, value_name = "KEY=STRING|KEY:=JSON", conflicts_with = "old")]
     pub(crate) meta: Vec<OsString>,
 
-    /// Running the call twice does no harm: send it again if its connection was lost
+    /// Send the call again if its connection is lost, as running it twice does no harm
     #[arg(long)]
     pub(crate) idempotent: bool,
 
-    /// Give the call a connection of its own, as the older packages do
+    /// Use a connection for each call, as the older packages do
     #[arg(long, conflicts_with_all = ["session", "compress"])]
     pub(crate) classic: bool,
 
-    /// Make the call in a session only; without this a server that holds none gets it all the same
+    /// Require a session. Without this option a server without sessions gets the call on a classic connection
     #[arg(long, conflicts_with = "old")]
     pub(crate) session: bool,
 
-    /// Compress a payload of 1 KiB and more, if the server reads that; the answer comes in kind. Needs a session
+    /// Compress payloads of 1 KiB or more if the server supports it. The answer is compressed alike. Requires a session
     #[arg(long, value_name = "CODEC", conflicts_with = "old")]
     pub(crate) compress: Option<Compression>,
 
-    /// Speak the superseded 1.0 format, which has no token, for servers that know nothing else
+    /// Speak the superseded 1.0 format, which has no token, for servers that support no other
     #[arg(long, conflicts_with = "token")]
     pub(crate) old: bool,
 
-    /// Call without a method; all arguments after the endpoint are the payload
+    /// Call without a method. All arguments after the endpoint are the payload
     #[arg(long, conflicts_with = "old")]
     pub(crate) no_method: bool,
 
@@ -92,14 +91,14 @@ Examples:
   procbridge call :8000 sleep 10 --timeout 200ms  ends with exit code 5
   procbridge call :8000 echo '{\"a\":1}' --json | jq .payload
   procbridge call :8000 count n:=3 --stream       prints 0, 1, 2
-  procbridge call :8000 publish topic=a --notify  waits for no answer
-  procbridge call :8000 sum '[1]' --count 10000   how fast is it?
+  procbridge call :8000 publish topic=a --notify  does not wait for an answer
+  procbridge call :8000 sum '[1]' --count 10000   measures latency
 
-With PROCBRIDGE_ENDPOINT set the endpoint may be left out: a first argument that
-does not read as an endpoint is the method then.
+If PROCBRIDGE_ENDPOINT is set, the endpoint is optional: a first argument that is
+not an endpoint is the method.
 
-JSON text is sent as it stands: no digit and no order of keys is changed. So is
-the result. A byte order mark before JSON is taken off. A terminal shows controls
+JSON text is sent unchanged, with all its digits and the order of its keys. So is
+the result. A byte order mark before JSON is removed. A terminal shows controls
 and invisible characters escaped, with --raw too; a pipe gets each byte.
 
 --json prints one of these on one line:
@@ -107,16 +106,17 @@ and invisible characters escaped, with --raw too; a pipe gets each byte.
   {\"ok\":false,\"error\":{\"kind\":..,\"code\":..,\"message\":..,\"data\":..,
    \"outcome\":..},\"exit\":..,\"elapsed_us\":..}
 The outcome is \"replied\", \"not_sent\" (safe to send again) or \"unknown\" (the call
-may have run). With --stream each item is a line {\"item\":..} before it, and
-\"items\" tells their number. With --count there are also \"calls\",
-\"calls_per_second\", \"p50_us\", \"p90_us\", \"p99_us\" and \"max_us\".
+may have run). With --stream each item is a line {\"item\":..} before the envelope,
+whose \"items\" is their number. With --count the envelope has \"calls\",
+\"calls_per_second\" and the percentiles \"p50_us\", \"p90_us\", \"p99_us\", \"max_us\".
 
-SIGINT (ctrl-C) and SIGTERM cancel the call: a server that holds a session is
-told. What a stream has brought by then is printed. With --stream the call is
-cancelled also when the reader of the output has gone; the exit code is 0 then.
+SIGINT (ctrl-C) and SIGTERM cancel the call. A server with a session gets a
+CANCEL packet. The items of a stream that have arrived are printed. With --stream
+the call is also cancelled when the reader of the output has gone, with exit
+code 0.
 
-ExitCode codes:
-  0  result                         5  the time limit passed
+Exit codes:
+  0  result                         5  timeout
   1  internal failure               6  protocol violated, or no answer
   2  wrong command line or input    7  denied
   3  the server answered an error   130, 143  ended by SIGINT, SIGTERM

@@ -1,4 +1,4 @@
-//! The grammar of the command line and its help texts. What an argument means beyond its form is for its subcommand.
+//! The grammar of the command line. Each command checks the meaning of its arguments itself.
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
@@ -16,7 +16,7 @@ use crate::args::serve::ServeArgs;
 use crate::args::stats::StatsArgs;
 use crate::args::watch::WatchArgs;
 
-/// Call methods of ProcBridge servers, serve methods, look at packets
+/// Call methods of ProcBridge servers, serve methods, inspect packets
 #[derive(Debug, Parser)]
 #[command(name = "procbridge", version, arg_required_else_help = true, disable_help_subcommand = true)]
 #[command(styles = STYLES, max_term_width = 100, after_help = HELP)]
@@ -51,8 +51,8 @@ const HELP: &str = "\
 Endpoints:
   :8000  127.0.0.1:8000  localhost:8000  [::1]:8000  tcp:HOST:PORT
   ./app.sock  /run/app.sock  unix:app.sock  unix:@abstract-name
-  unix:/run/app.sock?mode=0660&group=app  (mode, group and dir=any: for serve)
-  unix:/run/app.sock?user=app             (a server of this user, or user=any)
+  unix:/run/app.sock?mode=0660&group=app  (serve takes mode, group and dir=any)
+  unix:/run/app.sock?user=app             (the server runs as this user, or user=any)
 
 Examples:
   procbridge serve :8000 --demo
@@ -60,19 +60,19 @@ Examples:
   procbridge list :8000
   procbridge watch :8000 'build.*'
 
-ExitCode codes:
+Exit codes:
   0  success
   1  failure of this program or of the system
   2  wrong command line or input
   3  the server answered with an error
   4  cannot connect, or cannot listen
-  5  time limit
+  5  timeout
   6  protocol violated, or connection lost without an answer
   7  denied
-  8  a threshold was missed
+  8  over the threshold
   130, 143  ended by SIGINT, SIGTERM
 
 Environment:
   PROCBRIDGE_ENDPOINT  the default endpoint
   PROCBRIDGE_TOKEN     the default of --token
-  NO_COLOR             no colours when set";
+  NO_COLOR             disables colours if set";

@@ -7,7 +7,7 @@ use clap_complete::Shell;
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct CompletionsArgs {
-    /// The shell
+    /// The shell to print the script for
     pub(crate) shell: Shell,
 }
 

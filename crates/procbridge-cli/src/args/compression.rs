@@ -1,8 +1,8 @@
-//! The compressions.
+//! The compressions of `--compress`.
 
 use clap::ValueEnum;
 
-/// The compressions, as they are written.
+/// A compression of payloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Compression {
     /// Fast

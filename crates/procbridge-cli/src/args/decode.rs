@@ -8,15 +8,15 @@ use clap::Args;
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct DecodeArgs {
-    /// Bytes in hexadecimal, "@FILE", or "-" for standard input, which is also the default
+    /// Bytes in hexadecimal, "@FILE", or "-" for standard input, the default
     #[arg(value_name = "HEX")]
     pub(crate) input: Vec<OsString>,
 
-    /// The packets are from the middle of a session: each has a call id. Behind a HELLO they are known to have
+    /// Read packets from the middle of a session, each with a call id. After a HELLO this is the default
     #[arg(long)]
     pub(crate) session: bool,
 
-    /// Print one line of JSON a packet
+    /// Print one line of JSON for each packet
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -29,13 +29,13 @@ Examples:
   procbridge decode @middle.bin --session
   xxd capture.bin | procbridge decode
 
-Hexadecimal may have spaces, colons, commas, 0x and line breaks in it, or be the
+Hexadecimal may contain spaces, colons, commas, 0x and line breaks, or be the
 output of hexdump -C or xxd. A file or standard input that begins with \"pb\" is
-taken as the bytes themselves. At most 64 MiB are read.
+read as raw bytes. The input may have 64 MiB at most.
 
-Packets behind a HELLO have call ids, as have those of a client behind its offer.
+Packets after a HELLO have call ids, as have those of a client after its offer.
 A capture that begins in the middle of a session needs --session.
 
-ExitCode codes:
+Exit codes:
   0  all packets are right          6  a packet breaks a rule
   2  the input is not hexadecimal";

@@ -4,18 +4,18 @@ use clap::Args;
 
 use crate::args::builtin::BuiltinArgs;
 
-/// Print what a server tells of its methods, or of one
+/// Print the description of a server's methods, or of one method
 #[derive(Debug, Args)]
 #[command(after_help = HELP, override_usage = "procbridge describe [OPTIONS] [ENDPOINT] [METHOD]")]
 pub(crate) struct DescribeArgs {
     #[command(flatten)]
     pub(crate) builtin: BuiltinArgs,
 
-    /// The method; without it all of them
+    /// The method; all methods without it
     #[arg(value_name = "METHOD", help_heading = None::<&'static str>)]
     pub(crate) method: Option<String>,
 
-    /// Print it on one line
+    /// Print the description on one line
     #[arg(long, help_heading = None::<&'static str>)]
     pub(crate) compact: bool,
 }
@@ -26,10 +26,10 @@ Examples:
   procbridge describe :8000 sum
   procbridge describe :8000 --compact | jq '.methods[].name'
 
-It is the answer of \"$/describe\": for each method its name, its kind (\"method\" or
-\"stream\"), a line about it, and JSON Schemas of payload and result, or item of a
-stream, where the server knows them.
+The description is the answer of \"$/describe\". Each method has its name, its kind
+(\"method\" or \"stream\") and its documentation. JSON Schemas of the payload and of
+the result, or of a stream's items, are there if the server has them.
 
-ExitCode codes:
-  3  the server does not tell, or has no such method
+Exit codes:
+  3  the server has no \"$/describe\", or no such method
   others as of \"procbridge call\"";

@@ -1,8 +1,8 @@
-//! Durations and sizes as people write them.
+//! Durations, written as a number and a unit.
 
 use std::time::Duration;
 
-/// Reads `200ms`, `1.5s`, `2m`, `1h`.
+/// Parses `200ms`, `1.5s`, `2m`, `1h`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let duration = parse_interval(text)?;
     if duration < Duration::from_millis(1) {
@@ -11,7 +11,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// Reads the same, and `0s`.
+/// Parses a duration that may be `0s`.
 pub(crate) fn parse_interval(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let seconds = match unit {
@@ -26,7 +26,7 @@ pub(crate) fn parse_interval(text: &str) -> Result<Duration, String> {
     scaled(number, seconds)
 }
 
-/// Reads the same, and `150us`: what is measured may be shorter than what is waited for.
+/// Parses a duration that may have microseconds, as in `150us`.
 pub(crate) fn parse_threshold(text: &str) -> Result<Duration, String> {
     let duration = match split(text) {
         (number, "us") => scaled(number, 0.000_001)?,
@@ -40,6 +40,7 @@ fn scaled(number: &str, seconds: f64) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| "too long".to_string())
 }
 
+/// Splits a text into its number and its unit.
 pub(crate) fn split(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     text.split_at(end)

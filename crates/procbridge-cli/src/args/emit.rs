@@ -9,19 +9,19 @@ use crate::args::output::OutputArgs;
 use crate::args::timeout::{Timeout, parse_timeout};
 use crate::args::word::word_parser;
 
-/// Publish an event, at a server that has a method for that
+/// Publish an event through a method of the server
 #[derive(Debug, Args)]
 #[command(after_help = HELP, override_usage = "procbridge emit [OPTIONS] [ENDPOINT] TOPIC [PAYLOAD]...")]
 pub(crate) struct EmitArgs {
-    /// Where the server is. May be left out when PROCBRIDGE_ENDPOINT is set
+    /// The server's endpoint. Optional if PROCBRIDGE_ENDPOINT is set
     #[arg(value_name = "ENDPOINT", value_parser = word_parser())]
     pub(crate) first: Option<OsString>,
 
-    /// The topic, segments between dots
+    /// The topic: segments separated by dots
     #[arg(value_name = "TOPIC", value_parser = word_parser())]
     pub(crate) second: Option<OsString>,
 
-    /// The event's payload, in the forms that "procbridge call" knows
+    /// The event's payload, in the forms that "procbridge call" takes
     #[arg(value_name = "PAYLOAD", value_parser = word_parser())]
     pub(crate) rest: Vec<OsString>,
 
@@ -32,7 +32,7 @@ pub(crate) struct EmitArgs {
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 
-    /// Time limit of the call, connecting included, or "none"
+    /// Timeout of the call, connecting included, or "none"
     #[arg(long, value_name = "DURATION", value_parser = parse_timeout, default_value = "30s")]
     pub(crate) timeout: Timeout,
 
@@ -47,10 +47,10 @@ Examples:
   generate | procbridge emit /run/app.sock data.new -
   procbridge emit :8000 build.done --method admin.publish
 
-It calls the method \"publish\", or that of --method, with
+The command calls the method \"publish\", or that of --method, with
   {\"topic\":\"build.done\",\"payload\":42}
-and prints the method's result. The demo server has such a method, whose result is
-the number of those who watch the topic.
+and prints the method's result. The demo server has such a method. Its result is
+the number of subscribers of the topic.
 
-ExitCode codes:
+Exit codes:
   those of \"procbridge call\"";

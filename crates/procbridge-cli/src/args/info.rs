@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::args::builtin::BuiltinArgs;
 
-/// Tell what speaks at an endpoint: sessions or not, its name, limits and compressions
+/// Show the protocol, name, limits and compressions of a server
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct InfoArgs {
@@ -17,15 +17,16 @@ Examples:
   procbridge info :8000
   procbridge info /run/app.sock | jq .max_body
 
-In a pipe it is one line of JSON. What the server does not tell is null there.
+In a pipe the output is one line of JSON, with null for unknown values.
 
-A server of the classic protocol 1.1 has a connection for each call, and tells
-nothing of itself. One that knows sessions tells its limits:
-  max_body       largest body that it takes, in bytes
-  max_calls      calls in flight in a session
-  stream_window  items, and stream_bytes bytes, of a stream that it takes ahead
+A server of the classic protocol 1.1 has a connection for each call, and announces
+nothing. A server with sessions announces its limits:
+  max_body       largest body that it accepts, in bytes
+  max_calls      concurrent calls of a session
+  stream_window  items of a stream that it buffers (flow control)
+  stream_bytes   bytes of a stream that it buffers
   codecs         compressions that it reads
 
-ExitCode codes:
-  0  something that speaks ProcBridge answered
+Exit codes:
+  0  a ProcBridge server answered
   others as of \"procbridge call\"";

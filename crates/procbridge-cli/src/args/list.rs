@@ -17,9 +17,9 @@ Examples:
   procbridge list :8000
   procbridge list /run/app.sock | grep build
 
-On a terminal each name has what the server says of it. The names come from
+On a terminal each name has its documentation. The names come from the method
 \"$/describe\".
 
-ExitCode codes:
-  3  the server does not tell
+Exit codes:
+  3  the server has no \"$/describe\"
   others as of \"procbridge call\"";

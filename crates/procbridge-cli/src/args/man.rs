@@ -1,31 +1,31 @@
 //! The arguments of `procbridge man`.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 /// Print a man page
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct ManArgs {
-    /// The command whose page it is; without it the main page
-    pub(crate) command: Option<Page>,
+    /// The command whose page to print; the main page without it
+    #[arg(value_parser = COMMANDS)]
+    pub(crate) command: Option<String>,
 }
 
-/// The commands that have a page.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Page {
-    Call,
-    Watch,
-    Emit,
-    Ping,
-    Info,
-    List,
-    Describe,
-    Stats,
-    Serve,
-    Decode,
-    Completions,
-    Man,
-}
+/// The commands, all of which have a page.
+const COMMANDS: [&str; 12] = [
+    "call",
+    "watch",
+    "emit",
+    "ping",
+    "info",
+    "list",
+    "describe",
+    "stats",
+    "serve",
+    "decode",
+    "completions",
+    "man",
+];
 
 const HELP: &str = "\
 Examples:

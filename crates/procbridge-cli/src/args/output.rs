@@ -1,8 +1,8 @@
-//! How a result is printed.
+//! The arguments for the form of a result.
 
 use clap::Args;
 
-/// How a result is printed.
+/// The arguments for the form of a result.
 #[derive(Debug, Args)]
 pub(crate) struct OutputArgs {
     /// Print a result that is a string without its quotes
@@ -17,7 +17,7 @@ pub(crate) struct OutputArgs {
     #[arg(long)]
     pub(crate) compact: bool,
 
-    /// Print one line of JSON for result and failure alike, nothing on standard error
+    /// Print one line of JSON for success and failure alike, and nothing on standard error
     #[arg(long, conflicts_with_all = ["raw", "pretty"])]
     pub(crate) json: bool,
 }

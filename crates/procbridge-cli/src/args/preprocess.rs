@@ -1,5 +1,6 @@
-//! The words of the command line, before and behind the argument parser: negative numbers that it takes for options, and
-//! bytes that are not UTF-8.
+//! Prepares the arguments for the parser, which takes negative numbers for options.
+//!
+//! Arguments must be UTF-8, but the names of files may have any bytes.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -11,61 +12,59 @@ use crate::args::utf8::not_utf8;
 use crate::args::word::MARK;
 use crate::error::CliError;
 
-/// Prepares the arguments of this process for the parser.
+/// Marks negative numbers in the arguments of this process.
 ///
 /// # Errors
 ///
-/// The argument that is not UTF-8 and names no file.
+/// Fails for an argument that is not UTF-8 and names no file.
 pub(crate) fn preprocess(args: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, CliError> {
-    let command = CommandLine::command();
+    let command_line = CommandLine::command();
     let mut prepared = Vec::new();
-    let mut of = None;
+    let mut command = None;
     let (mut is_value, mut are_options_over) = (false, false);
     for (number, word) in args.into_iter().enumerate() {
-        let Some(of) = of else {
-            if number == 1 {
-                of = command.find_subcommand(&word);
+        let is_utf8 = word.to_str().is_some();
+        let Some(command) = command else {
+            if number > 0 && !is_utf8 {
+                return Err(not_utf8(&word));
             }
-            require(number == 0 || word.to_str().is_some(), &word)?;
+            if number == 1 {
+                command = command_line.find_subcommand(&word);
+            }
             prepared.push(word);
             continue;
         };
-        let is_plain =
-            !is_value && (are_options_over || !word.as_bytes().starts_with(b"-") || is_number(&word));
-        require(word.to_str().is_some() || (takes_files(of) && may_name_file(&word)), &word)?;
-        if is_plain && !are_options_over && takes_json(of) && is_number(&word) {
+        if !(is_utf8 || takes_files(command) && may_name_file(&word)) {
+            return Err(not_utf8(&word));
+        }
+        if !is_value && !are_options_over && takes_json(command) && is_number(&word) {
             let mut marked = OsString::from(MARK);
             marked.push(word);
             prepared.push(marked);
             continue;
         }
         are_options_over |= !is_value && word == "--";
-        is_value = !is_value && !are_options_over && takes_value(of, &word);
+        is_value = !is_value && !are_options_over && takes_value(command, &word);
         prepared.push(word);
     }
     Ok(prepared)
 }
 
-fn require(is_right: bool, word: &OsStr) -> Result<(), CliError> {
-    if is_right { Ok(()) } else { Err(not_utf8(word)) }
-}
-
-/// Whether a word that begins with "-" is a number, or was meant as one: it goes to the command, which tells what is wrong
-/// with it.
+/// Whether `word` is a negative number, or looks like one. The command reports what is wrong with it.
 fn is_number(word: &OsStr) -> bool {
     let Some(number) = word.to_str().and_then(|word| word.strip_prefix('-')) else { return false };
     let is_name = || ["inf", "infinity", "nan"].contains(&number.to_ascii_lowercase().as_str());
     number.starts_with(|c: char| c.is_ascii_digit() || c == '.') || is_name()
 }
 
-/// Whether `option` is an option whose value is the next word.
+/// Whether the value of `option` is the next word.
 fn takes_value(command: &Command, option: &OsStr) -> bool {
     let Some(option) = option.to_str() else { return false };
     let mut options = command.get_opts().filter(|option| option.get_action().takes_values());
     if let Some(long) = option.strip_prefix("--") {
         return options.any(|known| known.get_long() == Some(long));
     }
-    // In "-rn" the last letter is the one.
+    // In "-rn" the last letter takes the value.
     let last = option.strip_prefix('-').and_then(|letters| letters.chars().last());
     last.is_some() && options.any(|known| known.get_short() == last)
 }

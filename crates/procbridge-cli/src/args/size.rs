@@ -1,8 +1,8 @@
-//! A size.
+//! Sizes of bodies.
 
 use crate::args::duration::split;
 
-/// Reads `65536`, `64KiB`, `16MiB`, `1GiB`: a number of bytes that a packet's header can announce.
+/// Parses `65536`, `64KiB`, `16MiB`, `1GiB`: a number of bytes that fits a packet's header.
 pub(crate) fn parse_size(text: &str) -> Result<u32, String> {
     let (number, unit) = split(text);
     let factor: u64 = match unit.to_ascii_lowercase().as_str() {

@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::args::builtin::BuiltinArgs;
 
-/// Show what a server has counted: calls, errors, times
+/// Show a server's counters: calls, errors, latencies
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct StatsArgs {
@@ -17,9 +17,9 @@ Examples:
   procbridge stats :8000
   procbridge stats /run/app.sock | jq '.methods.sum.p99_us'
 
-On a terminal it is a table, in a pipe the answer of \"$/stats\" as one line of
-JSON. Times are in microseconds there.
+On a terminal the output is a table. In a pipe it is the answer of \"$/stats\", one
+line of JSON with times in microseconds.
 
-ExitCode codes:
-  3  the server does not tell
+Exit codes:
+  3  the server has no \"$/stats\"
   others as of \"procbridge call\"";

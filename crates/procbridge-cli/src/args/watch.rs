@@ -8,16 +8,16 @@ use crate::args::connect::ConnectArgs;
 #[derive(Debug, Args)]
 #[command(after_help = HELP, override_usage = "procbridge watch [OPTIONS] [ENDPOINT] TOPIC...")]
 pub(crate) struct WatchArgs {
-    /// Where the server is, unless PROCBRIDGE_ENDPOINT is set, and the topics: in a topic "*" stands for one segment
-    /// between dots, and at the end for all that follows
+    /// The server's endpoint, unless PROCBRIDGE_ENDPOINT is set, and the topics. In a topic "*" matches one segment
+    /// between dots, at the end all remaining segments
     #[arg(value_name = "ENDPOINT TOPIC")]
     pub(crate) words: Vec<String>,
 
-    /// End after so many events
+    /// End after N events
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
 
-    /// Print a failure as one line of JSON behind the events, nothing on standard error
+    /// Print a failure as one line of JSON after the events, and nothing on standard error
     #[arg(long)]
     pub(crate) json: bool,
 
@@ -33,16 +33,16 @@ Examples:
 
 Each event is a line of JSON:
   {\"topic\":\"build.done\",\"payload\":42}
-When events were lost just before it, it has the key \"missed\": their number, or
-\"unknown\" after the connection was lost.
+If events were lost before it, the key \"missed\" has their number, or \"unknown\"
+after a reconnect.
 
-Standard error tells when watching has begun: from then on no event is missed. A
-lost connection is made again, for as long as it takes, which standard error tells
-too. At the start the server must be there. Watching ends when the reader of the
-output has gone, with exit code 0.
+A line on standard error reports that the subscription is active: no later event
+is missed. The first connection must succeed. After that the command reconnects
+without a limit, and reports it on standard error. Watching ends with exit code 0
+when the reader of the output has gone.
 
-ExitCode codes:
-  0  as many events as asked for    5  the time limit of connecting passed
+Exit codes:
+  0  N events, with --count         5  timeout of connecting
   1  internal failure               6  protocol violated
   2  wrong command line             7  denied
   3  the server has no events, or   130, 143  ended by SIGINT, SIGTERM

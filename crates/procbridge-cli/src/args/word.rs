@@ -1,10 +1,10 @@
-//! A word.
+//! Positional arguments that may be negative numbers or names of files.
 
 use std::ffi::OsString;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-/// Reads a word that may be a negative number, or a file whose name is not UTF-8.
+/// Returns the parser of an argument that `preprocess` may have marked as a negative number.
 pub(crate) fn word_parser() -> impl TypedValueParser<Value = OsString> {
     OsStringValueParser::new().map(|word| match word.to_str().and_then(|word| word.strip_prefix(MARK)) {
         Some(number) => number.into(),
@@ -12,5 +12,5 @@ pub(crate) fn word_parser() -> impl TypedValueParser<Value = OsString> {
     })
 }
 
-/// Stands before a number that the parser is not to take for an option. No argument of a process has this character.
+/// Marks a number, or the parser would take it for an option. No argument of a process has this character.
 pub(crate) const MARK: &str = "\0";

@@ -1,11 +1,11 @@
-//! What a connection shows of a server.
+//! Facts that a server shows when it connects.
 
-/// What was observed of a server.
+/// The facts about a server.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Observed {
-    /// Who is at the other end.
+    /// The peer of the connection.
     pub(crate) peer: Option<String>,
-    /// What it said of itself, if it holds a session.
+    /// The HELLO of a server that accepts a session.
     pub(crate) hello: Option<Hello>,
 }
 

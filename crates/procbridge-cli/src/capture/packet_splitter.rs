@@ -1,32 +1,32 @@
-//! One direction of a connection, as it passes by, becomes packets. Nothing is judged here.
+//! Splits the bytes of one direction into packets, without checking them.
 
 use procbridge_proto::{HEADER_LENGTH, Header};
 
-/// Splits what passes by into packets.
+/// Splits bytes into packets.
 #[derive(Debug, Default)]
 pub(crate) struct PacketSplitter {
-    /// The start of the packet that is passing: its header, and of its body what is kept.
+    /// The start of the current packet: its header, and the kept part of its body.
     start: Vec<u8>,
-    /// Its bytes so far.
-    passed: usize,
+    /// The bytes of the current packet so far.
+    received: usize,
     packets: usize,
-    /// It is no packet; neither is anything behind it.
+    /// Whether the bytes are no packets, which holds to the end of the connection.
     is_foreign: bool,
 }
 
-/// What has passed.
+/// A packet, or bytes that are none.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Captured {
     Packet(Packet),
-    /// Bytes that are no packet, and the first of them.
+    /// The number of bytes that are no packet, and the first of them.
     Foreign(usize, Vec<u8>),
 }
 
-/// A packet, of which the start of the body was kept.
+/// A packet with the kept start of its body.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Packet {
     pub(crate) header: Header,
-    /// The call; none in the first packet of a connection.
+    /// The call id, which the first packet of a connection lacks.
     pub(crate) id: Option<u32>,
     pub(crate) body: Vec<u8>,
     /// The length of the whole body, without the id.
@@ -34,55 +34,55 @@ pub(crate) struct Packet {
 }
 
 impl PacketSplitter {
-    /// Takes note of `bytes`, and tells what has fully passed with them.
+    /// Takes `bytes`. Returns the packets that they complete.
     pub(crate) fn split(&mut self, mut bytes: &[u8]) -> Vec<Captured> {
-        let mut passed = Vec::new();
+        let mut captured = Vec::new();
         while !bytes.is_empty() {
             if self.is_foreign {
-                passed.push(foreign(bytes.len(), bytes));
-                return passed;
+                captured.push(foreign(bytes.len(), bytes));
+                return captured;
             }
             let missing = HEADER_LENGTH.saturating_sub(self.start.len());
             let (header, rest) = bytes.split_at(missing.min(bytes.len()));
             self.start.extend_from_slice(header);
-            self.passed += header.len();
+            self.received += header.len();
             bytes = rest;
             let header = match Header::parse(&self.start) {
                 Ok(Some(header)) => header,
-                Ok(None) => return passed,
+                Ok(None) => return captured,
                 Err(_) => {
                     self.is_foreign = true;
                     let start = [&std::mem::take(&mut self.start), bytes].concat();
-                    passed.push(foreign(start.len(), &start));
-                    return passed;
+                    captured.push(foreign(start.len(), &start));
+                    return captured;
                 }
             };
             let whole = HEADER_LENGTH + header.length as usize;
-            let (body, rest) = bytes.split_at((whole - self.passed).min(bytes.len()));
+            let (body, rest) = bytes.split_at((whole - self.received).min(bytes.len()));
             let space = (HEADER_LENGTH + MAX_KEPT).saturating_sub(self.start.len());
             self.start.extend_from_slice(body.get(..space).unwrap_or(body));
-            self.passed += body.len();
+            self.received += body.len();
             bytes = rest;
-            if self.passed == whole {
-                passed.push(Captured::Packet(self.finish(header)));
+            if self.received == whole {
+                captured.push(Captured::Packet(self.finish(header)));
             }
         }
-        passed
+        captured
     }
 
-    /// How many bytes there are of a packet that has not fully passed.
+    /// Returns the number of bytes of an incomplete packet.
     pub(crate) fn unfinished(&self) -> usize {
-        if self.is_foreign { 0 } else { self.passed }
+        if self.is_foreign { 0 } else { self.received }
     }
 
     fn finish(&mut self, header: Header) -> Packet {
         let start = std::mem::take(&mut self.start);
         let body = start.get(HEADER_LENGTH..).unwrap_or_default();
-        // The first packet of a connection is a classic one, also of those that become sessions.
+        // The first packet of a connection is classic, even if a session follows.
         let id = body.first_chunk().filter(|_| self.packets > 0).map(|id| u32::from_le_bytes(*id));
         let skipped = if id.is_some() { 4 } else { 0 };
         self.packets += 1;
-        self.passed = 0;
+        self.received = 0;
         let body = body.get(skipped..).unwrap_or_default().to_vec();
         Packet { header, id, body, length: header.length as usize - skipped }
     }
@@ -92,7 +92,7 @@ fn foreign(length: usize, bytes: &[u8]) -> Captured {
     Captured::Foreign(length, bytes.get(..MAX_KEPT).unwrap_or(bytes).to_vec())
 }
 
-/// Bytes of a body that are kept: all of a HELLO of any sense.
+/// The number of bytes that are kept of a body. A HELLO is shorter.
 const MAX_KEPT: usize = 4096;
 
 #[cfg(test)]

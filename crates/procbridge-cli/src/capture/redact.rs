@@ -1,8 +1,9 @@
 //! Redacts tokens.
 
-/// `body` without the token in it, for a person to see. It stands there as the library writes it; what is cut off within
-/// it is cut off before it.
-pub(crate) fn hidden(body: &[u8]) -> Vec<u8> {
+/// Returns `body` with `***` in place of the token.
+///
+/// The library writes the token as JSON text without spaces. A body that ends within the token ends before it here.
+pub(crate) fn redact_token(body: &[u8]) -> Vec<u8> {
     let Some(start) = body.windows(KEY.len()).position(|part| part == KEY) else { return body.to_vec() };
     let (before, token) = body.split_at(start + KEY.len());
     let mut escaped = false;
@@ -11,8 +12,8 @@ pub(crate) fn hidden(body: &[u8]) -> Vec<u8> {
         escaped = byte == b'\\' && !escaped;
         ends
     });
-    let behind = length.and_then(|length| token.get(length..)).unwrap_or_default();
-    [before, b"***", behind].concat()
+    let rest = length.and_then(|length| token.get(length..)).unwrap_or_default();
+    [before, b"***", rest].concat()
 }
 
 const KEY: &[u8] = b"\"token\":\"";
@@ -23,7 +24,7 @@ mod tests {
 
     #[test]
     fn a_token_is_hidden_however_it_is_written() {
-        let shown = |body: &str| String::from_utf8(hidden(body.as_bytes())).unwrap();
+        let shown = |body: &str| String::from_utf8(redact_token(body.as_bytes())).unwrap();
         assert_eq!(
             shown(r#"{"method":"a","token":"x\"y\\","payload":1}"#),
             r#"{"method":"a","token":"***","payload":1}"#

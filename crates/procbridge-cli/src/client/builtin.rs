@@ -1,20 +1,20 @@
-//! A question to a method of the protocol, which not every server has.
+//! Calls built-in methods such as `$/describe`, which not every server has.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use procbridge::Endpoint;
+use procbridge::{Endpoint, Error};
 use serde_json::value::RawValue;
 
 use crate::args::builtin::BuiltinArgs;
 use crate::capture::observed::Observed;
-use crate::client::connect::{ConnectOptions, Connection, TimedReply};
+use crate::client::connect::{Connection, config_for};
 use crate::client::hints;
 use crate::client::interrupt::Interrupt;
 use crate::error::CliError;
 use crate::json::envelope;
 
-/// What a server answered.
+/// The answer of a built-in method.
 #[derive(Debug)]
 pub(crate) struct BuiltinReply {
     pub(crate) endpoint: Endpoint,
@@ -23,68 +23,65 @@ pub(crate) struct BuiltinReply {
 }
 
 impl BuiltinReply {
-    /// The line for a program that asked for the envelope.
+    /// Returns the envelope with `payload`, which is made of the answer.
     pub(crate) fn envelope(&self, payload: &str) -> String {
         envelope::success(payload, self.elapsed).finish()
     }
 }
 
-/// Calls `method` of the protocol. A server that has it answers an object with `key`: others may answer anything, as
-/// the method is nothing special to them.
+/// Calls the built-in `method`, whose answer is an object with `key`.
+///
+/// A server without the method may answer anything, as the method's name means nothing to it.
 pub(crate) fn call(
     args: &BuiltinArgs,
     endpoint: Endpoint,
     method: &str,
     key: &str,
 ) -> Result<BuiltinReply, CliError> {
-    let (connection, asked) = begin(args, &endpoint, method)?;
-    let (is_late, elapsed) = (asked.is_late(), asked.elapsed);
-    let lacking = || {
-        hints::missing_builtin(&endpoint, connection.observed().hello.is_some(), method).with_elapsed(elapsed)
+    let (connection, result, elapsed) = connect_and_call(args, &endpoint, method)?;
+    let missing = || {
+        let is_session = connection.observed().hello.is_some();
+        hints::missing_builtin(&endpoint, is_session, method).with_elapsed(elapsed)
     };
-    match asked.result {
+    match result {
         Ok(payload) if has_key(&payload, key) => {
             drop(connection);
             Ok(BuiltinReply { endpoint, payload, elapsed })
         }
-        Ok(_) => Err(lacking()),
-        Err(error) if hints::is_unknown_method(&error) => Err(lacking()),
-        Err(error) => Err(connection.error(error, is_late).with_elapsed(elapsed)),
+        Ok(_) => Err(missing()),
+        Err(error) if hints::is_unknown_method(&error) => Err(missing()),
+        Err(error) => Err(connection.explain(error, elapsed, Some(args.timeout))),
     }
 }
 
-/// What there is to see of a server with a call of `method`, whether it has that or not, and its answer if it has.
+/// Calls the built-in `method` to observe the server. Returns also the answer, if the server has the method.
 pub(crate) fn probe(
     args: &BuiltinArgs,
     endpoint: &Endpoint,
     method: &str,
 ) -> Result<(Observed, Option<Box<RawValue>>, Duration), CliError> {
-    let (connection, asked) = begin(args, endpoint, method)?;
-    let (is_late, elapsed) = (asked.is_late(), asked.elapsed);
-    match asked.result {
-        Ok(payload) => Ok((connection.observed(), Some(payload), elapsed)),
-        // A refusal says nothing of what the server can do; a session that it has opened all the same does.
-        Err(error) if hints::is_unknown_method(&error) || is_refused_in_session(&connection, &error) => {
-            Ok((connection.observed(), None, elapsed))
-        }
-        Err(error) => Err(connection.error(error, is_late).with_elapsed(elapsed)),
+    let (connection, result, elapsed) = connect_and_call(args, endpoint, method)?;
+    let observed = connection.observed();
+    match result {
+        Ok(payload) => Ok((observed, Some(payload), elapsed)),
+        Err(error) if hints::is_unknown_method(&error) => Ok((observed, None, elapsed)),
+        // A refusal shows nothing of the server, but its session does.
+        Err(error) if error.remote().is_some() && observed.hello.is_some() => Ok((observed, None, elapsed)),
+        Err(error) => Err(connection.explain(error, elapsed, Some(args.timeout))),
     }
 }
 
-fn is_refused_in_session(connection: &Connection, error: &procbridge::Error) -> bool {
-    error.remote().is_some() && connection.observed().hello.is_some()
-}
+type CallResult = Result<Box<RawValue>, Error>;
 
-fn begin(
+fn connect_and_call(
     args: &BuiltinArgs,
     endpoint: &Endpoint,
     method: &str,
-) -> Result<(Connection, TimedReply), CliError> {
+) -> Result<(Connection, CallResult, Duration), CliError> {
     let interrupt = Interrupt::listen(args.json)?;
-    let options = ConnectOptions::with_timeout(args.timeout).captured();
-    let connection = Connection::new(endpoint, &args.connect, options, &interrupt)?;
-    let asked = connection.ask(method, None, args.timeout);
-    Ok((connection, asked))
+    let connection = Connection::observing(endpoint, &args.connect, config_for(args.timeout), &interrupt)?;
+    let (result, elapsed) = connection.call(method, None, args.timeout);
+    Ok((connection, result, elapsed))
 }
 
 fn has_key(payload: &RawValue, key: &str) -> bool {

@@ -1,4 +1,4 @@
-//! The way to a server: a client with the settings of the command line, and what its errors mean to a person.
+//! Connects to a server with the settings of the command line.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::client::interrupt::Interrupt;
 use crate::env::token;
 use crate::error::CliError;
 
-/// A server that is called. The fields are dropped in their order: the capture last, as it tells of the client's end.
+/// A client of one server. Fields drop in their order: the capture is the last, as it shows how the client ends.
 #[derive(Debug)]
 pub(crate) struct Connection {
     interrupt: Interrupt,
@@ -23,55 +23,46 @@ pub(crate) struct Connection {
     capture: Option<Capture>,
 }
 
-/// What a command wants of its way to the server.
-#[derive(Debug, Default)]
-pub(crate) struct ConnectOptions {
-    config: ClientConfig,
-    is_captured: bool,
-}
-
-impl From<ClientConfig> for ConnectOptions {
-    fn from(config: ClientConfig) -> Self {
-        Self { config, is_captured: false }
-    }
-}
-
-impl ConnectOptions {
-    /// A client whose questions have this limit.
-    pub(crate) fn with_timeout(limit: Timeout) -> Self {
-        let config = ClientConfig::new();
-        Self::from(if limit == Timeout::Never { config.without_call_timeout() } else { config })
-    }
-
-    /// To know afterwards what was seen of the server.
-    pub(crate) fn captured(mut self) -> Self {
-        self.is_captured = true;
-        self
-    }
-}
-
 impl Connection {
-    /// The way to `endpoint`. Its calls are cancelled when a signal comes.
+    /// Prepares a connection to `endpoint`. A signal cancels its calls.
     pub(crate) fn new(
         endpoint: &Endpoint,
         args: &ConnectArgs,
-        options: ConnectOptions,
+        config: ClientConfig,
         interrupt: &Interrupt,
     ) -> Result<Self, CliError> {
-        let config = options.config.with_max_body(args.max_body);
+        Self::open(endpoint, args, config, interrupt, args.verbose)
+    }
+
+    /// Prepares a connection to `endpoint` that observes the server.
+    pub(crate) fn observing(
+        endpoint: &Endpoint,
+        args: &ConnectArgs,
+        config: ClientConfig,
+        interrupt: &Interrupt,
+    ) -> Result<Self, CliError> {
+        Self::open(endpoint, args, config, interrupt, true)
+    }
+
+    fn open(
+        endpoint: &Endpoint,
+        args: &ConnectArgs,
+        config: ClientConfig,
+        interrupt: &Interrupt,
+        is_captured: bool,
+    ) -> Result<Self, CliError> {
+        let config = config.with_max_body(args.max_body);
         let config = match token::read(args.token.as_deref())? {
             Some(token) => config.with_token(token),
             None => config,
         };
-        let (config, limit) = match args.connect_timeout {
-            Timeout::After(limit) => (config.with_connect_timeout(limit), Some(limit)),
+        let (config, timeout) = match args.connect_timeout {
+            Timeout::After(timeout) => (config.with_connect_timeout(timeout), Some(timeout)),
             Timeout::Never => (config.without_connect_timeout(), None),
         };
-        // What cannot be connected to is the same with a capture.
+        // An endpoint that no client can use fails here, with a capture or without.
         let plain = Client::connect_with(endpoint, config.clone())?;
-        let capture =
-            (args.verbose || options.is_captured).then(|| Capture::open(endpoint, limit, args.verbose));
-        let capture = capture.transpose()?;
+        let capture = is_captured.then(|| Capture::open(endpoint, timeout, args.verbose)).transpose()?;
         let client = match &capture {
             Some(capture) => Client::connect_with(capture.endpoint(), config)?,
             None => plain,
@@ -84,32 +75,39 @@ impl Connection {
         &self.client
     }
 
-    /// What was seen of the server, by a way that looks.
+    /// Returns what a connection that observes has seen of the server.
     pub(crate) fn observed(&self) -> Observed {
         self.capture.as_ref().map(Capture::observed).unwrap_or_default()
     }
 
-    /// Asks one question, with a limit that the server is told.
-    pub(crate) fn ask(&self, method: &str, payload: Option<&RawValue>, limit: Timeout) -> TimedReply {
-        let began = Instant::now();
+    /// Calls `method`, with a timeout that the server learns. Returns also how long the call took.
+    pub(crate) fn call(
+        &self,
+        method: &str,
+        payload: Option<&RawValue>,
+        timeout: Timeout,
+    ) -> (Result<Box<RawValue>, Error>, Duration) {
+        let started = Instant::now();
         let request = self.client.call(method);
-        let request = match limit {
-            Timeout::After(limit) => request.timeout(limit),
+        let request = match timeout {
+            Timeout::After(timeout) => request.timeout(timeout),
             Timeout::Never => request,
         };
         let result = request.payload(&payload).send();
-        TimedReply { result, elapsed: began.elapsed(), limit }
+        (result, started.elapsed())
     }
 
-    /// What `error` means, for a person at a shell. With `own_timeout` the limit of the call itself has passed.
-    pub(crate) fn error(&self, error: Error, own_timeout: bool) -> CliError {
-        if let Some(failure) = self.interrupt.error() {
-            return failure.with_outcome(error.outcome());
+    /// Explains the error of a call that took `elapsed`. `timeout` is the call's own.
+    pub(crate) fn explain(&self, error: Error, elapsed: Duration, timeout: Option<Timeout>) -> CliError {
+        if let Some(interrupted) = self.interrupt.error() {
+            return interrupted.with_outcome(error.outcome()).with_elapsed(elapsed);
         }
-        match self.capture.as_ref().and_then(Capture::unreachable) {
+        let has_timed_out = matches!(timeout, Some(Timeout::After(timeout)) if elapsed >= timeout);
+        let explained = match self.capture.as_ref().and_then(Capture::connect_error) {
             Some(error) => hints::explain_connect(&error, &self.endpoint),
-            None => hints::explain(error, &self.endpoint, own_timeout),
-        }
+            None => hints::explain(error, &self.endpoint, has_timed_out),
+        };
+        explained.with_elapsed(elapsed)
     }
 }
 
@@ -119,23 +117,10 @@ impl Drop for Connection {
     }
 }
 
-/// The answer to one question.
-#[derive(Debug)]
-pub(crate) struct TimedReply {
-    pub(crate) result: Result<Box<RawValue>, Error>,
-    pub(crate) elapsed: Duration,
-    limit: Timeout,
-}
-
-impl TimedReply {
-    /// Whether the limit that was given has passed.
-    pub(crate) fn is_late(&self) -> bool {
-        matches!(self.limit, Timeout::After(limit) if self.elapsed >= limit)
-    }
-
-    /// The answer, or what its failure means.
-    pub(crate) fn or_error(self, connection: &Connection) -> Result<Box<RawValue>, CliError> {
-        let (is_late, elapsed) = (self.is_late(), self.elapsed);
-        self.result.map_err(|error| connection.error(error, is_late).with_elapsed(elapsed))
+/// Returns the configuration of a client whose calls have timeouts of their own, or none.
+pub(crate) fn config_for(timeout: Timeout) -> ClientConfig {
+    match timeout {
+        Timeout::After(_) => ClientConfig::new(),
+        Timeout::Never => ClientConfig::new().without_call_timeout(),
     }
 }

@@ -1,4 +1,4 @@
-//! The methods of a server.
+//! The description of a server's methods.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -15,30 +15,29 @@ struct Description<'a> {
     methods: Vec<&'a RawValue>,
 }
 
-/// One of its methods, as far as a list shows it.
+/// The part of a method's description that a list shows.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Method {
+pub(crate) struct MethodDescription {
     pub(crate) name: String,
-    #[serde(default)]
     pub(crate) kind: Option<String>,
-    #[serde(default)]
     pub(crate) doc: Option<String>,
 }
 
-impl Method {
-    pub(crate) fn envelope(&self) -> String {
+impl MethodDescription {
+    /// Returns the description as JSON.
+    pub(crate) fn json(&self) -> String {
         let object = Object::new().string("name", self.name.as_str()).string("kind", self.kind.as_deref());
         object.string("doc", self.doc.as_deref()).finish()
     }
 }
 
-/// The methods, each with all that is said of it.
-pub(crate) fn entries(answer: &BuiltinReply) -> Result<Vec<(Method, &str)>, CliError> {
-    let strange = |error: serde_json::Error| {
-        let message = format!("the description cannot be read: {error}");
+/// Parses the answer of `$/describe`. Returns the methods, each with the text of its whole description.
+pub(crate) fn parse(reply: &BuiltinReply) -> Result<Vec<(MethodDescription, &str)>, CliError> {
+    let invalid = |error: serde_json::Error| {
+        let message = format!("the server's description cannot be parsed: {error}");
         CliError::new(ExitCode::Protocol, "protocol", message).with_outcome(procbridge::Outcome::Replied)
     };
-    let description: Description<'_> = serde_json::from_str(answer.payload.get()).map_err(strange)?;
+    let description: Description<'_> = serde_json::from_str(reply.payload.get()).map_err(invalid)?;
     let entries = description.methods.into_iter().map(RawValue::get);
-    entries.map(|text| Ok((serde_json::from_str(text).map_err(strange)?, text))).collect()
+    entries.map(|text| Ok((serde_json::from_str(text).map_err(invalid)?, text))).collect()
 }

@@ -1,20 +1,21 @@
-//! Signals, and a reader of standard output that has gone: what a command has begun is cancelled, and it ends with what it
-//! has.
+//! Ends a command early: at a signal, or when the reader of standard output has gone.
+//!
+//! The calls of the command are cancelled, and the command ends with the output it has.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{io, thread};
 
 use procbridge::{Client, Outcome};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use crate::error::CliError;
+use crate::system::{self, signals};
 use crate::terminal::stdout;
 
-/// Why this process is to end early, if it is. Clones are the same.
+/// The reason why this process must end early, if it must. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Interrupt {
     shared: Arc<Shared>,
@@ -29,7 +30,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     cause: Option<Cause>,
-    /// Whose calls are cancelled.
+    /// The client whose calls are cancelled.
     client: Option<Client>,
     /// Whether there ever was a client, whose calls may have run.
     has_called: bool,
@@ -43,74 +44,67 @@ enum Cause {
 }
 
 impl Interrupt {
-    /// Takes SIGINT and SIGTERM from now on. With `json` also a program that must be ended leaves its envelope.
+    /// Handles SIGINT and SIGTERM from now on. With `json` a process that is forced to end writes its envelope.
     pub(crate) fn listen(json: bool) -> Result<Self, CliError> {
         let interrupt = Self::default();
-        let mut signals = Signals::new([SIGTERM, SIGINT])
-            .map_err(|error| CliError::system("cannot take signals", &error))?;
-        let shared = interrupt.clone();
-        let take = move || {
+        let mut signals = signals::listen(&[SIGTERM, SIGINT])?;
+        let clone = interrupt.clone();
+        system::thread::spawn("signals", move || {
             if let Some(signal) = signals.forever().next() {
-                shared.take(Cause::Signal(signal), json);
+                clone.trigger(Cause::Signal(signal), json);
             }
-        };
-        thread::Builder::new()
-            .name("signals".to_string())
-            .spawn(take)
-            .map_err(|error| CliError::system("cannot start a thread", &error))?;
+        })?;
         Ok(interrupt)
     }
 
-    /// Ends the command also when the reader of standard output has gone. It is for commands that write now and then, which
-    /// would learn of that with the next line only.
+    /// Ends the command also when the reader of standard output has gone.
+    ///
+    /// A command that writes now and then would otherwise notice that with its next line only.
     pub(crate) fn watch_reader(&self) -> Result<(), CliError> {
-        let shared = self.clone();
-        let watch = move || {
+        let clone = self.clone();
+        system::thread::spawn("reader", move || {
             if wait_for_hangup() {
-                shared.take(Cause::ReaderGone, false);
+                clone.trigger(Cause::ReaderGone, false);
             }
-        };
-        thread::Builder::new()
-            .name("reader".to_string())
-            .spawn(watch)
-            .map(drop)
-            .map_err(|error| CliError::system("cannot start a thread", &error))
+        })
     }
 
-    /// Cancels the calls of `client` when a signal comes.
+    /// Registers the client whose calls an interrupt cancels.
     pub(crate) fn attach(&self, client: Client) {
-        let mut state = self.shared.state();
+        let mut state = self.state();
         state.client = Some(client);
         state.has_called = true;
     }
 
-    /// Holds no client any longer.
+    /// Drops the registered client.
     pub(crate) fn detach(&self) {
-        let client = self.shared.state().client.take();
+        let client = self.state().client.take();
         drop(client);
     }
 
-    /// How the command has to end, if a signal came or its reader has gone.
+    /// Returns the error with which an interrupted command ends.
     pub(crate) fn error(&self) -> Option<CliError> {
-        self.shared.state().error()
+        let state = self.state();
+        let error = match state.cause? {
+            Cause::Signal(signal) => CliError::signal(signal),
+            Cause::ReaderGone => CliError::reader_gone(),
+        };
+        Some(error.with_outcome(if state.has_called { Outcome::Unknown } else { Outcome::NotSent }))
     }
 
-    /// Waits, and ends early when a signal comes.
+    /// Sleeps until `length` has passed or an interrupt comes.
     pub(crate) fn sleep(&self, length: Duration) {
-        let end = Instant::now() + length;
-        let mut state = self.shared.state();
-        while state.cause.is_none() {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            let waited = self.shared.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
+        let state = self.state();
+        let _ = self.shared.changed.wait_timeout_while(state, length, |state| state.cause.is_none());
     }
 
-    fn take(&self, cause: Cause, json: bool) {
-        let mut state = self.shared.state();
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Cancels the command's calls, and ends the process if the command does not end itself.
+    fn trigger(&self, cause: Cause, json: bool) {
+        let mut state = self.state();
         state.cause.get_or_insert(cause);
         let client = state.client.clone();
         drop(state);
@@ -118,28 +112,18 @@ impl Interrupt {
         if let Some(client) = client {
             client.cancel_calls();
         }
-        // The command ends by itself, unless it waits for a server that cannot be told, or for a reader of its output.
-        thread::sleep(GRACE);
+        // The command does not end itself if it waits for a classic server or for the reader of its output.
+        thread::sleep(GRACE_PERIOD);
         let Some(error) = self.error() else { return };
         stdout::exit(json.then(|| error.envelope()), error.exit());
     }
 }
 
-impl State {
-    fn error(&self) -> Option<CliError> {
-        let error = match self.cause? {
-            Cause::Signal(signal) => CliError::signal(signal),
-            Cause::ReaderGone => CliError::reader_gone(),
-        };
-        Some(error.with_outcome(if self.has_called { Outcome::Unknown } else { Outcome::NotSent }))
-    }
-}
-
-/// Waits until no process reads standard output any more. Returns whether it can be waited for.
+/// Waits until no process reads standard output. Returns false if that cannot be waited for.
 fn wait_for_hangup() -> bool {
     let stdout = io::stdout();
     loop {
-        // The system tells these two unasked.
+        // poll reports ERR and HUP even if no event is asked for.
         let mut stdout = [PollFd::new(&stdout, PollFlags::empty())];
         match poll(&mut stdout, None) {
             Ok(_) if stdout.iter().any(|fd| fd.revents().intersects(PollFlags::ERR | PollFlags::HUP)) => {
@@ -151,12 +135,5 @@ fn wait_for_hangup() -> bool {
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Short for a person, and long enough to end in an orderly way: a call that waits in the system looks whether it was
-/// cancelled several times a second.
-const GRACE: Duration = Duration::from_millis(400);
+/// The time in which an interrupted command may end itself. A blocked call checks for a cancel several times a second.
+const GRACE_PERIOD: Duration = Duration::from_millis(400);

@@ -1,4 +1,4 @@
-//! How long calls took, in the few numbers that tell it.
+//! The latency of calls: percentiles and rate.
 
 use std::time::{Duration, Instant};
 
@@ -8,67 +8,66 @@ use crate::error::CliError;
 use crate::json::object::Object;
 use crate::text::duration::format_duration;
 
-/// The times of calls that were made one after the other.
+/// The latencies of calls that are made one after the other.
 #[derive(Debug)]
 pub(crate) struct Latency {
-    /// Nanoseconds.
-    times: Histogram<u64>,
-    longest: u64,
+    nanos: Histogram<u64>,
+    max: u64,
     started: Instant,
 }
 
 impl Latency {
-    /// No call yet; the time of all of them begins.
+    /// Starts the clock of the rate, with no call yet.
     pub(crate) fn start() -> Result<Self, CliError> {
-        let times = Histogram::new(SIGNIFICANT_DIGITS)
+        let nanos = Histogram::new(SIGNIFICANT_DIGITS)
             .map_err(|error| CliError::system("cannot measure", &std::io::Error::other(error)))?;
-        Ok(Self { times, longest: 0, started: Instant::now() })
+        Ok(Self { nanos, max: 0, started: Instant::now() })
     }
 
     pub(crate) fn record(&mut self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        // It grows with what it is given.
-        let _ = self.times.record(nanos.max(1));
-        self.longest = self.longest.max(nanos);
+        // The histogram resizes itself, so this cannot fail.
+        let _ = self.nanos.record(nanos.max(1));
+        self.max = self.max.max(nanos);
     }
 
     pub(crate) fn calls(&self) -> u64 {
-        self.times.len()
+        self.nanos.len()
     }
 
-    /// Of `q` of all calls, none took longer than this.
+    /// Returns the quantile `q` of the latencies: 0.99 is the 99th percentile.
     pub(crate) fn quantile(&self, q: f64) -> Duration {
-        // The histogram tells the upper end of a range of times; none was longer than the longest.
-        Duration::from_nanos(self.times.value_at_quantile(q).min(self.longest))
+        // The histogram returns the upper end of a bucket, which may be above the maximum.
+        Duration::from_nanos(self.nanos.value_at_quantile(q).min(self.max))
     }
 
-    /// Calls a second, all times between them included.
+    /// Returns the number of calls a second, pauses included.
     pub(crate) fn rate(&self) -> f64 {
         let seconds = self.started.elapsed().as_secs_f64();
-        #[allow(clippy::cast_precision_loss, reason = "nobody counts that many calls to the last")]
+        #[allow(clippy::cast_precision_loss, reason = "a rate needs no exact number of calls")]
         let calls = self.calls() as f64;
         calls / seconds.max(f64::EPSILON)
     }
 
-    /// `p50 0.083 ms, p90 0.1 ms, p99 0.2 ms, max 1 ms`
+    /// Formats the percentiles as `p50 83.4 us, p90 100 us, p99 200 us, max 1.00 ms`.
     pub(crate) fn text(&self) -> String {
         let times = QUANTILES.map(|(name, q)| format!("{name} {}", format_duration(self.quantile(q))));
         times.join(", ")
     }
 
-    /// Adds the same to an object, in microseconds.
+    /// Adds the percentiles to an object, in microseconds.
     pub(crate) fn members(&self, object: Object) -> Object {
         QUANTILES.iter().fold(object, |object, (name, q)| {
             let micros = self.quantile(*q).as_secs_f64() * 1e6;
-            object.member(&format!("{name}_us"), &format!("{micros:.1}"))
+            object.member(&format!("{name}_us"), format!("{micros:.1}"))
         })
     }
 }
 
-/// The numbers that are told.
+/// The percentiles that are reported.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)];
 
-/// An error of at most one in a thousand.
+/// The precision of the histogram: an error of at most one in a thousand.
 const SIGNIFICANT_DIGITS: u8 = 3;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `procbridge call`: arguments become a call, its answer becomes data on standard output.
+//! `procbridge call`: makes a call and prints its result.
 
 use std::time::{Duration, Instant};
 
@@ -10,45 +10,40 @@ use crate::args::compression::Compression;
 use crate::args::target::Target;
 use crate::args::timeout::Timeout;
 use crate::args::utf8::into_utf8;
-use crate::client::connect::{ConnectOptions, Connection};
+use crate::client::connect::{Connection, config_for};
 use crate::client::interrupt::Interrupt;
 use crate::client::latency::Latency;
-use crate::client::print;
+use crate::client::print::{print_line, print_result};
 use crate::error::CliError;
-use crate::input::{pair, payload};
+use crate::input::pair::meta_entry;
+use crate::input::payload::read_payload;
 use crate::json::envelope;
-use crate::json::layout::{self, Layout};
+use crate::json::layout::{Layout, lay_out};
 use crate::json::object::Object;
 use crate::terminal::{stderr, stdout};
 
 /// Makes the call and prints its result.
 pub(crate) fn run(args: &CallArgs) -> Result<(), CliError> {
     let interrupt = Interrupt::listen(args.output.json)?;
-    // One that waits for a result alone goes on: the method may be called for what it does.
+    // A call for one result continues without its reader, as the method may have effects.
     if args.stream {
         interrupt.watch_reader()?;
     }
     let words = args.first.iter().chain(&args.second).chain(&args.rest).cloned().collect();
-    // An error without any words tells what a whole call looks like.
-    let next = if args.no_method { "payload" } else { "method" };
-    let Target { endpoint, words, assumed } = Target::of(words, next, USAGE)?;
-    let mut words = words.into_iter();
-    let method = if args.no_method { None } else { words.next().map(into_utf8).transpose()? };
-    if method.is_none() && !args.no_method {
-        return Err(CliError::usage(format!("no method to call at {endpoint}"))
-            .with_hint(USAGE)
-            .with_hint("--no-method calls without one"));
-    }
-    let words: Vec<_> = words.collect();
-    let payload = payload::read(&words, args.connect.max_body).map_err(|failure| match assumed {
-        // The variable made a method of what may have been meant as an endpoint.
-        Some(reason) => failure.with_hint(reason),
-        None => failure,
-    })?;
-    let meta = args.meta.iter().map(|word| pair::entry(word, args.connect.max_body));
-    let meta = meta.collect::<Result<_, _>>()?;
-    let connection =
-        Connection::new(&endpoint, &args.connect, ConnectOptions::from(config(args)), &interrupt)?;
+    let target = Target::parse(words, if args.no_method { "payload" } else { "method" }, USAGE)?;
+    let (method, words) = match target.words.split_first() {
+        _ if args.no_method => (None, &*target.words),
+        Some((method, words)) => (Some(into_utf8(method.clone())?), words),
+        None => {
+            return Err(CliError::usage(format!("no method to call at {}", target.endpoint))
+                .with_hint(USAGE)
+                .with_hint("--no-method calls without one"));
+        }
+    };
+    let max_body = args.connect.max_body;
+    let payload = read_payload(words, max_body).map_err(|error| target.explain(error))?;
+    let meta = args.meta.iter().map(|word| meta_entry(word, max_body)).collect::<Result<_, _>>()?;
+    let connection = Connection::new(&target.endpoint, &args.connect, config(args), &interrupt)?;
     let calls = Calls { args, connection: &connection, method, payload, meta };
     match args {
         CallArgs { stream: true, .. } => calls.stream(),
@@ -59,14 +54,11 @@ pub(crate) fn run(args: &CallArgs) -> Result<(), CliError> {
 }
 
 fn config(args: &CallArgs) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    if args.timeout == Some(Timeout::Never) {
-        config = config.without_call_timeout();
-    }
+    let mut config = args.timeout.map_or_else(ClientConfig::new, config_for);
     if args.classic {
         config = config.with_sessions(Sessions::Never);
     }
-    // The call that opens a session cannot be compressed; with a session required it is not this one.
+    // The call that opens a session cannot be compressed. With a required session another call opens it.
     if args.session || args.compress.is_some() {
         config = config.with_sessions(Sessions::Required);
     }
@@ -78,7 +70,7 @@ fn config(args: &CallArgs) -> ClientConfig {
     if args.old { config.speaking_1_0() } else { config }
 }
 
-/// The calls of one command line; they are all alike.
+/// The calls of one command line, which are all alike.
 struct Calls<'a> {
     args: &'a CallArgs,
     connection: &'a Connection,
@@ -89,20 +81,18 @@ struct Calls<'a> {
 
 impl Calls<'_> {
     fn once(&self) -> Result<(), CliError> {
-        let began = Instant::now();
-        let answer = self.send(began)?;
-        let elapsed = began.elapsed();
+        let (answer, elapsed) = self.send()?;
         if self.args.output.json {
             return stdout::write_envelope(envelope::success(answer.get(), elapsed).finish(), 0);
         }
-        print::print_result(&self.args.output, answer.get())
+        print_result(&self.args.output, answer.get())
     }
 
     fn notify(&self) -> Result<(), CliError> {
-        let began = Instant::now();
+        let started = Instant::now();
         let sent = self.request().payload(&self.payload).notify();
-        let elapsed = began.elapsed();
-        sent.map_err(|error| self.error(error, elapsed))?;
+        let elapsed = started.elapsed();
+        sent.map_err(|error| self.explain(error, elapsed))?;
         if self.args.output.json {
             stdout::write_envelope(envelope::success("null", elapsed).finish(), 0)?;
         }
@@ -110,61 +100,55 @@ impl Calls<'_> {
     }
 
     fn stream(&self) -> Result<(), CliError> {
-        let (began, shape) = (Instant::now(), &self.args.output);
-        let failed = |error| self.error(error, began.elapsed());
+        let (started, output) = (Instant::now(), &self.args.output);
+        let failed = |error| self.explain(error, started.elapsed());
         let mut items = self.request().payload(&self.payload).stream::<Box<RawValue>>().map_err(failed)?;
         let mut count = 0_u64;
         for item in items.by_ref() {
             let item = item.map_err(failed)?;
             count += 1;
-            let is_wanted = if shape.json {
-                let item = layout::lay_out(item.get(), Layout::Compact);
+            let has_reader = if output.json {
+                let item = lay_out(item.get(), Layout::Compact);
                 stdout::stream_line(Object::new().member("item", &item).finish())?
             } else {
-                print::print_line(shape, item.get())?
+                print_line(output, item.get())?
             };
-            if !is_wanted {
+            if !has_reader {
                 return Ok(());
             }
         }
-        let own: Box<RawValue> = items.finish().map_err(failed)?;
-        if shape.json {
-            let envelope = envelope::success(own.get(), began.elapsed());
-            return stdout::write_envelope(envelope.member("items", &count.to_string()).finish(), 0);
+        let result: Box<RawValue> = items.finish().map_err(failed)?;
+        if output.json {
+            let envelope = envelope::success(result.get(), started.elapsed());
+            return stdout::write_envelope(envelope.member("items", count).finish(), 0);
         }
-        if own.get() == "null" { Ok(()) } else { print::print_line(shape, own.get()).map(drop) }
+        if result.get() == "null" { Ok(()) } else { print_line(output, result.get()).map(drop) }
     }
 
     fn repeat(&self, count: u64, interrupt: &Interrupt) -> Result<(), CliError> {
         let mut latency = Latency::start()?;
-        let first = Instant::now();
+        let started = Instant::now();
         let mut last = RawValue::NULL.to_owned();
         while latency.calls() < count && interrupt.error().is_none() {
-            let began = Instant::now();
-            match self.send(began) {
-                Ok(answer) => last = answer,
-                Err(failure) => {
-                    self.summarise(&latency);
-                    return Err(failure);
-                }
-            }
-            latency.record(began.elapsed());
+            let (answer, elapsed) = self.send().inspect_err(|_| self.summarise(&latency))?;
+            last = answer;
+            latency.record(elapsed);
         }
-        let elapsed = first.elapsed();
+        let elapsed = started.elapsed();
         self.summarise(&latency);
-        if let Some(failure) = interrupt.error() {
-            return Err(failure);
+        if let Some(error) = interrupt.error() {
+            return Err(error);
         }
         if self.args.output.json {
             let envelope = envelope::success(last.get(), elapsed)
-                .member("calls", &latency.calls().to_string())
-                .member("calls_per_second", &format!("{:.1}", latency.rate()));
+                .member("calls", latency.calls())
+                .member("calls_per_second", format!("{:.1}", latency.rate()));
             return stdout::write_envelope(latency.members(envelope).finish(), 0);
         }
-        print::print_result(&self.args.output, last.get())
+        print_result(&self.args.output, last.get())
     }
 
-    /// Tells how the calls went, to who reads it.
+    /// Reports rate and latency to a person.
     fn summarise(&self, latency: &Latency) {
         if !self.args.output.json && latency.calls() > 0 {
             let (calls, rate, times) = (latency.calls(), latency.rate(), latency.text());
@@ -173,9 +157,12 @@ impl Calls<'_> {
         }
     }
 
-    fn send(&self, began: Instant) -> Result<Box<RawValue>, CliError> {
+    /// Makes one call. Returns its result and how long it took.
+    fn send(&self) -> Result<(Box<RawValue>, Duration), CliError> {
+        let started = Instant::now();
         let answer = self.request().payload(&self.payload).send();
-        answer.map_err(|error| self.error(error, began.elapsed()))
+        let elapsed = started.elapsed();
+        answer.map(|answer| (answer, elapsed)).map_err(|error| self.explain(error, elapsed))
     }
 
     fn request(&self) -> RequestBuilder<'_> {
@@ -183,8 +170,8 @@ impl Calls<'_> {
             Some(method) => self.connection.client().call(method),
             None => self.connection.client().call_without_method(),
         };
-        if let Some(Timeout::After(limit)) = self.args.timeout {
-            request = request.timeout(limit);
+        if let Some(Timeout::After(timeout)) = self.args.timeout {
+            request = request.timeout(timeout);
         }
         if self.args.idempotent {
             request = request.idempotent();
@@ -192,9 +179,8 @@ impl Calls<'_> {
         self.meta.iter().fold(request, |request, (key, value)| request.meta(key, value))
     }
 
-    fn error(&self, error: Error, elapsed: Duration) -> CliError {
-        let own_timeout = matches!(self.args.timeout, Some(Timeout::After(limit)) if elapsed >= limit);
-        self.connection.error(error, own_timeout).with_elapsed(elapsed)
+    fn explain(&self, error: Error, elapsed: Duration) -> CliError {
+        self.connection.explain(error, elapsed, self.args.timeout)
     }
 }
 

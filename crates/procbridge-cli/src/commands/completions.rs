@@ -1,4 +1,4 @@
-//! `procbridge completions`: scripts that let a shell complete commands and options.
+//! `procbridge completions`: prints a completion script for a shell.
 
 use clap::CommandFactory;
 
@@ -7,7 +7,7 @@ use crate::args::completions::CompletionsArgs;
 use crate::error::CliError;
 use crate::terminal::stdout;
 
-/// Prints the script of a shell.
+/// Prints the completion script for a shell.
 pub(crate) fn run(args: &CompletionsArgs) -> Result<(), CliError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut CommandLine::command(), "procbridge", &mut script);

@@ -1,4 +1,4 @@
-//! `procbridge info`: what speaks at an endpoint.
+//! `procbridge info`: shows the protocol, name, limits and compressions of a server.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -10,14 +10,15 @@ use crate::client::builtin;
 use crate::dissect::names;
 use crate::error::CliError;
 use crate::json::envelope;
-use crate::json::object::{Object, push_quoted};
+use crate::json::object::Object;
+use crate::json::string::quote;
 use crate::terminal::stdout;
 use crate::text::unprintable::escape_message;
 
-/// The body of a HELLO. What is absent, or of another form, has the value that the protocol gives it.
+/// The settings of a session, from the body of a HELLO. A missing or malformed value means the protocol's default.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Terms {
+struct Settings {
     max_body: Option<serde_json::Value>,
     max_calls: Option<serde_json::Value>,
     stream_window: Option<serde_json::Value>,
@@ -25,7 +26,7 @@ struct Terms {
     name: Option<serde_json::Value>,
 }
 
-/// The answer of `$/describe`, as far as it concerns the server as a whole.
+/// The part of the answer of `$/describe` that concerns the whole server.
 #[derive(Debug, Deserialize)]
 struct Description {
     name: Option<String>,
@@ -33,13 +34,13 @@ struct Description {
     protocol: Option<Vec<String>>,
 }
 
-/// Prints what is known of the server.
+/// Prints the facts about the server.
 pub(crate) fn run(args: &InfoArgs) -> Result<(), CliError> {
-    let endpoint = Target::alone(args.builtin.endpoint.as_ref())?;
+    let endpoint = Target::endpoint(args.builtin.endpoint.as_ref())?;
     let (observed, described, elapsed) = builtin::probe(&args.builtin, &endpoint, "$/describe")?;
     let endpoint = endpoint.to_string();
     let facts = facts(&endpoint, &observed, described.as_deref());
-    let json = facts.iter().fold(Object::new(), |object, (key, fact)| object.member(key, &fact.json()));
+    let json = facts.iter().fold(Object::new(), |object, (key, fact)| object.member(key, fact.json()));
     let json = json.finish();
     if args.builtin.json {
         return stdout::write_envelope(envelope::success(&json, elapsed).finish(), 0);
@@ -50,7 +51,7 @@ pub(crate) fn run(args: &InfoArgs) -> Result<(), CliError> {
     stdout::write(&listing(&facts))
 }
 
-/// One thing that is known, or not.
+/// One fact about a server.
 #[derive(Debug, PartialEq)]
 enum Fact {
     Text(String),
@@ -59,18 +60,19 @@ enum Fact {
     Unknown,
 }
 
-/// All of them, the same keys for every server.
+/// Returns all facts, with the same keys for every server.
 fn facts(endpoint: &str, observed: &Observed, described: Option<&RawValue>) -> Vec<(&'static str, Fact)> {
-    let terms = observed.hello.as_ref().map(Hello::terms);
+    let settings = observed.hello.as_ref().map(Hello::settings);
     let described: Option<Description> = described.and_then(|text| serde_json::from_str(text.get()).ok());
     let text = |text: &str| Fact::Text(text.to_string());
-    let number = |value: fn(&Terms) -> &Option<serde_json::Value>, default| match &terms {
-        Some(terms) => {
-            Fact::Number(value(terms).as_ref().and_then(serde_json::Value::as_u64).unwrap_or(default))
+    let number = |value: fn(&Settings) -> &Option<serde_json::Value>, default| match &settings {
+        Some(settings) => {
+            Fact::Number(value(settings).as_ref().and_then(serde_json::Value::as_u64).unwrap_or(default))
         }
         None => Fact::Unknown,
     };
-    let hello_name = terms.as_ref().and_then(|terms| terms.name.as_ref()?.as_str().map(str::to_string));
+    let hello_name =
+        settings.as_ref().and_then(|settings| settings.name.as_ref()?.as_str().map(str::to_string));
     let name = hello_name.or(described.as_ref().and_then(|described| described.name.clone()));
     let transport = if endpoint.starts_with("tcp:") { "tcp" } else { "unix" };
     let codecs = |hello: &Hello| names::codec_names(hello.options).iter().map(ToString::to_string).collect();
@@ -78,13 +80,13 @@ fn facts(endpoint: &str, observed: &Observed, described: Option<&RawValue>) -> V
         ("endpoint", text(endpoint)),
         ("transport", text(transport)),
         ("peer", observed.peer.as_deref().map_or(Fact::Unknown, text)),
-        ("protocol", text(if terms.is_some() { "session" } else { "classic" })),
+        ("protocol", text(if settings.is_some() { "session" } else { "classic" })),
         ("version", text("1.1")),
         ("name", name.map_or(Fact::Unknown, Fact::Text)),
-        ("max_body", number(|terms| &terms.max_body, 16 << 20)),
-        ("max_calls", number(|terms| &terms.max_calls, 128)),
-        ("stream_window", number(|terms| &terms.stream_window, 64)),
-        ("stream_bytes", number(|terms| &terms.stream_bytes, 1 << 20)),
+        ("max_body", number(|settings| &settings.max_body, 16 << 20)),
+        ("max_calls", number(|settings| &settings.max_calls, 128)),
+        ("stream_window", number(|settings| &settings.stream_window, 64)),
+        ("stream_bytes", number(|settings| &settings.stream_bytes, 1 << 20)),
         ("codecs", observed.hello.as_ref().map_or(Fact::Unknown, |hello| Fact::List(codecs(hello)))),
         (
             "methods",
@@ -99,29 +101,24 @@ fn facts(endpoint: &str, observed: &Observed, described: Option<&RawValue>) -> V
     ]
 }
 
-/// A line for each fact.
+/// Returns a line for each fact.
 fn listing(facts: &[(&str, Fact)]) -> String {
     facts.iter().map(|(key, fact)| format!("{:<16}  {}\n", key.replace('_', " "), fact.shown(key))).collect()
 }
 
 impl Hello {
-    fn terms(&self) -> Terms {
+    fn settings(&self) -> Settings {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }
 
 impl Fact {
     fn json(&self) -> String {
-        let quoted = |text: &str| {
-            let mut json = String::new();
-            push_quoted(&mut json, text);
-            json
-        };
         match self {
-            Self::Text(text) => quoted(text),
+            Self::Text(text) => quote(text),
             Self::Number(number) => number.to_string(),
             Self::List(words) => {
-                format!("[{}]", words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(","))
+                format!("[{}]", words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(","))
             }
             Self::Unknown => "null".to_string(),
         }
@@ -138,7 +135,7 @@ impl Fact {
             (Self::Number(number), _) => number.to_string(),
             (Self::List(words), _) if words.is_empty() => "none".to_string(),
             (Self::List(words), _) => escape_message(&words.join(" ")),
-            (Self::Unknown, _) => "not told".to_string(),
+            (Self::Unknown, _) => "unknown".to_string(),
         }
     }
 }
@@ -152,7 +149,7 @@ mod tests {
         let observed = Observed { peer: Some("tcp:127.0.0.1:1".to_string()), hello: None };
         let lines = listing(&facts("tcp:127.0.0.1:1", &observed, None));
         assert!(lines.contains("protocol          classic: a connection for each call\n"), "{lines}");
-        assert_eq!(lines.matches("not told\n").count(), 8, "{lines}");
+        assert_eq!(lines.matches("unknown\n").count(), 8, "{lines}");
     }
 
     #[test]

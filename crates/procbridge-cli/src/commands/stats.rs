@@ -1,4 +1,4 @@
-//! `procbridge stats`: what a server has counted, as a table for people and as JSON for programs.
+//! `procbridge stats`: prints a server's counters, as a table for people and as JSON for programs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,23 +11,23 @@ use crate::client::builtin;
 use crate::error::CliError;
 use crate::json::layout::{Layout, lay_out};
 use crate::terminal::stdout;
-use crate::text::duration;
+use crate::text::duration::format_duration;
 use crate::text::unprintable::escape_message;
 
-/// The answer of `$/stats`, as far as the table shows it. A server may leave things out.
+/// The part of the answer of `$/stats` that the table shows. A server may leave members out.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Counted {
+struct Counters {
     uptime_ms: u64,
-    connections: Meter,
-    sessions: Meter,
+    connections: OpenAndTotal,
+    sessions: OpenAndTotal,
     bytes: Bytes,
     methods: BTreeMap<String, Method>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Meter {
+struct OpenAndTotal {
     open: u64,
     total: u64,
 }
@@ -51,23 +51,24 @@ struct Method {
     max_us: u64,
 }
 
-/// Prints what was counted.
+/// Prints the counters.
 pub(crate) fn run(args: &StatsArgs) -> Result<(), CliError> {
-    let endpoint = Target::alone(args.builtin.endpoint.as_ref())?;
-    let answer = builtin::call(&args.builtin, endpoint, "$/stats", "methods")?;
+    let endpoint = Target::endpoint(args.builtin.endpoint.as_ref())?;
+    let reply = builtin::call(&args.builtin, endpoint, "$/stats", "methods")?;
     if args.builtin.json {
-        return stdout::write_envelope(answer.envelope(answer.payload.get()), 0);
+        return stdout::write_envelope(reply.envelope(reply.payload.get()), 0);
     }
     if stdout::is_terminal()
-        && let Ok(counted) = serde_json::from_str::<Counted>(answer.payload.get())
+        && let Ok(counters) = serde_json::from_str::<Counters>(reply.payload.get())
     {
-        return stdout::write(&table(&counted));
+        return stdout::write(&table(&counters));
     }
-    stdout::write_line(lay_out(answer.payload.get(), Layout::Compact))
+    stdout::write_line(lay_out(reply.payload.get(), Layout::Compact))
 }
 
-fn table(counted: &Counted) -> String {
-    let Counted { uptime_ms, connections, sessions, bytes, methods } = counted;
+/// Formats the counters as a table.
+fn table(counters: &Counters) -> String {
+    let Counters { uptime_ms, connections, sessions, bytes, methods } = counters;
     let mut text = format!(
         "up           {}\nconnections  {} open, {} in all\nsessions     {} open, {} in all\n\
          bytes        {} in, {} out\n\n",
@@ -82,7 +83,7 @@ fn table(counted: &Counted) -> String {
     let head = ["METHOD", "CALLS", "ERRORS", "RUNNING", "P50", "P90", "P99", "MAX"].map(str::to_string);
     let rows = methods.iter().map(|(name, method)| {
         let time = |micros| match method.calls > method.in_flight {
-            true => duration::format_duration(Duration::from_micros(micros)),
+            true => format_duration(Duration::from_micros(micros)),
             false => "-".to_string(),
         };
         let Method { calls, errors, in_flight, p50_us, p90_us, p99_us, max_us } = method;
@@ -101,7 +102,7 @@ fn table(counted: &Counted) -> String {
     for row in &rows {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            // Names begin at the left, numbers end at the right.
+            // Names are aligned left, numbers right.
             match column {
                 0 => line.push_str(&format!("{cell:<width$}")),
                 _ => line.push_str(&format!("  {cell:>width$}")),
@@ -113,7 +114,7 @@ fn table(counted: &Counted) -> String {
     text
 }
 
-/// `3d 4h`, `4h 7m`, `7m 12s`, `12s`: the two largest units.
+/// Formats an uptime with its two largest units: `3d 4h`, `4h 7m`, `7m 12s`, `12s`.
 fn uptime(seconds: u64) -> String {
     let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
     let mut rest = seconds;

@@ -1,191 +1,191 @@
-//! `procbridge watch`: events become lines of JSON, for as long as anybody wants them.
+//! `procbridge watch`: prints events as lines of JSON, until the reader has gone.
 
 use std::ffi::OsString;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use procbridge::{
-    Backoff, ClientConfig, Endpoint, Error, ErrorKind, Event, Items, Missed, RemoteError, Sessions, code,
+    Backoff, ClientConfig, Error, ErrorKind, Event, Items, Missed, Outcome, RemoteError, Sessions, code,
     may_pass,
 };
 use serde_json::json;
 
+use crate::args::connect::RAISE_CONNECT_TIMEOUT;
 use crate::args::target::Target;
 use crate::args::timeout::Timeout;
 use crate::args::utf8::into_utf8;
 use crate::args::watch::WatchArgs;
-use crate::client::connect::{ConnectOptions, Connection};
+use crate::client::connect::Connection;
+use crate::client::hints;
 use crate::client::interrupt::Interrupt;
-use crate::client::{hints, print};
 use crate::error::CliError;
 use crate::exit_code::ExitCode;
+use crate::json::layout::{Layout, lay_out};
 use crate::json::object::Object;
 use crate::terminal::{stderr, stdout};
 
-/// Prints events until there were enough, or the server has none.
+/// Prints events, and reconnects when a connection is lost.
 pub(crate) fn run(args: &WatchArgs) -> Result<(), CliError> {
     let interrupt = Interrupt::listen(args.json)?;
     interrupt.watch_reader()?;
-    let Target { endpoint, words: topics, assumed } =
-        Target::of(args.words.iter().map(OsString::from).collect(), "topic", USAGE)?;
-    let topics = topics.into_iter().map(into_utf8).collect::<Result<Vec<_>, _>>()?;
+    let target = Target::parse(args.words.iter().map(OsString::from).collect(), "topic", USAGE)?;
+    let topics = target.words.iter().cloned().map(into_utf8).collect::<Result<Vec<_>, _>>()?;
     if topics.is_empty() {
-        return Err(CliError::usage(format!("no topic to watch at {endpoint}"))
+        return Err(CliError::usage(format!("no topic to watch at {}", target.endpoint))
             .with_hint(USAGE)
-            .with_hint("the topic '*' is all of them, in quotes that keep the shell away from it"));
+            .with_hint("the topic '*' matches all topics; quote it for the shell"));
     }
-    let watch = Watch { args, endpoint, topics, interrupt, assumed };
+    let mut watch = Watch { args, target, topics, interrupt, progress: Progress::default() };
     watch.run()
 }
 
 struct Watch<'a> {
     args: &'a WatchArgs,
-    endpoint: Endpoint,
+    target: Target,
     topics: Vec<String>,
     interrupt: Interrupt,
-    assumed: Option<String>,
+    progress: Progress,
 }
 
-/// Why a subscription was over.
-enum Over {
-    /// There were as many events as were asked for, or nobody reads them any more.
+/// The end of a subscription.
+enum End {
+    /// The command has printed enough events, or its reader has gone.
     Enough,
-    /// The server has ended it.
-    Ended,
+    /// The server has ended the subscription.
+    ByServer,
     Failed(Error),
 }
 
-/// How far the watching has come, over all its connections.
+/// The progress over all connections.
 #[derive(Debug, Default)]
 struct Progress {
-    /// Events that were printed.
+    /// The number of printed events.
     printed: u64,
-    /// Whether a subscription was ever in force.
-    begun: bool,
+    /// Whether a subscription was ever active.
+    was_active: bool,
+    /// Whether the current subscription is active.
+    is_active: bool,
     /// Whether events may have been missed since the last one.
-    gap: bool,
+    has_gap: bool,
+    /// Whether the loss of the connection is reported, which is done once a loss.
+    is_loss_reported: bool,
     backoff: Backoff,
-    /// Whether the loss was told of. That is done once for each, however long it takes.
-    is_told: bool,
-    /// Whether the present subscription is in force.
-    in_force: bool,
+}
+
+impl Progress {
+    /// Records that the subscription is active.
+    fn activate(&mut self) {
+        (self.is_active, self.was_active) = (true, true);
+        self.backoff.begun(Instant::now());
+    }
 }
 
 impl Watch<'_> {
-    fn run(&self) -> Result<(), CliError> {
-        let mut progress = Progress::default();
+    fn run(&mut self) -> Result<(), CliError> {
         loop {
             let config = ClientConfig::new().with_sessions(Sessions::Required);
-            // What takes connections and says nothing is waited for no longer than for a connection.
+            // A server that accepts a connection and stays silent gets no more time than connecting.
             let config = match self.args.connect.connect_timeout {
-                Timeout::After(limit) => config.with_call_timeout(limit),
+                Timeout::After(timeout) => config.with_call_timeout(timeout),
                 Timeout::Never => config.without_call_timeout(),
             };
-            let connection = Connection::new(
-                &self.endpoint,
-                &self.args.connect,
-                ConnectOptions::from(config),
-                &self.interrupt,
-            )?;
-            let over = match self.subscribe(&connection) {
-                Ok(items) => self.print(items, &mut progress)?,
-                Err(error) => Over::Failed(error),
+            let endpoint = &self.target.endpoint;
+            let connection = Connection::new(endpoint, &self.args.connect, config, &self.interrupt)?;
+            let end = match self.subscribe(&connection) {
+                Ok(items) => self.print(items)?,
+                Err(error) => End::Failed(error),
             };
-            if let Some(failure) = self.interrupt.error() {
-                return Err(failure);
+            if let Some(error) = self.interrupt.error() {
+                return Err(error);
             }
-            let reason = match over {
-                Over::Enough => return Ok(()),
-                // A server without events may have an answer to every method.
-                Over::Ended if !progress.begun => return Err(self.no_events()),
-                Over::Ended => "the server ended the subscription".to_string(),
-                Over::Failed(error) if progress.begun && may_pass(&error) => error.to_string(),
-                Over::Failed(error) => return Err(self.error(&connection, error)),
+            let reason = match end {
+                End::Enough => return Ok(()),
+                // A server without events may answer every method.
+                End::ByServer if !self.progress.was_active => return Err(self.no_events()),
+                End::ByServer => "the server ended the subscription".to_string(),
+                End::Failed(error) if self.progress.was_active && may_pass(&error) => error.to_string(),
+                End::Failed(error) => return Err(self.explain(&connection, error)),
             };
             drop(connection);
-            if !std::mem::replace(&mut progress.is_told, true) && !self.args.json {
-                stderr::report("warn", &format!("{reason}; trying again"), []);
+            let progress = &mut self.progress;
+            if !std::mem::replace(&mut progress.is_loss_reported, true) && !self.args.json {
+                stderr::report("warn", &format!("{reason}; reconnecting"), []);
             }
-            (progress.gap, progress.in_force) = (true, false);
+            (progress.has_gap, progress.is_active) = (true, false);
             self.interrupt.sleep(progress.backoff.pause(Instant::now()));
         }
     }
 
-    /// The first item of a subscription is empty, and tells that it is in force.
+    /// Subscribes to the topics. The first item is empty, and reports that the subscription is active.
     fn subscribe(&self, connection: &Connection) -> Result<Items<Option<Event>>, Error> {
-        let wanted = json!({ "topics": self.topics });
-        connection.client().call("$/subscribe").payload(&wanted).stream()
+        let payload = json!({ "topics": self.topics });
+        connection.client().call("$/subscribe").payload(&payload).stream()
     }
 
-    /// Prints the events of one subscription. After a loss the first tells that there may have been others.
-    fn print(&self, mut items: Items<Option<Event>>, progress: &mut Progress) -> Result<Over, CliError> {
-        for event in items.by_ref() {
+    /// Prints the events of one subscription.
+    fn print(&mut self, items: Items<Option<Event>>) -> Result<End, CliError> {
+        for event in items {
             let event = match event {
-                Ok(Some(event)) => {
-                    // Without the word that it is in force it is not known from when on nothing was missed.
-                    progress.gap |= !progress.in_force;
-                    (progress.in_force, progress.begun) = (true, true);
-                    progress.backoff.begun(Instant::now());
-                    event
-                }
+                Ok(Some(event)) => event,
                 Ok(None) => {
-                    self.tell(progress);
+                    self.report_active();
                     continue;
                 }
-                Err(error) => return Ok(Over::Failed(error)),
+                Err(error) => return Ok(End::Failed(error)),
             };
+            let progress = &mut self.progress;
+            // Before the subscription is reported active, it is unknown which events it misses.
+            progress.has_gap |= !progress.is_active;
+            progress.activate();
             let missed = match event.missed() {
-                _ if std::mem::take(&mut progress.gap) => Some("\"unknown\"".to_string()),
+                _ if std::mem::take(&mut progress.has_gap) => Some("\"unknown\"".to_string()),
                 Missed::Nothing => None,
                 Missed::Events(count) => Some(count.to_string()),
                 _ => Some("\"unknown\"".to_string()),
             };
+            progress.printed += 1;
+            let is_last = self.args.count == Some(progress.printed);
             let line = Object::new().string("topic", event.topic());
             let line = line.member("payload", event.payload_text().unwrap_or("null"));
             let line = missed.iter().fold(line, |line, missed| line.member("missed", missed));
-            if !stdout::stream_line(print::compact(&line.finish()))? {
-                return Ok(Over::Enough);
-            }
-            progress.printed += 1;
-            if self.args.count == Some(progress.printed) {
-                return Ok(Over::Enough);
+            if !stdout::stream_line(lay_out(&line.finish(), Layout::Compact))? || is_last {
+                return Ok(End::Enough);
             }
         }
-        Ok(Over::Ended)
+        Ok(End::ByServer)
     }
 
-    /// From now on no event is missed.
-    fn tell(&self, progress: &mut Progress) {
+    /// Reports that the subscription is active. From now on no event is missed.
+    fn report_active(&mut self) {
         let topics = self.topics.join(" ");
-        let note = match progress.begun {
-            false => format!("watching {topics} at {}", self.endpoint),
+        let note = match self.progress.was_active {
+            false => format!("watching {topics} at {}", self.target.endpoint),
             true => format!("watching {topics} again; events may have been missed"),
         };
         if !self.args.json {
             stderr::write_line(&note);
         }
-        progress.begun = true;
-        (progress.in_force, progress.is_told) = (true, false);
-        progress.backoff.begun(Instant::now());
+        self.progress.activate();
+        self.progress.is_loss_reported = false;
     }
 
-    fn error(&self, connection: &Connection, error: Error) -> CliError {
+    fn explain(&self, connection: &Connection, error: Error) -> CliError {
         if error.is_sessionless() {
-            return hints::missing_builtin(&self.endpoint, false, "$/subscribe");
+            return hints::missing_builtin(&self.target.endpoint, false, "$/subscribe");
         }
         if error.remote().and_then(RemoteError::code) == Some(code::UNKNOWN_METHOD) {
             return self.no_events();
         }
-        let failure = match error.kind() {
-            ErrorKind::Timeout => CliError::from(error).with_hint("--connect-timeout allows more time"),
-            _ => connection.error(error, false),
-        };
-        self.assumed.iter().fold(failure, CliError::with_hint)
+        self.target.explain(match error.kind() {
+            ErrorKind::Timeout => CliError::from(error).with_hint(RAISE_CONNECT_TIMEOUT),
+            _ => connection.explain(error, Duration::ZERO, None),
+        })
     }
 
     fn no_events(&self) -> CliError {
-        let message = format!("the server at {} has no events: it has no \"$/subscribe\"", self.endpoint);
-        let failure = CliError::new(ExitCode::Remote, "remote", message).with_code(code::UNKNOWN_METHOD);
-        failure.with_outcome(procbridge::Outcome::Replied)
+        let endpoint = &self.target.endpoint;
+        let message = format!("the server at {endpoint} has no events: it has no \"$/subscribe\"");
+        let error = CliError::new(ExitCode::Remote, "remote", message);
+        error.with_code(code::UNKNOWN_METHOD).with_outcome(Outcome::Replied)
     }
 }
 

@@ -1,8 +1,8 @@
-//! The words for the numbers in a packet's header.
+//! The names of the numbers in a packet's header.
 
 use procbridge_proto::{Codec, Codecs, Header, Status, Version, flag};
 
-/// What a packet is.
+/// Returns the name of a packet's kind.
 pub(crate) fn packet_kind(status: Status) -> &'static str {
     match status {
         Status::REQUEST => "request",
@@ -19,7 +19,7 @@ pub(crate) fn packet_kind(status: Status) -> &'static str {
     }
 }
 
-/// Whether this packet offers a session, or begins one: its flags mean something, though it has no call id.
+/// Whether this packet offers or begins a session. Its flags have a meaning, though it has no call id.
 pub(crate) fn opens_session(header: &Header) -> bool {
     match header.status {
         Status::REQUEST => header.version == Version::V1_1 && header.flags & flag::SESSION != 0,
@@ -28,7 +28,7 @@ pub(crate) fn opens_session(header: &Header) -> bool {
     }
 }
 
-/// The flags that are set, by name; those without a meaning are left out.
+/// Returns the names of the set flags. Flags without a meaning are left out.
 pub(crate) fn flag_names(header: &Header) -> Vec<&'static str> {
     let named = [
         (flag::SESSION, "session"),
@@ -46,12 +46,12 @@ pub(crate) fn flag_names(header: &Header) -> Vec<&'static str> {
     named.chain(codec).collect()
 }
 
-/// Whether the body is compressed, or may be.
+/// Whether the header names a compression, a reserved one included.
 pub(crate) fn is_compressed(header: &Header) -> bool {
     header.flags & CODEC != 0
 }
 
-/// The compressions that an options byte names.
+/// Returns the names of the compressions in an options byte.
 pub(crate) fn codec_names(options: u8) -> Vec<&'static str> {
     let codecs = Codecs::from_bits(options);
     let named = [(Codec::Lz4, "lz4"), (Codec::Zstd, "zstd")];

@@ -1,19 +1,12 @@
-//! Where in a connection a packet is.
+//! The position of a packet in its connection.
 
-/// Where in a connection a packet is.
+/// The position of a packet in its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Position {
-    /// At its start, as all packets of classic connections are.
+    /// At the start, as every packet of a classic connection.
     Start,
-    /// Behind the offer of a session, on its side or on the other.
+    /// After the offer of a session, in either direction.
     Offered,
     /// In a session.
     Session,
-}
-
-impl Position {
-    /// The position of the first packet of a capture.
-    pub(crate) fn begin(in_session: bool) -> Self {
-        if in_session { Self::Session } else { Self::Start }
-    }
 }

@@ -1,24 +1,23 @@
-//! The endpoint that is meant when the command line names none.
-
-use std::env::{self, VarError};
+//! The endpoint of a command line that names none.
 
 use procbridge::{Endpoint, Error};
 
+use crate::env::variable::read_variable;
 use crate::error::CliError;
 
-/// The name of the variable that holds it.
+/// The name of the variable with the default endpoint.
 pub(crate) const VARIABLE: &str = "PROCBRIDGE_ENDPOINT";
 
-/// The default endpoint, if there is one. Set to nothing, the variable counts as unset.
+/// Returns the default endpoint from the environment.
 pub(crate) fn read() -> Result<Option<Endpoint>, CliError> {
-    let text = match env::var(VARIABLE) {
-        Ok(text) if !text.is_empty() => text,
-        Ok(_) | Err(VarError::NotPresent) => return Ok(None),
-        Err(VarError::NotUnicode(_)) => {
-            return Err(CliError::usage(format!("the value of {VARIABLE} is not UTF-8")));
-        }
-    };
-    text.parse()
-        .map(Some)
-        .map_err(|error: Error| CliError::from(error).with_hint(format!("it is the value of {VARIABLE}")))
+    let with_source =
+        |error: Error| CliError::from(error).with_hint(format!("it is the value of {VARIABLE}"));
+    read_variable(VARIABLE)?.map(|text| text.parse().map_err(with_source)).transpose()
+}
+
+/// Returns the error for a command that needs an endpoint. `purpose` tells what for.
+pub(crate) fn missing(purpose: &str) -> CliError {
+    CliError::usage(format!("no endpoint{purpose}"))
+        .with_hint("it is an argument such as :8000 or ./app.sock")
+        .with_hint(format!("{VARIABLE} holds the default"))
 }

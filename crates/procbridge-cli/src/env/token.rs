@@ -1,23 +1,16 @@
-//! The secret that a server asks for: from the command line, or from the environment, which process lists do not show.
+//! The token that a server asks for. Process lists show it on the command line, but not in the environment.
 
-use std::env::{self, VarError};
-
+use crate::env::variable::read_variable;
 use crate::error::CliError;
 
-/// The name of the variable that holds it.
+/// The name of the variable with the default token.
 pub(crate) const VARIABLE: &str = "PROCBRIDGE_TOKEN";
 
-/// The token that is meant, if there is one; `given` is that of the command line. Set to nothing, the variable counts as
-/// unset.
+/// Returns the token of the command line, or the default from the environment.
 pub(crate) fn read(given: Option<&str>) -> Result<Option<String>, CliError> {
     match given {
-        Some("") => return Err(CliError::usage("the token of --token is empty")),
-        Some(token) => return Ok(Some(token.to_string())),
-        None => {}
-    }
-    match env::var(VARIABLE) {
-        Ok(token) => Ok(Some(token).filter(|token| !token.is_empty())),
-        Err(VarError::NotPresent) => Ok(None),
-        Err(VarError::NotUnicode(_)) => Err(CliError::usage(format!("the value of {VARIABLE} is not UTF-8"))),
+        Some("") => Err(CliError::usage("the token of --token is empty")),
+        Some(token) => Ok(Some(token.to_string())),
+        None => read_variable(VARIABLE),
     }
 }

@@ -1,15 +1,15 @@
-//! Hexadecimal in the forms in which people have it becomes bytes.
+//! Hexadecimal text in its usual forms.
 
 use crate::text::byte_order_mark::strip_byte_order_mark;
 
-/// Reads bare digits with spaces, colons, commas, `0x` or `\x` between them, and the dumps of hexdump -C and xxd.
+/// Parses digits separated by spaces, colons, commas, `0x` or `\x`, and the dumps of hexdump -C and xxd.
 ///
 /// # Errors
 ///
-/// What is not hexadecimal, and where.
-pub(crate) fn read(text: &str) -> Result<Vec<u8>, String> {
+/// Fails for text that is not hexadecimal, and tells where.
+pub(crate) fn parse_hex(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::with_capacity(text.len() / 2);
-    // Only hexdump -C has bars, and then its lines begin with an offset, the last one having nothing else.
+    // Only hexdump -C prints bars. Its lines begin with an offset, and the last line has nothing else.
     let is_hexdump = text.contains('|');
     for (number, line) in strip_byte_order_mark(text).lines().enumerate() {
         let digits = digits(line, is_hexdump);
@@ -21,14 +21,14 @@ pub(crate) fn read(text: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// The part of a line that is data.
+/// Returns the data of a line, without offset and text.
 fn digits(line: &str, is_hexdump: bool) -> &str {
     let line = line.trim();
     if is_hexdump {
         let line = line.split('|').next().unwrap_or_default();
         return line.split_once(' ').map_or(if line == "*" { line } else { "" }, |(_offset, data)| data);
     }
-    // "00000000: 7062 0101  pb..": an offset with a colon and a space, the data, two spaces, the text.
+    // xxd prints "00000000: 7062 0101  pb..": offset, colon, space, data, two spaces, text.
     match line.split_once(": ") {
         Some((offset, data)) if !offset.contains([' ', ':']) => {
             let data = data.trim_start();
@@ -40,7 +40,7 @@ fn digits(line: &str, is_hexdump: bool) -> &str {
 
 fn push(bytes: &mut Vec<u8>, token: &str) -> Result<(), String> {
     if token == "*" {
-        return Err("\"*\" stands for lines that were left out; hexdump -Cv writes all of them".to_string());
+        return Err("\"*\" stands for omitted lines; hexdump -Cv prints all lines".to_string());
     }
     let token = token.strip_prefix("0x").or(token.strip_prefix("0X")).unwrap_or(token);
     for part in token.split("\\x") {
@@ -78,15 +78,15 @@ mod tests {
             "00000000  70 62 01 01 00 00 00 02  00 00 00 7b              |pb.........{|\n\
              0000000c  7d                                               |}|\n0000000d\n",
         ] {
-            assert_eq!(read(text).as_deref(), Ok(&BYTES[..]), "{text}");
+            assert_eq!(parse_hex(text).as_deref(), Ok(&BYTES[..]), "{text}");
         }
-        assert_eq!(read(" \n"), Ok(Vec::new()));
+        assert_eq!(parse_hex(" \n"), Ok(Vec::new()));
     }
 
     #[test]
     fn what_is_no_hexadecimal_is_named() {
-        assert_eq!(read("70 6g").unwrap_err(), "'g' is not a hexadecimal digit");
-        assert_eq!(read("70\n6").unwrap_err(), "line 2: \"6\" has an odd number of digits");
-        assert!(read("00000000  70 62  |pb|\n*\n00000020  70 |p|").unwrap_err().contains("hexdump -Cv"));
+        assert_eq!(parse_hex("70 6g").unwrap_err(), "'g' is not a hexadecimal digit");
+        assert_eq!(parse_hex("70\n6").unwrap_err(), "line 2: \"6\" has an odd number of digits");
+        assert!(parse_hex("00000000  70 62  |pb|\n*\n00000020  70 |p|").unwrap_err().contains("hexdump -Cv"));
     }
 }

@@ -1,53 +1,54 @@
-//! A pair.
+//! Pairs of a key and a value on the command line.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use serde_json::value::RawValue;
 
+use crate::args::connect::RAISE_MAX_BODY;
 use crate::args::utf8::not_utf8;
 use crate::error::CliError;
-use crate::input::json_text::{json, not_json, quoted, string};
-use crate::input::source::read_source;
-use crate::text::byte_order_mark::strip_byte_order_mark;
+use crate::input::json_text::{json_string, parse_json, shell_quote};
+use crate::input::source::Source;
 
 /// `KEY=STRING` or `KEY:=JSON`.
 pub(crate) struct Pair<'a> {
     pub(crate) key: &'a str,
-    pub(crate) value: &'a OsStr,
-    pub(crate) is_json: bool,
+    value: &'a OsStr,
+    is_json: bool,
 }
 
 impl<'a> Pair<'a> {
-    pub(crate) fn of(word: &'a OsStr) -> Option<Self> {
+    /// Splits `word`, if it is a pair.
+    pub(crate) fn parse(word: &'a OsStr) -> Option<Self> {
         let word = word.as_bytes();
         let (key, value) = word.split_at_checked(word.iter().position(|&byte| byte == b'=')?)?;
         let (key, value) = (str::from_utf8(key).ok()?, OsStr::from_bytes(value.get(1..)?));
         let (key, is_json) = key.strip_suffix(':').map_or((key, false), |key| (key, true));
-        // Broken JSON and addresses of the web have "=" in them too; they must not become keys.
-        let strange = |c: char| c.is_whitespace() || c.is_control() || "{}[]\"'`,/?&".contains(c);
-        (!key.is_empty() && !key.contains(strange)).then_some(Self { key, value, is_json })
+        // Invalid JSON and URLs have "=" in them too, and must not become keys.
+        let is_invalid = |c: char| c.is_whitespace() || c.is_control() || "{}[]\"'`,/?&".contains(c);
+        (!key.is_empty() && !key.contains(is_invalid)).then_some(Self { key, value, is_json })
     }
 
+    /// Returns the value as JSON. A file or standard input has `limit` bytes at most.
     pub(crate) fn json(&self, limit: u32) -> Result<Box<RawValue>, CliError> {
         if self.value.as_bytes().starts_with(b"@") {
-            let (what, text) = read_source(self.value, limit)?;
-            return if self.is_json { json(&what, text) } else { string(&text) };
+            let (name, text) = Source::read(self.value, limit, RAISE_MAX_BODY)?.into_text()?;
+            return if self.is_json { parse_json(&name, &text) } else { json_string(&text) };
         }
         let value = self.value.to_str().ok_or_else(|| not_utf8(self.value))?;
         if !self.is_json {
-            return string(value);
+            return json_string(value);
         }
-        RawValue::from_string(strip_byte_order_mark(value).to_string()).map_err(|error| {
-            not_json(&format!("the value of {:?}", self.key), strip_byte_order_mark(value), &error)
-                .with_hint(format!("as a string it is written {}", quoted(&format!("{}={value}", self.key))))
+        parse_json(&format!("the value of {:?}", self.key), value).map_err(|error| {
+            error.with_hint(format!("a string is written {}", shell_quote(&format!("{}={value}", self.key))))
         })
     }
 }
 
-/// The key and the value of one pair.
-pub(crate) fn entry(word: &OsStr, limit: u32) -> Result<(String, Box<RawValue>), CliError> {
-    let pair = Pair::of(word);
+/// Returns the key and the value of an entry of `--meta`.
+pub(crate) fn meta_entry(word: &OsStr, limit: u32) -> Result<(String, Box<RawValue>), CliError> {
+    let pair = Pair::parse(word);
     let pair = pair.ok_or_else(|| {
         CliError::usage(format!("the entry {word:?} of --meta is neither KEY=STRING nor KEY:=JSON"))
     })?;

@@ -1,4 +1,4 @@
-//! Reads files.
+//! Files and standard input.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -10,57 +10,71 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::error::CliError;
 use crate::text::system_error;
 
-/// Reads `@FILE`, or `@-`, which is standard input. Returns also what it was.
-pub(crate) fn read_source(word: &OsStr, limit: u32) -> Result<(String, String), CliError> {
-    if word == "@-" {
-        return Ok((STANDARD_INPUT.to_string(), standard_input(limit)?));
-    }
-    let file = file_name(word)?;
-    let path = file.display().to_string();
-    let cannot = |error| CliError::usage(format!("cannot read {path}: {}", system_error::describe(&error)));
-    let text = read_all(&path, File::open(file).map_err(cannot)?, limit)?;
-    Ok((path, text))
+/// Bytes of a file or of standard input.
+pub(crate) struct Source {
+    /// The name for messages.
+    pub(crate) name: String,
+    pub(crate) bytes: Vec<u8>,
 }
 
-/// The file that `@FILE` names.
-pub(crate) fn file_name(word: &OsStr) -> Result<&Path, CliError> {
-    match word.as_bytes().strip_prefix(b"@") {
-        Some(name) if !name.is_empty() => Ok(Path::new(OsStr::from_bytes(name))),
-        _ => {
-            Err(CliError::usage("\"@\" names no file")
-                .with_hint("a file is given as @FILE, standard input as -"))
+impl Source {
+    /// Whether `word` names a source: `@FILE`, `@-` or `-`.
+    pub(crate) fn is_named_by(word: &OsStr) -> bool {
+        word == "-" || word.as_bytes().starts_with(b"@")
+    }
+
+    /// Reads `@FILE`, or standard input for any other word. More than `limit` bytes are an error with `limit_hint`.
+    pub(crate) fn read(word: &OsStr, limit: u32, limit_hint: &str) -> Result<Self, CliError> {
+        match word.as_bytes().strip_prefix(b"@") {
+            Some(b"") => Err(CliError::usage("\"@\" names no file").with_hint(SOURCE_FORMS)),
+            Some(b"-") | None if STDIN_IS_READ.swap(true, Ordering::Relaxed) => {
+                Err(CliError::usage("standard input is given twice, and can be read once"))
+            }
+            Some(b"-") | None => {
+                Self::read_all("standard input".to_string(), io::stdin().lock(), limit, limit_hint)
+            }
+            Some(file) => {
+                let path = Path::new(OsStr::from_bytes(file));
+                let name = path.display().to_string();
+                let file = File::open(path).map_err(|error| cannot_read(&name, &error))?;
+                Self::read_all(name, file, limit, limit_hint)
+            }
+        }
+    }
+
+    fn read_all(name: String, source: impl Read, limit: u32, limit_hint: &str) -> Result<Self, CliError> {
+        let mut bytes = Vec::new();
+        let read = source.take(u64::from(limit) + 1).read_to_end(&mut bytes);
+        read.map_err(|error| cannot_read(&name, &error))?;
+        if bytes.len() > limit as usize {
+            return Err(
+                CliError::usage(format!("{name} exceeds the limit of {limit} B")).with_hint(limit_hint)
+            );
+        }
+        Ok(Self { name, bytes })
+    }
+
+    /// Returns the name and the bytes as text.
+    pub(crate) fn into_text(self) -> Result<(String, String), CliError> {
+        let Self { name, bytes } = self;
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok((name, text)),
+            Err(error) if matches!(error.as_bytes(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) => {
+                Err(CliError::usage(format!("{name} is UTF-16"))
+                    .with_hint("\"iconv -f UTF-16 -t UTF-8\" converts it to UTF-8"))
+            }
+            Err(error) => {
+                let at = error.utf8_error().valid_up_to();
+                Err(CliError::usage(format!("{name} is not UTF-8: invalid sequence at byte {at}")))
+            }
         }
     }
 }
 
-/// Reads standard input, which can be read once.
-pub(crate) fn standard_input(limit: u32) -> Result<String, CliError> {
-    if STDIN_IS_READ.swap(true, Ordering::Relaxed) {
-        return Err(CliError::usage("standard input is given twice, and can be read once"));
-    }
-    read_all(STANDARD_INPUT, io::stdin().lock(), limit)
+fn cannot_read(name: &str, error: &io::Error) -> CliError {
+    CliError::usage(format!("cannot read {name}: {}", system_error::describe(error)))
 }
 
-pub(crate) fn read_all(what: &str, source: impl Read, limit: u32) -> Result<String, CliError> {
-    let mut bytes = Vec::new();
-    source.take(u64::from(limit) + 1).read_to_end(&mut bytes).map_err(|error| {
-        CliError::usage(format!("cannot read {what}: {}", system_error::describe(&error)))
-    })?;
-    if bytes.len() > limit as usize {
-        return Err(CliError::usage(format!("{what} exceeds the limit of {limit} B (max_body)"))
-            .with_hint("--max-body sets another limit; the server has its own"));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        if [[0xff, 0xfe], [0xfe, 0xff]].iter().any(|mark| error.as_bytes().starts_with(mark)) {
-            return CliError::usage(format!("{what} is UTF-16"))
-                .with_hint("\"iconv -f UTF-16 -t UTF-8\" makes it the UTF-8 that JSON needs");
-        }
-        let at = error.utf8_error().valid_up_to();
-        CliError::usage(format!("{what} is not UTF-8: invalid sequence at byte {at}"))
-    })
-}
-
-pub(crate) const STANDARD_INPUT: &str = "the payload from standard input";
-
-/// Whether standard input was read.
+/// The hint on how a file and standard input are written.
+pub(crate) const SOURCE_FORMS: &str = "a file is given as @FILE, standard input as -";
 static STDIN_IS_READ: AtomicBool = AtomicBool::new(false);

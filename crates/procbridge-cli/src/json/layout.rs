@@ -1,5 +1,6 @@
-//! JSON text laid out anew, without a value tree: only the white space between tokens changes, so no digit of a number,
-//! no order of keys and no escape is touched.
+//! Lays out JSON text without a value tree.
+//!
+//! Only the white space between tokens changes. Digits, the order of keys and escapes stay as they are.
 
 /// How JSON text is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub(crate) fn lay_out(text: &str, layout: Layout) -> String {
         match c {
             _ if layout == Layout::Compact => out.push(c),
             '{' | '[' if rest.starts_with(['}', ']']) => {
-                // An empty one stays on its line.
+                // An empty list or object stays on one line.
                 out.push(c);
                 out.push(if c == '{' { '}' } else { ']' });
                 rest = rest.get(1..).unwrap_or_default().trim_start_matches(SPACE);
@@ -53,7 +54,7 @@ pub(crate) fn lay_out(text: &str, layout: Layout) -> String {
     out
 }
 
-/// The length of the JSON string that `text` begins with, its quotes included.
+/// Returns the length of the JSON string at the start of `text`, quotes included.
 fn string_length(text: &str) -> usize {
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate().skip(1) {
@@ -72,7 +73,7 @@ fn new_line(out: &mut String, depth: usize) {
     out.extend(std::iter::repeat_n("  ", depth));
 }
 
-/// White space of JSON; a string may begin with other characters that Rust trims.
+/// The white space of JSON. `str::trim` would take other characters too.
 const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
 #[cfg(test)]

@@ -1,24 +1,10 @@
-//! Puts JSON objects together.
+//! JSON objects.
 
-use crate::text::unprintable::push_json_escape;
+use std::fmt::{Display, Write as _};
 
-/// Appends `text` as a JSON string.
-pub(crate) fn push_quoted(out: &mut String, text: &str) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\0'..='\u{1f}' => push_json_escape(out, c),
-            _ => out.push(c),
-        }
-    }
-    out.push('"');
-}
+use crate::json::string::quote;
 
-/// A JSON object that is put together from members whose values are JSON text already.
+/// A JSON object made of members whose values are JSON text already.
 #[derive(Debug)]
 pub(crate) struct Object {
     text: String,
@@ -29,27 +15,21 @@ impl Object {
         Self { text: "{".to_string() }
     }
 
-    /// Adds a member; `json` must be one JSON value.
-    pub(crate) fn member(mut self, key: &str, json: &str) -> Self {
+    /// Adds a member. `json` must format as one JSON value.
+    pub(crate) fn member(mut self, key: &str, json: impl Display) -> Self {
         if self.text.len() > 1 {
             self.text.push(',');
         }
-        push_quoted(&mut self.text, key);
-        self.text.push(':');
-        self.text.push_str(json);
+        let _ = write!(self.text, "{}:{json}", quote(key));
         self
     }
 
-    /// Adds a member that is a string, or null.
+    /// Adds a member whose value is a string or null.
     pub(crate) fn string<'a>(self, key: &str, value: impl Into<Option<&'a str>>) -> Self {
-        let mut json = String::new();
-        match value.into() {
-            Some(value) => push_quoted(&mut json, value),
-            None => json.push_str("null"),
-        }
-        self.member(key, &json)
+        self.member(key, value.into().map_or("null".to_string(), quote))
     }
 
+    /// Returns the text of the object.
     pub(crate) fn finish(mut self) -> String {
         self.text.push('}');
         self.text

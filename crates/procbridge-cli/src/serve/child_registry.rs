@@ -1,37 +1,34 @@
-//! The commands that run.
+//! The registry of running commands.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::serve::guard::Guard;
 use crate::serve::guard_slot::GuardSlot;
+use crate::system::random::random_id;
 
-/// The commands that run now. Clones are the same.
+/// The running commands. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Children {
-    /// Their numbers, by process group.
-    pub(crate) running: Arc<Mutex<HashMap<Pid, u64>>>,
-    /// Whether nothing starts any more. A command is entered while this is held, so that one that has just begun is not
-    /// left out when all are ended, nor taken for an orphan.
+    /// The numbers of the commands, by process group.
+    running: Arc<Mutex<HashMap<Pid, u64>>>,
+    /// Whether no command may start. Hold this while a command starts and is registered, or `kill_all` misses it and
+    /// `with_children` takes it for an orphan.
     pub(crate) is_shut_down: Arc<RwLock<bool>>,
-    pub(crate) guard: Arc<Mutex<GuardSlot>>,
+    guard: Arc<Mutex<GuardSlot>>,
 }
 
 impl Children {
-    /// Starts what kills the commands if this process is killed.
+    /// Starts the guard, which kills the commands if this process is killed.
     pub(crate) fn start_guard(&self) {
-        // The standard library's only source of randomness is its hasher's seed.
-        let random = RandomState::new().build_hasher().finish();
         let mut slot = self.guard_slot();
-        slot.server = Some(format!("{random:016x}"));
+        slot.server = Some(format!("{:016x}", random_id()));
         slot.ensure(&HashMap::new());
     }
 
-    /// Kills everything that runs, and lets nothing start any more.
+    /// Kills all running commands, and lets no other start.
     pub(crate) fn kill_all(&self) {
         *self.is_shut_down.write().unwrap_or_else(PoisonError::into_inner) = true;
         for group in self.lock().keys() {
@@ -39,18 +36,18 @@ impl Children {
         }
     }
 
-    /// Ends the guard. Nothing may run any more.
+    /// Ends the guard. No command may be running.
     pub(crate) fn stop_guard(&self) {
         let guard = self.guard_slot().guard.take();
         drop(guard);
     }
 
-    /// Does `work` with the processes that this one has started and waits for, while it starts no other.
+    /// Calls `work` with the processes that this process reaps itself. No command starts meanwhile.
     pub(crate) fn with_children(&self, work: impl FnOnce(&HashSet<Pid>)) {
-        let _is_over = self.is_shut_down.write().unwrap_or_else(PoisonError::into_inner);
+        let _is_shut_down = self.is_shut_down.write().unwrap_or_else(PoisonError::into_inner);
         let running = self.lock();
         let slot = self.guard_slot();
-        let guard = slot.guard.as_ref().and_then(Guard::id);
+        let guard = slot.guard.as_ref().map(Guard::id);
         work(&running.keys().copied().chain(guard).collect());
     }
 

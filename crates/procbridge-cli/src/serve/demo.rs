@@ -1,4 +1,4 @@
-//! The methods of `procbridge serve --demo`, to try clients with.
+//! The demo methods of `procbridge serve --demo`.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,38 +11,39 @@ use serde_json::value::RawValue;
 
 use crate::serve::logger;
 
-/// What `count` takes.
+/// The payload of `count`.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct CountPayload {
-    /// How many numbers.
+    /// The number of items.
     n: u64,
-    /// The pause before each.
+    /// The pause before each item.
     #[serde(default)]
     interval_ms: u64,
 }
 
-/// What `call_me` takes.
+/// The payload of `call_me`.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct CallMePayload {
     /// The method of the caller.
     method: String,
-    /// What it is called with.
+    /// The payload of the method.
     #[serde(default)]
     #[schemars(with = "Value")]
     payload: Option<Box<RawValue>>,
 }
 
-/// What `publish` takes.
+/// The payload of `publish`.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct PublishPayload {
-    /// Segments between dots.
+    /// The topic: segments separated by dots.
     topic: String,
-    /// What the event carries.
+    /// The payload of the event.
     #[serde(default)]
     #[schemars(with = "Value")]
     payload: Option<Box<RawValue>>,
 }
 
+/// Returns the router of the demo methods.
 pub(crate) fn router() -> Router {
     let hub = Hub::new();
     let publisher = hub.clone();
@@ -52,10 +53,10 @@ pub(crate) fn router() -> Router {
             next.run()
         })
         .method("echo", |payload: Box<RawValue>| payload)
-        .describe("echo", "Answers the payload, untouched.")
+        .describe("echo", "Answers the payload, unchanged.")
         .schema::<Value, Value>("echo")
         .method("sum", |payload: Box<RawValue>| sum(payload.get()))
-        .describe("sum", "Adds the numbers of an array, whole ones exactly.")
+        .describe("sum", "Adds the numbers of an array. Whole numbers are added exactly.")
         .schema::<Vec<f64>, f64>("sum")
         .method("err", || -> Answer { Err(Refusal::new("generated error")) })
         .describe("err", "Always answers the error \"generated error\".")
@@ -66,13 +67,13 @@ pub(crate) fn router() -> Router {
         .describe("count", "Streams the numbers from 0 to n-1, interval_ms apart.")
         .schema::<CountPayload, u64>("count")
         .method("call_me", call_me)
-        .describe("call_me", "Calls a method of the caller, and answers what that answers.")
+        .describe("call_me", "Calls a method of the caller, and answers its result.")
         .schema::<CallMePayload, Value>("call_me")
         .method("publish", move |event: PublishPayload| -> Result<usize, Refusal> {
             let payload = event.payload.as_deref().unwrap_or(RawValue::NULL);
             Ok(publisher.publish(&event.topic, payload)?)
         })
-        .describe("publish", "Publishes an event, and answers how many watch its topic.")
+        .describe("publish", "Publishes an event, and answers the number of subscribers of its topic.")
         .schema::<PublishPayload, usize>("publish")
         .events(&hub)
         .fallback(|_, _: Box<RawValue>| null())
@@ -84,7 +85,7 @@ fn null() -> Answer {
     Ok(RawValue::NULL.to_owned())
 }
 
-/// A caller that takes no more, or has gone, makes sending an error, which ends it.
+/// Streams numbers. Sending fails when the caller has cancelled or gone, which ends the stream.
 fn count(
     call: &Call,
     CountPayload { n, interval_ms }: CountPayload,
@@ -101,7 +102,7 @@ fn call_me(call: &Call, CallMePayload { method, payload }: CallMePayload) -> Ans
     Ok(call.session()?.request(&method, &payload)?)
 }
 
-/// The sum of whole numbers exactly, as far as 128 bits go; with any other number among them, as a float.
+/// Adds whole numbers exactly, as far as 128 bits go. With any other number the sum is a float.
 fn sum(payload: &str) -> Answer {
     let numbers: Vec<&RawValue> =
         serde_json::from_str(payload).map_err(|_| invalid("expected an array of numbers".to_string()))?;
@@ -110,7 +111,7 @@ fn sum(payload: &str) -> Answer {
     if let Some(sum) = whole {
         return Ok(RawValue::from_string(sum.to_string())?);
     }
-    // What is added to -0.0 stays what it is; 0.0 would take the sign of a zero.
+    // Starting at 0.0 would lose the sign of -0.0.
     let mut sum = -0.0_f64;
     for (at, number) in numbers.enumerate() {
         let number: f64 = serde_json::from_str(number)
@@ -123,7 +124,7 @@ fn sum(payload: &str) -> Answer {
     Ok(serde_json::value::to_raw_value(&sum)?)
 }
 
-/// Waits a number of seconds, unless nobody waits for the answer any more.
+/// Sleeps for a number of seconds, or until the call is cancelled.
 fn sleep(call: &Call, payload: &str) -> Answer {
     let seconds = serde_json::from_str(payload).ok();
     let length = seconds
@@ -137,7 +138,7 @@ fn pause(call: &Call, length: Duration) -> Result<(), Refusal> {
     let started = Instant::now();
     while let Some(left) = length.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {
         if call.is_cancelled() {
-            return Err(Refusal::new("nobody waits any more").with_code(code::CANCELLED));
+            return Err(Refusal::new("the call was cancelled").with_code(code::CANCELLED));
         }
         thread::sleep(left.min(CANCEL_CHECK_INTERVAL));
     }
@@ -148,7 +149,7 @@ fn invalid(reason: String) -> Refusal {
     Refusal::new(reason).with_code(code::INVALID_PAYLOAD)
 }
 
-/// How often a sleeping call looks whether it is still waited for.
+/// The interval in which a sleeping call checks for a cancel.
 const CANCEL_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! The guard of `serve --exec`: a small process that kills what a killed server leaves running.
+//! The guard of `serve --exec`: a small process that kills the commands of a killed server.
 //!
-//! A server that ends in an orderly way ends its commands itself. One that is killed cannot, and the system has nothing that
-//! ends the commands' own children with it. So the server tells the guard by a pipe which commands run. The end of the pipe
-//! is the end of the server, and then the guard kills their process groups.
+//! A server kills its commands itself in a graceful shutdown. A server that is killed cannot, and the system does not kill
+//! the commands' own children. So the server tells the guard through a pipe which commands run. When the pipe closes, the
+//! server has ended, and the guard kills the process groups.
 
 use std::io::{self, PipeWriter, Write};
 use std::os::unix::process::CommandExt;
@@ -17,17 +17,17 @@ use rustix::process::Pid;
 pub(crate) struct Guard {
     pipe: Option<PipeWriter>,
     process: Child,
-    /// Distinguishes the commands of this server from those of all others.
+    /// The server's name, which marks its commands.
     server: String,
 }
 
 impl Guard {
-    /// Starts the guard of the server that calls itself `server`.
+    /// Starts the guard of the server with the name `server`.
     pub(crate) fn start(server: &str) -> io::Result<Self> {
         let (reader, pipe) = io::pipe()?;
-        // A guard that was stopped must not stop the server.
+        // The pipe is non-blocking, or a stopped guard would block the server.
         rustix::io::ioctl_fionbio(&pipe, true)?;
-        // Its name is not the server's: what kills all processes of that name leaves the guard to do its work.
+        // The guard has a name of its own, so that it survives if all processes of the server's name are killed.
         let mut command = Command::new("/proc/self/exe");
         command.arg0(PROCESS_NAME).arg(server).env_clear().current_dir("/").process_group(0);
         command.stdin(reader).stdout(Stdio::null()).stderr(Stdio::null());
@@ -35,33 +35,32 @@ impl Guard {
         Ok(Self { pipe: Some(pipe), process, server: server.to_string() })
     }
 
-    /// The process, which its parent must not take for an orphan.
-    pub(crate) fn id(&self) -> Option<Pid> {
-        i32::try_from(self.process.id()).ok().and_then(Pid::from_raw)
+    /// Returns the process, which is no orphan.
+    pub(crate) fn id(&self) -> Pid {
+        Pid::from_child(&self.process)
     }
 
-    /// Sets the variable by which the guard finds a command of which it knows the number only.
+    /// Sets the variable by which the guard finds a command whose process group it does not know.
     pub(crate) fn mark(&self, command: &mut Command, number: u64) {
         command.env(VARIABLE, format!("{}-{number}", self.server));
     }
 
-    /// Tells that a command is about to start. From here on it dies with the server.
+    /// Registers a command that is about to start. From now on it dies with the server.
     pub(crate) fn child_starts(&mut self, number: u64) -> io::Result<()> {
         self.send(&format!("{number} 0\n"))
     }
 
-    /// Tells the process group of a command.
+    /// Registers the process group of a command.
     pub(crate) fn child_runs(&mut self, number: u64, group: Pid) -> io::Result<()> {
         self.send(&format!("{number} {}\n", group.as_raw_pid()))
     }
 
-    /// Tells that a command has ended. Its process is collected afterwards only, so that the group's number is its own for as
-    /// long as the guard knows it.
+    /// Unregisters a command that has ended. Reap it afterwards, or the guard may kill a new group with the same id.
     pub(crate) fn child_ended(&mut self, number: u64) -> io::Result<()> {
         self.send(&format!("{number}\n"))
     }
 
-    /// A pipe takes so short a line as a whole or not at all.
+    /// Writes a line. A pipe takes a line this short as a whole or not at all.
     fn send(&mut self, line: &str) -> io::Result<()> {
         match &mut self.pipe {
             Some(pipe) => pipe.write_all(line.as_bytes()),
@@ -69,14 +68,14 @@ impl Guard {
         }
     }
 
-    /// Kills the guard, which knows no longer what runs.
+    /// Kills a guard that has missed a message.
     pub(crate) fn dismiss(mut self) {
         let _ = self.process.kill();
     }
 }
 
 impl Drop for Guard {
-    /// Waits for the guard's end, so that it is not left to a parent that collects nothing.
+    /// Waits for the guard's end, so that no parent has to reap it.
     fn drop(&mut self) {
         self.pipe = None;
         let end = Instant::now() + GUARD_TIMEOUT;
@@ -86,12 +85,10 @@ impl Drop for Guard {
     }
 }
 
-/// The name under which a guard runs.
+/// The process name of a guard.
 pub(crate) const PROCESS_NAME: &str = "pb-guard";
-
+/// The variable that marks a command.
 pub(crate) const VARIABLE: &str = "PROCBRIDGE_COMMAND";
-
-/// The wait for a command that is about to begin, and for the end of a guard.
+/// The wait for a command that is starting, and for the end of a guard.
 pub(crate) const GUARD_TIMEOUT: Duration = Duration::from_secs(1);
-
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(2);

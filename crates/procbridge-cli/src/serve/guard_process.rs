@@ -1,4 +1,4 @@
-//! The guard process.
+//! The guard process, which runs until its server has ended.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead};
@@ -12,15 +12,15 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use crate::serve::guard::{GUARD_TIMEOUT, POLL_INTERVAL, PROCESS_NAME, VARIABLE};
 
-/// The server's name, if this process is a guard.
+/// Returns the server's name, if this process is a guard.
 pub(crate) fn server_name() -> Option<String> {
     let mut words = env::args();
     (words.next()? == PROCESS_NAME).then(|| words.next())?
 }
 
-/// Is the guard of `server` until that has ended.
+/// Runs the guard of `server` until the server has ended. Then kills the server's commands.
 pub(crate) fn run(server: &str) {
-    // What ends a service sends its signal to all of it. The server decides when it ends.
+    // A service manager sends its signal to all processes of a service. The server decides when it ends.
     for signal in [SIGTERM, SIGINT, SIGHUP, SIGQUIT] {
         let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
     }
@@ -46,7 +46,7 @@ pub(crate) fn run(server: &str) {
             None => unknown.push(format!("{VARIABLE}={server}-{number}")),
         }
     }
-    // The server was killed while it started these. They have their environment once they have begun.
+    // The server was killed while it started these commands. Their environment is visible once they run.
     let end = Instant::now() + GUARD_TIMEOUT;
     while !unknown.is_empty() && Instant::now() < end {
         unknown.retain(|mark| !kill_marked(mark));
@@ -54,7 +54,7 @@ pub(crate) fn run(server: &str) {
     }
 }
 
-/// Kills the process groups of the processes that have `mark` in their environment. Returns whether there were any.
+/// Kills the process groups of all processes with `mark` in their environment. Returns whether there were any.
 fn kill_marked(mark: &str) -> bool {
     let Ok(processes) = fs::read_dir("/proc") else { return false };
     let mut has_killed = false;

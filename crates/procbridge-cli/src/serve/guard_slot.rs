@@ -1,4 +1,4 @@
-//! Holds the guard.
+//! The connection to the guard, which is restarted if it ends.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,24 +9,24 @@ use rustix::process::Pid;
 use crate::serve::guard::Guard;
 use crate::text::system_error;
 
-/// The guard, if there is one. Its lock is the last to be taken.
+/// The guard, if there is one. Its lock is taken after all others.
 #[derive(Debug, Default)]
 pub(crate) struct GuardSlot {
     pub(crate) guard: Option<Guard>,
-    /// What the server is called there; nothing before the first command may start.
+    /// The server's name for the guard. `None` disables the guard.
     pub(crate) server: Option<String>,
-    pub(crate) last: u64,
-    pub(crate) has_warned: bool,
+    last_number: u64,
+    has_warned: bool,
 }
 
 impl GuardSlot {
-    /// Tells the guard that `command` begins. Returns its number.
+    /// Registers `command` with the guard before it starts. Returns its number.
     pub(crate) fn child_starts(&mut self, command: &mut Command, running: &HashMap<Pid, u64>) -> u64 {
-        self.last += 1;
-        let number = self.last;
+        self.last_number += 1;
+        let number = self.last_number;
         self.ensure(running);
         if !self.send(|guard| guard.child_starts(number)) {
-            // It has gone; another takes its place.
+            // The guard has ended. Start another.
             self.ensure(running);
             self.send(|guard| guard.child_starts(number));
         }
@@ -36,7 +36,7 @@ impl GuardSlot {
         number
     }
 
-    /// Starts the guard if there is none, and tells it what runs.
+    /// Starts the guard if there is none, and registers the running commands with it.
     pub(crate) fn ensure(&mut self, running: &HashMap<Pid, u64>) {
         let Some(server) = self.server.as_ref().filter(|_| self.guard.is_none()) else { return };
         match Guard::start(server) {
@@ -55,11 +55,12 @@ impl GuardSlot {
         }
     }
 
-    /// Tells the guard something, if there is one. One that takes nothing is killed: it would kill by old numbers. Returns
-    /// whether it is as it was.
-    pub(crate) fn send(&mut self, word: impl FnOnce(&mut Guard) -> io::Result<()>) -> bool {
+    /// Sends a message to the guard, if there is one. Returns false if that fails.
+    ///
+    /// A guard that missed a message is killed, or it would later kill process groups of other programs.
+    pub(crate) fn send(&mut self, message: impl FnOnce(&mut Guard) -> io::Result<()>) -> bool {
         let Some(mut guard) = self.guard.take() else { return true };
-        if word(&mut guard).is_err() {
+        if message(&mut guard).is_err() {
             guard.dismiss();
             return false;
         }

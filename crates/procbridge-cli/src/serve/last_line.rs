@@ -1,6 +1,6 @@
-//! Keeps the last line of a stream.
+//! The last line of standard error, which becomes an error message.
 
-/// The last line that is not blank, of a stream that may be long.
+/// Keeps the last line that is not blank of a stream of any length.
 #[derive(Debug, Default)]
 pub(crate) struct LastLine {
     line: Vec<u8>,
@@ -10,8 +10,8 @@ pub(crate) struct LastLine {
 impl LastLine {
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
-            let room = MAX_LINE.saturating_sub(self.line.len());
-            self.line.extend_from_slice(part.get(..part.len().min(room)).unwrap_or_default());
+            let space = MAX_LINE.saturating_sub(self.line.len());
+            self.line.extend_from_slice(part.get(..part.len().min(space)).unwrap_or_default());
             if part.ends_with(b"\n") {
                 self.end_line();
             }
@@ -28,12 +28,12 @@ impl LastLine {
     pub(crate) fn text(mut self) -> String {
         self.end_line();
         let text = String::from_utf8_lossy(&self.last);
-        // A character that was cut at the bound is left out.
+        // A character cut at the bound is left out.
         text.trim().trim_end_matches(char::REPLACEMENT_CHARACTER).to_string()
     }
 }
 
-/// Bytes of a line on standard error that make a message.
+/// The number of bytes that are kept of a line.
 const MAX_LINE: usize = 1024;
 
 #[cfg(test)]

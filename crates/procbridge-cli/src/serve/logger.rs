@@ -1,4 +1,4 @@
-//! The log, as lines on standard error: what the library tells, and what is told about calls.
+//! Writes the log of the library and of the calls to standard error.
 
 use log::{LevelFilter, Log, Metadata, Record};
 use procbridge::Call;
@@ -22,14 +22,14 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
-/// Shows warnings, and with `verbose` also what a healthy server need not talk about.
+/// Starts the logger. It shows warnings, and with `verbose` also debug messages.
 pub(crate) fn start(verbose: bool) {
-    // It fails only when there is a logger already, and this program has no other.
+    // This fails only if there is another logger, which this program does not have.
     let _ = log::set_logger(&Logger);
     log::set_max_level(if verbose { LevelFilter::Debug } else { LevelFilter::Warn });
 }
 
-/// Reports a call that begins.
+/// Logs the start of a call.
 pub(crate) fn log_call(call: &Call) {
     match call.method() {
         Some(method) => log::debug!("{} calls {method:?}", call.peer()),

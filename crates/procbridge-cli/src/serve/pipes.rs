@@ -1,4 +1,4 @@
-//! The pipes of a command.
+//! The pipes to a command.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// The pipes of a command that are still open on this side.
+/// The open pipes to a command.
 pub(crate) struct Pipes {
     pub(crate) stdin: Option<ChildStdin>,
     pub(crate) stdout: Option<ChildStdout>,
@@ -32,12 +32,13 @@ impl Pipes {
         ]
     }
 
-    /// Whether there may be more to read.
+    /// Whether the output or standard error is open.
     pub(crate) fn are_open(&self) -> bool {
         self.stdout.is_some() || self.stderr.is_some()
     }
 
-    pub(crate) fn wait(&self, limit: Duration) -> io::Result<()> {
+    /// Waits until a pipe is ready, at most for `timeout`.
+    pub(crate) fn wait(&self, timeout: Duration) -> io::Result<()> {
         let flags = [PollFlags::OUT, PollFlags::IN, PollFlags::IN];
         let mut pipes: Vec<_> = self
             .fds()
@@ -45,32 +46,32 @@ impl Pipes {
             .zip(flags)
             .filter_map(|(pipe, flags)| pipe.map(|pipe| PollFd::from_borrowed_fd(pipe, flags)))
             .collect();
-        let limit = Timespec {
-            tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(limit.subsec_nanos()),
-        };
-        match poll(&mut pipes, Some(&limit)) {
+        let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
+        match poll(&mut pipes, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Writes what the command takes of `left`. One that takes no more of it has its reasons.
-    pub(crate) fn write(&mut self, left: &mut &[u8]) {
+    /// Writes as much of `input` as the command takes. A command may close its input early.
+    pub(crate) fn write(&mut self, input: &mut &[u8]) {
         let Some(stdin) = &mut self.stdin else { return };
-        match stdin.write(left) {
-            Ok(count) => *left = left.get(count..).unwrap_or_default(),
-            Err(error) if is_passing(&error) => {}
-            Err(_) => *left = &[],
+        match stdin.write(input) {
+            Ok(count) => *input = input.get(count..).unwrap_or_default(),
+            Err(error) if is_temporary(&error) => {}
+            Err(_) => *input = &[],
         }
-        if left.is_empty() {
+        if input.is_empty() {
             self.stdin = None;
         }
     }
 }
 
-/// Reads what is there into `chunk`; a pipe that has ended is closed.
-pub(crate) fn take<'a>(pipe: &mut Option<impl Read>, chunk: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
+/// Reads the available bytes into `chunk`. Closes a pipe that has ended.
+pub(crate) fn read_some<'a>(
+    pipe: &mut Option<impl Read>,
+    chunk: &'a mut [u8],
+) -> io::Result<Option<&'a [u8]>> {
     let Some(open) = pipe else { return Ok(None) };
     match open.read(chunk) {
         Ok(0) => {
@@ -78,11 +79,11 @@ pub(crate) fn take<'a>(pipe: &mut Option<impl Read>, chunk: &'a mut [u8]) -> io:
             Ok(None)
         }
         Ok(count) => Ok(chunk.get(..count)),
-        Err(error) if is_passing(&error) => Ok(None),
+        Err(error) if is_temporary(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn is_passing(error: &io::Error) -> bool {
+fn is_temporary(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

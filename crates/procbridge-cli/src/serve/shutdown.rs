@@ -1,4 +1,4 @@
-//! Ends the server.
+//! The graceful shutdown of the server.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use procbridge::ServerHandle;
 use crate::serve::child_registry::Children;
 use crate::terminal::stderr;
 
-/// The signals that came, and when the first did.
+/// The signals so far, which bring the shutdown forward. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shutdown {
     state: Arc<Mutex<State>>,
@@ -16,6 +16,7 @@ pub(crate) struct Shutdown {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
+    /// The time of the first signal.
     first: Option<Instant>,
     signals: u32,
     last: i32,
@@ -26,7 +27,7 @@ impl Shutdown {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first signal lets the calls in flight finish, the second does not, the third does not even clean up.
+    /// Handles a signal: the first begins a graceful shutdown, the second aborts calls, the third exits at once.
     pub(crate) fn advance(&self, signal: i32, handle: &ServerHandle, children: &Children, drain: Duration) {
         let mut state = self.state();
         state.signals += 1;
@@ -38,11 +39,11 @@ impl Shutdown {
             1 => {
                 handle.stop();
                 stderr::write_line(&format!(
-                    "stopping: calls in flight may finish within {} s; another signal ends them",
+                    "shutting down: calls in flight may finish within {} s; another signal ends them",
                     drain.as_secs_f64()
                 ));
             }
-            // What commands still run is ended when their callers have been answered.
+            // `run` kills the commands after their callers have their answers.
             2 => handle.abort(),
             _ => {
                 children.kill_all();
@@ -52,15 +53,16 @@ impl Shutdown {
         }
     }
 
+    /// Returns the exit code, once the server has ended.
     pub(crate) fn exit(&self, drain: Duration) -> u8 {
         let State { first, signals, last } = *self.state();
-        let late = first.is_some_and(|first| first.elapsed() >= drain);
-        if late && signals == 1 {
-            stderr::report("warn", "the time to stop was over before all calls had ended", []);
+        let is_late = first.is_some_and(|first| first.elapsed() >= drain);
+        if is_late && signals == 1 {
+            stderr::report("warn", "calls were still in flight after the time of --drain", []);
         }
-        if late || signals > 1 { u8::try_from(SIGNAL_EXIT_BASE + last).unwrap_or(u8::MAX) } else { 0 }
+        if is_late || signals > 1 { u8::try_from(SIGNAL_EXIT_BASE + last).unwrap_or(u8::MAX) } else { 0 }
     }
 }
 
-/// What a shell adds to the number of the signal that ended a program.
+/// The exit code of a signal is this plus the signal's number, as in shells.
 const SIGNAL_EXIT_BASE: i32 = 128;

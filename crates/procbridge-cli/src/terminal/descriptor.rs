@@ -1,12 +1,12 @@
-//! Writes to a file descriptor.
+//! Writes to file descriptors that may be non-blocking.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// Writes all of `bytes`, also where another program has made the pipe or terminal one that does not wait.
+/// Writes all of `bytes`. Another program may have made the pipe or terminal non-blocking.
 pub(crate) fn write_all(to: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match rustix::io::write(&to, bytes) {
@@ -24,4 +24,10 @@ pub(crate) fn write_all(to: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether `to` takes a line at once. A line is shorter than the block that a pipe takes as a whole.
+pub(crate) fn is_writable(to: impl AsFd) -> bool {
+    let mut ready = [PollFd::new(&to, PollFlags::OUT)];
+    poll(&mut ready, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }

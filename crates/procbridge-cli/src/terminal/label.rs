@@ -1,37 +1,25 @@
-//! Puts a label before a line on standard error.
+//! Labels of messages on standard error, and their colours.
 
 use std::env;
 use std::io::{self, IsTerminal};
 
 use crate::text::unprintable::escape_message;
 
-/// `label: text` on one line, the label in its colour.
+/// Formats `label: text` as one line, with the label in its colour.
 pub(crate) fn labelled(label: &str, text: &str) -> String {
-    let mut line = String::new();
-    push_label(&mut line, label, has_colours());
-    line.push_str(&escape_message(text));
-    line
-}
-
-fn push_label(out: &mut String, label: &str, colours: bool) {
-    let colour = match label {
-        _ if !colours => None,
-        "error" => Some("\u{1b}[1;31m"),
-        "warn" => Some("\u{1b}[1;33m"),
-        _ => Some("\u{1b}[1;36m"),
-    };
-    match colour {
-        Some(colour) => out.extend([colour, label, ":\u{1b}[0m "]),
-        None => out.extend([label, ": "]),
+    let text = escape_message(text);
+    if !io::stderr().is_terminal() || !wants_colours() {
+        return format!("{label}: {text}");
     }
+    let colour = match label {
+        "error" => "1;31",
+        "warn" => "1;33",
+        _ => "1;36",
+    };
+    format!("\u{1b}[{colour}m{label}:\u{1b}[0m {text}")
 }
 
-/// Whether standard error shows colours.
-fn has_colours() -> bool {
-    io::stderr().is_terminal() && wants_colours()
-}
-
-/// Whether the environment lets a terminal have colours.
+/// Whether the environment allows colours on a terminal.
 pub(crate) fn wants_colours() -> bool {
     let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb")

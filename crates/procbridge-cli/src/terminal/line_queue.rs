@@ -1,95 +1,77 @@
-//! Queues lines within bounds.
+//! A bounded queue of lines that counts the lines it drops.
 
 use std::collections::VecDeque;
-use std::io;
 
-use crate::terminal::{descriptor, label};
+use crate::terminal::label::labelled;
 
+/// Lines in their order, bounded in number and in bytes.
 pub(crate) struct LineQueue {
-    pub(crate) lines: VecDeque<String>,
-    pub(crate) bytes: usize,
-    /// Lines that were dropped since the last line that was queued.
-    pub(crate) dropped: u64,
-    pub(crate) has_thread: bool,
-    pub(crate) is_writing: bool,
-    /// Whether the last wait for the queue ended without any progress of the thread.
-    pub(crate) is_stuck: bool,
+    lines: VecDeque<String>,
+    bytes: usize,
+    /// The number of lines dropped since the last line that was queued.
+    dropped: u64,
 }
 
 impl LineQueue {
-    /// Queues a line, or drops it. After a loss the queue must be half empty first, so that losses are told in few lines.
+    pub(crate) const fn new() -> Self {
+        Self { lines: VecDeque::new(), bytes: 0, dropped: 0 }
+    }
+
+    /// Queues or drops a line. Returns whether it was queued.
+    ///
+    /// After a loss the queue must be half empty before it takes lines again, so that few lines report losses.
     pub(crate) fn push(&mut self, mut line: String) -> bool {
         line.push('\n');
-        let (most_lines, most_bytes) =
-            if self.dropped > 0 { (MAX_LINES / 2, MAX_BYTES / 2) } else { (MAX_LINES, MAX_BYTES) };
-        // A line alone may be of any length, as the data of an error is.
-        let is_full = self.lines.len() >= most_lines || self.bytes + line.len() > most_bytes;
+        let divisor = if self.dropped > 0 { 2 } else { 1 };
+        let is_full =
+            self.lines.len() >= MAX_LINES / divisor || self.bytes + line.len() > MAX_BYTES / divisor;
+        // A single line may have any length, as the data of an error may.
         if is_full && !self.lines.is_empty() {
             self.dropped += 1;
             return false;
         }
-        let dropped_line = self.take_dropped();
-        for line in dropped_line.into_iter().chain([line]) {
+        for line in self.take_dropped().into_iter().chain([line]) {
             self.bytes += line.len();
             self.lines.push_back(line);
         }
         true
     }
 
+    /// Takes the next line, or the line that reports a loss.
     pub(crate) fn pop(&mut self) -> Option<String> {
         let line = self.lines.pop_front();
         self.bytes -= line.as_ref().map_or(0, String::len);
         line.or_else(|| self.take_dropped())
     }
 
-    /// Returns the line that tells how many were dropped.
-    pub(crate) fn take_dropped(&mut self) -> Option<String> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.dropped == 0
+    }
+
+    /// Returns the line that reports how many lines were dropped.
+    fn take_dropped(&mut self) -> Option<String> {
         let (count, word) = match std::mem::take(&mut self.dropped) {
             0 => return None,
             1 => (1, "line is"),
             count => (count, "lines are"),
         };
-        Some(
-            label::labelled("warn", &format!("{count} {word} left out here: standard error took no more"))
-                + "\n",
-        )
-    }
-
-    pub(crate) fn is_pending(&self) -> bool {
-        !self.lines.is_empty() || self.is_writing || self.dropped > 0
-    }
-
-    /// Writes the next line, which must not wait.
-    pub(crate) fn write_next(&mut self) -> bool {
-        let Some(line) = self.pop() else { return false };
-        descriptor::write_all(io::stderr(), line.as_bytes()).is_ok()
+        let text = format!("{count} {word} left out here: standard error took no more");
+        Some(labelled("warn", &text) + "\n")
     }
 }
 
-/// Bounds of the queue. A line of the log has some 200 bytes, a dumped packet 250.
+/// The bounds of the queue. A line of the log has about 200 bytes, a captured packet 250.
 const MAX_LINES: usize = 4096;
-
 const MAX_BYTES: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn empty() -> LineQueue {
-        LineQueue {
-            lines: VecDeque::new(),
-            bytes: 0,
-            dropped: 0,
-            has_thread: true,
-            is_writing: false,
-            is_stuck: false,
-        }
-    }
-
     #[test]
     fn lines_beyond_the_bounds_are_counted_and_the_count_is_told() {
         for line in ["x".to_string(), "x".repeat(MAX_BYTES / 8)] {
-            let mut state = empty();
+            let mut state = LineQueue::new();
             let mut queued = 0;
             while state.push(line.clone()) {
                 queued += 1;
@@ -110,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_loss_stands_before_the_lines_behind_it() {
-        let mut state = empty();
+        let mut state = LineQueue::new();
         state.dropped = 1;
         assert!(state.push("after".to_string()));
         let told = state.pop().unwrap();

@@ -1,109 +1,120 @@
-//! Standard error. Lines wait in a bounded queue for a thread of their own: a reader that is slow, or has stopped, blocks
-//! no thread that has something to say. Lines for which the queue has no room are dropped and counted.
+//! Standard error. A thread of its own writes the lines.
+//!
+//! Lines wait in a bounded queue, so a slow or stopped reader blocks no thread that reports something. Lines beyond the
+//! bound are dropped and counted.
 
-use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
+use crate::terminal::descriptor::{is_writable, write_all};
+use crate::terminal::label::labelled;
 use crate::terminal::line_queue::LineQueue;
-use crate::terminal::{descriptor, label};
 use crate::text::unprintable::escape_message;
 
-/// Lines that wait to be written, and the thread that writes them.
-struct StderrQueue {
-    state: Mutex<LineQueue>,
-    changed: Condvar,
-}
-
-static QUEUE: StderrQueue = StderrQueue {
-    state: Mutex::new(LineQueue {
-        lines: VecDeque::new(),
-        bytes: 0,
-        dropped: 0,
-        has_thread: false,
-        is_writing: false,
-        is_stuck: false,
-    }),
-    changed: Condvar::new(),
-};
-
-/// Says something on standard error: `label: text` on one line, then `  label: text` lines that belong to it.
-pub(crate) fn report<'a>(label: &str, text: &str, details: impl IntoIterator<Item = (&'a str, &'a String)>) {
-    let mut lines = label::labelled(label, text);
+/// Queues `label: text` as a line, then a line `  label: text` for each of the `details`.
+pub(crate) fn report<'a>(
+    label: &str,
+    text: &str,
+    details: impl IntoIterator<Item = (&'static str, &'a String)>,
+) {
+    let mut lines = labelled(label, text);
     for (label, text) in details {
         lines.push_str("\n  ");
-        lines.push_str(&label::labelled(label, text));
+        lines.push_str(&labelled(label, text));
     }
-    enqueue(lines);
+    write_unescaped(lines);
 }
 
-/// Says a line on standard error.
+/// Queues a line.
 pub(crate) fn write_line(line: &str) {
-    enqueue(escape_message(line));
+    write_unescaped(escape_message(line));
 }
 
-/// Queues a line, which has no line feed at its end. Never waits for the reader.
-pub(crate) fn enqueue(line: String) {
-    let mut state = QUEUE.state();
-    if !state.push(line) {
+/// Queues a text of this program, without its last line feed. Never waits for the reader.
+pub(crate) fn write_unescaped(text: String) {
+    let mut state = STDERR.state();
+    if !state.queue.push(text) {
         return;
     }
     if !state.has_thread {
-        // Without a thread the lines are written at the end.
-        let thread = thread::Builder::new().name("stderr".to_string()).spawn(|| QUEUE.write());
+        // Without a thread the lines are written at the end of the program.
+        let thread = thread::Builder::new().name("stderr".to_string()).spawn(|| STDERR.write());
         state.has_thread = thread.is_ok();
     }
     drop(state);
-    QUEUE.changed.notify_all();
+    STDERR.changed.notify_all();
 }
 
 /// Waits until all lines are written, or until standard error has taken nothing for `timeout`.
 pub(crate) fn flush_within(timeout: Duration) {
-    let mut state = QUEUE.state();
+    let mut state = STDERR.state();
     let last = Instant::now() + MAX_FLUSH;
-    let mut end = Instant::now() + timeout;
+    let mut deadline = Instant::now() + timeout;
     while !state.is_stuck && state.is_pending() {
         if !state.has_thread {
-            while is_writable() && state.write_next() {}
+            while is_writable(io::stderr()) {
+                let Some(line) = state.queue.pop() else { return };
+                if write_all(io::stderr(), line.as_bytes()).is_err() {
+                    break;
+                }
+            }
             state.is_stuck = state.is_pending();
             return;
         }
-        state = QUEUE.changed.wait_timeout(state, CHECK_INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
+        state = STDERR.changed.wait_timeout(state, CHECK_INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
         let now = Instant::now();
-        // A reader that is there waits for the thread, which a busy machine may hold up.
-        if is_writable() {
-            end = now + timeout;
+        // The reader keeps up if standard error is writable. Only the thread is late, on a busy machine.
+        if is_writable(io::stderr()) {
+            deadline = now + timeout;
         }
-        state.is_stuck = state.is_pending() && now >= end.min(last);
+        state.is_stuck = state.is_pending() && now >= deadline.min(last);
     }
 }
 
-/// Waits for the lines before the program ends.
+/// Waits for all lines at the end of the program, within bounds.
 pub(crate) fn flush() {
-    QUEUE.state().is_stuck = false;
+    STDERR.state().is_stuck = false;
     flush_within(FLUSH_TIMEOUT);
 }
 
-impl StderrQueue {
-    fn state(&self) -> MutexGuard<'_, LineQueue> {
+/// The queue of lines, and the state of the thread that writes them.
+struct Stderr {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    queue: LineQueue,
+    has_thread: bool,
+    is_writing: bool,
+    /// Whether the last flush timed out and the thread has made no progress since.
+    is_stuck: bool,
+}
+
+impl State {
+    fn is_pending(&self) -> bool {
+        !self.queue.is_empty() || self.is_writing
+    }
+}
+
+impl Stderr {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes lines, each in one write, so that those of several programs do not mix.
+    /// Writes lines, each in one write, so that lines of several programs do not mix.
     fn write(&self) {
         let mut state = self.state();
         loop {
-            let Some(line) = state.pop() else {
+            let Some(line) = state.queue.pop() else {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             state.is_writing = true;
             drop(state);
-            // If nothing can be written there, the error cannot be told.
-            let _ = descriptor::write_all(io::stderr(), line.as_bytes());
+            // A failure to write to standard error cannot be reported.
+            let _ = write_all(io::stderr(), line.as_bytes());
             state = self.state();
             state.is_writing = false;
             state.is_stuck = false;
@@ -112,17 +123,18 @@ impl StderrQueue {
     }
 }
 
-/// Whether standard error takes a line at once.
-fn is_writable() -> bool {
-    let stderr = io::stderr();
-    let mut stderr = [PollFd::new(&stderr, PollFlags::OUT)];
-    poll(&mut stderr, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
-}
+static STDERR: Stderr = Stderr {
+    state: Mutex::new(State {
+        queue: LineQueue::new(),
+        has_thread: false,
+        is_writing: false,
+        is_stuck: false,
+    }),
+    changed: Condvar::new(),
+};
 
 /// The wait at the end of the program for a reader that takes nothing.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
-
 /// The wait for a reader that takes a little now and then.
 const MAX_FLUSH: Duration = Duration::from_secs(5);
-
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);

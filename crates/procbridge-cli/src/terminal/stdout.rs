@@ -1,58 +1,53 @@
-//! Where words go: standard output carries data and nothing else, standard error carries what is envelope_exit about it.
+//! Standard output, which carries data and nothing else.
 
 use std::io::{self, ErrorKind, IsTerminal};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
 use crate::error::CliError;
-use crate::terminal::{descriptor, stderr};
+use crate::terminal::descriptor::{is_writable, write_all};
+use crate::terminal::stderr;
 use crate::text::unprintable::escape_for_terminal;
 
-/// Writes data on standard output. A reader that has seen enough and closed the pipe is no error.
+/// Writes data. A reader that closes the pipe early is no error.
 pub(crate) fn write(text: &str) -> Result<(), CliError> {
-    stream(text).map(drop)
+    write_data(text).map(drop)
 }
 
-/// Writes data on standard output, and ends the line.
+/// Writes data and ends the line.
 pub(crate) fn write_line(text: String) -> Result<(), CliError> {
     stream_line(text).map(drop)
 }
 
-/// The same for one line of many: tells whether the reader may want more.
-pub(crate) fn stream_line(mut text: String) -> Result<bool, CliError> {
-    text.push('\n');
-    stream(&text)
+/// Writes one line of many. Returns whether the reader is still there.
+pub(crate) fn stream_line(text: String) -> Result<bool, CliError> {
+    write_data(&(text + "\n"))
 }
 
-/// Writes a text of this program, which may command the terminal.
+/// Writes a text of this program, which may use commands of the terminal.
 pub(crate) fn write_unescaped(text: &str) -> Result<(), CliError> {
     write_bytes(text.as_bytes()).map(drop)
 }
 
-fn stream(text: &str) -> Result<bool, CliError> {
-    let _envelope_exit = ENVELOPE.lock().unwrap_or_else(PoisonError::into_inner);
-    write_data(text)
-}
-
-/// Writes the envelope, behind which nothing comes. `exit` is the code that belongs to it.
+/// Writes the envelope, which is the last output. `exit` is its exit code.
 pub(crate) fn write_envelope(envelope: String, exit: u8) -> Result<(), CliError> {
-    let mut envelope_exit = ENVELOPE.lock().unwrap_or_else(PoisonError::into_inner);
-    write_data(&(envelope + "\n"))?;
+    let mut envelope_exit = ENVELOPE_EXIT.lock().unwrap_or_else(PoisonError::into_inner);
+    write_escaped(&(envelope + "\n"))?;
     *envelope_exit = Some(exit);
     Ok(())
 }
 
-/// Ends the program while another thread is at work. If that has not envelope_exit the last word, `envelope` is it, provided that
-/// nobody has to wait for the reader; and if it has, its exit code counts.
+/// Ends the program while another thread may be writing.
+///
+/// If that thread has written its envelope, the envelope's exit code counts. Otherwise this writes `envelope`, unless that
+/// would wait for the reader.
 pub(crate) fn exit(envelope: Option<String>, exit: u8) -> ! {
-    // Held to the end. Who holds it now waits for the reader.
-    let envelope_exit = ENVELOPE.try_lock();
+    // The lock is held until the program ends. A thread that holds it now waits for the reader.
+    let envelope_exit = ENVELOPE_EXIT.try_lock();
     let exit = match (envelope_exit.as_deref(), envelope) {
         (Ok(Some(exit)), _) => *exit,
-        (Ok(None), Some(envelope)) if is_writable() => {
-            let _ = write_data(&(envelope + "\n"));
+        (Ok(None), Some(envelope)) if is_writable(io::stdout()) => {
+            let _ = write_escaped(&(envelope + "\n"));
             exit
         }
         _ => exit,
@@ -61,15 +56,18 @@ pub(crate) fn exit(envelope: Option<String>, exit: u8) -> ! {
     std::process::exit(i32::from(exit))
 }
 
-/// Whether standard output takes a line at once, which is shorter than what a pipe takes as a whole.
-fn is_writable() -> bool {
-    let stdout = io::stdout();
-    let mut stdout = [PollFd::new(&stdout, PollFlags::OUT)];
-    poll(&mut stdout, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+/// Whether standard output is a terminal.
+pub(crate) fn is_terminal() -> bool {
+    io::stdout().is_terminal()
 }
 
-/// Writes data as it is; what a terminal would take for commands, or not show, is escaped there.
 fn write_data(text: &str) -> Result<bool, CliError> {
+    let _envelope_exit = ENVELOPE_EXIT.lock().unwrap_or_else(PoisonError::into_inner);
+    write_escaped(text)
+}
+
+/// Writes data as it is to a pipe or file, and with unprintable characters escaped to a terminal.
+fn write_escaped(text: &str) -> Result<bool, CliError> {
     if is_terminal() {
         write_bytes(escape_for_terminal(text).as_bytes())
     } else {
@@ -77,22 +75,18 @@ fn write_data(text: &str) -> Result<bool, CliError> {
     }
 }
 
+/// Returns whether the reader is still there.
 fn write_bytes(bytes: &[u8]) -> Result<bool, CliError> {
-    // What was envelope_exit before stands before it, where both go to one place.
-    stderr::flush_within(STDERR_FIRST);
-    match descriptor::write_all(io::stdout(), bytes) {
+    // Flush standard error first, or earlier messages would follow the data on a shared terminal.
+    stderr::flush_within(STDERR_TIMEOUT);
+    match write_all(io::stdout(), bytes) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(CliError::system("cannot write to standard output", &error)),
     }
 }
 
-pub(crate) fn is_terminal() -> bool {
-    io::stdout().is_terminal()
-}
-
-/// Held while standard output is written to: the exit code of the envelope, once that is written.
-static ENVELOPE: Mutex<Option<u8>> = Mutex::new(None);
-
-/// The wait for what was envelope_exit before.
-const STDERR_FIRST: Duration = Duration::from_millis(50);
+/// The exit code of the envelope once that is written. The lock is held during every write.
+static ENVELOPE_EXIT: Mutex<Option<u8>> = Mutex::new(None);
+/// The wait for earlier messages on standard error.
+const STDERR_TIMEOUT: Duration = Duration::from_millis(50);

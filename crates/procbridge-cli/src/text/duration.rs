@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A time as people read it best: three digits that count, and a unit.
+/// Formats `time` with three significant digits and a unit, such as `1.23 ms`.
 pub(crate) fn format_duration(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     let (number, unit) = match seconds {

@@ -1,8 +1,8 @@
-//! Words an error of the operating system.
+//! Words errors of the operating system.
 
 use std::io;
 
-/// The operating system's words without the number behind them, in the style of our own messages.
+/// Returns the message of `error` without its number, in lower case like all messages of this program.
 pub(crate) fn describe(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();

@@ -1,10 +1,12 @@
-//! Escapes characters that command a terminal, or that a person does not see.
+//! Escapes unprintable characters: those that command a terminal, and those that a display leaves out.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Whether `c` is a control (C0, C1, DEL), ends a line, or belongs to what Unicode lets a display leave out: bidirectional
-/// controls, zero-width characters, byte order marks, tags. Variation selectors 1 to 16 are left, as every other emoji has one.
+/// Whether `c` is a control (C0, C1, DEL), ends a line, or is a character that Unicode lets a display leave out.
+///
+/// Those are bidirectional controls, zero-width characters, byte order marks and tags. Variation selectors 1 to 16 are
+/// printable here: many emoji have one.
 fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -14,24 +16,21 @@ fn is_unprintable(c: char) -> bool {
             | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Returns text for a message: on one line, each hidden character as `\u{202e}`.
+/// Escapes `text` for a message of one line: each unprintable character becomes `\u{202e}` or the like.
 pub(crate) fn escape_message(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_unprintable(c) {
-            line.extend(c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
-    line
+    escape_if(text, is_unprintable)
 }
 
-/// Returns one of several lines for a program: what would end the line or command a terminal is escaped, no other character.
+/// Escapes `text` for a line that a program reads: only controls and line ends are escaped.
 pub(crate) fn escape_controls(text: &str) -> String {
+    escape_if(text, |c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
+}
+
+/// Escapes the characters of `text` that `is_escaped` selects, as Rust writes them.
+fn escape_if(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+        if is_escaped(c) {
             line.extend(c.escape_default());
         } else {
             line.push(c);
@@ -40,8 +39,9 @@ pub(crate) fn escape_controls(text: &str) -> String {
     line
 }
 
-/// Returns data for a terminal: each hidden character, line feeds and tabs apart, as JSON escapes it. So JSON text keeps its
-/// value, as a hidden character stands in its strings only.
+/// Escapes data for a terminal as JSON does: each unprintable character but line feeds and tabs.
+///
+/// JSON text keeps its value, as an unprintable character stands in its strings only.
 pub(crate) fn escape_for_terminal(text: &str) -> Cow<'_, str> {
     let is_escaped = |c: char| is_unprintable(c) && !matches!(c, '\n' | '\t');
     if !text.contains(is_escaped) {
@@ -49,20 +49,16 @@ pub(crate) fn escape_for_terminal(text: &str) -> Cow<'_, str> {
     }
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_escaped(c) {
-            push_json_escape(&mut shown, c);
-        } else {
+        if !is_escaped(c) {
             shown.push(c);
+            continue;
+        }
+        // A character beyond 16 bits is a surrogate pair.
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            let _ = write!(shown, "\\u{unit:04x}");
         }
     }
     Cow::Owned(shown)
-}
-
-/// Appends `\u202e`, beyond 16 bits a surrogate pair.
-pub(crate) fn push_json_escape(out: &mut String, c: char) {
-    for unit in c.encode_utf16(&mut [0; 2]) {
-        let _ = write!(out, "\\u{unit:04x}");
-    }
 }
 
 #[cfg(test)]
