@@ -1,19 +1,11 @@
 //! `procbridge serve --exec`: every way in which a command can end becomes an answer.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may stop at the first surprise"
-)]
-
-mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use support::{Pipe, Run, Serving, is_alive, program_after, run, wait_until_dead};
+use crate::support::{Pipe, Run, Serving, is_alive, program_after, run, wait_until_dead};
 
 /// A server that gives every call to a line of shell.
 fn shell(line: &str, options: &[&str]) -> Serving {
@@ -62,7 +54,7 @@ fn method_and_peer_are_in_the_environment() {
     assert!(run.stdout.starts_with("a b\n$(id) tcp:127.0.0.1:"), "{run:?}");
     assert!(server.call(&["-r", ""]).stdout.starts_with(" tcp:"));
     assert!(server.call(&["-r", "--no-method"]).stdout.starts_with("unset tcp:"));
-    let run = support::run(&["call", "-r", &path, "m"]);
+    let run = crate::support::run(&["call", "-r", &path, "m"]);
     assert!(run.stdout.starts_with("m unix:uid="), "{run:?}");
 }
 
@@ -156,7 +148,7 @@ fn a_command_that_closes_its_output_gets_all_its_input() {
     let child = pipe.read();
     call.end().prints("null\n");
     assert!(is_alive(&child));
-    support::signal(child.parse().unwrap(), "KILL");
+    crate::support::signal(child.parse().unwrap(), "KILL");
 }
 
 #[test]
@@ -267,9 +259,9 @@ fn a_command_that_vanishes_is_the_servers_fault() {
     server.call(&["m"]).fails(3, "error: the command cannot be started\n  code: internal\n");
     assert!(server.line().starts_with("warn: cannot start "));
     let stream = std::net::TcpStream::connect(server.endpoint().strip_prefix("tcp:").unwrap()).unwrap();
-    let request = support::packet(0, "{\"method\":\"a\\u0000b\"}");
+    let request = crate::support::packet(0, "{\"method\":\"a\\u0000b\"}");
     std::io::Write::write_all(&mut &stream, &request).unwrap();
-    stream.set_read_timeout(Some(support::WATCHDOG)).unwrap();
+    stream.set_read_timeout(Some(crate::support::WATCHDOG)).unwrap();
     let mut answer = String::new();
     std::io::Read::read_to_string(&mut &stream, &mut answer).unwrap();
     assert!(answer.contains("\"code\":\"invalid_request\""), "{answer}");

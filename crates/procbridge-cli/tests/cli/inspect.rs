@@ -1,20 +1,12 @@
 //! `procbridge ping`, `info`, `list`, `describe` and `stats`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may stop at the first surprise"
-)]
-
-mod support;
 
 use std::io::{Read, Write};
 
-use serde_json::{Value, json};
-use support::{
+use crate::support::{
     Run, Serving, Talking, WATCHDOG, always, fake, hello, packet, program, request, run, run_with,
     session_packet,
 };
+use serde_json::{Value, json};
 
 const METHODS: &str = "call_me\ncount\necho\nerr\npublish\nsleep\nsum\n";
 

@@ -1,19 +1,11 @@
 //! Words of the command line, files and standard input, in the odd forms in which they come.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may stop at the first surprise"
-)]
-
-mod support;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
-use support::{Running, Serving, program, run, run_with, wait_until};
+use crate::support::{Running, Serving, program, run, run_with, wait_until};
 
 #[test]
 fn every_number_of_json_is_a_payload() {
@@ -114,7 +106,7 @@ fn a_mark_in_the_wrong_place_is_seen() {
     let directory = tempfile::tempdir().unwrap();
     let file = format!("{}/u.json", directory.path().display());
     fs::write(&file, b"\xff\xfe{\0}\0").unwrap();
-    support::run(&["call", ":1", "m", &format!("@{file}")]).fails(
+    crate::support::run(&["call", ":1", "m", &format!("@{file}")]).fails(
         2,
         &format!("error: {file} is UTF-16\n  help: \"iconv -f UTF-16 -t UTF-8\" converts it to UTF-8\n"),
     );
@@ -231,7 +223,7 @@ fn an_interrupt_before_the_call_says_that_nothing_was_sent() {
                 fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name == "signals\n")
             })
         });
-        support::signal(id, signal);
+        crate::support::signal(id, signal);
         let mut envelope = String::new();
         std::io::Read::read_to_string(&mut stdout, &mut envelope).unwrap();
         assert!(envelope.contains("\"outcome\":\"not_sent\""), "{envelope}");
@@ -239,7 +231,9 @@ fn an_interrupt_before_the_call_says_that_nothing_was_sent() {
         call.wait().unwrap();
     }
     let call = Running::start(program(&["call", server.endpoint(), "sleep", "30", "--json"]), b"");
-    wait_until("the call runs", || support::stats(server.endpoint())["methods"]["sleep"]["in_flight"] == 1);
+    wait_until("the call runs", || {
+        crate::support::stats(server.endpoint())["methods"]["sleep"]["in_flight"] == 1
+    });
     call.signal("INT");
     assert!(call.end().stdout.contains("\"outcome\":\"unknown\""));
 }

@@ -1,17 +1,9 @@
 //! `-v`: packets on standard error, and nothing else changes.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may stop at the first surprise"
-)]
-
-mod support;
 
 use std::fs;
 use std::os::unix::net::UnixListener;
 
-use support::{Serving, Talking, lying, packet, program, run, run_with};
+use crate::support::{Serving, Talking, lying, packet, program, run, run_with};
 
 /// What was told, without the times.
 fn told(stderr: &str) -> Vec<String> {
@@ -131,7 +123,7 @@ fn what_is_no_packet_is_told_too() {
     let told = told(&run.stderr.lines().take(3).map(|line| format!("{line}\n")).collect::<String>());
     assert_eq!(told[2], r"<- 19 bytes that are no packet: HTTP/1.1 400\u{1b}[31m\r\n");
     let cut = packet(1, "{\"payload\":1}");
-    let run = support::run(&["call", &lying(cut[..15].to_vec()), "m", "-v"]);
+    let run = crate::support::run(&["call", &lying(cut[..15].to_vec()), "m", "-v"]);
     assert_eq!(run.code, Some(6));
     assert!(run.stderr.contains(" 15 bytes of an incomplete packet\n"), "{run:?}");
 }

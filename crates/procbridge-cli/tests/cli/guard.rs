@@ -1,18 +1,10 @@
 //! Commands of `procbridge serve --exec` when the server is killed, and when it is the first process of a container.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may stop at the first surprise"
-)]
-
-mod support;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 
-use support::{Pipe, Running, Serving, is_alive, program, run, signal, wait_until, wait_until_dead};
+use crate::support::{Pipe, Running, Serving, is_alive, program, run, signal, wait_until, wait_until_dead};
 
 /// The processes that have `name=1` in their environment.
 fn processes_with(name: &str) -> Vec<String> {

@@ -1,18 +1,10 @@
 //! `procbridge watch` and `procbridge emit`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may stop at the first surprise"
-)]
-
-mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use support::{
+use crate::support::{
     Serving, Talking, always, end_of, fake, hello, packet, program, request, run, run_with, session_packet,
     wait_until,
 };

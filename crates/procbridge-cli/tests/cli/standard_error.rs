@@ -1,17 +1,9 @@
 //! A standard error that is full, slow or gone blocks nothing.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may stop at the first surprise"
-)]
-
-mod support;
 
 use std::io::Read;
 use std::process::Stdio;
 
-use support::{Serving, end_of, fill, first_line, on_a_thread, program, run, signal, wait_until};
+use crate::support::{Serving, end_of, fill, first_line, on_a_thread, program, run, signal, wait_until};
 
 fn threads(process: u32) -> usize {
     std::fs::read_dir(format!("/proc/{process}/task")).unwrap().count()
@@ -46,7 +38,7 @@ fn a_server_with_a_full_standard_error_serves_and_ends() {
         }
         (String::from_utf8_lossy(&log).into_owned(), reader)
     });
-    let (log, reader) = read.recv_timeout(support::WATCHDOG).unwrap();
+    let (log, reader) = read.recv_timeout(crate::support::WATCHDOG).unwrap();
     let line = log.lines().find(|line| line.contains("left out here")).unwrap();
     let count: u64 = line.strip_prefix("warn: ").unwrap().split(' ').next().unwrap().parse().unwrap();
     assert!(count > 1000, "{line}");
@@ -109,6 +101,6 @@ fn pipes_that_another_program_made_not_to_wait_lose_nothing() {
 #[test]
 fn an_error_of_any_length_is_told() {
     let answer = format!("{{\"message\":\"{}\"}}", "x".repeat(3_000_000));
-    let run = run(&["call", &support::always(support::packet(2, &answer)), "m"]);
+    let run = run(&["call", &crate::support::always(crate::support::packet(2, &answer)), "m"]);
     assert_eq!((run.code, run.stderr.len()), (Some(3), 3_000_008));
 }

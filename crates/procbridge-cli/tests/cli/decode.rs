@@ -1,17 +1,9 @@
 //! `procbridge decode`: right packets, wrong packets, and every form of input.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may stop at the first surprise"
-)]
-
-mod support;
 
 use std::fs;
 
+use crate::support::{Run, packet, program, run, run_with};
 use serde_json::{Value, json};
-use support::{Run, packet, program, run, run_with};
 
 const REQUEST: &str = r#"{"method":"sum","payload":[1.0, 2]}"#;
 

@@ -1,16 +1,8 @@
 //! The shared secret: who brings it is answered, and nobody is shown it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may stop at the first surprise"
-)]
-
-mod support;
 
 use std::process::Command;
 
-use support::{Run, Running, Serving, program, run, run_with, wait_until};
+use crate::support::{Run, Running, Serving, program, run, run_with, wait_until};
 
 const TOKEN: &str = "open \"sesame\"";
 

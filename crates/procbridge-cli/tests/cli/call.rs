@@ -1,12 +1,4 @@
 //! `procbridge call`: what may be given, what is printed, and how every failure looks.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may stop at the first surprise"
-)]
-
-mod support;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -16,8 +8,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::{Running, Serving, fake, lying, packet, program, run, run_with};
 use serde_json::{Value, json};
-use support::{Running, Serving, fake, lying, packet, program, run, run_with};
 
 const TEXT: &str = r#"{"z":18446744073709551617,"a":1.10,"e":1E400,"é":"\u00e9\ud800","n":[],"z":null}"#;
 
@@ -492,7 +484,7 @@ fn a_signal_ends_a_call() {
         drop(stream.read_to_end(&mut Vec::new()));
     });
     let call = Running::start(program(&["call", &endpoint, "m"]), b"");
-    arrived.recv_timeout(support::WATCHDOG).unwrap();
+    arrived.recv_timeout(crate::support::WATCHDOG).unwrap();
     // There is no way to tell a classic server but to be gone.
     call.signal("INT");
     call.end().fails(130, "");

@@ -1,22 +1,14 @@
 //! `procbridge serve`: where it listens, what the demo answers, how it ends.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may stop at the first surprise"
-)]
-
-mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use serde_json::json;
-use support::{
+use crate::support::{
     Run, Running, Serving, end_of, fill, first_line, program, program_after, run, run_with, signal, stats,
     wait_until,
 };
+use serde_json::json;
 
 #[test]
 fn several_endpoints_are_one_server() {
@@ -177,11 +169,11 @@ fn explicit_null_writes_the_key() {
         let server = Serving::start(&[&["127.0.0.1:0", "--demo"], options].concat());
         let address = server.endpoint().strip_prefix("tcp:").unwrap();
         let mut stream = std::net::TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(support::WATCHDOG)).unwrap();
-        std::io::Write::write_all(&mut stream, &support::packet(0, "{}")).unwrap();
+        stream.set_read_timeout(Some(crate::support::WATCHDOG)).unwrap();
+        std::io::Write::write_all(&mut stream, &crate::support::packet(0, "{}")).unwrap();
         let mut answer = Vec::new();
         std::io::Read::read_to_end(&mut stream, &mut answer).unwrap();
-        assert_eq!(answer, support::packet(1, body));
+        assert_eq!(answer, crate::support::packet(1, body));
     }
 }
 

@@ -1,21 +1,13 @@
 //! `procbridge call` with a stream, without an answer, and many times over.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may stop at the first surprise"
-)]
-
-mod support;
 
 use std::io::Write;
 use std::net::TcpListener;
 
-use serde_json::{Value, json};
-use support::{
+use crate::support::{
     Serving, Talking, WATCHDOG, end_of, fake, fill, hello, packet, program, request, run, run_with,
     session_packet, signal, stats, wait_until,
 };
+use serde_json::{Value, json};
 
 #[test]
 fn items_are_lines_and_the_methods_own_result_is_the_last() {
@@ -80,7 +72,7 @@ fn with_the_envelope_items_are_marked() {
         stream.write_all(&session_packet(4, 0, 1, b"{\"payload\":\"a\"}")).unwrap();
         stream.write_all(&session_packet(2, 0, 1, b"{\"message\":\"enough\",\"code\":\"a.b\"}")).unwrap();
     });
-    let run = support::run(&["call", &bad, "m", "--stream"]);
+    let run = crate::support::run(&["call", &bad, "m", "--stream"]);
     assert_eq!((run.code, run.stdout.as_str()), (Some(3), "\"a\"\n"));
     assert_eq!(run.stderr, "error: enough\n  code: a.b\n");
 }
@@ -216,7 +208,7 @@ fn the_envelope_is_the_last_word_also_when_a_signal_comes_behind_it() {
 #[test]
 fn the_connection_is_as_it_was_asked_for() {
     let (server, classic) = (Serving::demo(), Serving::classic());
-    let has_hello = |run: &support::Run| run.stderr.contains(" HELLO ");
+    let has_hello = |run: &crate::support::Run| run.stderr.contains(" HELLO ");
     let run = server.call(&["sum", "[1]", "-v"]);
     assert!(has_hello(&run) && run.stdout == "1\n", "{run:?}");
     let run = server.call(&["sum", "[1]", "-v", "--session"]);

@@ -1,14 +1,6 @@
 //! The command line itself: help, versions, pages, and a helpful line for every typo.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may stop at the first surprise"
-)]
 
-mod support;
-
-use support::{program, run, run_with};
+use crate::support::{program, run, run_with};
 
 const COMMANDS: [&str; 12] = [
     "call",

@@ -1,15 +1,7 @@
 //! `procbridge decode` with the packets of sessions.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may stop at the first surprise"
-)]
 
-mod support;
-
+use crate::support::{Run, hello, packet, program, run_with, session_packet};
 use serde_json::{Value, json};
-use support::{Run, hello, packet, program, run_with, session_packet};
 
 fn decode(args: &[&str], packets: &[Vec<u8>]) -> Run {
     run_with(program(&[&["decode", "-"], args].concat()), &packets.concat())

@@ -1,22 +1,14 @@
 //! What a terminal is shown: no peer commands it, and nothing is hidden from the person before it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may stop at the first surprise"
-)]
-
-mod support;
 
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
+use crate::support::{always, end_of, on_a_thread, packet, program, run};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
-use support::{always, end_of, on_a_thread, packet, program, run};
 
 /// Runs a command whose output and errors go to a terminal. Returns its exit code and what the terminal got.
 fn on_a_terminal(args: &[&str]) -> (Option<i32>, String) {
@@ -40,7 +32,7 @@ fn on_a_terminal(args: &[&str]) -> (Option<i32>, String) {
         String::from_utf8(shown).unwrap()
     });
     let code = end_of(child);
-    (code, shown.recv_timeout(support::WATCHDOG).unwrap().replace("\r\n", "\n"))
+    (code, shown.recv_timeout(crate::support::WATCHDOG).unwrap().replace("\r\n", "\n"))
 }
 
 /// C1 controls, an escape of the terminal, overrides of the direction, zero width, a byte order mark, tags.

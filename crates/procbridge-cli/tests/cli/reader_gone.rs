@@ -1,17 +1,9 @@
 //! A reader of standard output that has gone, while the command waits for the server.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may stop at the first surprise"
-)]
-
-mod support;
 
 use std::io::{BufRead, BufReader, PipeReader};
 use std::process::{Child, Stdio};
 
-use support::{Serving, end_of, on_a_thread, program, stats, wait_until};
+use crate::support::{Serving, end_of, on_a_thread, program, stats, wait_until};
 
 /// A command, the reader of its output and that of its notes.
 fn piped(args: &[&str]) -> (Child, PipeReader, BufReader<std::process::ChildStderr>) {
@@ -68,7 +60,7 @@ fn a_stream_ends_with_its_reader_though_no_item_comes_and_the_server_is_told() {
 fn pings_end_with_their_reader() {
     let server = Serving::demo();
     let (child, reader, _notes) = piped(&["ping", server.endpoint(), "-n", "9", "-i", "1h"]);
-    let (line, reader) = support::first_line(reader);
+    let (line, reader) = crate::support::first_line(reader);
     assert!(line.starts_with("answer from "), "{line}");
     drop(reader);
     assert_eq!(end_of(child), Some(0));
@@ -91,5 +83,5 @@ fn a_file_is_no_reader_that_could_go() {
     let file = tempfile::tempfile().unwrap();
     let child = command.stdout(file).stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     wait_until("it watches", || server.run("emit", &["a"]).stdout == "1\n");
-    assert_eq!(on_a_thread(move || end_of(child)).recv_timeout(support::WATCHDOG).unwrap(), Some(0));
+    assert_eq!(on_a_thread(move || end_of(child)).recv_timeout(crate::support::WATCHDOG).unwrap(), Some(0));
 }
