@@ -3,7 +3,7 @@
 //! `main` parses the command line, runs its command, and reports the error that the command returns. The files form layers,
 //! and a file uses layers below its own, or files of its own layer without a circle:
 //!
-//! `main -> commands -> {client, serve} -> {capture, input} -> {args, dissect} -> env -> terminal -> error ->
+//! `main -> commands -> {client, serve} -> {capture, input} -> {args, dissect} -> env -> {system, terminal} -> error ->
 //! {exit_code, json} -> text`
 
 mod args;

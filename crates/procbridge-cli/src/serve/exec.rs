@@ -98,7 +98,7 @@ impl Exec {
             }
             ChildError::Cancelled => Refusal::new("the command was cancelled").with_code(code::CANCELLED),
             ChildError::OutputTooLarge => Refusal::new(format!(
-                "the command's output exceeds the limit of {} B (--max-body)",
+                "the command's output exceeds the limit of {} B (max_body)",
                 self.max_output
             ))
             .with_code(code::TOO_LARGE),

@@ -57,7 +57,7 @@ fn another_method_may_publish() {
     let without = always(packet(2, "{\"message\":\"no\",\"code\":\"unknown_method\"}"));
     run(&["emit", &without, "a"]).fails(
         3,
-        "error: no\n  code: unknown_method\n  help: --method names the method that publishes there\n",
+        "error: no\n  code: unknown_method\n  help: name the method that publishes with --method\n",
     );
     let envelope = run(&["emit", &without, "a", "--json"]).envelope();
     assert_eq!(envelope["error"]["code"], "unknown_method");
