@@ -146,6 +146,14 @@ impl Connection {
         }
     }
 
+    /// Tells that an item of a call of ours that came [unread](crate::UnreadItem::charged) has `bytes` more than were charged
+    /// for it. Before it is told that the item was [consumed](Self::consumed).
+    pub fn charge(&mut self, id: CallId, bytes: u64) {
+        if let Kind::Session(session) = &mut self.kind {
+            session.charge(id, bytes);
+        }
+    }
+
     /// Gives up a call of ours. If nothing of it was written it is taken back ([`Event::NotRun`]), be it that
     /// [`transmit`](Self::transmit) showed it. Otherwise the peer is told, and what it still sends for the call is
     /// dropped without an event. A call that has ended, and one without answer that is written, cannot be given up

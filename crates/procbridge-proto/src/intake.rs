@@ -10,19 +10,18 @@ use alloc::vec::Vec;
 use core::mem;
 
 use crate::codec::{Codec, Codecs};
-use crate::compression;
 use crate::error::{ProtocolError, code};
 use crate::event::{CallId, Event};
 use crate::frames::{Content, Frame, Next, Verdict};
-use crate::header::{Header, Status, Version, flag};
+use crate::header::{Status, flag};
 use crate::json;
-use crate::message::{Item, LARGEST_EXACT, Response, text};
+use crate::message::{LARGEST_EXACT, text};
 use crate::outbox::{PIECE, Taken, ascending};
 use crate::pieces::Joined;
 use crate::session::{Input, MAX_CONTROL, MAX_PING, MAX_REASON, MAX_UNKNOWN, Session, Side};
 use crate::string;
 use crate::terms::Terms;
-use crate::unread::{self, UnreadRequest};
+use crate::unread::{Unread, UnreadItem, UnreadResponse};
 
 impl Session {
     /// Looks at what was appended to the read buffer.
@@ -294,9 +293,8 @@ impl Session {
             return self.refuse(id, 0, code::OVERLOADED, &message);
         }
         let (call, limits) = (CallId(id), self.limits);
-        let is_costly = flags & Codec::MASK != 0 || content.len() >= unread::LARGE;
-        let request = UnreadRequest { flags, content, limits };
-        if is_costly && limits.leaves_requests() {
+        let request = Unread::new(frame.kind, flags, content, limits);
+        if limits.leaves_requests() && request.is_costly() {
             *happened = Some(Event::Unread { id: call, request });
             return Ok(());
         }
@@ -342,25 +340,40 @@ impl Session {
             return;
         }
         let Joined::Whole { flags, content } = joined else { return };
-        let body = inflate(flags, content, limit);
-        let call = CallId(id);
-        let length = body.as_ref().map_or(0, Vec::len);
-        let read = body.and_then(|body| {
-            if kind == Status::ITEM {
-                return Item::read(body, &self.limits).map(|item| Event::Item { id: call, item });
-            }
-            let header = Header::classic(Version::V1_1, kind, 0);
-            let response = Response::read(&header, body, &self.limits)?;
-            Ok(Event::Response { id: call, response })
-        });
-        self.spend(id, kind, length);
-        match read {
+        match self.read_answer(CallId(id), kind, flags, content) {
             Ok(event) => {
                 self.end_call(id, kind);
                 *happened = Some(event);
             }
             Err(error) => self.fail_call(frame, error),
         }
+    }
+
+    /// Reads an answer or an item that is whole, unless that is left to the program.
+    fn read_answer(
+        &mut self,
+        id: CallId,
+        kind: Status,
+        flags: u8,
+        content: Vec<u8>,
+    ) -> Result<Event, ProtocolError> {
+        let (limits, leaves) = (self.limits, self.limits.leaves_answers());
+        if kind != Status::ITEM {
+            let response = UnreadResponse::new(kind, flags, content, limits);
+            if leaves && response.is_costly() {
+                return Ok(Event::UnreadResponse { id, response });
+            }
+            return response.read().map(|response| Event::Response { id, response });
+        }
+        let mut item = UnreadItem::new(kind, flags, content, limits);
+        if leaves && item.is_costly() {
+            self.spend(id.0, kind, usize::try_from(item.charged()).unwrap_or(usize::MAX));
+            return Ok(Event::UnreadItem { id, item });
+        }
+        let inflated = item.inflate();
+        self.spend(id.0, kind, if inflated.is_ok() { item.arrived() } else { 0 });
+        inflated?;
+        item.inflated().map(|item| Event::Item { id, item })
     }
 
     /// Takes an item's cost off its call's credit.
@@ -468,13 +481,6 @@ impl Session {
             }
         }
         Ok(())
-    }
-}
-
-fn inflate(flags: u8, content: Vec<u8>, limit: u32) -> Result<Vec<u8>, ProtocolError> {
-    match Codec::of_flags(flags) {
-        Some(codec) => compression::inflate(codec, &content, limit),
-        None => Ok(content),
     }
 }
 

@@ -125,4 +125,4 @@ pub use message::{Bad, Good, Item, Request, Response};
 pub use message::{member, split_request};
 pub use packet::{Envelope, Packet, PacketBuilder};
 pub use terms::Terms;
-pub use unread::UnreadRequest;
+pub use unread::{Unread, UnreadItem, UnreadRequest, UnreadResponse};

@@ -51,7 +51,7 @@ impl Admission {
         let name = config.program_name();
         let named = |terms: Arc<Terms>| Arc::new(Arc::unwrap_or_clone(terms).with_name(&name));
         config.terms = config.terms.take().map(named);
-        config.limits = config.limits.with_requests_unread();
+        config.limits = config.limits.with_requests_unread().with_answers_unread();
         let connections = config.max_connections.unwrap_or(connections);
         Self {
             stats: Stats::new(connections, methods.iter().copied()),

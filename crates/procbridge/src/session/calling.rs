@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use procbridge_proto::{CallId, Item, Misuse, Packet, ProtocolError, Response};
+use procbridge_proto::{CallId, Item, Misuse, Packet, ProtocolError, Response, UnreadItem, UnreadResponse};
 
+use crate::call::Arrived;
 use crate::error::Sent;
 use crate::session::held::Begun;
 use crate::session::link::{Link, Refused};
@@ -25,6 +26,8 @@ pub(crate) struct Calling {
 #[derive(Debug)]
 pub(crate) enum Answer {
     Response(Response),
+    /// It was answered; the answer is to be read outside the session's lock.
+    Unread(UnreadResponse),
     /// It was answered, and the answer cannot be read.
     Failed(ProtocolError),
     /// It was not run, and will not be.
@@ -47,7 +50,7 @@ pub(crate) enum Answer {
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     pub(crate) answer: Option<Answer>,
-    pub(crate) items: VecDeque<Item>,
+    pub(crate) items: VecDeque<Arrived<Item>>,
     pub(crate) waker: Option<Waker>,
     /// When the call is given up by whoever looks at the clock for the session, if that is left to it.
     deadline: Option<Instant>,
@@ -235,6 +238,14 @@ impl State {
         }
     }
 
+    /// Takes note that the program has an item of so many bytes.
+    fn consume(&mut self, link: &Link, id: CallId, bytes: u64) {
+        self.connection.consumed(id, 1, bytes);
+        if self.connection.queued() > 0 {
+            self.flush_soon(link);
+        }
+    }
+
     /// When the next call of ours is to be looked at.
     #[cfg(feature = "tokio")]
     pub(super) fn calls_due(&self) -> Option<Instant> {
@@ -283,14 +294,13 @@ impl Calling {
         turn
     }
 
-    /// The next item of a stream, or its end.
-    pub(crate) fn poll_item(&mut self, waker: &Waker) -> Poll<Result<Item, Answer>> {
+    /// The next item of a stream, or its end. One that has not been read is to be given to [`took`](Self::took) once it is.
+    pub(crate) fn poll_item(&mut self, waker: &Waker) -> Poll<Result<Arrived<Item>, Answer>> {
         let next = self.link.with(|state| {
             let slot = state.calls.get_mut(self.id)?;
             if let Some(item) = slot.items.pop_front() {
-                state.connection.consumed(self.id, 1, item.size());
-                if state.connection.queued() > 0 {
-                    state.flush_soon(&self.link);
+                if let Arrived::Read(item) = &item {
+                    state.consume(&self.link, self.id, item.size());
                 }
                 return Some(Ok(item));
             }
@@ -302,6 +312,26 @@ impl Calling {
         });
         self.over |= matches!(next, Some(Err(_)));
         next.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Takes note that an item for which so much was `charged` has been read. One that cannot be read ends the call.
+    pub(crate) fn took(&mut self, charged: u64, read: Result<Item, ProtocolError>) -> Result<Item, Answer> {
+        match &read {
+            Ok(item) => self.link.with(|state| {
+                state.connection.charge(self.id, item.size().saturating_sub(charged));
+                state.consume(&self.link, self.id, item.size());
+            }),
+            Err(_) => {
+                self.give_up();
+            }
+        }
+        read.map_err(Answer::Failed)
+    }
+
+    /// Reads an item that came unread.
+    pub(crate) fn read(&mut self, item: UnreadItem) -> Result<Item, Answer> {
+        let charged = item.charged();
+        self.took(charged, item.read())
     }
 
     /// Ready when the next item is there, or the end.
@@ -352,11 +382,19 @@ fn answer(state: &mut State, link: &Link, id: CallId, waker: Option<&Waker>) -> 
     }
     if !slot.items.is_empty() {
         let items = std::mem::take(&mut slot.items);
-        let bytes = items.iter().map(Item::size).sum();
+        let bytes = items.iter().map(charged).sum();
         state.connection.consumed(id, items.len() as u64, bytes);
         state.flush_soon(link);
     }
     None
+}
+
+/// Bytes that an item has cost of its call's credit.
+fn charged(item: &Arrived<Item>) -> u64 {
+    match item {
+        Arrived::Read(item) => item.size(),
+        Arrived::Unread(item) => item.charged(),
+    }
 }
 
 /// Keeps `waker`, unless it is the one that is kept.

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use procbridge_proto::{CallId, Misuse, Packet, Version, code};
+use procbridge_proto::{CallId, Misuse, Packet, Request, Version, code};
 
 use crate::budget::{Resource, Share};
 use crate::call::{Arrived, Call};
@@ -111,7 +111,7 @@ impl State {
     }
 
     /// Lets a call in, or answers it at once.
-    pub(super) fn admit(&mut self, link: &Arc<Link>, id: CallId, request: Arrived) -> Option<Work> {
+    pub(super) fn admit(&mut self, link: &Arc<Link>, id: CallId, request: Arrived<Request>) -> Option<Work> {
         let admission = &link.admission;
         let place = Place { link: link.clone(), id };
         // Its time runs from when it arrived.

@@ -402,9 +402,14 @@ impl State {
                 self.pulse.use_it();
                 self.settle(id, Answer::Response(response));
             }
+            Event::UnreadResponse { id, response } => {
+                self.pulse.use_it();
+                self.settle(id, Answer::Unread(response));
+            }
             Event::Failed { id, error } => self.settle(id, Answer::Failed(error)),
             Event::NotRun { id } => self.settle(id, Answer::NotRun),
-            Event::Item { id, item } => self.deliver(id, item),
+            Event::Item { id, item } => self.deliver(id, Arrived::Read(item)),
+            Event::UnreadItem { id, item } => self.deliver(id, Arrived::Unread(item)),
             Event::Cancelled { id } => self.cancelled(id),
             Event::Credit { id } => self.may_produce(id),
             Event::Goodbye { .. } => {
@@ -425,7 +430,7 @@ impl State {
         None
     }
 
-    pub(super) fn deliver(&mut self, id: CallId, item: Item) {
+    pub(super) fn deliver(&mut self, id: CallId, item: Arrived<Item>) {
         if let Some(slot) = self.calls.get_mut(id) {
             slot.items.push_back(item);
             let waker = slot.waiting();
