@@ -379,9 +379,15 @@ impl Connection {
     /// Gives up memory that is held only because it may be of use soon.
     pub fn drop_spare(&mut self) {
         if let Kind::Session(session) = &mut self.kind {
-            session.out.take_spare();
+            session.out.drop_spare();
             session.out.shrink();
         }
+    }
+
+    /// Takes the memory of large bodies away that is not needed any more, to be freed where that holds up no other call:
+    /// that may take long. What nobody takes is bounded.
+    pub fn take_waste(&mut self) -> Vec<Vec<u8>> {
+        self.session_mut().map(|session| session.out.take_waste()).unwrap_or_default()
     }
 
     /// How to close this connection once everything is written.

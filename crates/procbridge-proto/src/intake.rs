@@ -9,6 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::mem;
 
+use crate::body::Body;
 use crate::codec::{Codec, Codecs};
 use crate::error::{ProtocolError, code};
 use crate::event::{CallId, Event};
@@ -104,15 +105,15 @@ impl Session {
     }
 
     /// Where the content of a packet goes: behind the pieces that there are of its body.
-    fn body_of(&mut self, frame: &Frame) -> Vec<u8> {
+    fn body_of(&mut self, frame: &Frame) -> Body {
         let is_first = match frame.kind {
             Status::REQUEST | Status::GOOD | Status::BAD | Status::ITEM => !self.pieces.is_open(frame.id),
-            _ => return Vec::new(),
+            _ => return Body::default(),
         };
         match is_first {
             false => self.pieces.lend(frame.id),
-            true if frame.length as usize >= PIECE => self.out.take_spare(),
-            true => Vec::new(),
+            true if frame.length as usize >= PIECE => self.out.take_spare().into(),
+            true => Body::default(),
         }
     }
 
@@ -293,7 +294,7 @@ impl Session {
             return self.refuse(id, 0, code::OVERLOADED, &message);
         }
         let (call, limits) = (CallId(id), self.limits);
-        let request = Unread::new(frame.kind, flags, content, limits);
+        let request = Unread::new(frame.kind, flags, self.fitting(content), limits);
         if limits.leaves_requests() && request.is_costly() {
             *happened = Some(Event::Unread { id: call, request });
             return Ok(());
@@ -305,6 +306,15 @@ impl Session {
             }
             Err(error) => self.refuse_unreadable(id, 0, &error),
         }
+    }
+
+    /// Puts a small body that came into large memory in memory of its own: only its length is counted from now on.
+    fn fitting(&mut self, content: Body) -> Body {
+        let (content, memory) = content.fitting();
+        if memory.capacity() > 0 {
+            self.out.put_spare(memory);
+        }
+        content
     }
 
     fn refuse_unreadable(&mut self, id: u32, flags: u8, error: &ProtocolError) -> Result<(), ProtocolError> {
@@ -340,6 +350,7 @@ impl Session {
             return;
         }
         let Joined::Whole { flags, content } = joined else { return };
+        let content = self.fitting(content);
         match self.read_answer(CallId(id), kind, flags, content) {
             Ok(event) => {
                 self.end_call(id, kind);
@@ -355,7 +366,7 @@ impl Session {
         id: CallId,
         kind: Status,
         flags: u8,
-        content: Vec<u8>,
+        content: Body,
     ) -> Result<Event, ProtocolError> {
         let (limits, leaves) = (self.limits, self.limits.leaves_answers());
         if kind != Status::ITEM {
@@ -392,7 +403,7 @@ impl Session {
         self.ours.remove(CallId(id));
         if self.ours.is_empty() && self.theirs.is_empty() {
             // Nothing large is to come.
-            self.out.take_spare();
+            self.out.drop_spare();
         }
         if self.out.take_back(id) == Taken::Rest {
             // The answer came before the request was all written. The peer need not wait for the rest.

@@ -1,9 +1,9 @@
 //! A message that has arrived and has not been looked at: a receiver that has no place for it spends nothing on it, and one
 //! that has reads it where that holds up no other call (PB-CMP-*, PB-REQ-*, PB-RES-*, PB-STR-*).
 
-use alloc::vec::Vec;
 use core::marker::PhantomData;
 
+use crate::body::Body;
 use crate::codec::Codec;
 use crate::compression;
 use crate::error::ProtocolError;
@@ -18,7 +18,7 @@ use crate::message::{Item, Request, Response};
 pub struct Unread<M> {
     kind: Status,
     flags: u8,
-    content: Vec<u8>,
+    content: Body,
     limits: Limits,
     message: PhantomData<fn() -> M>,
 }
@@ -33,7 +33,7 @@ pub type UnreadResponse = Unread<Response>;
 pub type UnreadItem = Unread<Item>;
 
 impl<M> Unread<M> {
-    pub(crate) fn new(kind: Status, flags: u8, content: Vec<u8>, limits: Limits) -> Self {
+    pub(crate) fn new(kind: Status, flags: u8, content: Body, limits: Limits) -> Self {
         Self { kind, flags, content, limits, message: PhantomData }
     }
 
@@ -61,16 +61,20 @@ impl<M> Unread<M> {
     /// Returns the bytes of its text as far as they are known, at most the body limit.
     fn declared(&self) -> Option<usize> {
         match self.codec() {
-            Some(codec) => compression::declared_size(codec, &self.content, self.limits.max_body()),
+            Some(codec) => compression::declared_size(codec, self.content.front(), self.limits.max_body()),
             None => Some(self.content.len()),
         }
     }
 
     /// Inflates the text.
     pub(crate) fn inflate(&mut self) -> Result<(), ProtocolError> {
-        if let Some(codec) = self.codec() {
-            self.content = compression::inflate(codec, &self.content, self.limits.max_body())?;
-        }
+        let Some(codec) = self.codec() else { return Ok(()) };
+        let limit = self.limits.max_body();
+        let inflated = match self.content.as_part() {
+            Some(content) => compression::inflate(codec, content, limit),
+            None => compression::inflate(codec, &core::mem::take(&mut self.content).into_bytes(), limit),
+        };
+        self.content = inflated?.into();
         Ok(())
     }
 }
@@ -93,7 +97,7 @@ impl Unread<Request> {
     /// The text is over a limit, or is no request. The call is to be answered with [that](ProtocolError::answer).
     pub fn read(mut self) -> Result<Request, ProtocolError> {
         self.inflate()?;
-        Ok(Request::read(Version::V1_1, self.content, &self.limits)?.with_flags(self.flags))
+        Ok(Request::read(Version::V1_1, self.content.into_bytes(), &self.limits)?.with_flags(self.flags))
     }
 }
 
@@ -121,7 +125,7 @@ impl Unread<Response> {
     /// Checks the text, which has been inflated.
     pub(crate) fn inflated(self) -> Result<Response, ProtocolError> {
         let header = Header::classic(Version::V1_1, self.kind, 0);
-        Response::read(&header, self.content, &self.limits)
+        Response::read(&header, self.content.into_bytes(), &self.limits)
     }
 }
 
@@ -144,7 +148,7 @@ impl Unread<Item> {
 
     /// Checks the text, which has been inflated.
     pub(crate) fn inflated(self) -> Result<Item, ProtocolError> {
-        Item::read(self.content, &self.limits)
+        Item::read(self.content.into_bytes(), &self.limits)
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Admission {
     pub(crate) is_client: bool,
     /// What time it is. The async face goes by the clock of its runtime, which a test may stop.
     pub(crate) clock: fn() -> Instant,
+    /// Frees the memory of large messages. The async face does so on a thread for blocking work.
+    pub(crate) discard: fn(Vec<Vec<u8>>),
     /// Handlers at work for nobody.
     pub(crate) leaked: Arc<AtomicUsize>,
     pub(crate) stats: Stats,
@@ -65,6 +67,7 @@ impl Admission {
             journal: Journal::new(),
             is_client: false,
             clock: Instant::now,
+            discard: drop,
             leaked: Arc::default(),
             config,
         }

@@ -350,15 +350,18 @@ impl Calling {
     /// write it.
     pub(crate) fn give_up(&mut self) -> Sent {
         self.over = true;
-        self.link.with(|state| {
+        // What has come may be large, so it is freed when the state has been let go.
+        let (sent, _came) = self.link.with(|state| {
             let sent = Sent::of(&state.connection, self.id);
-            if state.calls.remove(self.id).is_some_and(|slot| slot.answer.is_none()) && !state.has_ended() {
+            let slot = state.calls.remove(self.id);
+            if slot.as_ref().is_some_and(|slot| slot.answer.is_none()) && !state.has_ended() {
                 state.connection.cancel(self.id);
                 state.flush(&self.link);
                 state.call_up();
             }
-            sent
-        })
+            (sent, slot)
+        });
+        sent
     }
 }
 

@@ -180,6 +180,7 @@ impl Link {
     fn with_locked<T>(&self, mut state: MutexGuard<'_, State>, work: impl FnOnce(&mut State) -> T) -> T {
         let done = work(&mut state);
         let (wake, note) = (mem::take(&mut state.wake), state.note.take());
+        let waste = if state.is_wide { state.connection.take_waste() } else { Vec::new() };
         if !state.is_open() {
             self.is_shut.store(true, Ordering::Release);
             self.is_over.store(state.has_ended() && state.serving.is_empty(), Ordering::Release);
@@ -188,6 +189,9 @@ impl Link {
         }
         drop(state);
         wake.into_iter().for_each(Waker::wake);
+        if !waste.is_empty() {
+            (self.admission.discard)(waste);
+        }
         if let Some(note) = note {
             let (matter, what) = *note;
             self.admission.journal.write(matter, || format!("{}: {what}", self.peer));

@@ -149,6 +149,6 @@ const ENOUGH: usize = 1200;
 /// Items and large answers wait when this many bytes are queued.
 const CROWDED: usize = 1024 * 1024;
 /// Bytes that are written at a time, however much the socket takes.
-const PORTION: usize = 1024 * 1024;
+const PORTION: usize = 256 * 1024;
 /// So much written at once is large.
 const WIDE: usize = 32 * 1024;

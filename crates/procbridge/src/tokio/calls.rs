@@ -27,6 +27,7 @@ use crate::socket::{self, Read};
 use crate::tokio::client::Client;
 use crate::tokio::clock;
 use crate::tokio::driver::Serves;
+use crate::tokio::handling;
 use crate::tokio::opening::{Opening, Session};
 use crate::tokio::router::Router;
 use crate::tokio::stream::{Stream, within};
@@ -70,6 +71,7 @@ impl Inner {
     pub(super) fn new(endpoint: Endpoint, config: ClientConfig) -> Self {
         let mut admission = Admission::of_client(&config);
         admission.clock = clock::now;
+        admission.discard = handling::discard;
         let admission = Arc::new(admission);
         let current = Current::new(config.max_connecting);
         let (router, greeting) = (Mutex::default(), Mutex::default());
