@@ -275,7 +275,7 @@ impl Link {
     }
 
     pub(super) fn is_paused(&self, state: &State) -> bool {
-        state.connection.queued() > PAUSE && state.blocked.is_some() && !self.admission.is_client
+        state.blocked.is_some() && !self.admission.is_client && state.queued_beyond_space() > PAUSE
     }
 
     /// Takes the seat of the one who reads, if it is free; else `waker` is told when it may be, or when there is
@@ -434,7 +434,8 @@ impl fmt::Debug for Link {
     }
 }
 
-/// Nothing more is read from a peer that has this many bytes of answers to read.
+/// Nothing more is read from a peer that has this many bytes of answers to read, besides the large ones: those are bounded by
+/// the space that they take.
 const PAUSE: usize = 1024 * 1024;
 
 #[cfg(test)]

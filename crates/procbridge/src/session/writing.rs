@@ -1,5 +1,6 @@
 //! What a session has queued is written: when, how far, and who hears of it.
 
+use crate::budget::Share;
 use crate::peer::Peer;
 use crate::session::link::Link;
 use crate::session::state::{End, Seat, State, has_cores};
@@ -60,6 +61,12 @@ impl State {
         } else if queued < answers.units() {
             answers.resize(queued);
         }
+    }
+
+    /// Returns the bytes that are queued beyond what has taken space.
+    pub(super) fn queued_beyond_space(&self) -> usize {
+        let space = self.hold.answers.as_ref().map_or(0, Share::units);
+        self.connection.queued().saturating_sub(space)
     }
 
     fn write_all(&mut self, link: &Link) -> Flushed {
