@@ -52,6 +52,8 @@ pub(crate) struct Slot {
     pub(crate) answer: Option<Answer>,
     pub(crate) items: VecDeque<Arrived<Item>>,
     pub(crate) waker: Option<Waker>,
+    /// Whether its caller may hold the thread for long once it goes on: it sent something large, and may do so again.
+    pub(crate) is_large: bool,
     /// When the call is given up by whoever looks at the clock for the session, if that is left to it.
     deadline: Option<Instant>,
 }
@@ -127,8 +129,8 @@ impl Link {
             }
             let id = state.connection.call_copied(packet).map_err(Refused::of)?;
             let is_alone = state.calls.is_empty();
-            let (answer, items, waker) = (None, VecDeque::new(), Some(waker.clone()));
-            state.calls.insert(id, Slot { answer, items, waker, deadline });
+            let waker = Some(waker.clone());
+            state.calls.insert(id, Slot { waker, deadline, ..Slot::default() });
             state.send_soon(self, is_alone);
             if let Some(deadline) = deadline {
                 state.plan(deadline);
@@ -193,10 +195,11 @@ impl Refused {
 
 impl State {
     pub(super) fn send(&mut self, link: &Link, packet: Packet, is_answered: bool) -> Result<CallId, Refused> {
+        let is_large = packet.json_len() > LARGE;
         let id = self.begin(packet)?;
         let is_alone = self.calls.is_empty();
         if is_answered {
-            self.calls.insert(id, Slot::default());
+            self.calls.insert(id, Slot { is_large, ..Slot::default() });
         }
         self.send_soon(link, is_alone);
         Ok(id)
@@ -399,6 +402,9 @@ fn charged(item: &Arrived<Item>) -> u64 {
         Arrived::Unread(item) => item.charged(),
     }
 }
+
+/// A packet of more bytes takes long to be written, and to be read.
+const LARGE: usize = 64 * 1024;
 
 /// Keeps `waker`, unless it is the one that is kept.
 pub(crate) fn remember(kept: &mut Option<Waker>, waker: &Waker) {

@@ -26,6 +26,8 @@ pub(crate) struct Outlook {
     pub(crate) is_reading_paused: bool,
     /// Whether somebody [rang](Link::ring).
     pub(crate) is_rung: bool,
+    /// Whether a caller was woken that may hold its thread for long.
+    pub(crate) wakes_large: bool,
     /// When the session ends unless the peer reads or goes on sending, or a call does: sooner than the next
     /// [beat](Link::beat) may be planned.
     pub(crate) due: Option<Instant>,
@@ -52,6 +54,7 @@ impl Link {
                 is_blocked: state.blocked.is_some(),
                 is_reading_paused: self.is_reading_held(state),
                 is_rung: mem::take(&mut state.is_rung),
+                wakes_large: mem::take(&mut state.wakes_large),
                 due: self.task_due(state),
                 heard: state.pulse.heard(),
             }

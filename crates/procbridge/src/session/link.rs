@@ -107,6 +107,8 @@ impl Link {
             due: None,
             #[cfg(feature = "tokio")]
             is_rung: false,
+            #[cfg(feature = "tokio")]
+            wakes_large: false,
             pace: None,
             queue: None,
             is_unsubscribed: false,

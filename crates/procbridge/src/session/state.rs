@@ -54,6 +54,9 @@ pub(crate) struct State {
     /// Whether the task that drives the session is to look at the clock now.
     #[cfg(feature = "tokio")]
     pub(super) is_rung: bool,
+    /// Whether a caller was woken that may hold its thread for long.
+    #[cfg(feature = "tokio")]
+    pub(super) wakes_large: bool,
     /// How slowly what has begun to arrive may go on, if something has.
     pub(super) pace: Option<Box<Pace>>,
     /// Since when the socket takes nothing.
@@ -432,6 +435,10 @@ impl State {
 
     pub(super) fn deliver(&mut self, id: CallId, item: Arrived<Item>) {
         if let Some(slot) = self.calls.get_mut(id) {
+            #[cfg(feature = "tokio")]
+            {
+                self.wakes_large |= matches!(item, Arrived::Unread(_));
+            }
             slot.items.push_back(item);
             let waker = slot.waiting();
             self.wake(waker);
@@ -440,6 +447,10 @@ impl State {
 
     pub(super) fn settle(&mut self, id: CallId, answer: Answer) {
         if let Some(slot) = self.calls.get_mut(id) {
+            #[cfg(feature = "tokio")]
+            {
+                self.wakes_large |= slot.is_large || matches!(answer, Answer::Unread(_));
+            }
             slot.answer.get_or_insert(answer);
             let waker = slot.waiting();
             self.wake(waker);

@@ -270,6 +270,10 @@ impl Future for Driver {
                 // There will be no other ring until one is planned, which keep_time does.
                 driver.rings = None;
             }
+            if outlook.wakes_large {
+                // That caller is the next one on this thread, as a new task is.
+                context.waker().wake_by_ref();
+            }
             if !outlook.is_open {
                 driver.serves.tell();
             }
