@@ -1,6 +1,6 @@
 //! How long a small call waits beside calls of 16 MiB on the same session, and beside the same calls on another one: a
 //! measurement, run by hand in a release build. What the second takes is the machine's: the large calls keep its processors
-//! busy. What the first takes beyond that is the session's.
+//! busy. What the first takes beyond that is the session's. The same is measured beside threads that only compute.
 //!
 //! `cargo test --release -p procbridge --all-features --test beside_large -- --ignored --nocapture`
 #![cfg(feature = "tokio")]
@@ -80,10 +80,29 @@ fn measure(large: Option<&'static str>, is_shared: bool) {
     serving.block_on(server.stop()).unwrap();
 }
 
+/// Measures small calls while as many threads compute as there are processors.
+fn measure_busy() {
+    let is_over = AtomicBool::new(false);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        print!("{threads} busy threads, ");
+        measure(None, true);
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn small_calls_beside_large_ones() {
     measure(None, true);
+    measure_busy();
     for large in ["length", "make", "echo"] {
         measure(Some(large), true);
         measure(Some(large), false);
