@@ -413,3 +413,93 @@ pub(crate) fn remember(kept: &mut Option<Waker>, waker: &Waker) {
         _ => *kept = Some(waker.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use procbridge_proto::Event;
+
+    use super::*;
+    use crate::request::Form;
+    use crate::session::state::Seat;
+    use crate::session::testing::{Ends, answer, call};
+
+    /// A packet of the call, in pieces that the link reads one after the other.
+    fn send(ends: &mut Ends, kind: u8, id: CallId, content: &[u8]) {
+        let pieces = content.chunks(PIECE).collect::<Vec<_>>();
+        for (n, piece) in pieces.iter().enumerate() {
+            let more = if n + 1 < pieces.len() { 8 } else { 0 };
+            let mut packet = vec![b'p', b'b', 1, 1, kind, more, 0];
+            packet.extend(u32::try_from(piece.len() + 4).unwrap().to_le_bytes());
+            packet.extend(id.number().to_le_bytes());
+            packet.extend_from_slice(piece);
+            ends.socket.write_all(&packet).unwrap();
+            ends.read();
+        }
+    }
+
+    const PIECE: usize = 64 * 1024;
+    const GOOD: u8 = 1;
+    const ITEM: u8 = 4;
+
+    fn large(end: &str) -> Vec<u8> {
+        format!("{{\"payload\":\"{}\"{end}", "x".repeat(2 << 20)).into_bytes()
+    }
+
+    fn next_item(calling: &mut Calling) -> Arrived<Item> {
+        match calling.poll_item(Waker::noop()) {
+            Poll::Ready(Ok(item)) => item,
+            other => panic!("no item but {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_large_item_that_cannot_be_read_ends_its_call_and_no_other() {
+        let mut ends = Ends::client(Seat::Free, 8);
+        let [mut broken, mut whole] =
+            [(); 2].map(|()| ends.link.begin(call("work", &(), Form::Stream)).unwrap());
+        ends.link.flush();
+        ends.collect();
+        while ends.peer.poll_event().is_some() {}
+        for (calling, text) in [(&broken, large("]")), (&whole, large("}"))] {
+            let id = calling.id;
+            send(&mut ends, ITEM, id, &text);
+        }
+        let Arrived::Unread(item) = next_item(&mut broken) else { panic!("read on the session's task") };
+        let failed = broken.read(item).unwrap_err();
+        assert!(matches!(&failed, Answer::Failed(error) if error.name() == "invalid_json"), "{failed:?}");
+        ends.collect();
+        assert_eq!(ends.peer.poll_event(), Some(Event::Cancelled { id: broken.id }));
+
+        let Arrived::Unread(item) = next_item(&mut whole) else { panic!("read on the session's task") };
+        assert_eq!(whole.read(item).unwrap().size(), large("}").len() as u64);
+        // It was so large that without credit for more this one would end the session.
+        send(&mut ends, ITEM, whole.id, b"{}");
+        assert!(matches!(next_item(&mut whole), Arrived::Read(_)));
+        ends.peer.reply(whole.id, answer("1")).unwrap();
+        ends.deliver();
+        assert!(matches!(whole.poll_item(Waker::noop()), Poll::Ready(Err(Answer::Response(_)))));
+        assert!(!ends.link.has_ended());
+    }
+
+    #[test]
+    fn a_large_answer_is_left_to_its_caller() {
+        let mut ends = Ends::client(Seat::Free, 8);
+        let begin = || ends.link.begin(call("work", &(), Form::Result)).unwrap();
+        let (mut broken, mut whole) = (begin(), begin());
+        for (calling, text) in [(&broken, large("]")), (&whole, large("}"))] {
+            let id = calling.id;
+            send(&mut ends, GOOD, id, &text);
+        }
+        for (calling, is_whole) in [(&mut broken, false), (&mut whole, true)] {
+            let Turn::Done(answer) = calling.turn(&mut Visitor::new(Instant::now(), || Waker::noop().clone()))
+            else {
+                panic!("no answer")
+            };
+            assert!(matches!(answer, Answer::Unread(_)), "{answer:?}");
+            let read = crate::request::answered(answer, &ends.link);
+            assert_eq!(read.is_ok(), is_whole);
+        }
+    }
+}

@@ -509,6 +509,33 @@ mod tests {
         assert!(link.poll_room(note, Waker::noop()).is_ready());
     }
 
+    /// Small calls would wait until nearly all of it is written.
+    #[test]
+    fn a_large_answer_that_is_written_does_not_keep_calls_from_being_read() {
+        let mut ends = Ends::server_of(Seat::Free, 32);
+        for _ in 0..18 {
+            ends.peer.call(call("work", &(), Form::Result)).unwrap();
+        }
+        ends.deliver();
+        let link = ends.link.clone();
+        let reply = |size: usize| {
+            let (work, id) = next(&link);
+            let packet = answer(&format!("\"{}\"", "x".repeat(size)));
+            link.reply(id, work.call.prepared(packet, &link));
+            link.flush();
+        };
+        reply(8 << 20);
+        while !link.is_blocked() {
+            link.flush();
+        }
+        // What takes no space is bounded by that.
+        for _ in 0..17 {
+            assert!(!link.is_reading_paused());
+            reply(LARGE - 100);
+        }
+        assert!(link.is_reading_paused());
+    }
+
     /// A handler that ran all the same would work for nobody, and one that never ran would be counted for ever.
     #[test]
     fn what_is_answered_before_it_has_begun_is_not_run_and_not_leaked() {
