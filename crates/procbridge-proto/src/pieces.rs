@@ -121,9 +121,7 @@ impl Pieces {
             return Joined::Open;
         }
         match self.remove(frame.id) {
-            Some(Open { kept: true, first, content, .. }) => {
-                Joined::Whole { flags: first.flags, content }
-            }
+            Some(Open { kept: true, first, content, .. }) => Joined::Whole { flags: first.flags, content },
             Some(Open { length, .. }) => Joined::Dropped { length },
             None => Joined::Open,
         }

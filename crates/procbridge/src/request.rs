@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use procbridge_proto::{CallId, Envelope, Good, Misuse, Packet, ProtocolError, Response, Terms, Version, code};
+use procbridge_proto::{
+    CallId, Envelope, Good, Misuse, Packet, ProtocolError, Response, Terms, Version, code,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;

@@ -493,7 +493,8 @@ mod tests {
             send(&mut ends, GOOD, id, &text);
         }
         for (calling, is_whole) in [(&mut broken, false), (&mut whole, true)] {
-            let Turn::Done(answer) = calling.turn(&mut Visitor::new(Instant::now(), || Waker::noop().clone()))
+            let Turn::Done(answer) =
+                calling.turn(&mut Visitor::new(Instant::now(), || Waker::noop().clone()))
             else {
                 panic!("no answer")
             };
