@@ -1,131 +1,116 @@
 //! The command line of ProcBridge.
 //!
-//! `args` says what can be asked for, one file for each subcommand does it. A subcommand returns a [`Failure`] or has
-//! printed its data; what is printed where, and which exit code there is, is decided in `output` and `failure`.
+//! `main` parses the command line, runs its command, and reports the error that the command returns. The files form layers,
+//! and a file uses layers below its own, or files of its own layer without a circle:
+//!
+//! `main -> commands -> {client, serve} -> {capture, input} -> {args, dissect} -> env -> {system, terminal} -> error ->
+//! {exit_code, json} -> text`
 
-mod advice;
 mod args;
-mod call;
-mod completions;
-mod decode;
-mod default_endpoint;
-mod demo;
-mod describe;
-mod emit;
-mod escape;
-mod exec;
-mod failure;
-mod frames;
-mod guard;
-mod hex;
-mod info;
-mod interrupt;
-mod job;
-mod json_text;
-mod latency;
-mod logger;
-mod man;
-mod nearby;
-mod notes;
-mod orphans;
-mod output;
-mod packet_words;
-mod payload;
-mod piece;
-mod ping;
-mod question;
-mod reach;
-mod result;
+mod capture;
+mod client;
+mod commands;
+mod dissect;
+mod env;
+mod error;
+mod exit_code;
+mod input;
+mod json;
 mod serve;
-mod stats;
-mod tap;
-mod target;
-mod token;
-mod units;
-mod watch;
-mod words;
-
-use std::env;
-use std::process::ExitCode;
+mod system;
+mod terminal;
+mod text;
 
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::args::{Command, CommandLine};
-use crate::failure::{Exit, Failure};
+use crate::args::command_line::{Command, CommandLine};
+use crate::args::preprocess::preprocess;
+use crate::commands::{call, completions, decode, describe, emit, info, list, man, ping, stats, watch};
+use crate::error::CliError;
+use crate::exit_code::ExitCode;
+use crate::serve::guard_process;
+use crate::terminal::{label, stderr, stdout};
 
-/// The allocator: see docs/decisions/0025.
+/// The allocator, chosen in docs/decisions/0025.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-fn main() -> ExitCode {
-    if let Some(server) = guard::server() {
-        guard::run(&server);
-        return ExitCode::SUCCESS;
+fn main() -> std::process::ExitCode {
+    if let Some(server) = guard_process::server_name() {
+        guard_process::run(&server);
+        return std::process::ExitCode::SUCCESS;
     }
     let exit = run();
-    notes::finish();
+    stderr::flush();
     exit.into()
 }
 
-/// Returns the exit code.
+/// Runs the command of this process. Returns its exit code.
 fn run() -> u8 {
-    let words = match words::prepared(env::args_os()) {
+    let words = match preprocess(std::env::args_os()) {
         Ok(words) => words,
-        Err(failure) => return report(&failure, wants_json()),
+        Err(error) => return report(&error, wants_json()),
     };
-    let arguments = match CommandLine::try_parse_from(words) {
-        Ok(arguments) => arguments,
-        Err(error) => return not_parsed(&error),
+    let command = match CommandLine::try_parse_from(words) {
+        Ok(command_line) => command_line.command,
+        Err(error) => return report_unparsed(&error),
     };
-    let (done, json) = match &arguments.command {
-        Command::Call(args) => (call::run(args).map(|()| 0), args.shape.json),
-        Command::Watch(args) => (watch::run(args).map(|()| 0), args.json),
-        Command::Emit(args) => (emit::run(args).map(|()| 0), args.shape.json),
-        Command::Ping(args) => (ping::run(args).map(|()| 0), args.json),
-        Command::Info(args) => (info::run(args).map(|()| 0), args.question.json),
-        Command::List(args) => (describe::list(args).map(|()| 0), args.question.json),
-        Command::Describe(args) => (describe::describe(args).map(|()| 0), args.question.json),
-        Command::Stats(args) => (stats::run(args).map(|()| 0), args.question.json),
-        Command::Serve(args) => (serve::run(args), false),
-        Command::Decode(args) => (decode::run(args).map(|()| 0), args.json),
-        Command::Completions(args) => (completions::run(args).map(|()| 0), false),
-        Command::Man(args) => (man::run(args).map(|()| 0), false),
+    let (result, json) = match &command {
+        Command::Call(args) => (call::run(args), args.output.json),
+        Command::Watch(args) => (watch::run(args), args.json),
+        Command::Emit(args) => (emit::run(args), args.output.json),
+        Command::Ping(args) => (ping::run(args), args.json),
+        Command::Info(args) => (info::run(args), args.builtin.json),
+        Command::List(args) => (list::run(args), args.builtin.json),
+        Command::Describe(args) => (describe::run(args), args.builtin.json),
+        Command::Stats(args) => (stats::run(args), args.builtin.json),
+        Command::Serve(args) => match commands::serve::run(args) {
+            Ok(exit) => return exit,
+            Err(error) => (Err(error), false),
+        },
+        Command::Decode(args) => (decode::run(args), args.json),
+        Command::Completions(args) => (completions::run(args), false),
+        Command::Man(args) => (man::run(args), false),
     };
-    match done {
-        Ok(exit) => exit,
-        Err(failure) => report(&failure, json),
-    }
+    result.map_or_else(|error| report(&error, json), |()| 0)
 }
 
-/// Help and version are asked for; everything else is a mistake.
-fn not_parsed(error: &clap::Error) -> u8 {
+/// Prints help or the version, or reports a usage error. Returns the exit code.
+fn report_unparsed(error: &clap::Error) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let text = error.render();
-            let has_colours = output::is_terminal() && output::wants_colours();
+            let has_colours = stdout::is_terminal() && label::wants_colours();
             let text = if has_colours { text.ansi().to_string() } else { text.to_string() };
-            output::own(&text).map_or_else(|failure| report(&failure, false), |()| 0)
+            stdout::write_unescaped(&text).map_or_else(|error| report(&error, false), |()| 0)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            notes::push(error.render().to_string().trim_end().to_string());
-            Exit::Usage as u8
+            stderr::write_unescaped(error.render().to_string().trim_end().to_string());
+            ExitCode::Usage as u8
         }
-        _ => report(&Failure::from(error), wants_json()),
+        _ => report(&CliError::from(error), wants_json()),
     }
 }
 
-/// Whether a program asked for the envelope. It gets that also where the parser did not come that far.
+/// Whether the command line has `--json`, where the parser has not come that far.
 fn wants_json() -> bool {
-    env::args_os().any(|argument| argument == "--json")
+    std::env::args_os().any(|argument| argument == "--json")
 }
 
-fn report(failure: &Failure, json: bool) -> u8 {
+/// Reports `error` to a person, or with `json` as the envelope. Returns its exit code.
+fn report(error: &CliError, json: bool) -> u8 {
     if !json {
-        failure.print();
-    } else if let Err(unwritten) = output::conclude(failure.envelope(), failure.exit()) {
-        unwritten.print();
+        print(error);
+    } else if let Err(unwritten) = stdout::write_envelope(error.envelope(), error.exit()) {
+        print(&unwritten);
     }
-    failure.exit()
+    error.exit()
+}
+
+fn print(error: &CliError) {
+    if let Some(message) = error.message() {
+        stderr::report("error", message, error.details());
+    }
 }

@@ -24,14 +24,14 @@ pub(crate) fn inflate(codec: Codec, bytes: &[u8], limit: u32) -> Result<Vec<u8>,
     }
 }
 
-/// The size that the text in `bytes` has by its own word, at most `limit`; the limit where it says none.
-pub(crate) fn declared_size(codec: Codec, bytes: &[u8], limit: u32) -> usize {
+/// The size that the text in `bytes` has by its own word, at most `limit`.
+pub(crate) fn declared_size(codec: Codec, bytes: &[u8], limit: u32) -> Option<usize> {
     let declared = match codec {
         Codec::Lz4 => lz4::declared_size(bytes),
         Codec::Zstd => zstd::declared_size(bytes),
     };
     let limit = limit as usize;
-    declared.and_then(|size| usize::try_from(size).ok()).map_or(limit, |size| size.min(limit))
+    declared.map(|size| usize::try_from(size).map_or(limit, |size| size.min(limit)))
 }
 
 #[cfg(feature = "lz4")]

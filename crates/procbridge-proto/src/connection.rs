@@ -146,6 +146,14 @@ impl Connection {
         }
     }
 
+    /// Tells that an item of a call of ours that came [unread](crate::UnreadItem::charged) has `bytes` more than were charged
+    /// for it. Before it is told that the item was [consumed](Self::consumed).
+    pub fn charge(&mut self, id: CallId, bytes: u64) {
+        if let Kind::Session(session) = &mut self.kind {
+            session.charge(id, bytes);
+        }
+    }
+
     /// Gives up a call of ours. If nothing of it was written it is taken back ([`Event::NotRun`]), be it that
     /// [`transmit`](Self::transmit) showed it. Otherwise the peer is told, and what it still sends for the call is
     /// dropped without an event. A call that has ended, and one without answer that is written, cannot be given up
@@ -371,9 +379,15 @@ impl Connection {
     /// Gives up memory that is held only because it may be of use soon.
     pub fn drop_spare(&mut self) {
         if let Kind::Session(session) = &mut self.kind {
-            session.out.take_spare();
+            session.out.drop_spare();
             session.out.shrink();
         }
+    }
+
+    /// Takes the memory of large bodies away that is not needed any more, to be freed where that holds up no other call:
+    /// that may take long. What nobody takes is bounded.
+    pub fn take_waste(&mut self) -> Vec<Vec<u8>> {
+        self.session_mut().map(|session| session.out.take_waste()).unwrap_or_default()
     }
 
     /// How to close this connection once everything is written.

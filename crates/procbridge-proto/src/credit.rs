@@ -39,6 +39,11 @@ impl Credit {
 
     pub(crate) fn spend(&mut self, bytes: usize) {
         self.items = self.items.saturating_sub(1);
+        self.charge(bytes as u64);
+    }
+
+    /// Takes bytes of an item that was spent for.
+    pub(crate) fn charge(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 

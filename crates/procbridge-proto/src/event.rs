@@ -4,7 +4,7 @@ use alloc::string::String;
 
 use crate::error::ProtocolError;
 use crate::message::{Item, Request, Response};
-use crate::unread::UnreadRequest;
+use crate::unread::{UnreadItem, UnreadRequest, UnreadResponse};
 
 /// Names one call on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +37,14 @@ pub enum Event {
         /// The answer.
         response: Response,
     },
+    /// A call was answered, and the answer is compressed or large, where the [limits](crate::Limits::with_answers_unread) ask
+    /// for that. If it cannot be read, the call came to its end with that error.
+    UnreadResponse {
+        /// The call.
+        id: CallId,
+        /// What arrived.
+        response: UnreadResponse,
+    },
     /// A call of ours came to its end without an answer that can be read.
     Failed {
         /// The call.
@@ -50,6 +58,14 @@ pub enum Event {
         id: CallId,
         /// The element.
         item: Item,
+    },
+    /// An item came that is compressed or large, where the [limits](crate::Limits::with_answers_unread) ask for that. Once it
+    /// is read it is as any other; if it cannot be read, its call is to be [given up](crate::Connection::cancel).
+    UnreadItem {
+        /// The call.
+        id: CallId,
+        /// What arrived.
+        item: UnreadItem,
     },
     /// The connection is a session from here on, and [`Connection::peer`](crate::Connection::peer) is known. For a client this comes before
     /// any event of its first call.
@@ -106,7 +122,11 @@ impl Event {
     /// The call of ours that an answer or an item is for.
     pub(crate) fn answered_call(&self) -> Option<CallId> {
         match *self {
-            Self::Response { id, .. } | Self::Failed { id, .. } | Self::Item { id, .. } => Some(id),
+            Self::Response { id, .. }
+            | Self::UnreadResponse { id, .. }
+            | Self::Failed { id, .. }
+            | Self::Item { id, .. }
+            | Self::UnreadItem { id, .. } => Some(id),
             _ => None,
         }
     }

@@ -9,6 +9,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::mem;
 
+use crate::body::Body;
 use crate::error::{ProtocolError, truncated_header};
 use crate::header::{HEADER_LENGTH, Header, Status, Version};
 use crate::packet::{FRONT, HEADROOM};
@@ -58,7 +59,7 @@ pub(crate) enum Next {
 /// The content of a packet, behind that of the pieces before it.
 #[derive(Debug)]
 pub(crate) struct Content {
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: Body,
     /// Where the packet's own content begins.
     base: usize,
 }
@@ -78,7 +79,7 @@ impl Content {
 
     /// Takes the content of a packet that has no other pieces.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.body
+        self.body.into_bytes()
     }
 }
 
@@ -157,7 +158,7 @@ impl Frames {
     }
 
     /// Takes the packet whose header was found, to the end of `body`: the content, if all of it is there.
-    pub(crate) fn take(&mut self, frame: Frame, body: Vec<u8>) -> Option<Content> {
+    pub(crate) fn take(&mut self, frame: Frame, body: Body) -> Option<Content> {
         let base = body.len();
         let mut content = Content { body, base };
         if self.append(&frame, &mut content) {
@@ -177,12 +178,7 @@ impl Frames {
         let rest = (frame.length as usize).saturating_sub(content.len());
         let input = self.buffer.get(self.at..).unwrap_or_default();
         let part = input.get(..rest).unwrap_or(input);
-        if content.body.capacity() == 0 {
-            // In memory of just that size; most are whole then.
-            content.body = part.to_vec();
-        } else {
-            content.body.extend_from_slice(part);
-        }
+        content.body.push(part);
         self.at += part.len();
         let is_all = part.len() == rest;
         if !is_all {
@@ -244,7 +240,7 @@ impl Frames {
 
     /// Bytes of memory held.
     pub(crate) fn held(&self) -> usize {
-        self.buffer.capacity() + self.large.as_ref().map_or(0, |large| large.content.body.capacity())
+        self.buffer.capacity() + self.large.as_ref().map_or(0, |large| large.content.body.held())
     }
 
     /// Drops what is held and the memory for it.
@@ -304,7 +300,7 @@ mod tests {
                     frames.skip(&frame);
                     continue;
                 }
-                Next::Header(frame) => match frames.take(frame, Vec::new()) {
+                Next::Header(frame) => match frames.take(frame, Body::default()) {
                     Some(content) => Some((frame, content.into_bytes())),
                     None => continue,
                 },
@@ -357,7 +353,7 @@ mod tests {
             frames.buffer().push(byte);
             frames.appended();
             if let Next::Header(frame) = frames.next(100).unwrap() {
-                let content = frames.take(frame, mem::take(&mut body)).unwrap();
+                let content = frames.take(frame, mem::take(&mut body).into()).unwrap();
                 assert_eq!((content.len(), content.into_bytes()), (2, b"abcd".to_vec()));
             }
         }

@@ -9,20 +9,20 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::mem;
 
+use crate::body::Body;
 use crate::codec::{Codec, Codecs};
-use crate::compression;
 use crate::error::{ProtocolError, code};
 use crate::event::{CallId, Event};
 use crate::frames::{Content, Frame, Next, Verdict};
-use crate::header::{Header, Status, Version, flag};
+use crate::header::{Status, flag};
 use crate::json;
-use crate::message::{Item, LARGEST_EXACT, Response, text};
+use crate::message::{LARGEST_EXACT, text};
 use crate::outbox::{PIECE, Taken, ascending};
 use crate::pieces::Joined;
 use crate::session::{Input, MAX_CONTROL, MAX_PING, MAX_REASON, MAX_UNKNOWN, Session, Side};
 use crate::string;
 use crate::terms::Terms;
-use crate::unread::{self, UnreadRequest};
+use crate::unread::{Unread, UnreadItem, UnreadResponse};
 
 impl Session {
     /// Looks at what was appended to the read buffer.
@@ -105,15 +105,15 @@ impl Session {
     }
 
     /// Where the content of a packet goes: behind the pieces that there are of its body.
-    fn body_of(&mut self, frame: &Frame) -> Vec<u8> {
+    fn body_of(&mut self, frame: &Frame) -> Body {
         let is_first = match frame.kind {
             Status::REQUEST | Status::GOOD | Status::BAD | Status::ITEM => !self.pieces.is_open(frame.id),
-            _ => return Vec::new(),
+            _ => return Body::default(),
         };
         match is_first {
             false => self.pieces.lend(frame.id),
-            true if frame.length as usize >= PIECE => self.out.take_spare(),
-            true => Vec::new(),
+            true if frame.length as usize >= PIECE => self.out.take_spare().into(),
+            true => Body::default(),
         }
     }
 
@@ -294,9 +294,8 @@ impl Session {
             return self.refuse(id, 0, code::OVERLOADED, &message);
         }
         let (call, limits) = (CallId(id), self.limits);
-        let is_costly = flags & Codec::MASK != 0 || content.len() >= unread::LARGE;
-        let request = UnreadRequest { flags, content, limits };
-        if is_costly && limits.leaves_requests() {
+        let request = Unread::new(frame.kind, flags, self.fitting(content), limits);
+        if limits.leaves_requests() && request.is_costly() {
             *happened = Some(Event::Unread { id: call, request });
             return Ok(());
         }
@@ -307,6 +306,15 @@ impl Session {
             }
             Err(error) => self.refuse_unreadable(id, 0, &error),
         }
+    }
+
+    /// Puts a small body that came into large memory in memory of its own: only its length is counted from now on.
+    fn fitting(&mut self, content: Body) -> Body {
+        let (content, memory) = content.fitting();
+        if memory.capacity() > 0 {
+            self.out.put_spare(memory);
+        }
+        content
     }
 
     fn refuse_unreadable(&mut self, id: u32, flags: u8, error: &ProtocolError) -> Result<(), ProtocolError> {
@@ -342,25 +350,41 @@ impl Session {
             return;
         }
         let Joined::Whole { flags, content } = joined else { return };
-        let body = inflate(flags, content, limit);
-        let call = CallId(id);
-        let length = body.as_ref().map_or(0, Vec::len);
-        let read = body.and_then(|body| {
-            if kind == Status::ITEM {
-                return Item::read(body, &self.limits).map(|item| Event::Item { id: call, item });
-            }
-            let header = Header::classic(Version::V1_1, kind, 0);
-            let response = Response::read(&header, body, &self.limits)?;
-            Ok(Event::Response { id: call, response })
-        });
-        self.spend(id, kind, length);
-        match read {
+        let content = self.fitting(content);
+        match self.read_answer(CallId(id), kind, flags, content) {
             Ok(event) => {
                 self.end_call(id, kind);
                 *happened = Some(event);
             }
             Err(error) => self.fail_call(frame, error),
         }
+    }
+
+    /// Reads an answer or an item that is whole, unless that is left to the program.
+    fn read_answer(
+        &mut self,
+        id: CallId,
+        kind: Status,
+        flags: u8,
+        content: Body,
+    ) -> Result<Event, ProtocolError> {
+        let (limits, leaves) = (self.limits, self.limits.leaves_answers());
+        if kind != Status::ITEM {
+            let response = UnreadResponse::new(kind, flags, content, limits);
+            if leaves && response.is_costly() {
+                return Ok(Event::UnreadResponse { id, response });
+            }
+            return response.read().map(|response| Event::Response { id, response });
+        }
+        let mut item = UnreadItem::new(kind, flags, content, limits);
+        if leaves && item.is_costly() {
+            self.spend(id.0, kind, usize::try_from(item.charged()).unwrap_or(usize::MAX));
+            return Ok(Event::UnreadItem { id, item });
+        }
+        let inflated = item.inflate();
+        self.spend(id.0, kind, if inflated.is_ok() { item.arrived() } else { 0 });
+        inflated?;
+        item.inflated().map(|item| Event::Item { id, item })
     }
 
     /// Takes an item's cost off its call's credit.
@@ -379,7 +403,7 @@ impl Session {
         self.ours.remove(CallId(id));
         if self.ours.is_empty() && self.theirs.is_empty() {
             // Nothing large is to come.
-            self.out.take_spare();
+            self.out.drop_spare();
         }
         if self.out.take_back(id) == Taken::Rest {
             // The answer came before the request was all written. The peer need not wait for the rest.
@@ -468,13 +492,6 @@ impl Session {
             }
         }
         Ok(())
-    }
-}
-
-fn inflate(flags: u8, content: Vec<u8>, limit: u32) -> Result<Vec<u8>, ProtocolError> {
-    match Codec::of_flags(flags) {
-        Some(codec) => compression::inflate(codec, &content, limit),
-        None => Ok(content),
     }
 }
 

@@ -87,6 +87,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod body;
 mod brackets;
 mod call_table;
 mod classic;
@@ -125,4 +126,4 @@ pub use message::{Bad, Good, Item, Request, Response};
 pub use message::{member, split_request};
 pub use packet::{Envelope, Packet, PacketBuilder};
 pub use terms::Terms;
-pub use unread::UnreadRequest;
+pub use unread::{Unread, UnreadItem, UnreadRequest, UnreadResponse};

@@ -11,6 +11,7 @@ pub struct Limits {
     max_method: u32,
     lazy: bool,
     unread: bool,
+    answers_unread: bool,
 }
 
 impl Limits {
@@ -47,6 +48,12 @@ impl Limits {
         self
     }
 
+    /// Checks the results again.
+    pub(crate) fn with_results_checked(mut self) -> Self {
+        self.lazy = false;
+        self
+    }
+
     pub(crate) fn leaves_results(&self) -> bool {
         self.lazy
     }
@@ -62,6 +69,19 @@ impl Limits {
 
     pub(crate) fn leaves_requests(&self) -> bool {
         self.unread
+    }
+
+    /// Hands out the compressed and the large answers and items of a session as they arrived
+    /// ([`Event::UnreadResponse`](crate::Event::UnreadResponse), [`Event::UnreadItem`](crate::Event::UnreadItem)), neither
+    /// inflated nor checked. The thread that waits for one reads it, and holds up no other call. By default they are read.
+    #[must_use]
+    pub fn with_answers_unread(mut self) -> Self {
+        self.answers_unread = true;
+        self
+    }
+
+    pub(crate) fn leaves_answers(&self) -> bool {
+        self.answers_unread
     }
 
     /// The largest body, in bytes.
@@ -88,6 +108,7 @@ impl Default for Limits {
             max_method: 256,
             lazy: false,
             unread: false,
+            answers_unread: false,
         }
     }
 }

@@ -46,6 +46,8 @@ struct Rare {
     /// The buffer of the last large body that was written. A large one often answers another: its memory is at hand, and
     /// asking the system for as much takes longer than to copy it.
     spare: Vec<u8>,
+    /// Memory of large bodies to be freed by the program, which may take long.
+    waste: Vec<Vec<u8>>,
 }
 
 /// A packet of a session, ready but for its header.
@@ -238,6 +240,7 @@ impl Outbox {
             rare.piece = None;
         }
         let Some(large) = rare.large.remove(at) else { return Taken::Nothing };
+        rare.waste(large.draft.buffer);
         for draft in large.behind {
             self.place(draft);
         }
@@ -352,8 +355,10 @@ impl Outbox {
         if self.small.is_empty() {
             self.small = Vec::new();
         }
-        let is_idle =
-            |rare: &Rare| rare.large.is_empty() && rare.holes.is_empty() && rare.spare.capacity() == 0;
+        let is_idle = |rare: &Rare| {
+            let has_memory = rare.spare.capacity() > 0 || !rare.waste.is_empty();
+            rare.large.is_empty() && rare.holes.is_empty() && !has_memory
+        };
         if self.rare.as_deref().is_some_and(is_idle) {
             self.rare = None;
         }
@@ -366,10 +371,30 @@ impl Outbox {
         spare
     }
 
+    /// Keeps memory for the next large body.
+    pub(crate) fn put_spare(&mut self, buffer: Vec<u8>) {
+        let rare = self.rare.get_or_insert_default();
+        let spare = mem::replace(&mut rare.spare, buffer);
+        rare.waste(spare);
+    }
+
+    /// Keeps no memory for the next large body.
+    pub(crate) fn drop_spare(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            let spare = mem::take(&mut rare.spare);
+            rare.waste(spare);
+        }
+    }
+
+    /// Takes the memory away that is to be freed.
+    pub(crate) fn take_waste(&mut self) -> Vec<Vec<u8>> {
+        self.rare.as_mut().map(|rare| mem::take(&mut rare.waste)).unwrap_or_default()
+    }
+
     /// Bytes of memory held for nothing.
     pub(crate) fn spare(&self) -> usize {
         let small = if self.small.is_empty() { self.small.capacity() } else { 0 };
-        self.rare.as_ref().map_or(0, |rare| rare.spare.capacity()) + small
+        self.rare.as_ref().map_or(0, |rare| rare.spare.capacity() + rare.wasted()) + small
     }
 
     /// Bytes written so far.
@@ -477,10 +502,24 @@ impl Outbox {
             rare.large.push_back(large);
             return;
         }
-        rare.spare = mem::take(&mut large.draft.buffer);
+        let spare = mem::replace(&mut rare.spare, mem::take(&mut large.draft.buffer));
+        rare.waste(spare);
         for draft in mem::take(&mut large.behind) {
             self.place(draft);
         }
+    }
+}
+
+impl Rare {
+    /// Leaves memory to the program to be freed, if that takes long and it has not left much already.
+    fn waste(&mut self, buffer: Vec<u8>) {
+        if buffer.capacity() >= WASTE && self.waste.len() < WASTES {
+            self.waste.push(buffer);
+        }
+    }
+
+    fn wasted(&self) -> usize {
+        self.waste.iter().map(Vec::capacity).sum()
     }
 }
 
@@ -538,6 +577,10 @@ pub(crate) const PIECE: usize = 64 * 1024;
 
 /// Written bytes that are not worth moving the rest. More memory than that is not kept either.
 const KEEP: usize = 64 * 1024;
+
+/// Memory of so many bytes takes long to be freed, and so many times it is left to the program.
+const WASTE: usize = 512 * 1024;
+const WASTES: usize = 2;
 
 /// Memory that only many small packets need.
 const KEPT: usize = 1024;

@@ -5,6 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::mem;
 
+use crate::body::Body;
 use crate::codec::Codec;
 use crate::error::ProtocolError;
 use crate::frames::{Content, Frame};
@@ -36,7 +37,7 @@ struct Ids(Vec<u32>);
 struct Open {
     /// The header of the first piece.
     first: Frame,
-    content: Vec<u8>,
+    content: Body,
     /// Bytes that came, those that were not kept included.
     length: usize,
     kept: bool,
@@ -46,7 +47,7 @@ struct Open {
 #[derive(Debug)]
 pub(crate) enum Joined {
     /// The body is whole; these are the flags of its first piece.
-    Whole { flags: u8, content: Vec<u8> },
+    Whole { flags: u8, content: Body },
     /// The body was not wanted, and has ended after so many bytes.
     Dropped { length: usize },
     /// Pieces are missing.
@@ -87,7 +88,7 @@ impl Pieces {
     }
 
     /// What there is of a body, for its next piece to go behind it. [`join`](Self::join) gives it back.
-    pub(crate) fn lend(&mut self, id: u32) -> Vec<u8> {
+    pub(crate) fn lend(&mut self, id: u32) -> Body {
         self.open_mut(id).map(|open| mem::take(&mut open.content)).unwrap_or_default()
     }
 
@@ -95,10 +96,10 @@ impl Pieces {
     pub(crate) fn join(&mut self, frame: &Frame, content: Content) -> Joined {
         let more = frame.flags & flag::MORE != 0;
         if !more && !self.is_open(frame.id) {
-            return Joined::Whole { flags: frame.flags, content: fitting(content.into_bytes()) };
+            return Joined::Whole { flags: frame.flags, content: content.body };
         }
         let length = content.len();
-        let body = content.into_bytes();
+        let body = content.body;
         let parts = self.parts.get_or_insert_default();
         let open = match parts.open.get_mut(&frame.id) {
             None => {
@@ -120,9 +121,7 @@ impl Pieces {
             return Joined::Open;
         }
         match self.remove(frame.id) {
-            Some(Open { kept: true, first, content, .. }) => {
-                Joined::Whole { flags: first.flags, content: fitting(content) }
-            }
+            Some(Open { kept: true, first, content, .. }) => Joined::Whole { flags: first.flags, content },
             Some(Open { length, .. }) => Joined::Dropped { length },
             None => Joined::Open,
         }
@@ -132,7 +131,7 @@ impl Pieces {
     pub(crate) fn discard(&mut self, id: u32) {
         if let Some(open) = self.open_mut(id) {
             open.kept = false;
-            open.content = Vec::new();
+            open.content = Body::default();
         }
     }
 
@@ -190,7 +189,7 @@ impl Pieces {
 
     /// Bytes of memory held.
     pub(crate) fn held(&self) -> usize {
-        self.all().map(|(_, open)| open.content.capacity()).sum()
+        self.all().map(|(_, open)| open.content.held()).sum()
     }
 
     /// Forgets everything.
@@ -243,17 +242,6 @@ impl Ids {
         }
     }
 }
-
-/// A body in a buffer of about its size: it may be kept for long, and only its length is counted.
-fn fitting(mut body: Vec<u8>) -> Vec<u8> {
-    if body.capacity() / 2 > body.len() + SLACK {
-        body.shrink_to_fit();
-    }
-    body
-}
-
-/// Memory beyond a body that nobody minds.
-const SLACK: usize = 4 * 1024;
 
 /// The most requests that are remembered for pieces to come.
 const MAX_LATE: usize = 1024;

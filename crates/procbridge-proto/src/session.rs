@@ -246,6 +246,12 @@ impl Session {
         }
     }
 
+    pub(crate) fn charge(&mut self, CallId(id): CallId, bytes: u64) {
+        if let Some(window) = self.ours.get_mut(CallId(id)).and_then(|call| call.stream.as_deref_mut()) {
+            window.credit.charge(bytes);
+        }
+    }
+
     pub(crate) fn cancel(&mut self, CallId(id): CallId) {
         if !self.is_own(id) || self.input == Input::Failed {
             return;

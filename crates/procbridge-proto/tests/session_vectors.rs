@@ -29,6 +29,8 @@ struct Vector {
 enum Portions {
     Of(usize),
     CutAt(usize),
+    /// Whole; answers and items that the core leaves unread are read by the program.
+    Unread,
 }
 
 /// A receiver at work on one vector.
@@ -172,10 +174,14 @@ impl Vector {
         limits
     }
 
-    fn connection(&self) -> Connection {
+    fn connection(&self, portions: Portions) -> Connection {
+        let limits = match portions {
+            Portions::Unread => self.limits().with_answers_unread(),
+            Portions::Of(_) | Portions::CutAt(_) => self.limits(),
+        };
         let connection = match self.is_opener() {
-            true => Connection::client(self.limits()),
-            false => Connection::server(self.limits()),
+            true => Connection::client(limits),
+            false => Connection::server(limits),
         };
         if self.value["terms"] == false {
             return connection;
@@ -205,7 +211,7 @@ impl Vector {
     fn run(&self, portions: Portions) {
         let mut run = Run {
             vector: self,
-            connection: self.connection(),
+            connection: self.connection(portions),
             portions,
             received: 0,
             ids: BTreeMap::new(),
@@ -343,6 +349,7 @@ impl Run<'_> {
     fn receive(&mut self, bytes: &[u8]) {
         let portions: Vec<&[u8]> = match self.portions {
             Portions::Of(size) => bytes.chunks(size).collect(),
+            Portions::Unread => vec![bytes],
             Portions::CutAt(at) => {
                 let (front, back) = bytes.split_at(at.saturating_sub(self.received).min(bytes.len()));
                 vec![front, back]
@@ -357,6 +364,26 @@ impl Run<'_> {
     /// Takes what happened, and writes what is to be written.
     fn pump(&mut self) {
         while let Some(event) = self.connection.poll_event() {
+            let event = match event {
+                Event::UnreadResponse { id, response } => match response.read() {
+                    Ok(response) => Event::Response { id, response },
+                    Err(error) => Event::Failed { id, error },
+                },
+                Event::UnreadItem { id, item } => {
+                    let charged = item.charged();
+                    match item.read() {
+                        Ok(item) => {
+                            self.connection.charge(id, item.size() - charged);
+                            Event::Item { id, item }
+                        }
+                        Err(error) => {
+                            self.connection.cancel(id);
+                            Event::Failed { id, error }
+                        }
+                    }
+                }
+                event => event,
+            };
             if let Some(event) = self.describe(event) {
                 self.events.push_back(event);
             }
@@ -639,6 +666,11 @@ fn hold(run: impl Fn(&Vector)) {
 #[test]
 fn every_vector_holds_whole() {
     hold(|vector| vector.run(Portions::Of(usize::MAX)));
+}
+
+#[test]
+fn every_vector_holds_where_answers_are_left_to_be_read() {
+    hold(|vector| vector.run(Portions::Unread));
 }
 
 #[test]

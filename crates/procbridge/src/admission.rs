@@ -32,6 +32,8 @@ pub(crate) struct Admission {
     pub(crate) is_client: bool,
     /// What time it is. The async face goes by the clock of its runtime, which a test may stop.
     pub(crate) clock: fn() -> Instant,
+    /// Frees the memory of large messages. The async face does so on a thread for blocking work.
+    pub(crate) discard: fn(Vec<Vec<u8>>),
     /// Handlers at work for nobody.
     pub(crate) leaked: Arc<AtomicUsize>,
     pub(crate) stats: Stats,
@@ -52,7 +54,7 @@ impl Admission {
         let name = config.program_name();
         let named = |terms: Arc<Terms>| Arc::new(Arc::unwrap_or_clone(terms).with_name(&name));
         config.terms = config.terms.take().map(named);
-        config.limits = config.limits.with_requests_unread();
+        config.limits = config.limits.with_requests_unread().with_answers_unread();
         // Else peers that hold all descriptors would keep everyone out before any share is taken.
         let connections = config.max_connections.unwrap_or(connections).min(socket::most_connections());
         Self {
@@ -67,6 +69,7 @@ impl Admission {
             journal: Journal::new(),
             is_client: false,
             clock: Instant::now,
+            discard: drop,
             leaked: Arc::default(),
             config,
         }

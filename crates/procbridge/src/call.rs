@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use procbridge_proto::{Codec, Limits, Packet, Request, UnreadRequest, Version, code, member};
+use procbridge_proto::{Codec, Limits, Packet, Request, Unread, UnreadRequest, Version, code, member};
 use serde::de::DeserializeOwned;
 
 use crate::admission::Admission;
@@ -63,7 +63,7 @@ impl Call {
 
     /// A call on a session, whose bytes are `held`, and whose time begins `now`.
     pub(crate) fn of_session(
-        arrived: Arrived,
+        arrived: Arrived<Request>,
         peer: Peer,
         admission: &Admission,
         place: Place,
@@ -79,7 +79,7 @@ impl Call {
     }
 
     fn at(
-        arrived: Arrived,
+        arrived: Arrived<Request>,
         peer: Peer,
         limit: Option<Duration>,
         config: &ServerConfig,
@@ -319,14 +319,14 @@ fn handler_timeout(request: &Request, admission: &Admission) -> Option<Duration>
     admission.config.handler_timeout.filter(|_| !is_open_ended)
 }
 
-/// A request as the core hands it out.
+/// A message as the core hands it out.
 #[derive(Debug)]
-pub(crate) enum Arrived {
-    Read(Request),
-    Unread(UnreadRequest),
+pub(crate) enum Arrived<M> {
+    Read(M),
+    Unread(Unread<M>),
 }
 
-impl Arrived {
+impl Arrived<Request> {
     /// Bytes of its text, as far as that is known.
     pub(crate) fn size(&self) -> usize {
         match self {

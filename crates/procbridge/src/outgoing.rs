@@ -101,8 +101,8 @@ impl Outgoing {
         let connect = config.connect_timeout.and_then(|limit| now.checked_add(limit));
         let connect_deadline = [time.deadline, connect].into_iter().flatten().min();
         // Results are parsed, or checked, in request.rs.
-        let mut connection =
-            Connection::client(config.limits.with_results_unchecked().with_requests_unread());
+        let limits = config.limits.with_results_unchecked().with_requests_unread().with_answers_unread();
+        let mut connection = Connection::client(limits);
         if let Some(terms) = terms {
             connection = connection.with_session(terms);
         }
@@ -193,6 +193,9 @@ impl Accepted {
             while let Some(event) = self.connection.poll_event() {
                 match event {
                     Event::Response { id, response } if id == self.id => return Ok(response),
+                    Event::UnreadResponse { id, response } if id == self.id => {
+                        return response.read().map_err(|error| Error::protocol(error, Outcome::Unknown));
+                    }
                     Event::NotRun { id } if id == self.id => return Err(request::gone()),
                     Event::Failed { id, error } if id == self.id => {
                         return Err(Error::protocol(error, Outcome::Unknown));

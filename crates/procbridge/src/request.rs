@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use procbridge_proto::{CallId, Envelope, Good, Misuse, Packet, Response, Terms, Version, code};
+use procbridge_proto::{
+    CallId, Envelope, Good, Misuse, Packet, ProtocolError, Response, Terms, Version, code,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -192,7 +194,8 @@ pub(crate) fn dropped(response: &Response) -> Result<(), Error> {
 pub(crate) fn answered(answer: Answer, link: &Link) -> Result<Response, Error> {
     match answer {
         Answer::Response(response) => Ok(response),
-        Answer::Failed(error) => Err(Error::protocol(error, Outcome::Unknown)),
+        Answer::Unread(response) => response.read().map_err(unreadable),
+        Answer::Failed(error) => Err(unreadable(error)),
         Answer::NotRun => Err(gone()),
         Answer::Lost { sent } => Err(lost(link, sent)),
         Answer::Late { sent } | Answer::Cancelled { sent } => Err(cancelled(sent)),
@@ -218,8 +221,13 @@ pub(crate) fn in_reverse(error: Error) -> Error {
     }
 }
 
+/// The error of a call that was answered with what cannot be read.
+pub(crate) fn unreadable(error: ProtocolError) -> Error {
+    Error::protocol(error, Outcome::Unknown)
+}
+
 /// As if its time were over: nothing makes the call go on.
-fn cancelled(outcome: impl Into<Outcome>) -> Error {
+pub(crate) fn cancelled(outcome: impl Into<Outcome>) -> Error {
     Error::new(ErrorKind::Timeout, outcome, "the call was cancelled")
 }
 

@@ -8,7 +8,7 @@ fn codecs() -> impl Iterator<Item = Codec> {
     [Codec::Lz4, Codec::Zstd].into_iter().filter(|&codec| Codecs::available().contains(codec))
 }
 
-fn bits(codec: Codec) -> u8 {
+pub(crate) fn bits(codec: Codec) -> u8 {
     if codec == Codec::Lz4 { 0x10 } else { 0x20 }
 }
 

@@ -75,7 +75,8 @@ impl World {
         let window = [0, 1].map(|side: usize| usize::try_from(terms[side].stream_window()).unwrap());
         let [opener, acceptor] = terms;
         let ends = [
-            Connection::client(limits).with_session(opener),
+            // Its program reads what is compressed or large.
+            Connection::client(limits.with_answers_unread()).with_session(opener),
             Connection::server(limits).with_session(acceptor),
         ];
         let calls = [BTreeMap::new(), BTreeMap::new()];
@@ -221,7 +222,7 @@ impl World {
 
     fn events(&mut self, side: usize) {
         while let Some(event) = self.ends[side].poll_event() {
-            match event {
+            match self.read(side, event) {
                 Event::Session => self.established[side] += 1,
                 Event::Request { id, request } => {
                     let call = self.calls[1 - side].get_mut(&id).unwrap();
@@ -274,6 +275,22 @@ impl World {
                 Event::Pong => self.pongs += 1,
                 other => panic!("{other:?}"),
             }
+        }
+    }
+
+    /// Reads what the core has left to the program.
+    fn read(&mut self, side: usize, event: Event) -> Event {
+        match event {
+            Event::UnreadResponse { id, response } => {
+                Event::Response { id, response: response.read().unwrap() }
+            }
+            Event::UnreadItem { id, item } => {
+                let charged = item.charged();
+                let item = item.read().unwrap();
+                self.ends[side].charge(id, item.size() - charged);
+                Event::Item { id, item }
+            }
+            event => event,
         }
     }
 

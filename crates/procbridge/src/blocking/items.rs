@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use crate::blocking::calls::Reached;
 use crate::blocking::keeper;
 use crate::blocking::waiting;
-use crate::call::Call;
+use crate::call::{Arrived, Call};
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::handler::Reply;
 use crate::outgoing::CallTime;
@@ -93,6 +93,10 @@ impl<T: DeserializeOwned> Items<T> {
             Source::Session(calling) => {
                 let link = calling.link().clone();
                 let next = waiting::wait(&link, self.time.deadline, |waker| calling.poll_item(waker));
+                let next = next.map(|next| match next? {
+                    Arrived::Read(item) => Ok(item),
+                    Arrived::Unread(item) => calling.read(item),
+                });
                 let ended = match next {
                     Some(Ok(item)) => return Some(Ok(Raw::Item(item))),
                     Some(Err(answer)) => request::answered(answer, &link),

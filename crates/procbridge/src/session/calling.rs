@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use procbridge_proto::{CallId, Item, Misuse, Packet, ProtocolError, Response};
+use procbridge_proto::{CallId, Item, Misuse, Packet, ProtocolError, Response, UnreadItem, UnreadResponse};
 
+use crate::call::Arrived;
 use crate::error::Sent;
 use crate::session::held::Begun;
 use crate::session::link::{Link, Refused};
@@ -25,6 +26,8 @@ pub(crate) struct Calling {
 #[derive(Debug)]
 pub(crate) enum Answer {
     Response(Response),
+    /// It was answered; the answer is to be read outside the session's lock.
+    Unread(UnreadResponse),
     /// It was answered, and the answer cannot be read.
     Failed(ProtocolError),
     /// It was not run, and will not be.
@@ -47,8 +50,10 @@ pub(crate) enum Answer {
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     pub(crate) answer: Option<Answer>,
-    pub(crate) items: VecDeque<Item>,
+    pub(crate) items: VecDeque<Arrived<Item>>,
     pub(crate) waker: Option<Waker>,
+    /// Whether its caller may hold the thread for long once it goes on: it sent something large, and may do so again.
+    pub(crate) is_large: bool,
     /// When the call is given up by whoever looks at the clock for the session, if that is left to it.
     deadline: Option<Instant>,
 }
@@ -124,8 +129,8 @@ impl Link {
             }
             let id = state.connection.call_copied(packet).map_err(Refused::of)?;
             let is_alone = state.calls.is_empty();
-            let (answer, items, waker) = (None, VecDeque::new(), Some(waker.clone()));
-            state.calls.insert(id, Slot { answer, items, waker, deadline });
+            let waker = Some(waker.clone());
+            state.calls.insert(id, Slot { waker, deadline, ..Slot::default() });
             state.send_soon(self, is_alone);
             if let Some(deadline) = deadline {
                 state.plan(deadline);
@@ -190,10 +195,11 @@ impl Refused {
 
 impl State {
     pub(super) fn send(&mut self, link: &Link, packet: Packet, is_answered: bool) -> Result<CallId, Refused> {
+        let is_large = packet.json_len() > LARGE;
         let id = self.begin(packet)?;
         let is_alone = self.calls.is_empty();
         if is_answered {
-            self.calls.insert(id, Slot::default());
+            self.calls.insert(id, Slot { is_large, ..Slot::default() });
         }
         self.send_soon(link, is_alone);
         Ok(id)
@@ -232,6 +238,14 @@ impl State {
             if due.planned.is_none_or(|planned| deadline < planned) {
                 self.wake_attendant();
             }
+        }
+    }
+
+    /// Takes note that the program has an item of so many bytes.
+    fn consume(&mut self, link: &Link, id: CallId, bytes: u64) {
+        self.connection.consumed(id, 1, bytes);
+        if self.connection.queued() > 0 {
+            self.flush_soon(link);
         }
     }
 
@@ -283,14 +297,13 @@ impl Calling {
         turn
     }
 
-    /// The next item of a stream, or its end.
-    pub(crate) fn poll_item(&mut self, waker: &Waker) -> Poll<Result<Item, Answer>> {
+    /// The next item of a stream, or its end. One that has not been read is to be given to [`took`](Self::took) once it is.
+    pub(crate) fn poll_item(&mut self, waker: &Waker) -> Poll<Result<Arrived<Item>, Answer>> {
         let next = self.link.with(|state| {
             let slot = state.calls.get_mut(self.id)?;
             if let Some(item) = slot.items.pop_front() {
-                state.connection.consumed(self.id, 1, item.size());
-                if state.connection.queued() > 0 {
-                    state.flush_soon(&self.link);
+                if let Arrived::Read(item) = &item {
+                    state.consume(&self.link, self.id, item.size());
                 }
                 return Some(Ok(item));
             }
@@ -302,6 +315,26 @@ impl Calling {
         });
         self.over |= matches!(next, Some(Err(_)));
         next.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Takes note that an item for which so much was `charged` has been read. One that cannot be read ends the call.
+    pub(crate) fn took(&mut self, charged: u64, read: Result<Item, ProtocolError>) -> Result<Item, Answer> {
+        match &read {
+            Ok(item) => self.link.with(|state| {
+                state.connection.charge(self.id, item.size().saturating_sub(charged));
+                state.consume(&self.link, self.id, item.size());
+            }),
+            Err(_) => {
+                self.give_up();
+            }
+        }
+        read.map_err(Answer::Failed)
+    }
+
+    /// Reads an item that came unread.
+    pub(crate) fn read(&mut self, item: UnreadItem) -> Result<Item, Answer> {
+        let charged = item.charged();
+        self.took(charged, item.read())
     }
 
     /// Ready when the next item is there, or the end.
@@ -320,15 +353,18 @@ impl Calling {
     /// write it.
     pub(crate) fn give_up(&mut self) -> Sent {
         self.over = true;
-        self.link.with(|state| {
+        // What has come may be large, so it is freed when the state has been let go.
+        let (sent, _came) = self.link.with(|state| {
             let sent = Sent::of(&state.connection, self.id);
-            if state.calls.remove(self.id).is_some_and(|slot| slot.answer.is_none()) && !state.has_ended() {
+            let slot = state.calls.remove(self.id);
+            if slot.as_ref().is_some_and(|slot| slot.answer.is_none()) && !state.has_ended() {
                 state.connection.cancel(self.id);
                 state.flush(&self.link);
                 state.call_up();
             }
-            sent
-        })
+            (sent, slot)
+        });
+        sent
     }
 }
 
@@ -352,17 +388,119 @@ fn answer(state: &mut State, link: &Link, id: CallId, waker: Option<&Waker>) -> 
     }
     if !slot.items.is_empty() {
         let items = std::mem::take(&mut slot.items);
-        let bytes = items.iter().map(Item::size).sum();
+        let bytes = items.iter().map(charged).sum();
         state.connection.consumed(id, items.len() as u64, bytes);
         state.flush_soon(link);
     }
     None
 }
 
+/// Bytes that an item has cost of its call's credit.
+fn charged(item: &Arrived<Item>) -> u64 {
+    match item {
+        Arrived::Read(item) => item.size(),
+        Arrived::Unread(item) => item.charged(),
+    }
+}
+
+/// A packet of more bytes takes long to be written, and to be read.
+const LARGE: usize = 64 * 1024;
+
 /// Keeps `waker`, unless it is the one that is kept.
 pub(crate) fn remember(kept: &mut Option<Waker>, waker: &Waker) {
     match kept {
         Some(kept) if kept.will_wake(waker) => {}
         _ => *kept = Some(waker.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use procbridge_proto::Event;
+
+    use super::*;
+    use crate::request::Form;
+    use crate::session::state::Seat;
+    use crate::session::testing::{Ends, answer, call};
+
+    /// A packet of the call, in pieces that the link reads one after the other.
+    fn send(ends: &mut Ends, kind: u8, id: CallId, content: &[u8]) {
+        let pieces = content.chunks(PIECE).collect::<Vec<_>>();
+        for (n, piece) in pieces.iter().enumerate() {
+            let more = if n + 1 < pieces.len() { 8 } else { 0 };
+            let mut packet = vec![b'p', b'b', 1, 1, kind, more, 0];
+            packet.extend(u32::try_from(piece.len() + 4).unwrap().to_le_bytes());
+            packet.extend(id.number().to_le_bytes());
+            packet.extend_from_slice(piece);
+            ends.socket.write_all(&packet).unwrap();
+            ends.read();
+        }
+    }
+
+    const PIECE: usize = 64 * 1024;
+    const GOOD: u8 = 1;
+    const ITEM: u8 = 4;
+
+    fn large(end: &str) -> Vec<u8> {
+        format!("{{\"payload\":\"{}\"{end}", "x".repeat(2 << 20)).into_bytes()
+    }
+
+    fn next_item(calling: &mut Calling) -> Arrived<Item> {
+        match calling.poll_item(Waker::noop()) {
+            Poll::Ready(Ok(item)) => item,
+            other => panic!("no item but {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_large_item_that_cannot_be_read_ends_its_call_and_no_other() {
+        let mut ends = Ends::client(Seat::Free, 8);
+        let [mut broken, mut whole] =
+            [(); 2].map(|()| ends.link.begin(call("work", &(), Form::Stream)).unwrap());
+        ends.link.flush();
+        ends.collect();
+        while ends.peer.poll_event().is_some() {}
+        for (calling, text) in [(&broken, large("]")), (&whole, large("}"))] {
+            let id = calling.id;
+            send(&mut ends, ITEM, id, &text);
+        }
+        let Arrived::Unread(item) = next_item(&mut broken) else { panic!("read on the session's task") };
+        let failed = broken.read(item).unwrap_err();
+        assert!(matches!(&failed, Answer::Failed(error) if error.name() == "invalid_json"), "{failed:?}");
+        ends.collect();
+        assert_eq!(ends.peer.poll_event(), Some(Event::Cancelled { id: broken.id }));
+
+        let Arrived::Unread(item) = next_item(&mut whole) else { panic!("read on the session's task") };
+        assert_eq!(whole.read(item).unwrap().size(), large("}").len() as u64);
+        // It was so large that without credit for more this one would end the session.
+        send(&mut ends, ITEM, whole.id, b"{}");
+        assert!(matches!(next_item(&mut whole), Arrived::Read(_)));
+        ends.peer.reply(whole.id, answer("1")).unwrap();
+        ends.deliver();
+        assert!(matches!(whole.poll_item(Waker::noop()), Poll::Ready(Err(Answer::Response(_)))));
+        assert!(!ends.link.has_ended());
+    }
+
+    #[test]
+    fn a_large_answer_is_left_to_its_caller() {
+        let mut ends = Ends::client(Seat::Free, 8);
+        let begin = || ends.link.begin(call("work", &(), Form::Result)).unwrap();
+        let (mut broken, mut whole) = (begin(), begin());
+        for (calling, text) in [(&broken, large("]")), (&whole, large("}"))] {
+            let id = calling.id;
+            send(&mut ends, GOOD, id, &text);
+        }
+        for (calling, is_whole) in [(&mut broken, false), (&mut whole, true)] {
+            let Turn::Done(answer) =
+                calling.turn(&mut Visitor::new(Instant::now(), || Waker::noop().clone()))
+            else {
+                panic!("no answer")
+            };
+            assert!(matches!(answer, Answer::Unread(_)), "{answer:?}");
+            let read = crate::request::answered(answer, &ends.link);
+            assert_eq!(read.is_ok(), is_whole);
+        }
     }
 }

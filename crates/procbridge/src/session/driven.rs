@@ -26,6 +26,8 @@ pub(crate) struct Outlook {
     pub(crate) is_reading_paused: bool,
     /// Whether somebody [rang](Link::ring).
     pub(crate) is_rung: bool,
+    /// Whether a caller was woken that may hold its thread for long.
+    pub(crate) wakes_large: bool,
     /// When the session ends unless the peer reads or goes on sending, or a call does: sooner than the next
     /// [beat](Link::beat) may be planned.
     pub(crate) due: Option<Instant>,
@@ -52,6 +54,7 @@ impl Link {
                 is_blocked: state.blocked.is_some(),
                 is_reading_paused: self.is_reading_held(state),
                 is_rung: mem::take(&mut state.is_rung),
+                wakes_large: mem::take(&mut state.wakes_large),
                 due: self.task_due(state),
                 heard: state.pulse.heard(),
             }
@@ -320,9 +323,10 @@ mod tests {
         let found = link.survey();
         let later = Some(Instant::now() + Duration::from_secs(3600));
         let _calling = link.begin(call("work", &"x".repeat(4 << 20), Form::Result)).unwrap();
-        // A portion of it was written, and here is the next.
-        link.flush();
-        assert!(link.is_blocked());
+        // A portion of it was written, and here are the next.
+        while !link.is_blocked() {
+            link.flush();
+        }
         assert!(!link.rest(Waker::noop(), &found, later));
         // It looks again, and waits for the socket, and for the peer that may never read.
         let found = link.survey();

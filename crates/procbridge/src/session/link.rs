@@ -107,6 +107,8 @@ impl Link {
             due: None,
             #[cfg(feature = "tokio")]
             is_rung: false,
+            #[cfg(feature = "tokio")]
+            wakes_large: false,
             pace: None,
             queue: None,
             is_unsubscribed: false,
@@ -180,6 +182,7 @@ impl Link {
     fn with_locked<T>(&self, mut state: MutexGuard<'_, State>, work: impl FnOnce(&mut State) -> T) -> T {
         let done = work(&mut state);
         let (wake, note) = (mem::take(&mut state.wake), state.note.take());
+        let waste = if state.is_wide { state.connection.take_waste() } else { Vec::new() };
         if !state.is_open() {
             self.is_shut.store(true, Ordering::Release);
             self.is_over.store(state.has_ended() && state.serving.is_empty(), Ordering::Release);
@@ -188,6 +191,9 @@ impl Link {
         }
         drop(state);
         wake.into_iter().for_each(Waker::wake);
+        if !waste.is_empty() {
+            (self.admission.discard)(waste);
+        }
         if let Some(note) = note {
             let (matter, what) = *note;
             self.admission.journal.write(matter, || format!("{}: {what}", self.peer));
@@ -271,7 +277,7 @@ impl Link {
     }
 
     pub(super) fn is_paused(&self, state: &State) -> bool {
-        state.connection.queued() > PAUSE && state.blocked.is_some() && !self.admission.is_client
+        state.blocked.is_some() && !self.admission.is_client && state.queued_beyond_space() > PAUSE
     }
 
     /// Takes the seat of the one who reads, if it is free; else `waker` is told when it may be, or when there is
@@ -430,7 +436,8 @@ impl fmt::Debug for Link {
     }
 }
 
-/// Nothing more is read from a peer that has this many bytes of answers to read.
+/// Nothing more is read from a peer that has this many bytes of answers to read, besides the large ones: those are bounded by
+/// the space that they take.
 const PAUSE: usize = 1024 * 1024;
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use procbridge_proto::{CallId, Misuse, Packet, Version, code};
+use procbridge_proto::{CallId, Misuse, Packet, Request, Version, code};
 
 use crate::budget::{Resource, Share};
 use crate::call::{Arrived, Call};
@@ -111,7 +111,7 @@ impl State {
     }
 
     /// Lets a call in, or answers it at once.
-    pub(super) fn admit(&mut self, link: &Arc<Link>, id: CallId, request: Arrived) -> Option<Work> {
+    pub(super) fn admit(&mut self, link: &Arc<Link>, id: CallId, request: Arrived<Request>) -> Option<Work> {
         let admission = &link.admission;
         let place = Place { link: link.clone(), id };
         // Its time runs from when it arrived.
@@ -507,6 +507,33 @@ mod tests {
         // The call goes on after the session; nothing would ever make room.
         link.close(End::Closed);
         assert!(link.poll_room(note, Waker::noop()).is_ready());
+    }
+
+    /// Small calls would wait until nearly all of it is written.
+    #[test]
+    fn a_large_answer_that_is_written_does_not_keep_calls_from_being_read() {
+        let mut ends = Ends::server_of(Seat::Free, 32);
+        for _ in 0..18 {
+            ends.peer.call(call("work", &(), Form::Result)).unwrap();
+        }
+        ends.deliver();
+        let link = ends.link.clone();
+        let reply = |size: usize| {
+            let (work, id) = next(&link);
+            let packet = answer(&format!("\"{}\"", "x".repeat(size)));
+            link.reply(id, work.call.prepared(packet, &link));
+            link.flush();
+        };
+        reply(8 << 20);
+        while !link.is_blocked() {
+            link.flush();
+        }
+        // What takes no space is bounded by that.
+        for _ in 0..17 {
+            assert!(!link.is_reading_paused());
+            reply(LARGE - 100);
+        }
+        assert!(link.is_reading_paused());
     }
 
     /// A handler that ran all the same would work for nobody, and one that never ran would be counted for ever.

@@ -54,6 +54,9 @@ pub(crate) struct State {
     /// Whether the task that drives the session is to look at the clock now.
     #[cfg(feature = "tokio")]
     pub(super) is_rung: bool,
+    /// Whether a caller was woken that may hold its thread for long.
+    #[cfg(feature = "tokio")]
+    pub(super) wakes_large: bool,
     /// How slowly what has begun to arrive may go on, if something has.
     pub(super) pace: Option<Box<Pace>>,
     /// Since when the socket takes nothing.
@@ -402,9 +405,14 @@ impl State {
                 self.pulse.use_it();
                 self.settle(id, Answer::Response(response));
             }
+            Event::UnreadResponse { id, response } => {
+                self.pulse.use_it();
+                self.settle(id, Answer::Unread(response));
+            }
             Event::Failed { id, error } => self.settle(id, Answer::Failed(error)),
             Event::NotRun { id } => self.settle(id, Answer::NotRun),
-            Event::Item { id, item } => self.deliver(id, item),
+            Event::Item { id, item } => self.deliver(id, Arrived::Read(item)),
+            Event::UnreadItem { id, item } => self.deliver(id, Arrived::Unread(item)),
             Event::Cancelled { id } => self.cancelled(id),
             Event::Credit { id } => self.may_produce(id),
             Event::Goodbye { .. } => {
@@ -425,8 +433,12 @@ impl State {
         None
     }
 
-    pub(super) fn deliver(&mut self, id: CallId, item: Item) {
+    pub(super) fn deliver(&mut self, id: CallId, item: Arrived<Item>) {
         if let Some(slot) = self.calls.get_mut(id) {
+            #[cfg(feature = "tokio")]
+            {
+                self.wakes_large |= matches!(item, Arrived::Unread(_));
+            }
             slot.items.push_back(item);
             let waker = slot.waiting();
             self.wake(waker);
@@ -435,6 +447,10 @@ impl State {
 
     pub(super) fn settle(&mut self, id: CallId, answer: Answer) {
         if let Some(slot) = self.calls.get_mut(id) {
+            #[cfg(feature = "tokio")]
+            {
+                self.wakes_large |= slot.is_large || matches!(answer, Answer::Unread(_));
+            }
             slot.answer.get_or_insert(answer);
             let waker = slot.waiting();
             self.wake(waker);

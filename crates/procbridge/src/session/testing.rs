@@ -1,6 +1,6 @@
 //! Sessions with a link at one end and nobody behind the other, for tests of what must wake whom.
 
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -60,6 +60,18 @@ impl Ends {
         self.read();
     }
 
+    /// Has the peer read what the link has written.
+    pub(crate) fn collect(&mut self) {
+        self.socket.set_nonblocking(true).unwrap();
+        let mut bytes = [0; 4096];
+        while let Ok(count) = self.socket.read(&mut bytes)
+            && count > 0
+        {
+            self.peer.receive(&bytes[..count]);
+        }
+        self.socket.set_nonblocking(false).unwrap();
+    }
+
     /// Has the link read what is there.
     pub(crate) fn read(&self) {
         while self.link.read(|buffer| Read::of(socket::receive(&self.link, buffer))) {}
@@ -70,8 +82,9 @@ impl Ends {
 fn connected(max_calls: u32) -> (Connection, Connection) {
     let config = ClientConfig::new();
     let terms = request::offer(&config, true).unwrap();
-    let mut client = Connection::client(config.limits).with_session(terms.clone());
-    let mut server = Connection::server(config.limits).with_session(terms.with_max_calls(max_calls));
+    let limits = config.limits.with_answers_unread();
+    let mut client = Connection::client(limits).with_session(terms.clone());
+    let mut server = Connection::server(limits).with_session(terms.with_max_calls(max_calls));
     client.call(call("first", &(), Form::Result)).unwrap();
     carry(&mut client, &mut server);
     while let Some(event) = server.poll_event() {

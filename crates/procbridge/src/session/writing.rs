@@ -1,5 +1,6 @@
 //! What a session has queued is written: when, how far, and who hears of it.
 
+use crate::budget::Share;
 use crate::peer::Peer;
 use crate::session::link::Link;
 use crate::session::state::{End, Seat, State, has_cores};
@@ -60,6 +61,12 @@ impl State {
         } else if queued < answers.units() {
             answers.resize(queued);
         }
+    }
+
+    /// Returns the bytes that are queued beyond what has taken space.
+    pub(super) fn queued_beyond_space(&self) -> usize {
+        let space = self.hold.answers.as_ref().map_or(0, Share::units);
+        self.connection.queued().saturating_sub(space)
     }
 
     fn write_all(&mut self, link: &Link) -> Flushed {
@@ -149,6 +156,6 @@ const ENOUGH: usize = 1200;
 /// Items and large answers wait when this many bytes are queued.
 const CROWDED: usize = 1024 * 1024;
 /// Bytes that are written at a time, however much the socket takes.
-const PORTION: usize = 1024 * 1024;
+const PORTION: usize = 256 * 1024;
 /// So much written at once is large.
 const WIDE: usize = 32 * 1024;

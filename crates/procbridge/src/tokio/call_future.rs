@@ -6,13 +6,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
-use procbridge_proto::{Packet, Response};
+use procbridge_proto::{Packet, Response, UnreadResponse};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::outgoing::CallTime;
 use crate::request::{self, Form, Style};
-use crate::session::Calling;
+use crate::session::{Answer, Calling};
 use crate::tokio::calls::{self, Attempts, Inner, Reached};
 use crate::tokio::clock;
 use crate::tokio::items::Items;
@@ -135,7 +135,14 @@ impl State {
                     }
                 }
                 Self::Session(OnSession { calling, time, .. }) => {
-                    let answer = ready!(calling.poll(context.waker()));
+                    let answer = match ready!(calling.poll(context.waker())) {
+                        Answer::Unread(response) if calls::takes_time(response.size()) => {
+                            let Self::Session(made) = std::mem::replace(self, Self::Over) else { continue };
+                            *self = Self::other(made.read(response));
+                            continue;
+                        }
+                        answer => answer,
+                    };
                     match calls::ended(answer, calling.link(), *time) {
                         Ok(response) => return Poll::Ready(Ok(Ended::Answered(Some(response)))),
                         Err(error) => {
@@ -206,6 +213,19 @@ impl Made {
 }
 
 impl OnSession {
+    /// Reads the answer, which takes time.
+    async fn read(self, response: UnreadResponse) -> Result<Ended, Error> {
+        let Self { client, packet, time, is_idempotent, .. } = self;
+        let answered = match calls::read_apart(response).await {
+            Ok(response) => Ok(Some(response)),
+            Err(error) => {
+                let attempts = Attempts::new(packet, time, is_idempotent);
+                client.go_on(Form::Result, attempts, Some(error)).await
+            }
+        };
+        answered.map(Ended::Answered)
+    }
+
     /// Makes the call again, if it may be after it has failed with `error`.
     fn go_on(self, error: Error) -> State {
         let Self { client, packet, time, is_idempotent, .. } = self;

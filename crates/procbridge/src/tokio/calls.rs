@@ -8,8 +8,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use ::tokio::sync::Notify;
+use ::tokio::task::spawn_blocking;
 use ::tokio::time::sleep;
-use procbridge_proto::{Packet, Response};
+use procbridge_proto::{Packet, Response, UnreadResponse};
 
 use crate::admission::Admission;
 use crate::client_config::{ClientConfig, Sessions};
@@ -26,6 +27,7 @@ use crate::socket::{self, Read};
 use crate::tokio::client::Client;
 use crate::tokio::clock;
 use crate::tokio::driver::Serves;
+use crate::tokio::handling;
 use crate::tokio::opening::{Opening, Session};
 use crate::tokio::router::Router;
 use crate::tokio::stream::{Stream, within};
@@ -69,6 +71,7 @@ impl Inner {
     pub(super) fn new(endpoint: Endpoint, config: ClientConfig) -> Self {
         let mut admission = Admission::of_client(&config);
         admission.clock = clock::now;
+        admission.discard = handling::discard;
         let admission = Arc::new(admission);
         let current = Current::new(config.max_connecting);
         let (router, greeting) = (Mutex::default(), Mutex::default());
@@ -106,7 +109,7 @@ impl Inner {
             calling.poll(waker).map(|answer| Some(Ok(answer)))
         });
         let failed = match (within(time.deadline, answer).await, &mut calling) {
-            (Some(Some(Ok(answer))), Some(calling)) => match ended(answer, calling.link(), time) {
+            (Some(Some(Ok(answer))), Some(calling)) => match read(answer, calling.link(), time).await {
                 Ok(response) => return Ok(Some(response)),
                 Err(error) => Some(error),
             },
@@ -430,10 +433,30 @@ async fn in_turn(mut held: Box<Held>, time: CallTime) -> Result<Calling, Error> 
 /// Waits for the answer to a call.
 pub(super) async fn finish(mut calling: Calling, time: CallTime) -> Result<Response, Error> {
     match within(time.deadline, poll_fn(|context| calling.poll(context.waker()))).await {
-        Some(answer) => ended(answer, calling.link(), time),
+        Some(answer) => read(answer, calling.link(), time).await,
         // Dropping the call cancels it.
         None => Err(time.over(calling.give_up())),
     }
+}
+
+/// What the end of a call means, whose answer may take time to be read.
+async fn read(answer: Answer, link: &Link, time: CallTime) -> Result<Response, Error> {
+    match answer {
+        Answer::Unread(response) if takes_time(response.size()) => read_apart(response).await,
+        answer => ended(answer, link, time),
+    }
+}
+
+/// Inflates and checks an answer on a thread for blocking work: the runtime's own threads are for others too.
+pub(super) async fn read_apart(response: UnreadResponse) -> Result<Response, Error> {
+    let read = spawn_blocking(move || response.read_checked()).await;
+    // It fails only when the runtime ends.
+    read.map_err(|_| request::cancelled(Outcome::Unknown))?.map_err(request::unreadable)
+}
+
+/// Whether to read text of so many bytes takes so long that others on the same thread would notice.
+pub(super) fn takes_time(bytes: usize) -> bool {
+    bytes > APART
 }
 
 /// What the end of a call means.
@@ -465,5 +488,7 @@ fn refresh(link: &Arc<Link>) {
 const READS: u32 = 32;
 /// A session that has been quiet for so long is looked at before it is used.
 pub(super) const STALE: Duration = Duration::from_secs(1);
+/// Text of more bytes is inflated and checked on a thread for blocking work.
+const APART: usize = 128 * 1024;
 /// Calls of up to this size are kept until they are answered, to be sent again if they were not run.
 const RETRIED: usize = 64 * 1024;

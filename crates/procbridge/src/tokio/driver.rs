@@ -270,6 +270,10 @@ impl Future for Driver {
                 // There will be no other ring until one is planned, which keep_time does.
                 driver.rings = None;
             }
+            if outlook.wakes_large {
+                // That caller is the next one on this thread, as a new task is.
+                context.waker().wake_by_ref();
+            }
             if !outlook.is_open {
                 driver.serves.tell();
             }
@@ -292,19 +296,20 @@ impl Future for Driver {
             if outlook.has_ended {
                 return driver.poll_end(context);
             }
-            let mut done = Poll::Pending;
+            // Small calls come and go while something large is written, so each look does both.
+            let (mut written, mut read) = (Poll::Pending, Poll::Pending);
             if outlook.is_blocked {
-                done = driver.poll_write(context);
+                written = driver.poll_write(context);
             }
-            if done.is_pending() && !outlook.is_reading_paused {
-                done = driver.poll_read(outlook.is_blocked, context);
-                has_served |= done.is_ready();
+            if !outlook.is_reading_paused {
+                read = driver.poll_read(outlook.is_blocked, context);
+                has_served |= read.is_ready();
             }
-            match done {
-                Poll::Ready(Ok(())) => continue,
+            match (written, read) {
                 // The runtime is ending, and this task with it.
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Pending => {}
+                (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
+                (Poll::Pending, Poll::Pending) => {}
+                _ => continue,
             }
             if driver.poll_time(&outlook, context).is_pending() && driver.rest(&outlook, context) {
                 return Poll::Pending;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use ::tokio::runtime::Handle;
 use ::tokio::task::spawn_blocking;
 use procbridge_proto::{CallId, Packet};
 
@@ -271,6 +272,13 @@ async fn answer(link: Arc<Link>, id: CallId, call: Call, packet: Packet, ticket:
         link.flush_answers();
     }
     drop(ticket);
+}
+
+/// Frees the memory of large messages, which takes the system long, on a thread for blocking work.
+pub(super) fn discard(memory: Vec<Vec<u8>>) {
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn_blocking(move || drop(memory));
+    }
 }
 
 /// An answer of this size is made ready on a task of its own.

@@ -8,14 +8,15 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use ::tokio::task::coop;
+use ::tokio::task::{JoinHandle, coop, spawn_blocking};
 use ::tokio::time::{Sleep, sleep_until};
 use futures_core::Stream;
-use procbridge_proto::{Item, Response};
+use procbridge_proto::{Item, ProtocolError, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use crate::call::Arrived;
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::handler::Reply;
 use crate::outgoing::CallTime;
@@ -26,7 +27,7 @@ use crate::session::serving::{CREDIT_PATIENCE, Place};
 use crate::session::sink::Producer;
 use crate::session::{Answer, Calling};
 use crate::tokio::call::Call;
-use crate::tokio::calls::{Inner, Reached};
+use crate::tokio::calls::{self, Inner, Reached};
 use crate::tokio::clock;
 use crate::tokio::stream::within;
 
@@ -46,15 +47,33 @@ pub struct Items<T> {
 
 enum Source {
     Session(Calling),
+    /// An item of the session is read elsewhere.
+    Reading(Calling, Reading),
     /// The elements of an array, from a server that has no streams.
     Array(VecDeque<Box<RawValue>>),
     /// The method's own result, if there was no error.
     Over(Option<Response>),
 }
 
+/// An item that takes time to be read.
+struct Reading {
+    charged: u64,
+    read: JoinHandle<Result<Item, ProtocolError>>,
+}
+
 enum Raw {
     Item(Item),
     Element(Box<RawValue>),
+}
+
+impl Source {
+    /// Takes the call of a session out; the stream is over then.
+    fn take_calling(&mut self) -> Option<Calling> {
+        match std::mem::replace(self, Self::Over(None)) {
+            Self::Session(calling) | Self::Reading(calling, _) => Some(calling),
+            Self::Array(_) | Self::Over(_) => None,
+        }
+    }
 }
 
 impl<T: DeserializeOwned> Items<T> {
@@ -133,7 +152,7 @@ impl<T: DeserializeOwned> Items<T> {
                 }
                 Poll::Ready(next)
             }
-            Source::Session(calling) => match calling.poll_item(context.waker()) {
+            Source::Session(_) | Source::Reading(..) => match self.poll_item(context) {
                 Poll::Ready(Ok(item)) => Poll::Ready(Some(Ok(Raw::Item(item)))),
                 Poll::Ready(Err(answer)) => Poll::Ready(self.end(answer).err().map(Err)),
                 Poll::Pending => self.poll_time(context).map(|error| Some(Err(error))),
@@ -145,11 +164,42 @@ impl<T: DeserializeOwned> Items<T> {
         next
     }
 
+    /// The next item of a session, inflated and checked; a large one on a thread for blocking work.
+    fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<Result<Item, Answer>> {
+        loop {
+            match &mut self.source {
+                Source::Session(calling) => match ready!(calling.poll_item(context.waker()))? {
+                    Arrived::Read(item) => return Poll::Ready(Ok(item)),
+                    Arrived::Unread(item) if !calls::takes_time(item.size()) => {
+                        return Poll::Ready(calling.read(item));
+                    }
+                    Arrived::Unread(item) => {
+                        let charged = item.charged();
+                        let reading = Reading { charged, read: spawn_blocking(move || item.read()) };
+                        let Some(calling) = self.source.take_calling() else { continue };
+                        self.source = Source::Reading(calling, reading);
+                    }
+                },
+                Source::Reading(_, reading) => {
+                    let read = ready!(Pin::new(&mut reading.read).poll(context));
+                    let charged = reading.charged;
+                    let Some(mut calling) = self.source.take_calling() else { continue };
+                    let item = match read {
+                        Ok(read) => calling.took(charged, read),
+                        // It fails only when the runtime ends.
+                        Err(_) => Err(Answer::Cancelled { sent: calling.give_up() }),
+                    };
+                    self.source = Source::Session(calling);
+                    return Poll::Ready(item);
+                }
+                Source::Array(_) | Source::Over(_) => return Poll::Pending,
+            }
+        }
+    }
+
     /// The stream has ended with `answer`.
     fn end(&mut self, answer: Answer) -> Result<(), Error> {
-        let Source::Session(calling) = std::mem::replace(&mut self.source, Source::Over(None)) else {
-            return Ok(());
-        };
+        let Some(calling) = self.source.take_calling() else { return Ok(()) };
         match request::answered(answer, calling.link())? {
             Response::Bad(bad) => Err(Error::refused(&bad)),
             response => {
@@ -162,9 +212,7 @@ impl<T: DeserializeOwned> Items<T> {
     fn poll_time(&mut self, context: &mut Context<'_>) -> Poll<Error> {
         let Some(timer) = &mut self.timer else { return Poll::Pending };
         ready!(timer.as_mut().poll(context));
-        let Source::Session(mut calling) = std::mem::replace(&mut self.source, Source::Over(None)) else {
-            return Poll::Pending;
-        };
+        let Some(mut calling) = self.source.take_calling() else { return Poll::Pending };
         Poll::Ready(self.time.over(calling.give_up()))
     }
 }

@@ -25,6 +25,7 @@ use crate::log_lines::{FLUSH, LINES};
 use crate::tokio::clock;
 use crate::tokio::control::{Control, Gate, Patience, ServerHandle, Stage, Woken};
 use crate::tokio::exchange::Exchange;
+use crate::tokio::handling;
 use crate::tokio::router::Router;
 
 /// A server that listens and is ready to serve.
@@ -160,6 +161,7 @@ impl Server {
         admission.leaked = control.leaked.clone();
         admission.set_streams(&router.routes.streams());
         admission.clock = clock::now;
+        admission.discard = handling::discard;
         let admission = Arc::new(admission);
         let (work, tasks) = (watch::Sender::new(()), watch::Sender::new(()));
         let shared = Arc::new(Shared { admission, control, router, work, tasks });
