@@ -5,17 +5,17 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::codec::Codecs;
+use crate::compression::codec::Codecs;
 use crate::decoder::{Decoder, check_length};
 use crate::error::{Misuse, ProtocolError};
 use crate::event::{CallId, Ending, Event};
-use crate::frames::Frames;
 use crate::header::{Header, Status, Version, flag};
 use crate::limits::Limits;
 use crate::message::{Request, Response};
 use crate::packet::{HEADROOM, Packet};
-use crate::session::{Session, Side};
-use crate::terms::Terms;
+use crate::session::frames::Frames;
+use crate::session::session::{Session, Side};
+use crate::settings::Terms;
 
 /// The state of a classic connection.
 #[derive(Debug)]

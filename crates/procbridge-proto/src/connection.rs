@@ -16,8 +16,8 @@ use crate::event::{CallId, Ending, Event};
 use crate::header::Version;
 use crate::limits::Limits;
 use crate::packet::Packet;
-use crate::session::{Input, Session, Side};
-use crate::terms::Terms;
+use crate::session::session::{Input, Session, Side};
+use crate::settings::Terms;
 
 /// The state machine of one connection.
 #[derive(Debug)]

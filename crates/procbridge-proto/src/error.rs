@@ -361,7 +361,7 @@ impl fmt::Display for ProtocolError {
             }
             Self::InvalidCompression => f.write_str("body cannot be decompressed"),
             Self::PingTooLarge { length } => {
-                write!(f, "PING of {length} B exceeds the limit of {} B", crate::session::MAX_PING)
+                write!(f, "PING of {length} B exceeds the limit of {} B", crate::session::session::MAX_PING)
             }
             Self::TooManyUnknown => f.write_str("too many packets of unknown kinds"),
             Self::TooManyUnfinished => f.write_str("too many requests that were begun and not ended"),

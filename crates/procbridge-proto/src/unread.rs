@@ -4,8 +4,8 @@
 use core::marker::PhantomData;
 
 use crate::body::Body;
-use crate::codec::Codec;
-use crate::compression;
+use crate::compression::codec::Codec;
+use crate::compression::inflate;
 use crate::error::ProtocolError;
 use crate::header::{Header, Status, Version, flag};
 use crate::limits::Limits;
@@ -61,7 +61,7 @@ impl<M> Unread<M> {
     /// Returns the bytes of its text as far as they are known, at most the body limit.
     fn declared(&self) -> Option<usize> {
         match self.codec() {
-            Some(codec) => compression::declared_size(codec, self.content.front(), self.limits.max_body()),
+            Some(codec) => inflate::declared_size(codec, self.content.front(), self.limits.max_body()),
             None => Some(self.content.len()),
         }
     }
@@ -71,8 +71,8 @@ impl<M> Unread<M> {
         let Some(codec) = self.codec() else { return Ok(()) };
         let limit = self.limits.max_body();
         let inflated = match self.content.as_part() {
-            Some(content) => compression::inflate(codec, content, limit),
-            None => compression::inflate(codec, &core::mem::take(&mut self.content).into_bytes(), limit),
+            Some(content) => inflate::inflate(codec, content, limit),
+            None => inflate::inflate(codec, &core::mem::take(&mut self.content).into_bytes(), limit),
         };
         self.content = inflated?.into();
         Ok(())

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind};
-use crate::socket_file::is_bound;
+use crate::net::socket_file::is_bound;
 
 /// A TCP address or a Unix-domain socket.
 ///

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::blocking::builder::{RequestBuilder, Via};
-use crate::blocking::calls::Inner;
-use crate::blocking::items::Items;
+use crate::blocking::flow::Inner;
+use crate::blocking::item_stream::Items;
+use crate::blocking::request_builder::{RequestBuilder, Via};
+use crate::blocking::router::Router;
 use crate::blocking::subscription::Subscription;
-use crate::client_config::ClientConfig;
+use crate::classic::client::CallTime;
+use crate::client::request;
+use crate::config::client::ClientConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
-use crate::outgoing::CallTime;
-use crate::request;
-use crate::router::Router;
 
 /// Calls a server's methods. Clones are the same client; all of them can be used by any number of threads at a time.
 ///

@@ -1,28 +1,27 @@
 //! The blocking face: sockets, threads and clocks around the core; no rule of the protocol is in here.
 
-mod acceptors;
-mod builder;
-mod calls;
+mod background;
 mod client;
-mod control;
-mod exchange;
-mod items;
-mod keeper;
-mod opening;
-mod poller;
-mod pool;
-mod running;
+mod flow;
+pub mod handler;
+mod item_stream;
+pub mod layers;
+mod next;
+mod open;
+mod request_builder;
+pub(crate) mod router;
 mod server;
 mod session;
-mod sessions;
-mod stream;
 mod subscription;
-mod waiting;
+mod thread_pool;
+mod transport;
+mod wait;
 
-pub use builder::RequestBuilder;
 pub use client::Client;
-pub use control::ServerHandle;
-pub use items::{ItemSink, Items};
-pub use server::{RunningServer, Server};
+pub use item_stream::{ItemSink, Items};
+pub use next::Next;
+pub use request_builder::RequestBuilder;
+pub use router::Router;
+pub use server::{RunningServer, Server, ServerHandle};
 pub use session::Session;
 pub use subscription::Subscription;

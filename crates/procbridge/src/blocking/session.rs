@@ -6,18 +6,18 @@ use procbridge_proto::{Packet, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::blocking::builder::{RequestBuilder, Via};
-use crate::blocking::calls::{self, Reached};
-use crate::blocking::items::Items;
-use crate::call::Call;
-use crate::client_config::ClientConfig;
+use crate::blocking::flow::{self, Reached};
+use crate::blocking::item_stream::Items;
+use crate::blocking::request_builder::{RequestBuilder, Via};
+use crate::classic::client::CallTime;
+use crate::client::request::{self, Style};
+use crate::config::client::ClientConfig;
 use crate::error::Error;
-use crate::outgoing::CallTime;
 use crate::peer::Peer;
-use crate::refusal::Refusal;
-use crate::request::{self, Style};
-use crate::session::Link;
-use crate::session::link::Refused;
+use crate::reply_error::Refusal;
+use crate::service::call::Call;
+use crate::session::Link as Inner;
+use crate::session::session::Refused;
 
 /// The session on which a call came, for calls in the other direction. Clones are the same session. It may be kept after
 /// the call: it works as long as the peer keeps its connection.
@@ -40,7 +40,7 @@ use crate::session::link::Refused;
 #[derive(Clone, Debug)]
 pub struct Session {
     /// Whoever keeps a session does not keep its connection: that has ended when the peer's has.
-    link: Weak<Link>,
+    link: Weak<Inner>,
     peer: Peer,
     pub(super) config: Arc<ClientConfig>,
 }
@@ -123,24 +123,24 @@ impl Session {
         RequestBuilder::new(Via::Session(self), Some(method))
     }
 
-    fn link(&self) -> Result<Arc<Link>, Error> {
+    fn link(&self) -> Result<Arc<Inner>, Error> {
         self.link.upgrade().ok_or_else(|| request::refused(Refused::Gone))
     }
 
     pub(super) fn begin(&self, style: &Style, packet: Packet) -> Result<(Reached, CallTime), Error> {
         let time = CallTime::new(style.timeout);
-        let reached = calls::begin_on(&self.config, &self.link()?, packet, style.form, time)
+        let reached = flow::begin_on(&self.config, &self.link()?, packet, style.form, time)
             .map_err(request::in_reverse)?;
         Ok((reached, time))
     }
 
     pub(super) fn run(&self, style: &Style, packet: Packet) -> Result<Option<Response>, Error> {
         let time = CallTime::new(style.timeout.or(self.config.call_timeout));
-        let reached = calls::begin_on(&self.config, &self.link()?, packet, style.form, time);
+        let reached = flow::begin_on(&self.config, &self.link()?, packet, style.form, time);
         match reached.map_err(request::in_reverse)? {
             Reached::Response(response) => Ok(Some(response)),
-            Reached::Calling(calling) => calls::finish(calling, time, time.started).map(Some),
-            Reached::Ready(link, packet) => calls::answer(&self.config, &link, packet, time, time.started)
+            Reached::Calling(calling) => flow::finish(calling, time, time.started).map(Some),
+            Reached::Ready(link, packet) => flow::answer(&self.config, &link, packet, time, time.started)
                 .map_err(request::in_reverse)
                 .map(Some),
             Reached::Sent => Ok(None),

@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::blocking::calls::Reached;
 use crate::blocking::client::Client;
-use crate::blocking::items::Items;
+use crate::blocking::flow::Reached;
+use crate::blocking::item_stream::Items;
+use crate::classic::client::CallTime;
+use crate::client::request;
+use crate::client::retry::{Backoff, may_pass};
 use crate::error::Error;
-use crate::event::{self, Event, Missed};
-use crate::outgoing::CallTime;
-use crate::request;
-use crate::session::retry::{Backoff, may_pass};
+use crate::events::event::{self, Event, Missed};
 
 /// The events of some topics, see [`Client::subscribe`]. Dropping it ends the subscription.
 ///

@@ -13,19 +13,19 @@ use std::time::{Duration, Instant};
 
 use procbridge_proto::{CallId, CallTable, Connection, Event, Item, ProtocolError};
 
-use crate::budget::Share;
-use crate::call::Arrived;
-use crate::cores::cores;
+use crate::config::cores::cores;
 use crate::error::Sent;
-use crate::inflation::Allowance;
-use crate::journal::Matter;
-use crate::pace::Pace;
-use crate::session::calling::{Answer, Due, Slot};
-use crate::session::held::Queue;
-use crate::session::link::Link;
-use crate::session::pulse::Pulse;
-use crate::session::serving::{Serving, Work};
-use crate::socket::{self, Read};
+use crate::limits::inflation::Allowance;
+use crate::limits::permits::Share;
+use crate::limits::receive_rate::Pace;
+use crate::net::socket::{self, Read};
+use crate::service::call::Arrived;
+use crate::session::concurrency_limit::Queue;
+use crate::session::incoming_calls::{Serving, Work};
+use crate::session::keepalive::Pulse;
+use crate::session::outgoing_calls::{Answer, Due, Slot};
+use crate::session::session::Link;
+use crate::telemetry::log::Matter;
 
 /// Everything about a session that changes.
 pub(crate) struct State {
@@ -72,7 +72,7 @@ pub(crate) struct State {
     pub(super) is_awaited: bool,
     /// Whether there may be a buffer for what is read.
     pub(super) has_buffer: bool,
-    /// Whether what is read goes to the [room](crate::session::room) of this thread.
+    /// Whether what is read goes to the [room](crate::session::read_buffer) of this thread.
     #[cfg(feature = "tokio")]
     pub(super) is_in_room: bool,
     /// Whether what is in it waits for a place among the calls.

@@ -9,14 +9,14 @@ use std::task::{Wake, Waker};
 use procbridge_proto::{Connection, Event, Limits, Packet, Version};
 use serde::Serialize;
 
-use crate::admission::Admission;
-use crate::client_config::ClientConfig;
-use crate::config::ServerConfig;
+use crate::client::request::{self, Form, Style};
+use crate::config::client::ClientConfig;
+use crate::config::server::ServerConfig;
+use crate::limits::admission::Admission;
+use crate::net::socket::{self, Read};
 use crate::peer::Peer;
-use crate::request::{self, Form, Style};
-use crate::session::link::Link;
+use crate::session::session::Link;
 use crate::session::state::{Hold, Seat};
-use crate::socket::{self, Read};
 
 /// A link, and its peer: a connection and a socket that are used by hand.
 pub(crate) struct Ends {

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use crate::refusal::Refusal;
+use crate::reply_error::Refusal;
 use crate::tokio::clock;
 use crate::tokio::session::Session;
 

@@ -9,13 +9,13 @@ use std::task::{Context, Poll, Waker, ready};
 use procbridge_proto::{Packet, Response, UnreadResponse};
 use serde::de::DeserializeOwned;
 
+use crate::classic::client::CallTime;
+use crate::client::request::{self, Form, Style};
 use crate::error::{Error, ErrorKind, Outcome};
-use crate::outgoing::CallTime;
-use crate::request::{self, Form, Style};
 use crate::session::{Answer, Calling};
-use crate::tokio::calls::{self, Attempts, Inner, Reached};
 use crate::tokio::clock;
-use crate::tokio::items::Items;
+use crate::tokio::flow::{self, Attempts, Inner, Reached};
+use crate::tokio::item_stream::Items;
 use crate::tokio::session::Session;
 use crate::tokio::subscription::Subscription;
 
@@ -136,14 +136,14 @@ impl State {
                 }
                 Self::Session(OnSession { calling, time, .. }) => {
                     let answer = match ready!(calling.poll(context.waker())) {
-                        Answer::Unread(response) if calls::takes_time(response.size()) => {
+                        Answer::Unread(response) if flow::takes_time(response.size()) => {
                             let Self::Session(made) = std::mem::replace(self, Self::Over) else { continue };
                             *self = Self::other(made.read(response));
                             continue;
                         }
                         answer => answer,
                     };
-                    match calls::ended(answer, calling.link(), *time) {
+                    match flow::ended(answer, calling.link(), *time) {
                         Ok(response) => return Poll::Ready(Ok(Ended::Answered(Some(response)))),
                         Err(error) => {
                             let Self::Session(failed) = std::mem::replace(self, Self::Over) else { continue };
@@ -199,7 +199,7 @@ impl Made {
                 client.run_on(link, packet, time, is_idempotent).await.map(Ended::Answered)
             });
         }
-        match link.begin_copied(&packet, time.started.checked_sub(calls::STALE), time.deadline, waker) {
+        match link.begin_copied(&packet, time.started.checked_sub(flow::STALE), time.deadline, waker) {
             Ok(Some(calling)) => State::Session(OnSession { client, calling, packet, time, is_idempotent }),
             begun => {
                 let failed = begun.err().map(request::refused);
@@ -216,7 +216,7 @@ impl OnSession {
     /// Reads the answer, which takes time.
     async fn read(self, response: UnreadResponse) -> Result<Ended, Error> {
         let Self { client, packet, time, is_idempotent, .. } = self;
-        let answered = match calls::read_apart(response).await {
+        let answered = match flow::read_apart(response).await {
             Ok(response) => Ok(Some(response)),
             Err(error) => {
                 let attempts = Attempts::new(packet, time, is_idempotent);

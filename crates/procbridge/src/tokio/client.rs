@@ -5,16 +5,16 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::client_config::ClientConfig;
+use crate::client::request;
+use crate::config::client::ClientConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
-use crate::request;
-use crate::tokio::builder::{RequestBuilder, Via};
+use crate::tokio::background;
 use crate::tokio::call_future::CallFuture;
-use crate::tokio::calls::Inner;
 use crate::tokio::clock;
-use crate::tokio::items::Items;
-use crate::tokio::keeper;
+use crate::tokio::flow::Inner;
+use crate::tokio::item_stream::Items;
+use crate::tokio::request_builder::{RequestBuilder, Via};
 use crate::tokio::router::Router;
 use crate::tokio::subscription::Subscription;
 
@@ -267,7 +267,7 @@ impl Client {
         }
         inner.open_session(clock::time(inner.config.patience())).await?;
         intent.is_done = true;
-        keeper::keep(inner);
+        background::keep(inner);
         inner.greet().await;
         Ok(())
     }

@@ -13,7 +13,7 @@ use ::tokio::runtime::Handle;
 use ::tokio::task::coop;
 use ::tokio::time::{Sleep, sleep_until};
 
-use crate::outgoing::CallTime;
+use crate::classic::client::CallTime;
 use crate::session::Link;
 
 /// What time it is for the runtime's timers: a test may stop their clock, or set it. Whatever is compared with what they wait

@@ -3,11 +3,11 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::handler::payload;
-pub use crate::handler::{Context, ContextAndPayload, Nothing, Payload, Reply};
-use crate::refusal::Refusal;
+use crate::blocking::handler::payload;
+pub use crate::blocking::handler::{Context, ContextAndPayload, Nothing, Payload, Reply};
+use crate::reply_error::Refusal;
 use crate::tokio::call::Call;
-use crate::tokio::items::ItemSink;
+use crate::tokio::item_stream::ItemSink;
 
 /// An async function that can answer calls. You write the function; this is implemented for you:
 ///

@@ -2,10 +2,10 @@
 
 use std::pin::Pin;
 
-use crate::budget::Budget;
-use crate::handler::Reply;
-use crate::layers::place;
-use crate::refusal::Refusal;
+use crate::blocking::handler::Reply;
+use crate::blocking::layers::place;
+use crate::limits::permits::Budget;
+use crate::reply_error::Refusal;
 use crate::tokio::call::Call;
 use crate::tokio::next::Next;
 
@@ -44,7 +44,7 @@ pub fn max_in_flight(calls: usize) -> impl Fn(Call, Next) -> Layered + Send + Sy
 pub fn trace() -> impl Fn(Call, Next) -> Layered + Send + Sync + 'static {
     use tracing::Instrument;
 
-    use crate::layers::{Timed, span};
+    use crate::blocking::layers::{Timed, span};
 
     |call, next| {
         let timed = Timed::begin();

@@ -8,20 +8,20 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::admission::Admission;
-use crate::budget::Share;
-use crate::handler::{Reply, payload};
-use crate::protocol;
-use crate::refusal::Refusal;
-use crate::router::{BoxedHandler, authorized, reply};
-use crate::routes::{Kind, Routes};
-use crate::session::hub::Hub;
-use crate::tokio::beginning::{Beginning, Inline, Pace};
+use crate::blocking::handler::{Reply, payload};
+use crate::blocking::router::{BoxedHandler, authorized, reply};
+use crate::events::hub::Hub;
+use crate::limits::admission::Admission;
+use crate::limits::permits::Share;
+use crate::reply_error::Refusal;
+use crate::service::builtin;
+use crate::service::routes::{Kind, Routes};
+use crate::tokio::begin_handler::{Beginning, Inline, Pace};
 use crate::tokio::call::Call;
 use crate::tokio::handler::{Handler, StreamHandler};
-use crate::tokio::items::ItemSink;
+use crate::tokio::handler_task::{Guarded, Held, Hold, Running, Work};
+use crate::tokio::item_stream::ItemSink;
 use crate::tokio::next::{BoxedLayer, Next};
-use crate::tokio::running::{Guarded, Held, Hold, Running, Work};
 
 /// The methods of a server.
 ///
@@ -307,7 +307,7 @@ impl Router {
         let Admission { config, stats, leaked, .. } = admission;
         authorized(&call, config)?;
         let reply = reply(&call, config);
-        if let Some(method) = protocol::method(&call, config) {
+        if let Some(method) = builtin::method(&call, config) {
             let handled = method.answer(&call, reply, config, stats, &self.routes);
             let work = Guarded::begin(|| Box::pin(std::future::ready(handled)))?;
             let hold = Held::Alone(Hold { _slot: slot, measured: None });
@@ -365,13 +365,13 @@ impl fmt::Debug for Router {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ServerConfig;
-    use crate::trace;
+    use crate::config::server::ServerConfig;
+    use crate::telemetry::trace_context;
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     fn parent() -> Option<String> {
-        trace::current().map(|context| context.parent().to_string())
+        trace_context::current().map(|context| context.parent().to_string())
     }
 
     #[::tokio::test]

@@ -6,19 +6,19 @@ use procbridge_proto::{Packet, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::client_config::ClientConfig;
+use crate::classic::client::CallTime;
+use crate::client::request::{self, Style};
+use crate::config::client::ClientConfig;
 use crate::error::Error;
-use crate::outgoing::CallTime;
 use crate::peer::Peer;
-use crate::refusal::Refusal;
-use crate::request::{self, Style};
-use crate::session::Link;
-use crate::session::link::Refused;
-use crate::tokio::builder::{RequestBuilder, Via};
+use crate::reply_error::Refusal;
+use crate::session::Link as Inner;
+use crate::session::session::Refused;
 use crate::tokio::call_future::CallFuture;
-use crate::tokio::calls::{self, Reached};
 use crate::tokio::clock;
-use crate::tokio::items::Items;
+use crate::tokio::flow::{self, Reached};
+use crate::tokio::item_stream::Items;
+use crate::tokio::request_builder::{RequestBuilder, Via};
 
 /// The session on which a call came, for calls in the other direction. Clones are the same session. It may be kept after
 /// the call: it works as long as the peer keeps its connection.
@@ -45,7 +45,7 @@ use crate::tokio::items::Items;
 #[derive(Clone, Debug)]
 pub struct Session {
     /// Whoever keeps a session does not keep its connection: that has ended when the peer's has.
-    link: Weak<Link>,
+    link: Weak<Inner>,
     peer: Peer,
     pub(super) config: Arc<ClientConfig>,
 }
@@ -132,14 +132,14 @@ impl Session {
         RequestBuilder::new(Via::Session(self), Some(method))
     }
 
-    fn link(&self) -> Result<Arc<Link>, Error> {
+    fn link(&self) -> Result<Arc<Inner>, Error> {
         self.link.upgrade().ok_or_else(|| request::refused(Refused::Gone))
     }
 
     pub(super) async fn begin(&self, style: &Style, packet: Packet) -> Result<(Reached, CallTime), Error> {
         let time = clock::time(style.timeout);
         Ok((
-            calls::begin_on(&self.config, &self.link()?, packet, style.form, time)
+            flow::begin_on(&self.config, &self.link()?, packet, style.form, time)
                 .await
                 .map_err(request::in_reverse)?,
             time,
@@ -148,12 +148,12 @@ impl Session {
 
     pub(super) async fn run(&self, style: &Style, packet: Packet) -> Result<Option<Response>, Error> {
         let time = clock::time(style.timeout.or(self.config.call_timeout));
-        match calls::begin_on(&self.config, &self.link()?, packet, style.form, time)
+        match flow::begin_on(&self.config, &self.link()?, packet, style.form, time)
             .await
             .map_err(request::in_reverse)?
         {
             Reached::Response(response) => Ok(Some(response)),
-            Reached::Calling(calling) => calls::finish(calling, time).await.map(Some),
+            Reached::Calling(calling) => flow::finish(calling, time).await.map(Some),
             Reached::Sent => Ok(None),
         }
     }

@@ -12,14 +12,14 @@ use ::tokio::time::sleep;
 use futures_core::Stream;
 use serde_json::{Value, json};
 
+use crate::client::request;
+use crate::client::retry::{Backoff, may_pass};
 use crate::error::Error;
-use crate::event::{self, Event, Missed};
-use crate::request;
-use crate::session::retry::{Backoff, may_pass};
-use crate::tokio::calls::Reached;
+use crate::events::event::{self, Event, Missed};
 use crate::tokio::client::Client;
 use crate::tokio::clock;
-use crate::tokio::items::Items;
+use crate::tokio::flow::Reached;
+use crate::tokio::item_stream::Items;
 
 /// The events of some topics, see [`Client::subscribe`]. Dropping it ends the subscription.
 ///

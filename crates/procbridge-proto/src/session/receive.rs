@@ -1,0 +1,529 @@
+//! What the packets that arrive in a session lead to: events, answers, or the end of the session
+//! (PB-PKT-*, PB-ID-*, PB-STR-*, PB-UNK-*, PB-SER-*).
+//!
+//! A header is judged as soon as it is there, so that nothing is held for a packet that will not be taken. Then the
+//! content is, when all of it is there.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::mem;
+
+use crate::body::Body;
+use crate::compression::codec::{Codec, Codecs};
+use crate::error::{ProtocolError, code};
+use crate::event::{CallId, Event};
+use crate::header::{Status, flag};
+use crate::json::grammar;
+use crate::json::string;
+use crate::message::{LARGEST_EXACT, text};
+use crate::session::frames::{Content, Frame, Next, Verdict};
+use crate::session::reassembly::Joined;
+use crate::session::send_queue::{PIECE, Taken, ascending};
+use crate::session::session::{Input, MAX_CONTROL, MAX_PING, MAX_REASON, MAX_UNKNOWN, Session, Side};
+use crate::settings::Terms;
+use crate::unread::{Unread, UnreadItem, UnreadResponse};
+
+impl Session {
+    /// Looks at what was appended to the read buffer.
+    pub(crate) fn received(&mut self) {
+        self.frames.appended();
+        let mut happened = None;
+        loop {
+            let more = self.advance(&mut happened);
+            if let Some(event) = happened.take() {
+                self.tell_later(event);
+            }
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// The next thing that happened, by what was appended to the read buffer so far. It is not queued, if nothing else is.
+    pub(crate) fn pull_event(&mut self) -> Option<Event> {
+        let mut happened = None;
+        loop {
+            if !self.events.is_empty()
+                && let event @ Some(_) = self.poll_event()
+            {
+                return event;
+            }
+            let more = self.advance(&mut happened);
+            if happened.is_some() {
+                if self.events.is_empty() {
+                    return happened;
+                }
+                happened.take().into_iter().for_each(|event| self.tell_later(event));
+            } else if !more {
+                let event = self.poll_event();
+                if event.is_none() {
+                    self.events.shrink();
+                }
+                return event;
+            }
+        }
+    }
+
+    fn tell_later(&mut self, event: Event) {
+        self.untold += requested(&event);
+        self.events.push(event);
+    }
+
+    /// Looks at the next packet, if one is wanted. Tells whether there may be another one.
+    fn advance(&mut self, happened: &mut Option<Event>) -> bool {
+        if self.input == Input::Open {
+            match self.step(happened) {
+                Ok(more) => return more,
+                Err(error) => self.fail(error),
+            }
+        }
+        // Nothing more is wanted.
+        self.frames.clear();
+        false
+    }
+
+    /// Looks at the next packet. Tells whether there may be another one.
+    fn step(&mut self, happened: &mut Option<Event>) -> Result<bool, ProtocolError> {
+        let (frame, content) = match self.frames.next(self.limits.max_body())? {
+            Next::Nothing => return Ok(false),
+            Next::Packet(frame, content) => (frame, content),
+            Next::Header(frame) => {
+                if self.judge(&frame)? == Verdict::Skip {
+                    self.frames.skip(&frame);
+                    return Ok(true);
+                }
+                let body = self.body_of(&frame);
+                match self.frames.take(frame, body) {
+                    Some(content) => (frame, content),
+                    None => return Ok(true),
+                }
+            }
+        };
+        self.take(&frame, content, happened)?;
+        Ok(true)
+    }
+
+    /// Where the content of a packet goes: behind the pieces that there are of its body.
+    fn body_of(&mut self, frame: &Frame) -> Body {
+        let is_first = match frame.kind {
+            Status::REQUEST | Status::GOOD | Status::BAD | Status::ITEM => !self.pieces.is_open(frame.id),
+            _ => return Body::default(),
+        };
+        match is_first {
+            false => self.pieces.lend(frame.id),
+            true if frame.length as usize >= PIECE => self.out.take_spare().into(),
+            true => Body::default(),
+        }
+    }
+
+    /// Decides on a packet by its header.
+    fn judge(&mut self, frame: &Frame) -> Result<Verdict, ProtocolError> {
+        let &Frame { kind, flags, id, .. } = frame;
+        self.packets += 1;
+        if kind.0 > Status::GOODBYE.0 {
+            self.unknown_left = self.unknown_left.checked_sub(1).ok_or(ProtocolError::TooManyUnknown)?;
+            return Ok(Verdict::Skip);
+        }
+        self.unknown_left = (self.unknown_left + 1).min(MAX_UNKNOWN);
+        let has_text = matches!(kind, Status::REQUEST | Status::GOOD | Status::BAD | Status::ITEM);
+        if flags & flag::MORE != 0 && !has_text {
+            return Err(ProtocolError::UnexpectedPiece { kind, id });
+        }
+        if flags & Codec::MASK != 0 {
+            let codec = Codec::of_flags(flags).filter(|_| has_text);
+            if !codec.is_some_and(|codec| self.terms.codecs().contains(codec)) {
+                return Err(ProtocolError::UnexpectedCodec { kind, flags });
+            }
+        }
+        // What such a packet says is short, and it is held and read before its place is known to be right (PB-PKT-14).
+        if !has_text && kind != Status::PING && frame.length > MAX_CONTROL {
+            return Err(ProtocolError::TooLarge { length: frame.length, limit: MAX_CONTROL });
+        }
+        match kind {
+            Status::REQUEST => self.judge_request(frame),
+            Status::GOOD | Status::BAD | Status::ITEM => self.judge_answer(frame),
+            Status::CREDIT | Status::CANCEL => self.judge_from_caller(frame),
+            _ if id != 0 => Err(ProtocolError::InvalidId { kind, id }),
+            Status::HELLO if self.side == Side::Opener || self.opener_spoke => {
+                Err(ProtocolError::UnexpectedStatus { found: kind, expected: "no second HELLO" })
+            }
+            Status::PING if frame.length as usize > MAX_PING => {
+                Err(ProtocolError::PingTooLarge { length: frame.length as usize })
+            }
+            _ => Ok(Verdict::Take),
+        }
+    }
+
+    fn judge_request(&mut self, frame: &Frame) -> Result<Verdict, ProtocolError> {
+        let &Frame { kind, flags, id, .. } = frame;
+        if id == 0 || self.side.owns(id) {
+            return Err(ProtocolError::InvalidId { kind, id });
+        }
+        if id <= self.highest {
+            if self.pieces.is_open(id) {
+                return self.pieces.check(frame).map(|()| Verdict::Take);
+            }
+            if !self.pieces.is_late(id) {
+                return Err(ProtocolError::InvalidId { kind, id });
+            }
+            if flags & flag::MORE == 0 {
+                self.pieces.end_late(id);
+            }
+            return Ok(Verdict::Skip);
+        }
+        self.highest = id;
+        if self.said.is_some() {
+            // It was told that this one is not run; there is nothing to answer.
+            if flags & flag::MORE != 0 {
+                self.pieces.expect_late(id)?;
+            }
+            return Ok(Verdict::Skip);
+        }
+        let limit = self.terms.max_calls();
+        if limit == 0 {
+            self.refuse(id, flags, code::UNKNOWN_METHOD, "this side takes no calls")?;
+            return Ok(Verdict::Skip);
+        }
+        if self.theirs.len() >= limit as usize {
+            let message =
+                format!("the session has reached its limit of {limit} calls in flight (max_session_calls)");
+            self.refuse(id, flags, code::OVERLOADED, &message)?;
+            return Ok(Verdict::Skip);
+        }
+        self.serve(id, flags);
+        Ok(Verdict::Take)
+    }
+
+    /// Judges what the caller of a call says besides its request.
+    fn judge_from_caller(&mut self, frame: &Frame) -> Result<Verdict, ProtocolError> {
+        let &Frame { kind, id, .. } = frame;
+        if id == 0 || self.side.owns(id) || id > self.highest {
+            return Err(ProtocolError::InvalidId { kind, id });
+        }
+        if self.theirs.get(CallId(id)).is_some() {
+            return Ok(Verdict::Take);
+        }
+        // The call has ended; its caller may have said this before it knew.
+        if kind == Status::CANCEL && self.pieces.is_late_unaware(id) {
+            self.pieces.expect_late_cancelled(id);
+        }
+        Ok(Verdict::Skip)
+    }
+
+    fn judge_answer(&self, frame: &Frame) -> Result<Verdict, ProtocolError> {
+        let &Frame { kind, id, .. } = frame;
+        if !self.is_own(id) {
+            return Err(ProtocolError::InvalidId { kind, id });
+        }
+        // A call that has ended; its caller may have cancelled it while this was on its way.
+        let Some(call) = self.ours.get(CallId(id)) else { return Ok(Verdict::Skip) };
+        self.pieces.check(frame)?;
+        if kind == Status::ITEM {
+            let window = call.stream.as_deref().ok_or(ProtocolError::UnexpectedItem { id })?;
+            if !self.pieces.is_open(id) && !window.credit.is_there() {
+                return Err(ProtocolError::NoCredit { id });
+            }
+        }
+        Ok(Verdict::Take)
+    }
+
+    /// Acts on a whole packet.
+    fn take(
+        &mut self,
+        frame: &Frame,
+        content: Content,
+        happened: &mut Option<Event>,
+    ) -> Result<(), ProtocolError> {
+        let content = match frame.kind {
+            Status::REQUEST => return self.take_request(frame, content, happened),
+            Status::GOOD | Status::BAD | Status::ITEM => {
+                self.take_answer(frame, content, happened);
+                return Ok(());
+            }
+            _ => content.into_bytes(),
+        };
+        match frame.kind {
+            Status::HELLO => {
+                let codecs = Codecs::from_bits(frame.options);
+                self.peer = Terms::read(&content, codecs, false, self.limits.max_depth())?;
+                self.opener_spoke = true;
+                Ok(())
+            }
+            Status::CREDIT => self.take_credit(frame.id, content),
+            Status::CANCEL => self.take_cancel(frame.id, content),
+            Status::PING => {
+                self.pings += 1;
+                check_object(&content, self.limits.max_depth())?;
+                self.send(Status::PONG, 0, &content);
+                Ok(())
+            }
+            Status::PONG => {
+                self.events.push(Event::Pong);
+                Ok(())
+            }
+            _ => self.take_goodbye(content),
+        }
+    }
+
+    fn take_request(
+        &mut self,
+        frame: &Frame,
+        content: Content,
+        happened: &mut Option<Event>,
+    ) -> Result<(), ProtocolError> {
+        let &Frame { id, flags, .. } = frame;
+        let limit = self.limits.max_body();
+        let length = self.pieces.length(id).saturating_add(content.len());
+        if length > limit as usize {
+            let error = ProtocolError::TooLarge { length: u32::try_from(length).unwrap_or(u32::MAX), limit };
+            return self.refuse_unreadable(id, flags, &error);
+        }
+        let all_limit = MIN_UNFINISHED.max(2 * u64::from(limit));
+        let all = self.pieces.requests() as u64 + content.len() as u64;
+        let more = flags & flag::MORE != 0;
+        if more && all > all_limit {
+            let message =
+                format!("the session has reached its limit of {all_limit} B of unfinished requests");
+            return self.refuse(id, flags, code::OVERLOADED, &message);
+        }
+        let Joined::Whole { flags, content } = self.pieces.join(frame, content) else { return Ok(()) };
+        // One read may bring many that are small only as long as they are compressed.
+        if flags & Codec::MASK != 0 && self.untold > all_limit {
+            let message = format!("the session has reached its limit of {all_limit} B of requests at once");
+            return self.refuse(id, 0, code::OVERLOADED, &message);
+        }
+        let (call, limits) = (CallId(id), self.limits);
+        let request = Unread::new(frame.kind, flags, self.fitting(content), limits);
+        if limits.leaves_requests() && request.is_costly() {
+            *happened = Some(Event::Unread { id: call, request });
+            return Ok(());
+        }
+        match request.read() {
+            Ok(request) => {
+                *happened = Some(Event::Request { id: call, request });
+                Ok(())
+            }
+            Err(error) => self.refuse_unreadable(id, 0, &error),
+        }
+    }
+
+    /// Puts a small body that came into large memory in memory of its own: only its length is counted from now on.
+    fn fitting(&mut self, content: Body) -> Body {
+        let (content, memory) = content.fitting();
+        if memory.capacity() > 0 {
+            self.out.put_spare(memory);
+        }
+        content
+    }
+
+    fn refuse_unreadable(&mut self, id: u32, flags: u8, error: &ProtocolError) -> Result<(), ProtocolError> {
+        match error.answer() {
+            Some(answer) => self.refuse(id, flags, answer.code, &answer.message),
+            None => self.refuse(id, flags, code::INVALID_REQUEST, ""),
+        }
+    }
+
+    fn take_answer(&mut self, frame: &Frame, content: Content, happened: &mut Option<Event>) {
+        let &Frame { id, kind, .. } = frame;
+        let limit = self.limits.max_body();
+        let length = self.pieces.length(id).saturating_add(content.len());
+        let Some(discarded) = self.ours.get(CallId(id)).map(|call| call.discarded) else { return };
+        if !discarded && length > limit as usize {
+            let length = u32::try_from(length).unwrap_or(u32::MAX);
+            // Noted as a piece, so that those to come are known to follow one.
+            self.pieces.join(frame, content);
+            self.pieces.discard(id);
+            self.fail_call(frame, ProtocolError::TooLarge { length, limit });
+            return;
+        }
+        let joined = self.pieces.join(frame, content);
+        if discarded {
+            self.pieces.discard(id);
+            let length = match joined {
+                Joined::Whole { content, .. } => content.len(),
+                Joined::Dropped { length } => length,
+                Joined::Open => return,
+            };
+            self.spend(id, kind, length);
+            self.end_call(id, kind);
+            return;
+        }
+        let Joined::Whole { flags, content } = joined else { return };
+        let content = self.fitting(content);
+        match self.read_answer(CallId(id), kind, flags, content) {
+            Ok(event) => {
+                self.end_call(id, kind);
+                *happened = Some(event);
+            }
+            Err(error) => self.fail_call(frame, error),
+        }
+    }
+
+    /// Reads an answer or an item that is whole, unless that is left to the program.
+    fn read_answer(
+        &mut self,
+        id: CallId,
+        kind: Status,
+        flags: u8,
+        content: Body,
+    ) -> Result<Event, ProtocolError> {
+        let (limits, leaves) = (self.limits, self.limits.leaves_answers());
+        if kind != Status::ITEM {
+            let response = UnreadResponse::new(kind, flags, content, limits);
+            if leaves && response.is_costly() {
+                return Ok(Event::UnreadResponse { id, response });
+            }
+            return response.read().map(|response| Event::Response { id, response });
+        }
+        let mut item = UnreadItem::new(kind, flags, content, limits);
+        if leaves && item.is_costly() {
+            self.spend(id.0, kind, usize::try_from(item.charged()).unwrap_or(usize::MAX));
+            return Ok(Event::UnreadItem { id, item });
+        }
+        let inflated = item.inflate();
+        self.spend(id.0, kind, if inflated.is_ok() { item.arrived() } else { 0 });
+        inflated?;
+        item.inflated().map(|item| Event::Item { id, item })
+    }
+
+    /// Takes an item's cost off its call's credit.
+    fn spend(&mut self, id: u32, kind: Status, length: usize) {
+        let call = self.ours.get_mut(CallId(id)).filter(|_| kind == Status::ITEM);
+        if let Some(window) = call.and_then(|call| call.stream.as_deref_mut()) {
+            window.credit.spend(length);
+        }
+    }
+
+    /// Takes a call of ours out of the table if a packet of this kind ends it.
+    fn end_call(&mut self, id: u32, kind: Status) {
+        if kind == Status::ITEM {
+            return;
+        }
+        self.ours.remove(CallId(id));
+        if self.ours.is_empty() && self.theirs.is_empty() {
+            // Nothing large is to come.
+            self.out.drop_spare();
+        }
+        if self.out.take_back(id) == Taken::Rest {
+            // The answer came before the request was all written. The peer need not wait for the rest.
+            self.send(Status::CANCEL, id, b"{}");
+        }
+    }
+
+    /// Ends a call of ours whose answer, or an item of it, cannot be read.
+    fn fail_call(&mut self, frame: &Frame, error: ProtocolError) {
+        let &Frame { id, kind, .. } = frame;
+        if kind == Status::ITEM {
+            if let Some(call) = self.ours.get_mut(CallId(id)) {
+                call.discarded = true;
+            }
+            self.out.take_back(id);
+            self.send(Status::CANCEL, id, b"{}");
+        } else {
+            self.pieces.forget(id);
+            self.end_call(id, kind);
+        }
+        self.events.push(Event::Failed { id: CallId(id), error });
+    }
+
+    fn take_credit(&mut self, id: u32, content: Vec<u8>) -> Result<(), ProtocolError> {
+        let body = text(content)?;
+        let (mut items, mut bytes) = (Ok(0), Ok(0));
+        grammar::scan_members(&body, self.limits.max_depth(), &mut |key, value| {
+            let value = body.get(value).unwrap_or_default();
+            match key {
+                "items" => items = number(value, LARGEST_EXACT, 0, "items"),
+                "bytes" => bytes = number(value, LARGEST_EXACT, 0, "bytes"),
+                _ => {}
+            }
+        })?;
+        let (items, bytes) = (items?, bytes?);
+        let call = self.theirs.get_mut(CallId(id));
+        if let Some(credit) = call.and_then(|call| call.stream.as_deref_mut()) {
+            let was_there = credit.is_there();
+            credit.add(items, bytes);
+            if !was_there && credit.is_there() {
+                self.events.push(Event::Credit { id: CallId(id) });
+            }
+        }
+        Ok(())
+    }
+
+    fn take_cancel(&mut self, id: u32, content: Vec<u8>) -> Result<(), ProtocolError> {
+        check_object(&content, self.limits.max_depth())?;
+        if self.pieces.is_open(id) {
+            self.refuse(id, 0, code::CANCELLED, "the call was cancelled")?;
+            self.pieces.expect_late_cancelled(id);
+        } else if let Some(call) = self.theirs.get_mut(CallId(id))
+            && !mem::replace(&mut call.cancelled, true)
+        {
+            self.events.push(Event::Cancelled { id: CallId(id) });
+        }
+        Ok(())
+    }
+
+    fn take_goodbye(&mut self, content: Vec<u8>) -> Result<(), ProtocolError> {
+        let body = text(content)?;
+        let (mut last_id, mut reason) = (Ok(ALL), None);
+        grammar::scan_members(&body, self.limits.max_depth(), &mut |key, value| {
+            let value = body.get(value).unwrap_or_default();
+            match key {
+                "last_id" => last_id = number(value, ALL, ALL, "last_id"),
+                "reason" => {
+                    reason = string::read(value).map(|reason| string::cut(&reason.text, MAX_REASON).into())
+                }
+                _ => {}
+            }
+        })?;
+        let last_id = u32::try_from(last_id?).unwrap_or(u32::MAX);
+        let last_id = self.heard.map_or(last_id, |before| before.min(last_id));
+        if self.heard.replace(last_id).is_none() {
+            self.events.push(Event::Goodbye { reason: reason.unwrap_or_else(String::new) });
+        }
+        let mut not_run = self.out.unsent_above(last_id);
+        not_run.extend(self.ours.iter().map(|(CallId(id), _)| id).filter(|&id| id > last_id));
+        for id in ascending(not_run) {
+            self.out.take_back(id);
+            self.pieces.forget(id);
+            let discarded = self.ours.remove(CallId(id)).is_some_and(|call| call.discarded);
+            if !discarded {
+                self.events.push(Event::NotRun { id: CallId(id) });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of the request that `event` tells of.
+pub(crate) fn requested(event: &Event) -> u64 {
+    match event {
+        Event::Request { request, .. } => request.size() as u64,
+        Event::Unread { request, .. } => request.arrived() as u64,
+        _ => 0,
+    }
+}
+
+/// Checks the content of a packet that may have none, and has no keys that matter.
+fn check_object(content: &[u8], max_depth: u32) -> Result<(), ProtocolError> {
+    if content.is_empty() {
+        return Ok(());
+    }
+    let body = core::str::from_utf8(content)
+        .map_err(|error| ProtocolError::InvalidUtf8 { at: error.valid_up_to() })?;
+    grammar::scan_members(body, max_depth, &mut |_, _| ())
+}
+
+/// A number as its digits, `absent` if it is null.
+fn number(value: &str, most: u64, absent: u64, key: &'static str) -> Result<u64, ProtocolError> {
+    if value == "null" {
+        return Ok(absent);
+    }
+    value.parse().ok().filter(|&number| number <= most).ok_or(ProtocolError::InvalidNumber { key })
+}
+
+/// The last id of a goodbye that does not say that any call was not run.
+const ALL: u64 = u32::MAX as u64;
+
+/// All unfinished requests of a session may hold this many bytes, or twice the body limit if that is more.
+const MIN_UNFINISHED: u64 = 32 * 1024 * 1024;

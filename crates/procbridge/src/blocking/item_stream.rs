@@ -1,0 +1,177 @@
+//! Streams: items that come, and items that go (PB-STR-*).
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::marker::PhantomData;
+
+use procbridge_proto::{Response, code};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use crate::blocking::background;
+use crate::blocking::flow::Reached;
+use crate::blocking::handler::Reply;
+use crate::blocking::wait;
+use crate::classic::client::CallTime;
+use crate::client::request;
+use crate::error::{Error, ErrorKind, Outcome};
+use crate::reply_error::Refusal;
+use crate::service::call::{Arrived, Call};
+use crate::service::item_sender::Producer;
+use crate::session::Calling;
+
+/// The items of a streamed answer, see [`Client::stream`](crate::Client::stream). Dropping it cancels the call.
+///
+/// As an iterator it ends after the last item, or after the error that ended the stream.
+pub struct Items<T> {
+    source: Source,
+    time: CallTime,
+    item: PhantomData<fn() -> T>,
+}
+
+enum Source {
+    Session(Calling),
+    /// The elements of an array, from a server that has no streams.
+    Array(VecDeque<Box<RawValue>>),
+    /// The method's own result, if there was no error.
+    Over(Option<Response>),
+}
+
+impl<T: DeserializeOwned> Items<T> {
+    pub(super) fn new(reached: Reached, time: CallTime) -> Result<Self, Error> {
+        let source = match reached {
+            Reached::Calling(calling) => {
+                background::tick(calling.link());
+                Source::Session(calling)
+            }
+            Reached::Response(response) => match request::elements(&response)? {
+                Some(elements) => Source::Array(elements),
+                None => Source::Over(Some(response)),
+            },
+            Reached::Ready(..) | Reached::Sent => {
+                return Err(Error::new(ErrorKind::Protocol, Outcome::Unknown, "the call was not answered"));
+            }
+        };
+        Ok(Self { source, time, item: PhantomData })
+    }
+
+    /// What the method returned besides its items; null for most. The items that have not been taken are dropped.
+    ///
+    /// # Errors
+    ///
+    /// The error that ended the stream, and `InvalidResult` if the result is not an `R`.
+    ///
+    /// # Blocking
+    ///
+    /// Until the stream ends.
+    pub fn finish<R: DeserializeOwned>(mut self) -> Result<R, Error> {
+        while let Some(item) = self.next_raw() {
+            item?;
+        }
+        match &self.source {
+            Source::Over(Some(response)) => request::result(response),
+            _ => request::value("null"),
+        }
+    }
+
+    /// Waits for items as long as they come.
+    pub(super) fn without_limit(&mut self) {
+        self.time.deadline = None;
+    }
+
+    fn next_raw(&mut self) -> Option<Result<Raw, Error>> {
+        match &mut self.source {
+            Source::Over(_) => None,
+            Source::Array(elements) => match elements.pop_front() {
+                Some(element) => Some(Ok(Raw::Element(element))),
+                None => {
+                    self.source = Source::Over(None);
+                    None
+                }
+            },
+            Source::Session(calling) => {
+                let link = calling.link().clone();
+                let next = wait::wait(&link, self.time.deadline, |waker| calling.poll_item(waker));
+                let next = next.map(|next| match next? {
+                    Arrived::Read(item) => Ok(item),
+                    Arrived::Unread(item) => calling.read(item),
+                });
+                let ended = match next {
+                    Some(Ok(item)) => return Some(Ok(Raw::Item(item))),
+                    Some(Err(answer)) => request::answered(answer, &link),
+                    None => Err(self.time.over(calling.give_up())),
+                };
+                let ended = ended.and_then(|response| match &response {
+                    Response::Bad(bad) => Err(Error::refused(bad)),
+                    Response::Good(_) => Ok(response),
+                });
+                let (response, error) = match ended {
+                    Ok(response) => (Some(response), None),
+                    Err(error) => (None, Some(error)),
+                };
+                self.source = Source::Over(response);
+                error.map(Err)
+            }
+        }
+    }
+}
+
+enum Raw {
+    Item(procbridge_proto::Item),
+    Element(Box<RawValue>),
+}
+
+impl<T: DeserializeOwned> Iterator for Items<T> {
+    type Item = Result<T, Error>;
+
+    /// # Blocking
+    ///
+    /// Until the next item is there, the stream has ended, or its time is over.
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.next_raw()?.and_then(|raw| match raw {
+            Raw::Item(item) => request::value(item.payload().unwrap_or("null")),
+            Raw::Element(element) => request::value(element.get()),
+        }))
+    }
+}
+
+impl<T> fmt::Debug for Items<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Items").finish_non_exhaustive()
+    }
+}
+
+/// Where a streaming handler sends its items, see [`Router::stream`](crate::Router::stream).
+#[derive(Debug)]
+pub struct ItemSink {
+    producer: Producer,
+}
+
+impl ItemSink {
+    pub(crate) fn new(call: &Call) -> Self {
+        Self { producer: Producer::new(call) }
+    }
+
+    /// Sends an item.
+    ///
+    /// # Errors
+    ///
+    /// The caller has cancelled the call or is gone, or the item cannot be sent. The error is a [`Refusal`] for the
+    /// handler to return, which `?` does.
+    ///
+    /// # Blocking
+    ///
+    /// While the caller has not asked for more items. The caller's asking wakes it, its going away, and the call's end.
+    pub fn send<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Refusal> {
+        let Some(packet) = self.producer.item(item)? else { return self.producer.collect() };
+        let Some(place) = self.producer.place() else { return Ok(()) };
+        let mut packet = Some(packet);
+        let sent = wait::wait(&place.link, None, |waker| place.link.poll_item(place.id, &mut packet, waker));
+        sent.unwrap_or_else(|| Err(Refusal::new("the item was not sent").with_code(code::INTERNAL)))
+    }
+
+    pub(crate) fn finish(self, reply: Reply) -> Result<Reply, Refusal> {
+        self.producer.finish(reply)
+    }
+}

@@ -1,0 +1,104 @@
+//! The server's side of one connection: a request is read, an answer is written, and the connection ends well.
+
+use std::mem;
+use std::time::Instant;
+
+use crate::blocking::server::server::{INLINE, Shared};
+use crate::blocking::transport::{Readiness, Stream};
+use crate::classic::server::{Incoming, Progress};
+use crate::limits::permits::Share;
+use crate::peer::Peer;
+use crate::reply_error::Refusal;
+use crate::telemetry::log::Matter;
+
+/// One accepted connection and what it holds of the server's limits.
+#[derive(Debug)]
+pub(in crate::blocking) struct Exchange {
+    pub(in crate::blocking) stream: Stream,
+    pub(in crate::blocking) incoming: Incoming,
+    pub(in crate::blocking) place: Share,
+    pub(in crate::blocking) waiting: Option<Share>,
+}
+
+impl Exchange {
+    pub(in crate::blocking) fn new(
+        shared: &Shared,
+        stream: Stream,
+        peer: Peer,
+        place: Share,
+        held: Share,
+    ) -> Self {
+        // A server that stops takes no sessions: they would only have to be ended.
+        let terms = shared.admission.config.terms.clone().filter(|_| !shared.control.is_stopping());
+        let incoming = Incoming::new(&shared.admission, peer, held, terms);
+        Self { stream, incoming, place, waiting: None }
+    }
+
+    /// When the request is too slow.
+    pub(in crate::blocking) fn deadline(&self) -> Instant {
+        self.incoming.deadline()
+    }
+
+    /// Reads what has arrived of the request, without waiting.
+    pub(in crate::blocking) fn read(&mut self, shared: &Shared) -> Progress {
+        let stream = &self.stream;
+        self.incoming.read(&shared.admission, |buffer| stream.read(buffer))
+    }
+
+    /// Reads the request, and waits a moment for each piece of it.
+    pub(in crate::blocking) fn read_soon(&mut self, shared: &Shared) -> Progress {
+        let stream = &self.stream;
+        let (mut is_first, mut end) = (true, None);
+        self.incoming.read(&shared.admission, |buffer| {
+            // Most requests come in one piece, which needs no look at the clock.
+            if mem::take(&mut is_first) {
+                return stream.read_soon(buffer);
+            }
+            let now = Instant::now();
+            if now < *end.get_or_insert(now + INLINE) {
+                stream.read_soon(buffer)
+            } else {
+                stream.read(buffer)
+            }
+        })
+    }
+
+    /// Queues an answer to a request that is not waited for any longer.
+    pub(in crate::blocking) fn refuse(&mut self, shared: &Shared, refusal: &Refusal) {
+        self.incoming.refuse(&shared.admission, refusal);
+    }
+
+    /// Writes what is queued. It waits for the peer as long as the peer takes something; with `Patience::None` it does
+    /// not wait. Tells whether the connection must linger.
+    pub(in crate::blocking) fn write(&mut self, shared: &Shared, patience: Patience) -> bool {
+        let Self { stream, incoming, .. } = self;
+        let journal = &shared.admission.journal;
+        while !incoming.transmit().is_empty() {
+            match stream.write(incoming.transmit()) {
+                Ok(0) if patience == Patience::None => return false,
+                Ok(0) => {
+                    let deadline = Instant::now().checked_add(shared.admission.config.write_timeout);
+                    if !stream.wait(Readiness::Write, deadline).unwrap_or(false) {
+                        journal.write(Matter::Write, || {
+                            format!("{}: takes no more of its answer", incoming.peer)
+                        });
+                        return false;
+                    }
+                }
+                Ok(count) => incoming.transmitted(&shared.admission, count),
+                Err(error) => {
+                    journal.write(Matter::Write, || format!("{}: {error}", incoming.peer));
+                    return false;
+                }
+            }
+        }
+        incoming.must_linger() && stream.finish_writing().is_ok()
+    }
+}
+
+/// Whether a write may wait for the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::blocking) enum Patience {
+    WriteTimeout,
+    None,
+}

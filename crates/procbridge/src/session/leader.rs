@@ -1,0 +1,174 @@
+//! What a thread does with a session between two waits in the system: all of it under one lock. The blocking face has such
+//! threads; a call whose answer comes at once takes two turns.
+
+use std::io;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Instant;
+
+use crate::net::socket::Read;
+use crate::session::session::Link;
+use crate::session::state::{Seat, State};
+
+/// A thread that waits on a session.
+#[derive(Debug)]
+pub(crate) struct Visitor {
+    /// What the clock said when it last came out of the system. What is due is judged by that.
+    pub(crate) now: Instant,
+    /// Whether it reads for all.
+    pub(crate) is_seated: bool,
+    /// Whether it may have been woken to read for those who still wait.
+    pub(crate) has_waited: bool,
+    /// What it has read.
+    pub(crate) came: Option<(Vec<u8>, io::Result<Read>)>,
+    /// Its waker, as soon as somebody else reads, and what makes it.
+    waker: Option<Waker>,
+    own: fn() -> Waker,
+}
+
+/// What a thread is to do next.
+#[derive(Debug)]
+pub(crate) enum Turn<T> {
+    /// What it waits for is there. It does not read any longer.
+    Done(T),
+    /// Somebody else reads.
+    Stand {
+        /// Whether the socket takes nothing, and nobody is sure to hear when it does.
+        is_blocked: bool,
+        /// Nobody reads yet, but somebody is about to.
+        is_promised: bool,
+    },
+    /// It reads, into this buffer, at most until `due`; the next turn is told what came.
+    Read { buffer: Vec<u8>, due: Option<Instant> },
+    /// It reads and writes, at most until `due`: the socket takes nothing of what is queued.
+    Write { is_reading_paused: bool, due: Option<Instant> },
+}
+
+impl Visitor {
+    /// One that has just come, and has nothing. `own` makes its waker.
+    pub(crate) fn new(now: Instant, own: fn() -> Waker) -> Self {
+        Self { now, is_seated: false, has_waited: false, came: None, waker: None, own }
+    }
+
+    /// What wakes it, if anything was ever told to.
+    pub(crate) fn waker(&self) -> Option<&Waker> {
+        self.waker.as_ref()
+    }
+}
+
+impl Link {
+    /// Takes in what `visitor` has read, looks whether `poll` finds what it waits for, and has it read otherwise, if nobody
+    /// else does. If somebody does, `poll` is asked again with the waker that is to be told.
+    pub(crate) fn turn<T>(
+        self: &Arc<Self>,
+        visitor: &mut Visitor,
+        mut poll: impl FnMut(&mut State, Option<&Waker>) -> Option<T>,
+    ) -> Turn<T> {
+        if let Some((buffer, read)) = visitor.came.take() {
+            let mut is_more = false;
+            let turn = self.with(|state| {
+                state.give_back(buffer);
+                is_more = state.took(self, read, visitor.now);
+                if is_more {
+                    return None;
+                }
+                // Those who are woken call again as a rule. What they queue meanwhile goes out with one write.
+                state.is_awaited = state.wake.len() > 1;
+                (!state.is_awaited).then(|| state.turn(self, visitor, &mut poll))
+            });
+            if let Some(turn) = turn {
+                return turn;
+            }
+            self.take_rest(is_more, visitor.now);
+        }
+        self.with(|state| state.turn(self, visitor, poll))
+    }
+}
+
+impl State {
+    /// The same for who has the state.
+    pub(super) fn turn<T>(
+        &mut self,
+        link: &Arc<Link>,
+        visitor: &mut Visitor,
+        mut poll: impl FnMut(&mut State, Option<&Waker>) -> Option<T>,
+    ) -> Turn<T> {
+        if visitor.is_seated {
+            self.is_awaited = false;
+        }
+        if let Some(done) = poll(self, None) {
+            if visitor.is_seated {
+                visitor.is_seated = false;
+                self.leave_seat();
+                self.offer_seat(link, visitor.waker());
+            } else if visitor.has_waited {
+                self.offer_seat(link, None);
+            }
+            return Turn::Done(done);
+        }
+        if !visitor.is_seated {
+            let is_promised = self.is_offered && !visitor.has_waited;
+            if self.seat != Seat::Free || is_promised || self.has_ended() {
+                let waker = visitor.waker.get_or_insert_with(visitor.own);
+                let done = poll(self, Some(waker));
+                debug_assert!(done.is_none(), "nothing has changed meanwhile");
+                let is_blocked = self.blocked.is_some() && self.seat != Seat::Driven;
+                return Turn::Stand { is_blocked, is_promised };
+            }
+            self.seat = Seat::Taken;
+            self.is_offered = false;
+            visitor.is_seated = true;
+        }
+        // What is here is looked at before more is read.
+        self.digest_all(link);
+        self.flush(link);
+        let due = link.beat_with(self, visitor.now);
+        if self.blocked.is_some() {
+            return Turn::Write { is_reading_paused: link.is_paused(self), due };
+        }
+        Turn::Read { buffer: self.lend_buffer(), due }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::request::Form;
+    use crate::net::socket;
+    use crate::session::state::PORTION;
+    use crate::session::testing::{Ends, call};
+
+    #[test]
+    fn others_have_the_session_between_portions_of_a_read() {
+        let mut ends = Ends::server_of(Seat::Free, 1_000);
+        for _ in 0..2 * PORTION {
+            ends.peer.call(call("note", &(), Form::OneWay)).unwrap();
+        }
+        let bytes = ends.peer.transmit().to_vec();
+        let mut sent = 0;
+        let (mut is_more, mut portions) = (false, 0);
+        while sent < bytes.len() {
+            sent += socket::send(&ends.socket, &bytes[sent..]).unwrap();
+            loop {
+                let more = ends.link.with(|state| {
+                    let before = state.ready.len();
+                    let more = if is_more {
+                        state.take_more(&ends.link, Instant::now())
+                    } else {
+                        let read = Read::of(socket::receive(&ends.link, state.connection.read_buffer()));
+                        if matches!(read, Ok(Read::Nothing)) {
+                            return None;
+                        }
+                        state.took(&ends.link, read, Instant::now())
+                    };
+                    assert!(state.ready.len() - before <= PORTION);
+                    Some(more)
+                });
+                let Some(more) = more else { break };
+                (is_more, portions) = (more, portions + 1);
+            }
+        }
+        assert_eq!(ends.link.with(|state| state.ready.len()), 2 * PORTION);
+        assert!(portions >= 2);
+    }
+}

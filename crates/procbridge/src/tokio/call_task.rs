@@ -1,0 +1,285 @@
+//! A call on a session, from its arrival to its answer. Nothing that takes long for its size is done on the task of the
+//! session: large payloads are read, and large answers written and compressed, on tasks of their own.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use ::tokio::runtime::Handle;
+use ::tokio::task::spawn_blocking;
+use procbridge_proto::{CallId, Packet};
+
+use crate::blocking::handler::Reply;
+use crate::blocking::router::{self, authorized};
+use crate::reply_error::Refusal;
+use crate::service::call::Call;
+use crate::session::Link;
+use crate::session::incoming_calls::{Prepared, Work};
+use crate::telemetry::log::Matter;
+use crate::tokio::begin_handler::Apart;
+use crate::tokio::clock;
+use crate::tokio::handler_task::Running;
+use crate::tokio::router::{Router, Started};
+use crate::tokio::server::server::{Shared, Ticket};
+
+/// A call whose handler was not done at once.
+struct Handling {
+    running: Running,
+    id: CallId,
+    link: Arc<Link>,
+    /// Held until the handler is gone, if somebody waits for that.
+    _ticket: Option<Ticket>,
+}
+
+/// How a call ends.
+enum Outcome {
+    Handled(Result<Reply, Refusal>),
+    Late,
+    /// Nobody waits for the answer.
+    Cancelled,
+}
+
+/// What the beginning of a call's handler has come to.
+pub(super) enum Begun {
+    /// It is done; the answer is to be queued.
+    Answered {
+        id: CallId,
+        answer: Prepared,
+        /// When that was, if anybody has looked.
+        ended: Option<Instant>,
+    },
+    /// A task goes on with it, or a subscription.
+    GoesOn {
+        /// When the look at it ended, if anybody has looked.
+        ended: Option<Instant>,
+    },
+    /// A task begins it, which may hold its thread.
+    Apart,
+}
+
+/// Begins the handler of a call, of which it `began` just now to be served, and looks at it once. If it is not done a task
+/// goes on with it, which holds a ticket. A handler that would take long to begin is begun on such a task.
+pub(super) fn begin(
+    router: &Router,
+    link: &Arc<Link>,
+    Work { call, slot }: Work,
+    began: Instant,
+    ticket: impl FnOnce() -> Option<Ticket>,
+    methods: impl FnOnce() -> Methods,
+) -> Begun {
+    let Some(id) = call.place().map(|place| place.id) else { return Begun::GoesOn { ended: None } };
+    let admission = &link.admission;
+    let config = &admission.config;
+    if call.unread().is_some() {
+        ::tokio::spawn(read(methods(), link.clone(), id, Work { call, slot }, ticket()));
+        return Begun::Apart;
+    }
+    if router.routes.is_subscription(&call, config) && authorized(&call, config).is_ok() {
+        return match router.routes.subscribe(&call, config) {
+            Some(packet) => Begun::Answered { id, answer: packet.into(), ended: None },
+            None => Begun::GoesOn { ended: None },
+        };
+    }
+    let version = call.version();
+    let mut pace = None;
+    let started = match router.prepare(call, admission, slot, began) {
+        Ok(Started::Answered(running)) => Ok(running),
+        Ok(Started::Beginning(beginning)) if beginning.is_apart() => {
+            ::tokio::spawn(apart(beginning.apart(), link.clone(), id, ticket()));
+            return Begun::Apart;
+        }
+        Ok(Started::Beginning(beginning)) => {
+            pace = beginning.pace();
+            beginning.begin()
+        }
+        Err(refusal) => Err(refusal),
+    };
+    // Tells how long the beginning took, if it is known when it `ended`, or must be.
+    let note = |ended: Option<Instant>| {
+        let Some(pace) = pace else { return ended };
+        let ended = ended.unwrap_or_else(Instant::now);
+        pace.was_inline(ended.saturating_duration_since(began));
+        Some(ended)
+    };
+    let mut running = match started {
+        Ok(running) => running,
+        Err(refusal) => {
+            let packet = refusal.packet(version, &config.limits);
+            return Begun::Answered { id, answer: packet.into(), ended: note(None) };
+        }
+    };
+    // Its task looks again as soon as it begins; until then nobody needs to be woken.
+    let look = Pin::new(&mut running).poll(&mut Context::from_waker(Waker::noop()));
+    let Poll::Ready(handled) = look else {
+        let handling = Handling { running, id, link: link.clone(), _ticket: ticket() };
+        ::tokio::spawn(handling.run(Poll::Pending));
+        return Begun::GoesOn { ended: note(None) };
+    };
+    let (packet, ended) = running.finish(config, handled);
+    let ended = note(ended);
+    let packet = packet.unwrap_or_else(|refusal| refusal.packet(version, &config.limits));
+    let call = running.call();
+    if packet.json_len() > LARGE {
+        // It may have to be compressed, or to wait, which takes its time.
+        ::tokio::spawn(answer(link.clone(), id, call.clone(), packet, ticket()));
+        return Begun::GoesOn { ended };
+    }
+    Begun::Answered { id, answer: call.prepared(packet, link), ended }
+}
+
+/// Whose methods answer, for a task that may outlive the session's.
+pub(super) enum Methods {
+    Server(Arc<Shared>),
+    Client(Arc<Router>),
+}
+
+impl Methods {
+    fn router(&self) -> &Router {
+        match self {
+            Self::Server(shared) => &shared.router,
+            Self::Client(router) => router,
+        }
+    }
+}
+
+/// Inflates and checks a request that takes time to be read, and goes on with it. That is done on a thread for blocking
+/// work: sessions with many of them leave the runtime's own threads to others.
+async fn read(
+    methods: Methods,
+    link: Arc<Link>,
+    id: CallId,
+    Work { call, slot }: Work,
+    ticket: Option<Ticket>,
+) {
+    let (admission, config) = (&link.admission, &link.admission.config);
+    let (reading, limits) = (call.clone(), admission.clone());
+    // It fails only when the runtime ends.
+    let read =
+        spawn_blocking(move || reading.read(&limits)).await.unwrap_or_else(|_| Err(router::cancelled()));
+    let router = methods.router();
+    let is_subscription = read.is_ok() && router.routes.is_subscription(&call, config);
+    if is_subscription && authorized(&call, config).is_ok() {
+        if let Some(packet) = router.routes.subscribe(&call, config) {
+            answer(link.clone(), id, call, packet, ticket).await;
+        }
+        return;
+    }
+    let started = match read {
+        Ok(()) => router.prepare(call.clone(), admission, slot, Instant::now()),
+        Err(refusal) => Err(refusal),
+    };
+    let refusal = match started {
+        Ok(Started::Beginning(beginning)) => {
+            let beginning = beginning.apart();
+            return apart(beginning, link.clone(), id, ticket).await;
+        }
+        Ok(Started::Answered(running)) => {
+            let handling = Handling { running, id, link: link.clone(), _ticket: ticket };
+            return handling.run(Poll::Pending).await;
+        }
+        Err(refusal) => refusal,
+    };
+    let packet = refusal.packet(call.version(), &config.limits);
+    answer(link.clone(), id, call, packet, ticket).await;
+}
+
+/// Begins the handler of a call on a task of its own, and goes on with it.
+async fn apart(beginning: Apart, link: Arc<Link>, id: CallId, ticket: Option<Ticket>) {
+    let (call, route) = (beginning.call.clone(), beginning.route());
+    let began = Instant::now();
+    // The task may have waited for its turn until nobody waited for the answer.
+    let begun = if call.is_cancelled() {
+        Err(router::cancelled_by_caller())
+    } else if call.deadline().is_some_and(|deadline| deadline <= clock::now()) {
+        Err(router::timed_out())
+    } else {
+        beginning.begin()
+    };
+    let (begun, look) = match begun {
+        Ok(mut running) => {
+            let look = poll_fn(|context| Poll::Ready(Pin::new(&mut running).poll(context))).await;
+            (Ok(running), look)
+        }
+        Err(refusal) => (Err(refusal), Poll::Pending),
+    };
+    if let Some(route) = route {
+        route.pace.was_apart(began.elapsed());
+    }
+    match begun {
+        Ok(running) => Handling { running, id, link, _ticket: ticket }.run(look).await,
+        Err(refusal) => {
+            let packet = refusal.packet(call.version(), &link.admission.config.limits);
+            answer(link, id, call, packet, ticket).await;
+        }
+    }
+}
+
+impl Handling {
+    /// Goes on with a handler of which this is what the first `look` gave.
+    async fn run(self, look: Poll<Result<Reply, Refusal>>) {
+        let Self { mut running, id, link, _ticket: ticket } = self;
+        let call = running.call().clone();
+        let outcome = match look {
+            Poll::Ready(handled) => Outcome::Handled(handled),
+            Poll::Pending => Self::wait(&mut running, &call, &link, id).await,
+        };
+        let config = &link.admission.config;
+        let packet = match outcome {
+            Outcome::Handled(handled) => running.finish(config, handled).0,
+            Outcome::Late => {
+                let method = call.method().unwrap_or_default();
+                let late = || format!("method {method:?} is past its time limit");
+                link.admission.journal.write(Matter::Timeout, late);
+                Err(router::timed_out())
+            }
+            Outcome::Cancelled => Err(router::cancelled_by_caller()),
+        };
+        // A handler that is not done is gone before anybody is told.
+        drop(running);
+        let packet = packet.unwrap_or_else(|refusal| refusal.packet(call.version(), &config.limits));
+        answer(link, id, call, packet, ticket).await;
+    }
+
+    async fn wait(running: &mut Running, call: &Call, link: &Link, id: CallId) -> Outcome {
+        let mut late = pin!(async {
+            match call.deadline() {
+                Some(deadline) => clock::reach(deadline).await,
+                None => std::future::pending().await,
+            }
+        });
+        poll_fn(|context| {
+            if let Poll::Ready(handled) = Pin::new(&mut *running).poll(context) {
+                return Poll::Ready(Outcome::Handled(handled));
+            }
+            if link.poll_cancelled(id, context.waker()).is_ready() {
+                return Poll::Ready(Outcome::Cancelled);
+            }
+            late.as_mut().poll(context).map(|()| Outcome::Late)
+        })
+        .await
+    }
+}
+
+/// Answers a call; a large answer waits while the peer has much to read.
+async fn answer(link: Arc<Link>, id: CallId, call: Call, packet: Packet, ticket: Option<Ticket>) {
+    let answer = call.prepared(packet, &link);
+    if answer.is_large() {
+        poll_fn(|context| link.poll_room(id, context.waker())).await;
+    }
+    if link.reply(id, answer) {
+        link.flush_answers();
+    }
+    drop(ticket);
+}
+
+/// Frees the memory of large messages, which takes the system long, on a thread for blocking work.
+pub(super) fn discard(memory: Vec<Vec<u8>>) {
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn_blocking(move || drop(memory));
+    }
+}
+
+/// An answer of this size is made ready on a task of its own.
+const LARGE: usize = 64 * 1024;

@@ -1,0 +1,298 @@
+//! Streams: items that come, and items that go (PB-STR-*).
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use ::tokio::task::{JoinHandle, coop, spawn_blocking};
+use ::tokio::time::{Sleep, sleep_until};
+use futures_core::Stream;
+use procbridge_proto::{Item, ProtocolError, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use crate::blocking::handler::Reply;
+use crate::blocking::router;
+use crate::classic::client::CallTime;
+use crate::client::request;
+use crate::error::{Error, ErrorKind, Outcome};
+use crate::reply_error::Refusal;
+use crate::service::call::Arrived;
+use crate::service::item_sender::Producer;
+use crate::session::incoming_calls::{CREDIT_PATIENCE, Place};
+use crate::session::{Answer, Calling};
+use crate::tokio::call::Call;
+use crate::tokio::clock;
+use crate::tokio::flow::{self, Inner, Reached};
+use crate::tokio::transport::within;
+
+/// The items of a streamed answer, see [`Client::stream`](crate::tokio::Client::stream). Dropping it cancels the call. It
+/// keeps its client's session open.
+///
+/// As a [`Stream`] it ends after the last item, or after the error that ended it.
+#[must_use = "a stream that is dropped is cancelled"]
+pub struct Items<T> {
+    source: Source,
+    time: CallTime,
+    /// Ends the stream when its time is over, if it has a limit.
+    timer: Option<Pin<Box<Sleep>>>,
+    _client: Option<Arc<Inner>>,
+    item: PhantomData<fn() -> T>,
+}
+
+enum Source {
+    Session(Calling),
+    /// An item of the session is read elsewhere.
+    Reading(Calling, Reading),
+    /// The elements of an array, from a server that has no streams.
+    Array(VecDeque<Box<RawValue>>),
+    /// The method's own result, if there was no error.
+    Over(Option<Response>),
+}
+
+/// An item that takes time to be read.
+struct Reading {
+    charged: u64,
+    read: JoinHandle<Result<Item, ProtocolError>>,
+}
+
+enum Raw {
+    Item(Item),
+    Element(Box<RawValue>),
+}
+
+impl Source {
+    /// Takes the call of a session out; the stream is over then.
+    fn take_calling(&mut self) -> Option<Calling> {
+        match std::mem::replace(self, Self::Over(None)) {
+            Self::Session(calling) | Self::Reading(calling, _) => Some(calling),
+            Self::Array(_) | Self::Over(_) => None,
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Items<T> {
+    pub(super) fn new(reached: Reached, time: CallTime, client: Option<Arc<Inner>>) -> Result<Self, Error> {
+        let source = match reached {
+            Reached::Calling(calling) => Source::Session(calling),
+            Reached::Response(response) => match request::elements(&response)? {
+                Some(elements) => Source::Array(elements),
+                None => Source::Over(Some(response)),
+            },
+            Reached::Sent => {
+                return Err(Error::new(ErrorKind::Protocol, Outcome::Unknown, "the call was not answered"));
+            }
+        };
+        let timer = time.deadline.map(|deadline| Box::pin(sleep_until(deadline.into())));
+        Ok(Self { source, time, timer, _client: client, item: PhantomData })
+    }
+
+    /// The next item, read as a `T`; nothing after the last one, and nothing after an error that ended the stream. An item
+    /// that is not a `T` is an error that does not end it.
+    ///
+    /// # Errors
+    ///
+    /// - `Remote`: the method ended with an error.
+    /// - `InvalidResult`: the item is not a `T`.
+    /// - `Timeout`, `Disconnected`, `Protocol`, `TooLarge`: as for [`Client::request`](crate::tokio::Client::request).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing: the next one gives the item.
+    pub async fn next(&mut self) -> Option<Result<T, Error>> {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    /// Waits for items as long as they come.
+    pub(super) fn without_limit(&mut self) {
+        self.timer = None;
+    }
+
+    /// What the method returned besides its items; null for most. The items that have not been taken are dropped.
+    ///
+    /// # Errors
+    ///
+    /// The error that ended the stream, and `InvalidResult` if the result is not an `R`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the call.
+    pub async fn finish<R: DeserializeOwned>(mut self) -> Result<R, Error> {
+        while let Some(item) = poll_fn(|context| self.poll_raw(context)).await {
+            item?;
+        }
+        match &self.source {
+            Source::Over(Some(response)) => request::result(response),
+            _ => request::value("null"),
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
+        let next = ready!(self.poll_raw(context));
+        Poll::Ready(next.map(|raw| match raw? {
+            Raw::Item(item) => request::value(item.payload().unwrap_or("null")),
+            Raw::Element(element) => request::value(element.get()),
+        }))
+    }
+
+    fn poll_raw(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Raw, Error>>> {
+        // Somebody who takes item after item must not keep the thread.
+        let progress = ready!(coop::poll_proceed(context));
+        let next = match &mut self.source {
+            Source::Over(_) => Poll::Ready(None),
+            Source::Array(elements) => {
+                let next = elements.pop_front().map(|element| Ok(Raw::Element(element)));
+                if next.is_none() {
+                    self.source = Source::Over(None);
+                }
+                Poll::Ready(next)
+            }
+            Source::Session(_) | Source::Reading(..) => match self.poll_item(context) {
+                Poll::Ready(Ok(item)) => Poll::Ready(Some(Ok(Raw::Item(item)))),
+                Poll::Ready(Err(answer)) => Poll::Ready(self.end(answer).err().map(Err)),
+                Poll::Pending => self.poll_time(context).map(|error| Some(Err(error))),
+            },
+        };
+        if next.is_ready() {
+            progress.made_progress();
+        }
+        next
+    }
+
+    /// The next item of a session, inflated and checked; a large one on a thread for blocking work.
+    fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<Result<Item, Answer>> {
+        loop {
+            match &mut self.source {
+                Source::Session(calling) => match ready!(calling.poll_item(context.waker()))? {
+                    Arrived::Read(item) => return Poll::Ready(Ok(item)),
+                    Arrived::Unread(item) if !flow::takes_time(item.size()) => {
+                        return Poll::Ready(calling.read(item));
+                    }
+                    Arrived::Unread(item) => {
+                        let charged = item.charged();
+                        let reading = Reading { charged, read: spawn_blocking(move || item.read()) };
+                        let Some(calling) = self.source.take_calling() else { continue };
+                        self.source = Source::Reading(calling, reading);
+                    }
+                },
+                Source::Reading(_, reading) => {
+                    let read = ready!(Pin::new(&mut reading.read).poll(context));
+                    let charged = reading.charged;
+                    let Some(mut calling) = self.source.take_calling() else { continue };
+                    let item = match read {
+                        Ok(read) => calling.took(charged, read),
+                        // It fails only when the runtime ends.
+                        Err(_) => Err(Answer::Cancelled { sent: calling.give_up() }),
+                    };
+                    self.source = Source::Session(calling);
+                    return Poll::Ready(item);
+                }
+                Source::Array(_) | Source::Over(_) => return Poll::Pending,
+            }
+        }
+    }
+
+    /// The stream has ended with `answer`.
+    fn end(&mut self, answer: Answer) -> Result<(), Error> {
+        let Some(calling) = self.source.take_calling() else { return Ok(()) };
+        match request::answered(answer, calling.link())? {
+            Response::Bad(bad) => Err(Error::refused(&bad)),
+            response => {
+                self.source = Source::Over(Some(response));
+                Ok(())
+            }
+        }
+    }
+
+    fn poll_time(&mut self, context: &mut Context<'_>) -> Poll<Error> {
+        let Some(timer) = &mut self.timer else { return Poll::Pending };
+        ready!(timer.as_mut().poll(context));
+        let Some(mut calling) = self.source.take_calling() else { return Poll::Pending };
+        Poll::Ready(self.time.over(calling.give_up()))
+    }
+}
+
+impl<T: DeserializeOwned> Stream for Items<T> {
+    type Item = Result<T, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll(context)
+    }
+}
+
+impl<T> fmt::Debug for Items<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Items").finish_non_exhaustive()
+    }
+}
+
+/// Where a streaming handler sends its items, see [`Router::stream`](crate::tokio::Router::stream).
+#[derive(Debug)]
+pub struct ItemSink {
+    /// Absent once the handler has ended.
+    producer: Arc<Mutex<Option<Producer>>>,
+    place: Option<Place>,
+}
+
+/// The other end of a sink: what it gathered for a caller that wants no items.
+#[derive(Debug)]
+pub(super) struct Collector {
+    producer: Arc<Mutex<Option<Producer>>>,
+}
+
+impl ItemSink {
+    pub(super) fn new(call: &Call) -> (Self, Collector) {
+        let producer = Arc::new(Mutex::new(Some(Producer::new(call))));
+        (Self { producer: producer.clone(), place: call.place().cloned() }, Collector { producer })
+    }
+
+    /// Sends an item, as soon as the caller has asked for one more. The item is written by this function, not by the future.
+    ///
+    /// # Errors
+    ///
+    /// The caller has cancelled the call or is gone, the call has ended, or the item cannot be sent. The error is a
+    /// [`Refusal`] for the handler to return, which `?` does.
+    ///
+    /// # Cancel safety
+    ///
+    /// An item whose future is dropped before it is ready has not been sent.
+    pub fn send<'a, T: Serialize + ?Sized>(
+        &'a mut self,
+        item: &T,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send + use<'a, T> {
+        let packet = self.with(|producer| producer.item(item));
+        async move {
+            // A handler that sends item after item must not keep the thread.
+            coop::consume_budget().await;
+            let mut packet = packet?;
+            match &self.place {
+                Some(place) if packet.is_some() => {
+                    let sent =
+                        poll_fn(|context| place.link.poll_item(place.id, &mut packet, context.waker()));
+                    within(clock::now().checked_add(CREDIT_PATIENCE), sent)
+                        .await
+                        .unwrap_or_else(|| Err(router::timed_out()))
+                }
+                _ => self.with(Producer::collect),
+            }
+        }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Producer) -> Result<T, Refusal>) -> Result<T, Refusal> {
+        let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
+        producer.as_mut().ok_or_else(router::cancelled_by_caller).and_then(work)
+    }
+}
+
+impl Collector {
+    /// The answer to a call whose handler has sent its items and returned `reply`.
+    pub(super) fn finish(self, reply: Reply) -> Result<Reply, Refusal> {
+        let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        producer.map_or_else(|| Err(router::panicked()), |producer| producer.finish(reply))
+    }
+}

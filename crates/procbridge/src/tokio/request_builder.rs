@@ -1,0 +1,164 @@
+//! A call that is being put together.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::classic::client::CallTime;
+use crate::client::request::{self, Form, Style};
+use crate::error::Error;
+use crate::tokio::call_future::{By, CallFuture, Made};
+use crate::tokio::client::Client;
+use crate::tokio::flow::Reached;
+use crate::tokio::item_stream::Items;
+use crate::tokio::session::Session;
+
+/// A call that is being put together, see [`Client::call`] and [`Session::call`].
+pub struct RequestBuilder<'a, P: ?Sized = ()> {
+    via: Via<'a>,
+    method: Option<&'a str>,
+    payload: Option<&'a P>,
+    style: Style,
+    fault: Option<Error>,
+}
+
+/// What makes the call.
+#[derive(Clone, Copy)]
+pub(super) enum Via<'a> {
+    Client(&'a Client),
+    Session(&'a Session),
+}
+
+impl<'a> RequestBuilder<'a> {
+    pub(super) fn new(via: Via<'a>, method: Option<&'a str>) -> Self {
+        Self { via, method, payload: None, style: Style::default(), fault: None }
+    }
+}
+
+impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
+    /// The payload: anything that serde can write. Without it, or with one that is null, the request has none.
+    pub fn payload<Q: Serialize + ?Sized>(self, payload: &'a Q) -> RequestBuilder<'a, Q> {
+        let Self { via, method, style, fault, .. } = self;
+        RequestBuilder { via, method, payload: Some(payload), style, fault }
+    }
+
+    /// How long this call may take, in place of the client's setting. The server is told, and need not work on when
+    /// nobody waits. With zero it ends at once, error kind `Timeout`.
+    #[must_use]
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.style.timeout = Some(limit);
+        self
+    }
+
+    /// Sends an entry along with the call, beside its payload; the handler finds it with
+    /// [`Call::meta_value`](crate::Call::meta_value). Entries go in the order in which their keys were first given, each
+    /// as it was written: a `RawValue` keeps its digits, its keys and their order. A second value of a key replaces the
+    /// first. A value that JSON cannot say makes the call fail with `InvalidInput`.
+    #[must_use]
+    pub fn meta(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
+        if let Err(error) = self.style.meta.insert(key.into(), &value) {
+            self.fault.get_or_insert(error);
+        }
+        self
+    }
+
+    /// Says that running this call twice does no harm: it is sent again when its connection was lost and it is unknown
+    /// whether it has run. Like any call, it is sent again only if it has at most 64 KiB.
+    #[must_use]
+    pub fn idempotent(mut self) -> Self {
+        self.style.is_idempotent = true;
+        self
+    }
+
+    /// Sends the call and reads the answer as an `R`. The future borrows nothing: the payload is written by this
+    /// function.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::request`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Client::request`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Client::request`].
+    pub fn send<R: DeserializeOwned>(self) -> CallFuture<R> {
+        CallFuture::of_result(self.make(Form::Result))
+    }
+
+    /// Sends the call as one that is not answered, see [`Client::notify`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::notify`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Client::request`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Client::notify`].
+    pub fn notify(self) -> CallFuture<()> {
+        CallFuture::of_notification(self.make(Form::OneWay))
+    }
+
+    /// Sends the call and reads the items of its answer, see [`Client::stream`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::stream`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Client::request`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Client::stream`].
+    pub fn stream<T: DeserializeOwned>(self) -> CallFuture<Items<T>> {
+        CallFuture::of_stream(self.make(Form::Stream))
+    }
+
+    /// Sends the call on a session, which is opened for it if there is none, within `time`. It has no limit of its own.
+    pub(super) fn begin_session_stream(
+        mut self,
+        time: CallTime,
+    ) -> impl Future<Output = Result<Reached, Error>> + Send + use<P> {
+        self.style.needs_session = true;
+        let made = self.make(Form::Stream);
+        async move {
+            let Made { by, style, packet } = made?;
+            match by {
+                By::Client(client) => client.begin_within(time, &style, packet).await,
+                By::Session(session) => session.begin(&style, packet).await.map(|(reached, _)| reached),
+            }
+        }
+    }
+
+    fn make(mut self, form: Form) -> Result<Made, Error> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        request::check_time(&self.style)?;
+        self.style.form = form;
+        let Self { via, method, payload, style, .. } = self;
+        let (config, by) = match via {
+            Via::Client(client) => (&client.inner.config, By::Client(client.inner.clone())),
+            Via::Session(session) => (&*session.config, By::Session(session.clone())),
+        };
+        let packet = request::packet(config, method, payload, &style)?;
+        Ok(Made { by, style, packet })
+    }
+}
+
+impl<P: ?Sized> fmt::Debug for RequestBuilder<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { method, style, .. } = self;
+        f.debug_struct("RequestBuilder").field("method", method).field("style", style).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,9 @@
+//! The async server: its tasks, and what they share.
+
+pub(super) mod connection;
+pub(super) mod server;
+pub(super) mod sessions;
+pub(super) mod shutdown;
+
+pub use server::{RunningServer, Server};
+pub use shutdown::ServerHandle;
