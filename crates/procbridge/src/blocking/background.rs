@@ -10,20 +10,20 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::blocking::flow::Inner;
 use crate::blocking::router::{Router, guarded};
-use crate::blocking::thread_pool::{Pool, spawn};
+use crate::blocking::thread_pool::{ThreadPool, spawn};
 use crate::blocking::transport::wait_for;
-use crate::blocking::wait::{self, Sleeper};
-use crate::classic::client::CallTime;
+use crate::blocking::wait::{self, Parker};
+use crate::classic::client::CallTimeout;
 use crate::client::retry::Backoff;
 use crate::error::{Error, ErrorKind};
-use crate::session::Link;
-use crate::session::incoming_calls::Work;
+use crate::session::Session;
+use crate::session::incoming_calls::IncomingCall;
 
 /// Keeps a session alive in which a stream is open: a program that takes its time over an item answers no PING. Nothing
 /// happens if that is done already.
 ///
 /// The thread waits for what arrives, so that it answers in time whatever the server's heartbeat is.
-pub(super) fn tick(link: &Arc<Link>) {
+pub(super) fn tick(link: &Arc<Session>) {
     if link.is_driven() || link.ticked.swap(true, Ordering::AcqRel) {
         return;
     }
@@ -42,23 +42,23 @@ pub(super) fn tick(link: &Arc<Link>) {
             }
             let now = Instant::now();
             let mut due = now + TICK;
-            if link.take_seat(None) {
+            if link.become_leader(None) {
                 // What a server sends without an end is not read without one.
-                for _ in 0..READS {
+                for _ in 0..MAX_READS {
                     if !wait::read_now(&link) {
                         break;
                     }
                     link.flush();
                 }
                 link.flush();
-                due = link.beat(Instant::now()).map_or(due, |next| next.min(due));
-                link.leave_seat(None);
+                due = link.tick(Instant::now()).map_or(due, |next| next.min(due));
+                link.step_down(None);
             }
             // No longer: the session is kept meanwhile.
             let _ = wait_for(&mut [PollFd::new(&*link, PollFlags::IN)], Some(due));
             drop(link);
             // A program that reads by itself is the first to.
-            thread::sleep(SOON);
+            thread::sleep(FIRST_TICK);
         }
     });
     if ticker.is_err() {
@@ -68,18 +68,18 @@ pub(super) fn tick(link: &Arc<Link>) {
 
 /// Serves the server's calls on `link` until it ends. As soon as it takes no more calls it is replaced, which gives the next
 /// one somebody who looks after it; so a client that serves has a session until it is gone.
-pub(super) fn look_after(client: &Weak<Inner>, link: Arc<Link>) -> Result<(), Error> {
+pub(super) fn serve_background(client: &Weak<Inner>, link: Arc<Session>) -> Result<(), Error> {
     let client = client.clone();
-    spawn("procbridge-client", move || attend(&client, &link))
+    spawn("procbridge-client", move || run_background(&client, &link))
         .map(drop)
         .map_err(|error| Error::io(ErrorKind::Io, "cannot start to serve", error))
 }
 
 /// Reads a session and serves its calls until it ends.
-fn attend(client: &Weak<Inner>, link: &Arc<Link>) {
+fn run_background(client: &Weak<Inner>, link: &Arc<Session>) {
     let router = client.upgrade().and_then(|client| client.router().clone());
-    let (pool, router) = (Pool::default(), router.unwrap_or_default());
-    let sleeper = Sleeper::this();
+    let (pool, router) = (ThreadPool::default(), router.unwrap_or_default());
+    let sleeper = Parker::this();
     let mut is_replaced = false;
     loop {
         // First: what came before the end is run after it, as far as it is for nobody to wait for.
@@ -96,25 +96,25 @@ fn attend(client: &Weak<Inner>, link: &Arc<Link>) {
         }
         if !is_replaced && !link.is_open() {
             // Without a thread it is replaced when it has ended.
-            is_replaced = Keeping::begin(client);
+            is_replaced = Background::begin(client);
         }
         // Calls have their time limits here as they have at a server, whoever reads.
         let expire = || link.expire(Instant::now(), &link.admission.leaked).1;
         if has_ended {
             // One-way calls go on.
-            link.attend(sleeper.waker());
+            link.set_standby(sleeper.waker());
             let Some(due) = expire() else { break };
-            sleeper.sleep(Some(due));
-        } else if link.take_seat(Some(sleeper.waker())) {
+            sleeper.park(Some(due));
+        } else if link.become_leader(Some(sleeper.waker())) {
             while !link.has_work() && !link.has_ended() && (is_replaced || link.is_open()) {
                 wait::read(link, expire());
             }
-            link.leave_seat(None);
+            link.step_down(None);
         } else {
             // Looked at again after it was said whom to tell: whoever reads may have found a call in between.
             let due = expire();
             if !link.has_work() && !link.has_ended() && (is_replaced || link.is_open()) {
-                sleeper.sleep(due);
+                sleeper.park(due);
             }
         }
     }
@@ -129,13 +129,13 @@ fn attend(client: &Weak<Inner>, link: &Arc<Link>) {
 /// Keeps a session open for a client that serves, and has each greeted once. One thread does, when there is something to be
 /// done: sessions that end one soon after the other are all its own.
 #[derive(Debug, Default)]
-pub(super) struct Keeping {
-    state: Mutex<Keep>,
+pub(super) struct Background {
+    state: Mutex<Progress>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Keep {
+struct Progress {
     /// Whether the client serves, and its first session was greeted.
     is_on: bool,
     is_running: bool,
@@ -143,13 +143,13 @@ struct Keep {
     /// How often a session was opened.
     opened: u64,
     /// The last session that was greeted.
-    greeted: Weak<Link>,
+    greeted: Weak<Session>,
     backoff: Backoff,
 }
 
-impl Keeping {
+impl Background {
     /// Begins with `link`, which the caller greets.
-    pub(super) fn start(&self, link: &Arc<Link>) {
+    pub(super) fn start(&self, link: &Arc<Session>) {
         let mut state = self.lock();
         state.is_on = true;
         state.greeted = Arc::downgrade(link);
@@ -197,10 +197,10 @@ impl Keeping {
         while let Some(inner) = client.upgrade() {
             match inner.session() {
                 Some(link) => {
-                    if !self.greets(&link) {
+                    if !self.greets_session(&link) {
                         // One that is lost, or opened, from here on begins anew. What was before is looked at once more.
                         self.lock().is_running = false;
-                        let is_kept = |kept: Arc<Link>| Arc::ptr_eq(&kept, &link);
+                        let is_kept = |kept: Arc<Session>| Arc::ptr_eq(&kept, &link);
                         if inner.session().is_some_and(is_kept) || !self.claim() {
                             return;
                         }
@@ -218,14 +218,14 @@ impl Keeping {
                     self.pause(client);
                     let Some(inner) = client.upgrade() else { return };
                     // Where that fails there is a pause again.
-                    drop(inner.open_session(CallTime::new(inner.config.patience())));
+                    drop(inner.open_session(CallTimeout::new(inner.config.patience())));
                 }
             }
         }
     }
 
     /// Whether `link` was not greeted before. From now on it is.
-    fn greets(&self, link: &Arc<Link>) -> bool {
+    fn greets_session(&self, link: &Arc<Session>) -> bool {
         let mut state = self.lock();
         if ptr::eq(state.greeted.as_ptr(), Arc::as_ptr(link)) {
             return false;
@@ -257,12 +257,12 @@ impl Keeping {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Keep> {
+    fn lock(&self) -> MutexGuard<'_, Progress> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn run(router: &Router, link: &Arc<Link>, work: Work) {
+fn run(router: &Router, link: &Arc<Session>, work: IncomingCall) {
     answer(router, link, &work, Instant::now());
     drop(work);
     wait::write_all(link);
@@ -270,22 +270,22 @@ fn run(router: &Router, link: &Arc<Link>, work: Work) {
 
 /// Whether a call becomes a subscription. It takes no time, and is to be in force before a call behind it begins, which may
 /// publish (PB-EVT-8): so no thread of its own is for it.
-pub(super) fn is_subscription(router: &Router, link: &Link, work: &Work) -> bool {
+pub(super) fn is_subscription(router: &Router, link: &Session, work: &IncomingCall) -> bool {
     router.routes.is_subscription(&work.call, &link.admission.config)
 }
 
 /// Runs the handler of a call, which `began` just now, and queues its answer. Tells when it ended.
-pub(super) fn answer(router: &Router, link: &Arc<Link>, work: &Work, began: Instant) -> Instant {
+pub(super) fn answer(router: &Router, link: &Arc<Session>, work: &IncomingCall, began: Instant) -> Instant {
     let (call, admission) = (&work.call, &link.admission);
-    let Some(id) = call.place().map(|place| place.id) else { return began };
+    let Some(id) = call.session_call().map(|place| place.id) else { return began };
     let (packet, mut ended) = match call.read(admission) {
         Ok(()) => router.answer(call, &admission.config, &admission.stats, began),
         Err(refusal) => (Some(refusal.packet(call.version(), &admission.config.limits)), Instant::now()),
     };
     if let Some(packet) = packet {
-        let answer = call.prepared(packet, link);
+        let answer = call.prepare(packet, link);
         if answer.is_large() {
-            wait::wait(link, None, |waker| link.poll_room(id, waker));
+            wait::wait(link, None, |waker| link.poll_send_space(id, waker));
             ended = Instant::now();
         }
         link.reply(id, answer);
@@ -295,12 +295,12 @@ pub(super) fn answer(router: &Router, link: &Arc<Link>, work: &Work, began: Inst
 }
 
 /// Reads at a time, each of which takes in as much as there is room for.
-const READS: usize = 32;
+const MAX_READS: usize = 32;
 /// The longest wait for something to arrive.
 const TICK: Duration = Duration::from_millis(250);
 /// How long what has arrived is left to the program. The server's patience is longer: twice its heartbeat, which is some
 /// tenths of a second at least.
-const SOON: Duration = Duration::from_millis(10);
+const FIRST_TICK: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
@@ -308,9 +308,9 @@ mod tests {
 
     use super::*;
     use crate::blocking::client::Client;
-    use crate::client::request::{Form, Style};
+    use crate::client::request::{CallOptions, ResultForm};
     use crate::service::call::Call;
-    use crate::session::state::{End, Seat};
+    use crate::session::state::{End, Reader};
     use crate::session::testing::{Ends, call, styled};
 
     /// A client that serves `router`, of a server that is not there.
@@ -321,9 +321,9 @@ mod tests {
     }
 
     /// Attends to `link` on a thread.
-    fn attended(client: &Client, link: &Arc<Link>) -> thread::JoinHandle<()> {
+    fn attended(client: &Client, link: &Arc<Session>) -> thread::JoinHandle<()> {
         let (client, link) = (Arc::downgrade(&client.inner), link.clone());
-        thread::spawn(move || attend(&client, &link))
+        thread::spawn(move || run_background(&client, &link))
     }
 
     /// Whoever reads for all may find the end with the call.
@@ -331,8 +331,8 @@ mod tests {
     fn a_one_way_call_is_run_after_the_end_of_its_session() {
         let (told, hears) = mpsc::channel();
         let client = client(Router::new().method("note", move |n: u32| told.send(n).unwrap()));
-        let mut ends = Ends::client(Seat::Free, 8);
-        ends.peer.call(call("note", &7, Form::OneWay)).unwrap();
+        let mut ends = Ends::client(Reader::None, 8);
+        ends.peer.call(call("note", &7, ResultForm::OneWay)).unwrap();
         ends.deliver();
         let Ends { link, socket, .. } = ends;
         drop(socket);
@@ -359,9 +359,9 @@ mod tests {
     #[test]
     fn a_one_way_call_has_its_time_limit_after_the_end_of_its_session() {
         let (client, hears) = patient();
-        let mut ends = Ends::client(Seat::Free, 8);
-        let (timeout, form) = (Some(Duration::from_millis(300)), Form::OneWay);
-        ends.peer.call(styled("work", &(), Style { timeout, form, ..Style::default() })).unwrap();
+        let mut ends = Ends::client(Reader::None, 8);
+        let (timeout, form) = (Some(Duration::from_millis(300)), ResultForm::OneWay);
+        ends.peer.call(styled("work", &(), CallOptions { timeout, form, ..CallOptions::default() })).unwrap();
         ends.deliver();
         let Ends { link, socket, .. } = ends;
         drop(socket);
@@ -375,12 +375,12 @@ mod tests {
     #[test]
     fn a_call_has_its_time_limit_while_another_thread_reads() {
         let (client, hears) = patient();
-        let mut ends = Ends::client(Seat::Free, 8);
+        let mut ends = Ends::client(Reader::None, 8);
         // This thread is the one that reads, and finds a call.
-        assert!(ends.link.take_seat(None));
+        assert!(ends.link.become_leader(None));
         let attending = attended(&client, &ends.link);
         let timeout = Some(Duration::from_millis(50));
-        ends.peer.call(styled("work", &(), Style { timeout, ..Style::default() })).unwrap();
+        ends.peer.call(styled("work", &(), CallOptions { timeout, ..CallOptions::default() })).unwrap();
         ends.deliver();
         assert_eq!(hears.recv(), Ok(true));
         ends.link.close(End::Closed);

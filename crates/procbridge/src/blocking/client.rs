@@ -7,10 +7,10 @@ use serde::de::DeserializeOwned;
 
 use crate::blocking::flow::Inner;
 use crate::blocking::item_stream::Items;
-use crate::blocking::request_builder::{RequestBuilder, Via};
+use crate::blocking::request_builder::{RequestBuilder, Target};
 use crate::blocking::router::Router;
 use crate::blocking::subscription::Subscription;
-use crate::classic::client::CallTime;
+use crate::classic::client::CallTimeout;
 use crate::client::request;
 use crate::config::client::ClientConfig;
 use crate::endpoint::Endpoint;
@@ -181,12 +181,12 @@ impl Client {
     /// # Ok::<(), procbridge::Error>(())
     /// ```
     pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
-        RequestBuilder::new(Via::Client(self), Some(method))
+        RequestBuilder::new(Target::Client(self), Some(method))
     }
 
     /// Begins a call that names no method, which the protocol allows.
     pub fn call_without_method(&self) -> RequestBuilder<'_> {
-        RequestBuilder::new(Via::Client(self), None)
+        RequestBuilder::new(Target::Client(self), None)
     }
 
     /// Gives up all calls of this client that are in flight in its session, whichever threads wait for them, and tells the
@@ -225,7 +225,7 @@ impl Client {
         if let Some(link) = self.inner.current.session() {
             link.goodbye("a session that serves takes its place");
         }
-        let time = CallTime::new(self.inner.config.patience());
+        let time = CallTimeout::new(self.inner.config.patience());
         let link = self.inner.open_session(time).inspect_err(|_| {
             // It may be tried again.
             *self.inner.router() = None;
@@ -233,7 +233,7 @@ impl Client {
         self.inner.keeping.start(&link);
         self.inner.greet();
         if !self.inner.session().is_some_and(|now| Arc::ptr_eq(&now, &link)) {
-            self.inner.keep();
+            self.inner.keep_open();
         }
         Ok(())
     }

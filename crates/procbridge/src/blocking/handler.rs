@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::ItemSink;
-use crate::json::raw_value::verbatim;
+use crate::json::raw_value::raw_value;
 use crate::json::serialize::{self, Written};
 use crate::reply_error::Refusal;
 use crate::service::call::Call;
@@ -188,7 +188,7 @@ where
 /// Reads the payload as what the handler takes; an absent one as `null`.
 pub(crate) fn payload<T: DeserializeOwned>(call: &Call) -> Result<T, Refusal> {
     let text = call.payload().unwrap_or("null");
-    match verbatim(|| text.to_string()) {
+    match raw_value(|| text.to_string()) {
         Some(payload) => Ok(payload),
         None => serde_json::from_str(text).map_err(|error| invalid_payload(call, &error)),
     }

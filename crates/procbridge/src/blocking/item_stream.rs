@@ -10,28 +10,28 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::blocking::background;
-use crate::blocking::flow::Reached;
+use crate::blocking::flow::Begun;
 use crate::blocking::handler::Reply;
 use crate::blocking::wait;
-use crate::classic::client::CallTime;
+use crate::classic::client::CallTimeout;
 use crate::client::request;
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::reply_error::Refusal;
-use crate::service::call::{Arrived, Call};
-use crate::service::item_sender::Producer;
-use crate::session::Calling;
+use crate::service::call::{Call, ReceivedRequest};
+use crate::service::item_sender::ItemSender;
+use crate::session::PendingCall;
 
 /// The items of a streamed answer, see [`Client::stream`](crate::Client::stream). Dropping it cancels the call.
 ///
 /// As an iterator it ends after the last item, or after the error that ended the stream.
 pub struct Items<T> {
     source: Source,
-    time: CallTime,
+    time: CallTimeout,
     item: PhantomData<fn() -> T>,
 }
 
 enum Source {
-    Session(Calling),
+    Session(PendingCall),
     /// The elements of an array, from a server that has no streams.
     Array(VecDeque<Box<RawValue>>),
     /// The method's own result, if there was no error.
@@ -39,17 +39,17 @@ enum Source {
 }
 
 impl<T: DeserializeOwned> Items<T> {
-    pub(super) fn new(reached: Reached, time: CallTime) -> Result<Self, Error> {
+    pub(super) fn new(reached: Begun, time: CallTimeout) -> Result<Self, Error> {
         let source = match reached {
-            Reached::Calling(calling) => {
+            Begun::Calling(calling) => {
                 background::tick(calling.link());
                 Source::Session(calling)
             }
-            Reached::Response(response) => match request::elements(&response)? {
+            Begun::Response(response) => match request::elements(&response)? {
                 Some(elements) => Source::Array(elements),
                 None => Source::Over(Some(response)),
             },
-            Reached::Ready(..) | Reached::Sent => {
+            Begun::Ready(..) | Begun::Sent => {
                 return Err(Error::new(ErrorKind::Protocol, Outcome::Unknown, "the call was not answered"));
             }
         };
@@ -94,13 +94,13 @@ impl<T: DeserializeOwned> Items<T> {
                 let link = calling.link().clone();
                 let next = wait::wait(&link, self.time.deadline, |waker| calling.poll_item(waker));
                 let next = next.map(|next| match next? {
-                    Arrived::Read(item) => Ok(item),
-                    Arrived::Unread(item) => calling.read(item),
+                    ReceivedRequest::Read(item) => Ok(item),
+                    ReceivedRequest::Unread(item) => calling.read(item),
                 });
                 let ended = match next {
                     Some(Ok(item)) => return Some(Ok(Raw::Item(item))),
                     Some(Err(answer)) => request::answered(answer, &link),
-                    None => Err(self.time.over(calling.give_up())),
+                    None => Err(self.time.expired(calling.cancel())),
                 };
                 let ended = ended.and_then(|response| match &response {
                     Response::Bad(bad) => Err(Error::refused(bad)),
@@ -145,12 +145,12 @@ impl<T> fmt::Debug for Items<T> {
 /// Where a streaming handler sends its items, see [`Router::stream`](crate::Router::stream).
 #[derive(Debug)]
 pub struct ItemSink {
-    producer: Producer,
+    producer: ItemSender,
 }
 
 impl ItemSink {
     pub(crate) fn new(call: &Call) -> Self {
-        Self { producer: Producer::new(call) }
+        Self { producer: ItemSender::new(call) }
     }
 
     /// Sends an item.

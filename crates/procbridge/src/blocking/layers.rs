@@ -3,7 +3,7 @@
 use crate::blocking::handler::Reply;
 use crate::blocking::next::Next;
 use crate::blocking::router::overloaded;
-use crate::limits::permits::{Budget, Share};
+use crate::limits::permits::{Permit, Semaphore};
 use crate::reply_error::Refusal;
 use crate::service::call::Call;
 
@@ -18,7 +18,7 @@ use crate::service::call::Call;
 pub fn max_in_flight(
     calls: usize,
 ) -> impl Fn(&Call, Next<'_>) -> Result<Reply, Refusal> + Send + Sync + 'static {
-    let places = Budget::new(calls);
+    let places = Semaphore::new(calls);
     move |_, next| {
         let _place = place(&places)?;
         next.run()
@@ -45,14 +45,14 @@ pub fn trace() -> impl Fn(&Call, Next<'_>) -> Result<Reply, Refusal> + Send + Sy
 }
 
 /// A place of [`max_in_flight`].
-pub(crate) fn place(places: &Budget) -> Result<Share, Refusal> {
-    places.take(1).ok_or_else(|| overloaded("calls in flight", places.limit(), "max_in_flight"))
+pub(crate) fn place(places: &Semaphore) -> Result<Permit, Refusal> {
+    places.try_acquire(1).ok_or_else(|| overloaded("calls in flight", places.limit(), "max_in_flight"))
 }
 
 /// The span of a call. What a caller chose is escaped and cut.
 #[cfg(feature = "tracing")]
 pub(crate) fn span(call: &Call) -> tracing::Span {
-    let method = call.method().map(crate::telemetry::log::shown).map(tracing::field::display);
+    let method = call.method().map(crate::telemetry::log::escaped).map(tracing::field::display);
     let (peer, traceparent) = (tracing::field::display(call.peer()), call.traceparent());
     tracing::info_span!(target: "procbridge", "procbridge.call", method, peer, traceparent)
 }

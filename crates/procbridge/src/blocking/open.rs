@@ -5,39 +5,39 @@ use std::time::Instant;
 
 use procbridge_proto::{CallId, Response};
 
-use crate::blocking::transport::{Readiness, Stream};
-use crate::classic::client::{Accepted, Opened, Outgoing};
+use crate::blocking::transport::{Readiness, Transport};
+use crate::classic::client::{Accepted, ClassicClient, Opened};
 use crate::error::Error;
 use crate::limits::admission::Admission;
 use crate::net::socket;
 use crate::peer::Peer;
-use crate::session::Link;
-use crate::session::state::{Hold, Seat};
+use crate::session::Session;
+use crate::session::state::{Reader, SessionPermits};
 
 /// A connection with a call on it.
 #[derive(Debug)]
-pub(super) struct Opening {
-    pub(super) stream: Stream,
+pub(super) struct OpenCall {
+    pub(super) stream: Transport,
     pub(super) peer: Peer,
-    pub(super) outgoing: Outgoing,
+    pub(super) outgoing: ClassicClient,
 }
 
 /// A connection that has become a session, with the call that opened it.
 #[derive(Debug)]
-pub(super) struct Session {
-    stream: Stream,
+pub(super) struct OpenedSession {
+    stream: Transport,
     peer: Peer,
     accepted: Accepted,
 }
 
-impl Opening {
+impl OpenCall {
     /// Waits for the answer, or for the session in which it will come.
-    pub(super) fn run(mut self) -> Result<Result<Response, Session>, Error> {
+    pub(super) fn run(mut self) -> Result<Result<Response, OpenedSession>, Error> {
         match self.exchange()? {
             Opened::Response(response) => Ok(Ok(response)),
             Opened::Session => {
                 let accepted = self.outgoing.into_session();
-                Ok(Err(Session { stream: self.stream, peer: self.peer, accepted }))
+                Ok(Err(OpenedSession { stream: self.stream, peer: self.peer, accepted }))
             }
         }
     }
@@ -88,24 +88,24 @@ impl Opening {
     }
 }
 
-impl Session {
+impl OpenedSession {
     /// The session, for any number of calls. The opening call is kept for whoever waits for it, if it is answered. Without a
     /// session there is what became of that call.
     pub(super) fn into_link(
         self,
         admission: &Arc<Admission>,
         is_answered: bool,
-    ) -> Result<(Arc<Link>, CallId), Result<Response, Error>> {
+    ) -> Result<(Arc<Session>, CallId), Result<Response, Error>> {
         let Self { stream, peer, accepted } = self;
         if let Err(error) = socket::set_blocking(&stream) {
-            return Err(accepted.salvage(error, |buffer| stream.read(buffer)));
+            return Err(accepted.recover(error, |buffer| stream.read(buffer)));
         }
         let Accepted { connection, id } = accepted;
         if matches!(peer, Peer::Tcp(_)) {
             socket::set_no_delay(&stream);
         }
         let opening = is_answered.then_some(id);
-        let (admission, hold) = (admission.clone(), Hold::default());
-        Ok((Link::new(connection, Arc::new(stream), peer, admission, opening, Seat::Free, hold), id))
+        let (admission, hold) = (admission.clone(), SessionPermits::default());
+        Ok((Session::new(connection, Arc::new(stream), peer, admission, opening, Reader::None, hold), id))
     }
 }

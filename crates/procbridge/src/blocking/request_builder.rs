@@ -8,33 +8,33 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::blocking::client::Client;
-use crate::blocking::flow::Reached;
+use crate::blocking::flow::Begun;
 use crate::blocking::item_stream::Items;
 use crate::blocking::session::Session;
-use crate::classic::client::CallTime;
-use crate::client::request::{self, Form, Style};
+use crate::classic::client::CallTimeout;
+use crate::client::request::{self, CallOptions, ResultForm};
 use crate::config::client::ClientConfig;
 use crate::error::{Error, ErrorKind, Outcome};
 
 /// A call that is being put together, see [`Client::call`] and [`Session::call`].
 pub struct RequestBuilder<'a, P: ?Sized = ()> {
-    via: Via<'a>,
+    via: Target<'a>,
     method: Option<&'a str>,
     payload: Option<&'a P>,
-    style: Style,
+    style: CallOptions,
     fault: Option<Error>,
 }
 
 /// What makes the call.
 #[derive(Clone, Copy)]
-pub(super) enum Via<'a> {
+pub(super) enum Target<'a> {
     Client(&'a Client),
     Session(&'a Session),
 }
 
 impl<'a> RequestBuilder<'a> {
-    pub(super) fn new(via: Via<'a>, method: Option<&'a str>) -> Self {
-        Self { via, method, payload: None, style: Style::default(), fault: None }
+    pub(super) fn new(via: Target<'a>, method: Option<&'a str>) -> Self {
+        Self { via, method, payload: None, style: CallOptions::default(), fault: None }
     }
 }
 
@@ -99,7 +99,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     ///
     /// As [`Client::notify`].
     pub fn notify(mut self) -> Result<(), Error> {
-        self.style.form = Form::OneWay;
+        self.style.form = ResultForm::OneWay;
         self.run().map(drop)
     }
 
@@ -117,30 +117,30 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         Items::new(reached, time)
     }
 
-    fn begin_stream(mut self) -> Result<(Reached, CallTime), Error> {
-        self.style.form = Form::Stream;
+    fn begin_stream(mut self) -> Result<(Begun, CallTimeout), Error> {
+        self.style.form = ResultForm::Stream;
         self.begin()
     }
 
     /// Sends the call on a session, which is opened for it if there is none, within `time`. It has no limit of its own.
-    pub(super) fn begin_session_stream(mut self, time: CallTime) -> Result<Reached, Error> {
-        (self.style.form, self.style.needs_session) = (Form::Stream, true);
+    pub(super) fn begin_session_stream(mut self, time: CallTimeout) -> Result<Begun, Error> {
+        (self.style.form, self.style.needs_session) = (ResultForm::Stream, true);
         self.check()?;
         let Self { via, method, payload, style, .. } = &self;
         let make = || request::packet(via.config(), *method, *payload, style);
         match via {
-            Via::Client(client) => client.inner.begin_within(time, style, make),
-            Via::Session(session) => session.begin(style, make()?).map(|(reached, _)| reached),
+            Target::Client(client) => client.inner.begin_within(time, style, make),
+            Target::Session(session) => session.begin(style, make()?).map(|(reached, _)| reached),
         }
     }
 
-    fn begin(mut self) -> Result<(Reached, CallTime), Error> {
+    fn begin(mut self) -> Result<(Begun, CallTimeout), Error> {
         self.check()?;
         let Self { via, method, payload, style, .. } = &self;
         let make = || request::packet(via.config(), *method, *payload, style);
         match via {
-            Via::Client(client) => client.inner.begin(style, make),
-            Via::Session(session) => session.begin(style, make()?),
+            Target::Client(client) => client.inner.begin(style, make),
+            Target::Session(session) => session.begin(style, make()?),
         }
     }
 
@@ -149,8 +149,8 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         let Self { via, method, payload, style, .. } = &self;
         let make = || -> Result<Packet, Error> { request::packet(via.config(), *method, *payload, style) };
         match via {
-            Via::Client(client) => client.inner.run(style, make),
-            Via::Session(session) => session.run(style, make()?),
+            Target::Client(client) => client.inner.run(style, make),
+            Target::Session(session) => session.run(style, make()?),
         }
     }
 
@@ -160,7 +160,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     }
 }
 
-impl Via<'_> {
+impl Target<'_> {
     fn config(&self) -> &ClientConfig {
         match self {
             Self::Client(client) => &client.inner.config,

@@ -6,18 +6,18 @@ use procbridge_proto::{Packet, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::blocking::flow::{self, Reached};
+use crate::blocking::flow::{self, Begun};
 use crate::blocking::item_stream::Items;
-use crate::blocking::request_builder::{RequestBuilder, Via};
-use crate::classic::client::CallTime;
-use crate::client::request::{self, Style};
+use crate::blocking::request_builder::{RequestBuilder, Target};
+use crate::classic::client::CallTimeout;
+use crate::client::request::{self, CallOptions};
 use crate::config::client::ClientConfig;
 use crate::error::Error;
 use crate::peer::Peer;
 use crate::reply_error::Refusal;
 use crate::service::call::Call;
-use crate::session::Link as Inner;
-use crate::session::session::Refused;
+use crate::session::Session as Inner;
+use crate::session::session::BeginError;
 
 /// The session on which a call came, for calls in the other direction. Clones are the same session. It may be kept after
 /// the call: it works as long as the peer keeps its connection.
@@ -47,7 +47,7 @@ pub struct Session {
 
 impl Session {
     pub(crate) fn of(call: &Call) -> Result<Self, Refusal> {
-        let Some(place) = call.place() else {
+        let Some(place) = call.session_call() else {
             return Err(Refusal::new("the caller holds no session, so it cannot be called"));
         };
         let admission = &place.link.admission.config;
@@ -120,30 +120,30 @@ impl Session {
 
     /// Begins a call that has settings of its own.
     pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
-        RequestBuilder::new(Via::Session(self), Some(method))
+        RequestBuilder::new(Target::Session(self), Some(method))
     }
 
     fn link(&self) -> Result<Arc<Inner>, Error> {
-        self.link.upgrade().ok_or_else(|| request::refused(Refused::Gone))
+        self.link.upgrade().ok_or_else(|| request::refused(BeginError::Gone))
     }
 
-    pub(super) fn begin(&self, style: &Style, packet: Packet) -> Result<(Reached, CallTime), Error> {
-        let time = CallTime::new(style.timeout);
+    pub(super) fn begin(&self, style: &CallOptions, packet: Packet) -> Result<(Begun, CallTimeout), Error> {
+        let time = CallTimeout::new(style.timeout);
         let reached = flow::begin_on(&self.config, &self.link()?, packet, style.form, time)
             .map_err(request::in_reverse)?;
         Ok((reached, time))
     }
 
-    pub(super) fn run(&self, style: &Style, packet: Packet) -> Result<Option<Response>, Error> {
-        let time = CallTime::new(style.timeout.or(self.config.call_timeout));
+    pub(super) fn run(&self, style: &CallOptions, packet: Packet) -> Result<Option<Response>, Error> {
+        let time = CallTimeout::new(style.timeout.or(self.config.call_timeout));
         let reached = flow::begin_on(&self.config, &self.link()?, packet, style.form, time);
         match reached.map_err(request::in_reverse)? {
-            Reached::Response(response) => Ok(Some(response)),
-            Reached::Calling(calling) => flow::finish(calling, time, time.started).map(Some),
-            Reached::Ready(link, packet) => flow::answer(&self.config, &link, packet, time, time.started)
+            Begun::Response(response) => Ok(Some(response)),
+            Begun::Calling(calling) => flow::finish(calling, time, time.started).map(Some),
+            Begun::Ready(link, packet) => flow::answer(&self.config, &link, packet, time, time.started)
                 .map_err(request::in_reverse)
                 .map(Some),
-            Reached::Sent => Ok(None),
+            Begun::Sent => Ok(None),
         }
     }
 }

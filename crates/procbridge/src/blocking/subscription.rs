@@ -7,9 +7,9 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::blocking::client::Client;
-use crate::blocking::flow::Reached;
+use crate::blocking::flow::Begun;
 use crate::blocking::item_stream::Items;
-use crate::classic::client::CallTime;
+use crate::classic::client::CallTimeout;
 use crate::client::request;
 use crate::client::retry::{Backoff, may_pass};
 use crate::error::Error;
@@ -46,10 +46,10 @@ impl Subscription {
 
     /// Subscribes, and waits for the word that it is in force.
     fn renew(&mut self) -> Result<Items<Option<Event>>, Error> {
-        let time = CallTime::new(self.client.inner.config.patience());
+        let time = CallTimeout::new(self.client.inner.config.patience());
         let call = self.client.call("$/subscribe").payload(&self.wanted);
         let reached = call.begin_session_stream(time)?;
-        let Reached::Calling(_) = reached else { return Err(request::no_sessions()) };
+        let Begun::Calling(_) = reached else { return Err(request::no_sessions()) };
         let mut items = Items::new(reached, time)?;
         // What else than the word that it is in force comes first is an event, or the end.
         self.first = items.next().ok_or_else(event::none_there)??;

@@ -16,7 +16,7 @@ pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Res
 /// A pool of threads. It starts as many as there is work at a time; what bounds that is up to who gives the work.
 /// Dropping it lets the threads end that stand ready.
 #[derive(Debug, Default)]
-pub(super) struct Pool {
+pub(super) struct ThreadPool {
     inner: Arc<Inner>,
 }
 
@@ -35,7 +35,7 @@ struct Queue {
     is_closed: bool,
 }
 
-impl Pool {
+impl ThreadPool {
     /// Has a thread do `work`.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Pool {
 
     /// Starts the threads that the system did not give before, as far as there is work for them. Tells whether it still does
     /// not give them.
-    pub(super) fn make_up(&self, name: &str) -> bool {
+    pub(super) fn ensure_spare(&self, name: &str) -> bool {
         loop {
             let mut queue = self.inner.queue();
             queue.lacking = queue.lacking.min(queue.work.len());
@@ -84,7 +84,7 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for ThreadPool {
     fn drop(&mut self) {
         self.close();
     }
@@ -111,8 +111,10 @@ impl Inner {
         }
         queue.idle += 1;
         let is_quiet = |queue: &mut Queue| queue.work.is_empty() && !queue.is_closed;
-        let (mut queue, _) =
-            self.more.wait_timeout_while(queue, SPARE, is_quiet).unwrap_or_else(PoisonError::into_inner);
+        let (mut queue, _) = self
+            .more
+            .wait_timeout_while(queue, IDLE_TIMEOUT, is_quiet)
+            .unwrap_or_else(PoisonError::into_inner);
         queue.idle -= 1;
         queue.work.pop_front()
     }
@@ -125,9 +127,9 @@ impl fmt::Debug for Queue {
 }
 
 /// How long a thread without work stands ready.
-const SPARE: Duration = Duration::from_secs(5);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long after the system gave no thread it is asked again.
-pub(super) const AGAIN: Duration = Duration::from_millis(50);
+pub(super) const SPAWN_RETRY: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
@@ -138,7 +140,7 @@ mod tests {
     #[test]
     fn work_for_which_there_was_no_thread_is_done_by_one_that_makes_up_for_it() {
         let (done, hears) = mpsc::channel();
-        let pool = Pool::default();
+        let pool = ThreadPool::default();
         let mut queue = pool.inner.queue();
         for number in 0..2 {
             let done = done.clone();
@@ -146,7 +148,7 @@ mod tests {
             queue.lacking += 1;
         }
         drop(queue);
-        assert!(!pool.make_up("made-up"));
+        assert!(!pool.ensure_spare("made-up"));
         let limit = Duration::from_secs(5);
         let mut numbers = [0, 0].map(|_: i32| hears.recv_timeout(limit).unwrap());
         numbers.sort_unstable();

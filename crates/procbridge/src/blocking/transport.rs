@@ -15,16 +15,16 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::blocking::thread_pool::spawn;
-use crate::client::connections::Alone;
+use crate::client::connections::OneShotPermit;
 use crate::endpoint::{Address, Endpoint};
 use crate::error::{Error, cannot_connect};
-use crate::net::connect::{self, Dialled, Dropped, FullQueue};
+use crate::net::connect::{self, BacklogRetry, Connecting, SynRetry};
 use crate::net::socket::{self, Read};
 use crate::peer::Peer;
 
 /// A connected socket.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct Transport {
     socket: OwnedFd,
 }
 
@@ -36,7 +36,7 @@ pub(super) enum Readiness {
     Either,
 }
 
-impl Stream {
+impl Transport {
     pub(super) fn accepted(socket: OwnedFd) -> Self {
         Self { socket }
     }
@@ -47,12 +47,12 @@ impl Stream {
         endpoint: &Endpoint,
         deadline: Option<Instant>,
         sends_token: bool,
-        alone: &mut Alone<'_>,
+        alone: &mut OneShotPermit<'_>,
     ) -> Result<(Self, Peer), Error> {
         let connected = Self::connect_to(endpoint, deadline, sends_token, alone);
         match &connected {
-            Ok(_) => alone.is_connected(),
-            Err(_) => alone.is_crowded(),
+            Ok(_) => alone.on_connected(),
+            Err(_) => alone.on_refused(),
         }
         connected
     }
@@ -61,7 +61,7 @@ impl Stream {
         endpoint: &Endpoint,
         deadline: Option<Instant>,
         sends_token: bool,
-        alone: &mut Alone<'_>,
+        alone: &mut OneShotPermit<'_>,
     ) -> Result<(Self, Peer), Error> {
         let Address::Tcp { host, port } = &endpoint.address else {
             let socket = Self::connect_unix(endpoint, deadline, alone)
@@ -72,7 +72,7 @@ impl Stream {
         let addresses = resolve(endpoint, host, *port, deadline)?;
         let mut result = Err(cannot_connect(endpoint, io::Error::from(io::ErrorKind::NotFound)));
         for (tried, address) in addresses.iter().enumerate() {
-            let share = connect::share(deadline, Instant::now(), addresses.len() - tried);
+            let share = connect::attempt_deadline(deadline, Instant::now(), addresses.len() - tried);
             match Self::connect_tcp(*address, share, alone) {
                 Ok(connected) => return Ok(connected),
                 // The first address is the preferred one: its error is the one to tell.
@@ -86,13 +86,13 @@ impl Stream {
     fn connect_tcp(
         address: SocketAddr,
         deadline: Option<Instant>,
-        alone: &mut Alone<'_>,
+        alone: &mut OneShotPermit<'_>,
     ) -> io::Result<(Self, Peer)> {
-        let mut dropped = Dropped::new(&address);
+        let mut dropped = SynRetry::new(&address);
         loop {
             let (stream, is_there) = match connect::tcp(address)? {
-                Dialled::Connected(socket) => (Self { socket }, true),
-                Dialled::Begun(socket) => {
+                Connecting::Connected(socket) => (Self { socket }, true),
+                Connecting::Begun(socket) => {
                     let stream = Self { socket };
                     let is_there = stream.wait(Readiness::Write, dropped.next(deadline, Instant::now()))?;
                     if is_there {
@@ -108,21 +108,21 @@ impl Stream {
             if !dropped.is_again(deadline, Instant::now()) {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            alone.is_crowded();
+            alone.on_refused();
         }
     }
 
     fn connect_unix(
         endpoint: &Endpoint,
         deadline: Option<Instant>,
-        alone: &mut Alone<'_>,
+        alone: &mut OneShotPermit<'_>,
     ) -> io::Result<OwnedFd> {
-        let mut queue = FullQueue::new();
+        let mut queue = BacklogRetry::new();
         loop {
             match connect::unix(endpoint) {
                 Ok(socket) => return Ok(socket),
                 Err(Errno::AGAIN) => {
-                    alone.is_crowded();
+                    alone.on_refused();
                     thread::sleep(queue.pause(deadline, Instant::now()).ok_or(io::ErrorKind::TimedOut)?);
                 }
                 Err(error) => return Err(error.into()),
@@ -167,7 +167,7 @@ impl Stream {
     }
 }
 
-impl AsFd for Stream {
+impl AsFd for Transport {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

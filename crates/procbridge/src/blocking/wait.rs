@@ -15,22 +15,22 @@ use rustix::event::{PollFd, PollFlags};
 use crate::blocking::thread_pool::spawn;
 use crate::blocking::transport::wait_for;
 use crate::net::socket::{self, Read};
-use crate::session::concurrency_limit::Begun;
-use crate::session::leader::{Turn, Visitor};
-use crate::session::session::Refused;
-use crate::session::{Answer, Calling, Link};
+use crate::session::concurrency_limit::Started;
+use crate::session::leader::{Follower, Step};
+use crate::session::session::BeginError;
+use crate::session::{CallEnd, PendingCall, Session};
 
 /// Wakes one thread.
-struct Alarm {
+struct Unparker {
     thread: Thread,
     rung: AtomicBool,
 }
 
 thread_local! {
-    static ALARM: RefCell<Option<(Arc<Alarm>, Waker)>> = const { RefCell::new(None) };
+    static ALARM: RefCell<Option<(Arc<Unparker>, Waker)>> = const { RefCell::new(None) };
 }
 
-impl Wake for Alarm {
+impl Wake for Unparker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -43,17 +43,17 @@ impl Wake for Alarm {
 }
 
 /// The thread that runs this, as one that can be woken.
-pub(super) struct Sleeper {
-    alarm: Arc<Alarm>,
+pub(super) struct Parker {
+    alarm: Arc<Unparker>,
     waker: Waker,
 }
 
-impl Sleeper {
+impl Parker {
     /// This thread.
     pub(super) fn this() -> Self {
         let (alarm, waker) = ALARM.with_borrow_mut(|kept| {
             let (alarm, waker) = kept.get_or_insert_with(|| {
-                let alarm = Arc::new(Alarm { thread: thread::current(), rung: AtomicBool::new(false) });
+                let alarm = Arc::new(Unparker { thread: thread::current(), rung: AtomicBool::new(false) });
                 (alarm.clone(), Waker::from(alarm))
             });
             (alarm.clone(), waker.clone())
@@ -66,7 +66,7 @@ impl Sleeper {
     }
 
     /// Sleeps until it is woken, or `deadline`.
-    pub(super) fn sleep(&self, deadline: Option<Instant>) {
+    pub(super) fn park(&self, deadline: Option<Instant>) {
         while !self.alarm.rung.swap(false, Ordering::AcqRel) {
             match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
                 None => thread::park(),
@@ -79,82 +79,82 @@ impl Sleeper {
 
 /// What wakes this thread.
 pub(super) fn own_waker() -> Waker {
-    Sleeper::this().waker
+    Parker::this().waker
 }
 
 /// Makes a call and waits for its answer, or until `deadline`: then nothing. `now` is what the clock said lately. A call that
 /// the peer does not take for now is held back for `hold`, if it is given.
 pub(super) fn call(
-    link: &Arc<Link>,
+    link: &Arc<Session>,
     packet: Packet,
     hold: Option<Duration>,
     deadline: Option<Instant>,
     now: Instant,
-) -> Result<Begun<(Calling, Option<Answer>)>, Refused> {
-    let mut visitor = Visitor::new(now, own_waker);
+) -> Result<Started<(PendingCall, Option<CallEnd>)>, BeginError> {
+    let mut visitor = Follower::new(now, own_waker);
     Ok(match link.call(packet, hold, &mut visitor)? {
-        Begun::Calling((mut calling, turn)) => {
+        Started::Now((mut calling, turn)) => {
             let answer = follow(&mut calling, visitor, turn, deadline);
-            Begun::Calling((calling, answer))
+            Started::Now((calling, answer))
         }
-        Begun::Held(held) => Begun::Held(held),
+        Started::Queued(held) => Started::Queued(held),
     })
 }
 
 /// Waits for the answer to a call that was made.
-pub(super) fn answer(calling: &mut Calling, deadline: Option<Instant>, now: Instant) -> Option<Answer> {
-    let mut visitor = Visitor::new(now, own_waker);
-    let turn = calling.turn(&mut visitor);
+pub(super) fn answer(calling: &mut PendingCall, deadline: Option<Instant>, now: Instant) -> Option<CallEnd> {
+    let mut visitor = Follower::new(now, own_waker);
+    let turn = calling.step(&mut visitor);
     follow(calling, visitor, turn, deadline)
 }
 
 fn follow(
-    calling: &mut Calling,
-    mut visitor: Visitor,
-    mut turn: Turn<Answer>,
+    calling: &mut PendingCall,
+    mut visitor: Follower,
+    mut turn: Step<CallEnd>,
     deadline: Option<Instant>,
-) -> Option<Answer> {
+) -> Option<CallEnd> {
     loop {
         let link = calling.link();
         let is_over = deadline.is_some_and(|deadline| deadline <= visitor.now);
         match turn {
-            Turn::Done(answer) => return Some(answer),
-            Turn::Stand { .. } if is_over => {
-                link.pass_seat(visitor.waker());
+            Step::Done(answer) => return Some(answer),
+            Step::Stand { .. } if is_over => {
+                link.hand_over(visitor.waker());
                 return None;
             }
-            Turn::Stand { is_blocked, is_promised } => {
+            Step::Stand { is_blocked, is_promised } => {
                 visitor.has_waited = true;
                 if is_blocked {
                     wait_to_write(link, deadline);
                 } else {
                     // A promise is no more than that.
-                    let soon = is_promised.then(|| visitor.now + PROMISED);
-                    Sleeper::this().sleep(soonest(deadline, soon));
+                    let soon = is_promised.then(|| visitor.now + PROMOTED_TIMEOUT);
+                    Parker::this().park(soonest(deadline, soon));
                 }
                 visitor.now = Instant::now();
             }
             turn if is_over => {
-                stand_up(link, turn, visitor.waker());
+                yield_leadership(link, turn, visitor.waker());
                 return None;
             }
             turn => {
                 progress(link, &mut visitor, turn, deadline);
             }
         }
-        turn = calling.turn(&mut visitor);
+        turn = calling.step(&mut visitor);
     }
 }
 
 /// Reads or writes as a turn says, waiting at most until `deadline`. Tells whether anything came.
 pub(super) fn progress<T>(
-    link: &Arc<Link>,
-    visitor: &mut Visitor,
-    turn: Turn<T>,
+    link: &Arc<Session>,
+    visitor: &mut Follower,
+    turn: Step<T>,
     deadline: Option<Instant>,
 ) -> bool {
     let came = match turn {
-        Turn::Read { mut buffer, due } => {
+        Step::Read { mut buffer, due } => {
             let spun = link.spin.find(|| match Read::of(socket::receive(link, &mut buffer)) {
                 Ok(Read::Nothing) => None,
                 read => Some(read),
@@ -167,29 +167,29 @@ pub(super) fn progress<T>(
             visitor.came = Some((buffer, read));
             came
         }
-        Turn::Write { is_reading_paused, due } => {
+        Step::Write { is_reading_paused, due } => {
             wait_blocked(link, is_reading_paused, soonest(deadline, due))
         }
-        Turn::Done(_) | Turn::Stand { .. } => false,
+        Step::Done(_) | Step::Stand { .. } => false,
     };
     visitor.now = Instant::now();
     came
 }
 
 /// Does not what a turn says: whoever had it waits no longer. `own` is its waker.
-pub(super) fn stand_up<T>(link: &Arc<Link>, turn: Turn<T>, own: Option<&Waker>) {
+pub(super) fn yield_leadership<T>(link: &Arc<Session>, turn: Step<T>, own: Option<&Waker>) {
     match turn {
-        Turn::Read { buffer, .. } => {
-            link.took(buffer, Ok(Read::Nothing));
-            link.leave_seat(own);
+        Step::Read { buffer, .. } => {
+            link.received(buffer, Ok(Read::Nothing));
+            link.step_down(own);
         }
-        Turn::Write { .. } => link.leave_seat(own),
-        Turn::Done(_) | Turn::Stand { .. } => {}
+        Step::Write { .. } => link.step_down(own),
+        Step::Done(_) | Step::Stand { .. } => {}
     }
 }
 
 /// Waits for a socket that takes nothing, or for something to arrive.
-fn wait_blocked(link: &Arc<Link>, is_reading_paused: bool, due: Option<Instant>) -> bool {
+fn wait_blocked(link: &Arc<Session>, is_reading_paused: bool, due: Option<Instant>) -> bool {
     let events = if is_reading_paused { PollFlags::OUT } else { PollFlags::IN | PollFlags::OUT };
     let _ = wait_for(&mut [PollFd::new(link, events)], due);
     link.flush();
@@ -198,11 +198,11 @@ fn wait_blocked(link: &Arc<Link>, is_reading_paused: bool, due: Option<Instant>)
 
 /// Waits on `link` until `poll` is ready, or `deadline` has passed: then nothing.
 pub(super) fn wait<T>(
-    link: &Arc<Link>,
+    link: &Arc<Session>,
     deadline: Option<Instant>,
     mut poll: impl FnMut(&Waker) -> Poll<T>,
 ) -> Option<T> {
-    let sleeper = Sleeper::this();
+    let sleeper = Parker::this();
     let mut waited = false;
     loop {
         let done = match poll(sleeper.waker()) {
@@ -213,41 +213,41 @@ pub(super) fn wait<T>(
             // It may have been woken to read for those who still wait; one that comes too late to wait, too: it was among
             // them for a moment.
             if waited || done.is_none() {
-                link.pass_seat(done.is_none().then(|| sleeper.waker()));
+                link.hand_over(done.is_none().then(|| sleeper.waker()));
             }
             return done;
         }
-        if link.take_seat(None) {
+        if link.become_leader(None) {
             let done = read_until(link, deadline, || poll(sleeper.waker()));
-            link.leave_seat(done.is_none().then(|| sleeper.waker()));
+            link.step_down(done.is_none().then(|| sleeper.waker()));
             return done;
         }
         waited = true;
         if link.is_blocked() && !link.is_driven() {
             wait_to_write(link, deadline);
         } else {
-            sleeper.sleep(deadline);
+            sleeper.park(deadline);
         }
     }
 }
 
 /// Waits a while for the socket to take more, and writes. The seat may become free meanwhile, of which a thread that waits
 /// in the system does not hear; so it is not for long.
-fn wait_to_write(link: &Arc<Link>, deadline: Option<Instant>) {
-    let soon = soonest(deadline, Some(Instant::now() + BLOCKED));
-    let due = soonest(soon, link.beat(Instant::now()));
+fn wait_to_write(link: &Arc<Session>, deadline: Option<Instant>) {
+    let soon = soonest(deadline, Some(Instant::now() + BLOCKED_POLL));
+    let due = soonest(soon, link.tick(Instant::now()));
     let _ = wait_for(&mut [PollFd::new(link, PollFlags::OUT)], due);
     link.flush();
 }
 
 /// Writes what is queued, waiting for the peer as long as it takes something and the session lives. It reads if nobody
 /// else does: a peer may take nothing before it has been read.
-pub(super) fn write_all(link: &Arc<Link>) {
+pub(super) fn write_all(link: &Arc<Session>) {
     link.flush();
     while link.is_blocked() && !link.is_driven() && !link.has_ended() {
-        if link.take_seat(None) {
-            read(link, Some(Instant::now() + BLOCKED));
-            link.leave_seat(None);
+        if link.become_leader(None) {
+            read(link, Some(Instant::now() + BLOCKED_POLL));
+            link.step_down(None);
         } else {
             wait_to_write(link, None);
         }
@@ -257,8 +257,8 @@ pub(super) fn write_all(link: &Arc<Link>) {
 /// Has what the socket has not taken written by a thread of its own, as whoever waited for that leaves. The one that reads
 /// for all, if there is one, sleeps in the system and hears of nothing; and what a peer is sent a part of it waits for, though
 /// not for long. A server's poller does this anyway.
-pub(super) fn leave_writing(link: &Arc<Link>) {
-    let must_write = |link: &Link| link.is_blocked() && !link.is_driven() && !link.has_ended();
+pub(super) fn write_in_background(link: &Arc<Session>) {
+    let must_write = |link: &Session| link.is_blocked() && !link.is_driven() && !link.has_ended();
     if !link.admission.is_client || !must_write(link) || link.has_writer.swap(true, Ordering::AcqRel) {
         return;
     }
@@ -283,13 +283,13 @@ pub(super) fn leave_writing(link: &Arc<Link>) {
 /// comes is read, or both sides could wait for the other to read. Returns false if the session ended first, and nothing if
 /// `deadline` has passed.
 #[must_use]
-pub(super) fn written(link: &Arc<Link>, deadline: Option<Instant>) -> Option<bool> {
+pub(super) fn written(link: &Arc<Session>, deadline: Option<Instant>) -> Option<bool> {
     wait(link, deadline, |waker| link.poll_written(waker))
 }
 
 /// Reads for all who wait on `link`, until `poll` is ready or `deadline` has passed. Whoever does this has the seat.
 fn read_until<T>(
-    link: &Arc<Link>,
+    link: &Arc<Session>,
     deadline: Option<Instant>,
     mut poll: impl FnMut() -> Poll<T>,
 ) -> Option<T> {
@@ -306,34 +306,35 @@ fn read_until<T>(
 
 /// Waits for something to arrive, at most until `deadline`, and takes it in. Whoever does this has the seat. Tells
 /// whether anything came.
-pub(super) fn read(link: &Arc<Link>, deadline: Option<Instant>) -> bool {
+pub(super) fn read(link: &Arc<Session>, deadline: Option<Instant>) -> bool {
     link.flush();
     let now = Instant::now();
-    let due = soonest(deadline, link.beat(now));
+    let due = soonest(deadline, link.tick(now));
     if link.is_blocked() {
         return wait_blocked(link, link.is_reading_paused(), due);
     }
     if let Err(error) = limit_wait(link, due, now) {
-        link.took(Vec::new(), Err(error));
+        link.received(Vec::new(), Err(error));
         return false;
     }
     let mut buffer = link.lend_buffer();
     let read = Read::of(socket::receive_waiting(link, &mut buffer));
     let came = !matches!(read, Ok(Read::Nothing));
-    link.took(buffer, read);
+    link.received(buffer, read);
     came
 }
 
 /// Takes in what has arrived, without waiting.
-pub(super) fn read_now(link: &Arc<Link>) -> bool {
+pub(super) fn read_now(link: &Arc<Session>) -> bool {
     link.read(|buffer| Read::of(socket::receive(link, buffer)))
 }
 
 /// Has the next wait in the system end at `due`, or somewhat before it. The system is told only when what it was told
 /// before will not do: for calls in a row with the same time limit that is never.
-fn limit_wait(link: &Link, due: Option<Instant>, now: Instant) -> io::Result<()> {
-    let wanted = due.map_or(LONGEST, |due| due.saturating_duration_since(now).min(LONGEST));
-    let wanted = u64::try_from(wanted.as_micros()).unwrap_or(u64::MAX).max(SHORTEST);
+fn limit_wait(link: &Session, due: Option<Instant>, now: Instant) -> io::Result<()> {
+    let wanted =
+        due.map_or(MAX_RECEIVE_TIMEOUT, |due| due.saturating_duration_since(now).min(MAX_RECEIVE_TIMEOUT));
+    let wanted = u64::try_from(wanted.as_micros()).unwrap_or(u64::MAX).max(MIN_RECEIVE_TIMEOUT);
     // A power of two, so that a limit that comes down slowly is set rarely.
     let wanted = 1_u64 << wanted.ilog2();
     let set = link.wait_limit.load(Ordering::Relaxed);
@@ -353,14 +354,14 @@ pub(super) fn soonest(one: Option<Instant>, other: Option<Instant>) -> Option<In
 }
 
 /// How long a thread waits to write before it looks whether it is to read.
-const BLOCKED: Duration = Duration::from_millis(10);
+const BLOCKED_POLL: Duration = Duration::from_millis(10);
 /// How long a thread waits for another one to take the seat.
-const PROMISED: Duration = Duration::from_millis(20);
+const PROMOTED_TIMEOUT: Duration = Duration::from_millis(20);
 /// The longest wait in the system. Whoever waits looks then whether another thread has ended its call, of which nothing
 /// tells who waits there, and waits on.
-const LONGEST: Duration = Duration::from_millis(265);
+const MAX_RECEIVE_TIMEOUT: Duration = Duration::from_millis(265);
 /// The shortest, in microseconds.
-const SHORTEST: u64 = 512;
+const MIN_RECEIVE_TIMEOUT: u64 = 512;
 
 #[cfg(test)]
 mod tests {
@@ -368,25 +369,25 @@ mod tests {
 
     use super::*;
     use crate::blocking::flow;
-    use crate::classic::client::CallTime;
-    use crate::client::request::Form;
+    use crate::classic::client::CallTimeout;
+    use crate::client::request::ResultForm;
     use crate::config::client::ClientConfig;
-    use crate::session::state::{End, Seat};
+    use crate::session::state::{End, Reader};
     use crate::session::testing::{Bell, Ends, call};
 
     /// It was told of for an instant, between its look and the one at the clock.
     #[test]
     fn who_comes_too_late_to_wait_passes_the_seat_on() {
-        let Ends { link, socket: _socket, .. } = Ends::client(Seat::Free, 8);
-        let begin = || link.begin(call("work", &(), Form::Stream)).unwrap();
+        let Ends { link, socket: _socket, .. } = Ends::client(Reader::None, 8);
+        let begin = || link.begin(call("work", &(), ResultForm::Stream)).unwrap();
         let (mut own, mut other) = (begin(), begin());
         let (bell, waker) = Bell::new();
-        assert!(link.take_seat(None));
+        assert!(link.become_leader(None));
         assert!(other.poll_arrival(&waker).is_pending());
         let over = wait(&link, Some(Instant::now()), |waker| {
             let arrived = own.poll_arrival(waker);
             // Somebody else leaves the seat meanwhile.
-            link.leave_seat(None);
+            link.step_down(None);
             arrived
         });
         assert_eq!((over, bell.rung()), (None, 1));
@@ -395,17 +396,17 @@ mod tests {
     /// The thread that reads is asleep in the system when another one's call does not fit the socket.
     #[test]
     fn what_was_begun_is_written_when_its_caller_has_given_up() {
-        let Ends { link, mut peer, mut socket } = Ends::client(Seat::Free, 8);
+        let Ends { link, mut peer, mut socket } = Ends::client(Reader::None, 8);
         socket::set_blocking(&*link).unwrap();
         let make = |deadline: Duration, payload: &str| {
-            let (link, packet) = (link.clone(), call("work", payload, Form::Result));
-            let time = CallTime::new(Some(deadline));
+            let (link, packet) = (link.clone(), call("work", payload, ResultForm::Result));
+            let time = CallTimeout::new(Some(deadline));
             let config = ClientConfig::new();
             thread::spawn(move || flow::answer(&config, &link, packet, time, Instant::now()).is_err())
         };
         let reads = make(Duration::from_secs(60), "");
-        while link.take_seat(None) {
-            link.leave_seat(None);
+        while link.become_leader(None) {
+            link.step_down(None);
             thread::yield_now();
         }
         thread::sleep(Duration::from_millis(50));

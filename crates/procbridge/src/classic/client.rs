@@ -13,10 +13,10 @@ use crate::net::socket::Read;
 
 /// One call, on a connection of its own until that becomes a session.
 #[derive(Debug)]
-pub(crate) struct Outgoing {
+pub(crate) struct ClassicClient {
     connection: Connection,
     id: CallId,
-    time: CallTime,
+    time: CallTimeout,
     /// How long nothing may happen on the connection of a call without a time limit. A session's heartbeat begins with it.
     patience: Option<Duration>,
     /// When something happened last.
@@ -43,13 +43,13 @@ pub(crate) enum Opened {
 
 /// The time that a call has, whatever connections it takes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct CallTime {
+pub(crate) struct CallTimeout {
     pub(crate) started: Instant,
     /// When the call is over, answered or not.
     pub(crate) deadline: Option<Instant>,
 }
 
-impl CallTime {
+impl CallTimeout {
     /// The time of a call that begins now.
     pub(crate) fn new(limit: Option<Duration>) -> Self {
         Self::since(Instant::now(), limit)
@@ -71,7 +71,7 @@ impl CallTime {
     }
 
     /// The error of a call whose time was over before there was a connection for it.
-    pub(crate) fn crowded_out(&self) -> Error {
+    pub(crate) fn no_connection_free(&self) -> Error {
         let limit = self.deadline.unwrap_or(self.started).duration_since(self.started);
         let message = format!(
             "no connection within the time limit of {limit:?}: other calls of this client were connecting, to a server \
@@ -81,19 +81,19 @@ impl CallTime {
     }
 
     /// The error of a call whose time is over.
-    pub(crate) fn over(&self, outcome: impl Into<Outcome>) -> Error {
+    pub(crate) fn expired(&self, outcome: impl Into<Outcome>) -> Error {
         let limit = self.deadline.unwrap_or(self.started).duration_since(self.started);
         Error::timed_out(limit, outcome)
     }
 }
 
-impl Outgoing {
+impl ClassicClient {
     /// A call on a new connection, which offers a session if there are `terms` for it. If the call has no time limit, nothing
     /// may happen on the connection for as long as `patience` says.
     pub(crate) fn new(
         config: &ClientConfig,
         packet: Packet,
-        time: CallTime,
+        time: CallTimeout,
         now: Instant,
         terms: Option<Terms>,
         patience: Option<Duration>,
@@ -165,9 +165,9 @@ impl Outgoing {
     pub(crate) fn timed_out(&self) -> Error {
         let time = match self.time.deadline {
             Some(_) => self.time,
-            None => CallTime::since(self.moved, self.patience),
+            None => CallTimeout::since(self.moved, self.patience),
         };
-        time.over(self.sent())
+        time.expired(self.sent())
     }
 
     /// The error of a call whose connection failed.
@@ -183,7 +183,7 @@ impl Outgoing {
 impl Accepted {
     /// What becomes of the call that opened a session which cannot be used because of `error`: the answer, if it has arrived.
     /// The server has the call and may have run it, as was written.
-    pub(crate) fn salvage(
+    pub(crate) fn recover(
         mut self,
         error: io::Error,
         mut read: impl FnMut(&mut Vec<u8>) -> io::Result<Read>,

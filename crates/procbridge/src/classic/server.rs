@@ -9,21 +9,21 @@ use procbridge_proto::{CallId, Connection, Ending, Event, Packet, Request, Terms
 
 use crate::blocking::router;
 use crate::limits::admission::Admission;
-use crate::limits::permits::{Holder, Share};
-use crate::limits::receive_rate::Pace;
+use crate::limits::permits::{Account, Permit};
+use crate::limits::receive_rate::ReceiveRate;
 use crate::net::socket::Read;
 use crate::peer::Peer;
 use crate::reply_error::Refusal;
-use crate::telemetry::log::Matter;
+use crate::telemetry::log::LogClass;
 
 /// One request and the answer to it.
 #[derive(Debug)]
-pub(crate) struct Incoming {
+pub(crate) struct ClassicServer {
     pub(crate) peer: Peer,
     connection: Connection,
-    pace: Pace,
+    pace: ReceiveRate,
     id: Option<CallId>,
-    held: Share,
+    held: Permit,
 }
 
 /// How far a request has come.
@@ -43,22 +43,23 @@ pub(crate) enum Progress {
 pub(crate) const LINGER_BYTES: usize = 64 * 1024 * 1024;
 
 /// How long a peer lingers whose request did not arrive in time: it has had its time.
-pub(crate) const LATE: Duration = Duration::from_millis(250);
+pub(crate) const MIN_REPLY_TIME: Duration = Duration::from_millis(250);
 
-impl Incoming {
+impl ClassicServer {
     /// `terms` are those of a session that the connection may become.
-    pub(crate) fn new(admission: &Admission, peer: Peer, held: Share, terms: Option<Arc<Terms>>) -> Self {
+    pub(crate) fn new(admission: &Admission, peer: Peer, held: Permit, terms: Option<Arc<Terms>>) -> Self {
         let connection = Connection::server(admission.config.limits);
         let connection = match terms {
             Some(terms) => connection.with_session(terms),
             None => connection,
         };
-        let pace = Pace::new(admission.now(), admission.config.header_timeout, admission.config.min_rate);
+        let pace =
+            ReceiveRate::new(admission.now(), admission.config.header_timeout, admission.config.min_rate);
         Self { peer, connection, pace, id: None, held }
     }
 
     /// Returns the holder of what the connection takes of the server's budgets.
-    pub(crate) fn holder(&self) -> Arc<Holder> {
+    pub(crate) fn account(&self) -> Arc<Account> {
         self.held.holder().cloned().unwrap_or_default()
     }
 
@@ -99,7 +100,7 @@ impl Incoming {
                 Some(Event::Session) => return Progress::Session,
                 Some(Event::Closed { error }) => {
                     if let Some(error) = error {
-                        admission.journal.write(Matter::Protocol, || format!("{}: {error}", self.peer));
+                        admission.journal.write(LogClass::Protocol, || format!("{}: {error}", self.peer));
                     }
                     return Progress::Over;
                 }
@@ -117,19 +118,19 @@ impl Incoming {
     }
 
     /// What the connection has become, and its share of the bytes that are held.
-    pub(crate) fn into_session(self) -> (Connection, Share) {
+    pub(crate) fn into_session(self) -> (Connection, Permit) {
         (self.connection, self.held)
     }
 
     /// Queues an answer to a request that is not waited for any longer.
     pub(crate) fn refuse(&mut self, admission: &Admission, refusal: &Refusal) {
-        admission.journal.write(Matter::Refused, || format!("{}: {}", self.peer, refusal.message()));
+        admission.journal.write(LogClass::Refused, || format!("{}: {}", self.peer, refusal.message()));
         self.connection.refuse(refusal.packet(self.connection.version(), &admission.config.limits));
     }
 
     /// Takes the space that a large answer needs until the peer has taken it. Where there is none, another one is told so.
-    pub(crate) fn take_space(&self, admission: &Admission, packet: Packet) -> (Packet, Option<Share>) {
-        match admission.answer(&self.holder(), packet.json_len()) {
+    pub(crate) fn take_space(&self, admission: &Admission, packet: Packet) -> (Packet, Option<Permit>) {
+        match admission.answer(&self.account(), packet.json_len()) {
             Ok(space) => (packet, space),
             Err(refusal) => (refusal.packet(self.connection.version(), &admission.config.limits), None),
         }

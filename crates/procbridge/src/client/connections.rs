@@ -8,17 +8,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use crate::session::session::Link;
+use crate::session::session::Session;
 
 /// The session of a client, and the connections that may become one.
 #[derive(Debug)]
-pub(crate) struct Current {
+pub(crate) struct Connections {
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    link: Option<Arc<Link>>,
+    link: Option<Arc<Session>>,
     /// Calls on connections of their own.
     alone: usize,
     /// How many of their connections are in the making.
@@ -36,63 +36,67 @@ struct Inner {
 
 /// Somebody who looks for a way, and may have to wait for it. Dropping it gives that up.
 #[derive(Debug)]
-pub(crate) struct Seeking<'a> {
-    current: &'a Current,
+pub(crate) struct Checkout<'a> {
+    current: &'a Connections,
     /// Its place among those that wait, kept until it has a way.
     number: Option<u64>,
 }
 
 /// The way of one call.
 #[derive(Debug)]
-pub(crate) enum Way<'a> {
+pub(crate) enum Route<'a> {
     /// On the session.
-    Session(Arc<Link>),
+    Session(Arc<Session>),
     /// On a connection of its own.
-    Alone(Alone<'a>),
+    OneShot(OneShotPermit<'a>),
     /// There are as many connections as there may be; the waker is told when that changes.
     Full,
 }
 
 /// The place of a call that has a connection of its own.
 #[derive(Debug)]
-pub(crate) struct Alone<'a> {
-    current: &'a Current,
+pub(crate) struct OneShotPermit<'a> {
+    current: &'a Connections,
     /// Whether the connection is in the making.
     is_connecting: bool,
     /// Whether the server was too busy to take it at once.
     is_crowded: bool,
 }
 
-impl<'a> Seeking<'a> {
+impl<'a> Checkout<'a> {
     /// The way for a call now.
-    pub(crate) fn way(&mut self, waker: impl FnOnce() -> Waker) -> Way<'a> {
+    pub(crate) fn route(&mut self, waker: impl FnOnce() -> Waker) -> Route<'a> {
         if let Some(link) = self.current.session() {
-            return Way::Session(link);
+            return Route::Session(link);
         }
-        self.way_alone(waker)
+        self.one_shot_route(waker)
     }
 
     /// The way of a call that must have a connection of its own.
-    pub(crate) fn way_alone(&mut self, waker: impl FnOnce() -> Waker) -> Way<'a> {
+    pub(crate) fn one_shot_route(&mut self, waker: impl FnOnce() -> Waker) -> Route<'a> {
         let mut inner = self.current.lock();
-        if inner.has_room() {
+        if inner.has_permit() {
             inner.alone += 1;
             inner.connecting += 1;
             if let Some(number) = self.number.take() {
                 inner.waiting.remove(&number);
             }
-            return Way::Alone(Alone { current: self.current, is_connecting: true, is_crowded: false });
+            return Route::OneShot(OneShotPermit {
+                current: self.current,
+                is_connecting: true,
+                is_crowded: false,
+            });
         }
         let number = *self.number.get_or_insert_with(|| {
             inner.last += 1;
             inner.last
         });
         inner.waiting.insert(number, waker());
-        Way::Full
+        Route::Full
     }
 }
 
-impl Drop for Seeking<'_> {
+impl Drop for Checkout<'_> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
             let mut inner = self.current.lock();
@@ -107,38 +111,38 @@ impl Drop for Seeking<'_> {
 }
 
 impl Inner {
-    fn has_room(&self) -> bool {
-        self.alone < MAX_ALONE && self.connecting < self.limit
+    fn has_permit(&self) -> bool {
+        self.alone < MAX_ONE_SHOT && self.connecting < self.limit
     }
 
     /// The next of those that wait, if there is room for it. One that is told and does not come [passes that on](Seeking).
     fn next(&mut self) -> Option<Waker> {
-        if self.has_room() { self.waiting.pop_first().map(|(_, waker)| waker) } else { None }
+        if self.has_permit() { self.waiting.pop_first().map(|(_, waker)| waker) } else { None }
     }
 }
 
-impl Current {
+impl Connections {
     /// No session yet. At most `most` connections are in the making at a time.
     pub(crate) fn new(most: usize) -> Self {
         let most = most.max(1);
-        let (limit, waiting) = (most.min(BEGIN), BTreeMap::new());
+        let (limit, waiting) = (most.min(INITIAL_CONNECTING), BTreeMap::new());
         let inner = Inner { link: None, alone: 0, connecting: 0, limit, most, made: 0, waiting, last: 0 };
         Self { inner: Mutex::new(inner) }
     }
 
     /// Begins to look for a way.
-    pub(crate) fn seek(&self) -> Seeking<'_> {
-        Seeking { current: self, number: None }
+    pub(crate) fn checkout(&self) -> Checkout<'_> {
+        Checkout { current: self, number: None }
     }
 
     /// The session of the last call, which may be over.
     #[cfg(feature = "tokio")]
-    pub(crate) fn link(&self) -> Option<Arc<Link>> {
+    pub(crate) fn last_session(&self) -> Option<Arc<Session>> {
         self.lock().link.clone()
     }
 
     /// The session that there is.
-    pub(crate) fn session(&self) -> Option<Arc<Link>> {
+    pub(crate) fn session(&self) -> Option<Arc<Session>> {
         let mut inner = self.lock();
         if inner.link.as_ref()?.is_open() {
             return inner.link.clone();
@@ -148,7 +152,7 @@ impl Current {
     }
 
     /// Makes no more use of a session, which goes on where it is in use.
-    pub(crate) fn forget(&self, link: &Arc<Link>) {
+    pub(crate) fn forget(&self, link: &Arc<Session>) {
         let mut inner = self.lock();
         if inner.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
             inner.link = None;
@@ -157,7 +161,7 @@ impl Current {
 
     /// Makes `link` the session for the calls to come, unless there is one. Whether it `fits` is asked when no other can be
     /// installed: who changes what fits, and then looks for the session, finds either this one or that it was refused.
-    pub(crate) fn install(&self, link: &Arc<Link>, fits: impl FnOnce() -> bool) -> bool {
+    pub(crate) fn install(&self, link: &Arc<Session>, fits: impl FnOnce() -> bool) -> bool {
         let mut inner = self.lock();
         if inner.link.as_ref().is_some_and(|link| link.is_open()) || !fits() {
             return false;
@@ -174,9 +178,9 @@ impl Current {
     }
 }
 
-impl Alone<'_> {
+impl OneShotPermit<'_> {
     /// Notes that the server refuses the connection, or does not take it now: fewer are made at a time.
-    pub(crate) fn is_crowded(&mut self) {
+    pub(crate) fn on_refused(&mut self) {
         if !std::mem::replace(&mut self.is_crowded, true) {
             let mut inner = self.current.lock();
             inner.limit = (inner.limit / 2).max(1);
@@ -185,7 +189,7 @@ impl Alone<'_> {
     }
 
     /// Notes that the connection was made.
-    pub(crate) fn is_connected(&mut self) {
+    pub(crate) fn on_connected(&mut self) {
         if !std::mem::replace(&mut self.is_connecting, false) {
             return;
         }
@@ -202,7 +206,7 @@ impl Alone<'_> {
     }
 }
 
-impl Drop for Alone<'_> {
+impl Drop for OneShotPermit<'_> {
     fn drop(&mut self) {
         let mut inner = self.current.lock();
         inner.alone -= 1;
@@ -214,40 +218,40 @@ impl Drop for Alone<'_> {
 }
 
 /// Connections of a client at a time, besides its session.
-const MAX_ALONE: usize = 256;
+const MAX_ONE_SHOT: usize = 256;
 /// Connections in the making at a time, before it is known how the server takes them.
-const BEGIN: usize = 4;
+const INITIAL_CONNECTING: usize = 4;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::session::testing::Bell;
 
-    fn has_way(seeking: &mut Seeking<'_>, waker: &Waker) -> bool {
-        !matches!(seeking.way(|| waker.clone()), Way::Full)
+    fn has_way(seeking: &mut Checkout<'_>, waker: &Waker) -> bool {
+        !matches!(seeking.route(|| waker.clone()), Route::Full)
     }
 
-    fn alone(current: &Current) -> Option<Alone<'_>> {
-        match current.seek().way(|| Waker::noop().clone()) {
-            Way::Alone(alone) => Some(alone),
+    fn alone(current: &Connections) -> Option<OneShotPermit<'_>> {
+        match current.checkout().route(|| Waker::noop().clone()) {
+            Route::OneShot(alone) => Some(alone),
             _ => None,
         }
     }
 
-    fn connected(current: &Current) -> Option<Alone<'_>> {
+    fn connected(current: &Connections) -> Option<OneShotPermit<'_>> {
         let mut alone = alone(current)?;
-        alone.is_connected();
+        alone.on_connected();
         Some(alone)
     }
 
     #[test]
     fn who_gives_up_to_wait_for_a_way_leaves_nothing_behind() {
-        let current = Current::new(16);
-        let full: Vec<_> = (0..MAX_ALONE).map(|_| connected(&current).unwrap()).collect();
+        let current = Connections::new(16);
+        let full: Vec<_> = (0..MAX_ONE_SHOT).map(|_| connected(&current).unwrap()).collect();
         let (bell, waker) = Bell::new();
-        let mut waits = current.seek();
+        let mut waits = current.checkout();
         for _ in 0..3 {
-            let mut given_up = current.seek();
+            let mut given_up = current.checkout();
             assert!(!has_way(&mut given_up, Waker::noop()) && !has_way(&mut waits, &waker));
         }
         assert_eq!(current.lock().waiting.len(), 1);
@@ -258,10 +262,10 @@ mod tests {
 
     #[test]
     fn who_is_told_of_room_and_gives_up_passes_it_on() {
-        let current = Current::new(1);
+        let current = Connections::new(1);
         let busy = alone(&current);
         let (first, second) = (Bell::new(), Bell::new());
-        let (mut early, mut late) = (current.seek(), current.seek());
+        let (mut early, mut late) = (current.checkout(), current.checkout());
         assert!(!has_way(&mut early, &first.1) && !has_way(&mut late, &second.1));
         drop(busy);
         assert_eq!((first.0.rung(), second.0.rung()), (1, 0));
@@ -272,10 +276,10 @@ mod tests {
 
     #[test]
     fn who_comes_late_for_its_room_keeps_its_place() {
-        let current = Current::new(1);
+        let current = Connections::new(1);
         let busy = alone(&current);
         let (first, second) = (Bell::new(), Bell::new());
-        let (mut early, mut late) = (current.seek(), current.seek());
+        let (mut early, mut late) = (current.checkout(), current.checkout());
         assert!(!has_way(&mut early, &first.1) && !has_way(&mut late, &second.1));
         drop(busy);
         // Another call is faster.
@@ -287,18 +291,18 @@ mod tests {
 
     #[test]
     fn a_crowded_server_gets_fewer_connections_at_a_time_and_a_good_one_more() {
-        let current = Current::new(6);
+        let current = Connections::new(6);
         let limit = || current.lock().limit;
-        assert_eq!(limit(), BEGIN);
+        assert_eq!(limit(), INITIAL_CONNECTING);
         let mut dropped = alone(&current).unwrap();
         for _ in 0..3 {
             // Once for each connection, however often it is tried.
-            dropped.is_crowded();
+            dropped.on_refused();
         }
         assert_eq!(limit(), 2);
-        dropped.is_connected();
+        dropped.on_connected();
         for _ in 0..10 {
-            alone(&current).unwrap().is_crowded();
+            alone(&current).unwrap().on_refused();
         }
         assert_eq!(limit(), 1);
         for _ in 0..100 {

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::error::{Error, ErrorKind};
-use crate::json::object_writer::Object;
+use crate::json::object_writer::ObjectWriter;
 use crate::json::serialize;
 
 /// Entries in the order in which their keys were first given.
@@ -43,7 +43,7 @@ impl Meta {
     /// Returns the entries but those of `left_out`, with `added` behind them, as the text of an object.
     pub(crate) fn text(&self, left_out: &[&str], added: &[(&str, &str)]) -> String {
         let mut text = Vec::new();
-        let mut object = Object::begin(&mut text);
+        let mut object = ObjectWriter::begin(&mut text);
         for (key, value) in self.entries.iter().filter(|(key, _)| !left_out.contains(&key.as_str())) {
             object.member(key).extend_from_slice(value.get().as_bytes());
         }

@@ -15,27 +15,27 @@ use crate::config::client::{ClientConfig, Sessions};
 use crate::config::token::Token;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Outcome, Sent};
-use crate::json::raw_value::verbatim;
+use crate::json::raw_value::raw_value;
 use crate::json::serialize;
-use crate::session::Answer;
-use crate::session::session::{Link, Refused};
+use crate::session::CallEnd;
+use crate::session::session::{BeginError, Session};
 use crate::session::state::End;
 use crate::telemetry::trace_context;
 
 /// What a call is like, besides its payload.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Style {
+pub(crate) struct CallOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) meta: Meta,
     pub(crate) is_idempotent: bool,
-    pub(crate) form: Form,
+    pub(crate) form: ResultForm,
     /// Whether only a session will do, whatever the client's setting is.
     pub(crate) needs_session: bool,
 }
 
 /// What a call is answered with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum ResultForm {
     /// One result.
     #[default]
     Result,
@@ -55,7 +55,7 @@ pub(crate) fn check_endpoint(endpoint: &Endpoint) -> Result<(), Error> {
 }
 
 /// Refuses a call whose time is over before it begins: nothing is sent of it.
-pub(crate) fn check_time(style: &Style) -> Result<(), Error> {
+pub(crate) fn check_time(style: &CallOptions) -> Result<(), Error> {
     match style.timeout {
         Some(limit) if limit.is_zero() => Err(Error::timed_out(limit, Outcome::NotSent)),
         _ => Ok(()),
@@ -67,7 +67,7 @@ pub(crate) fn packet<P: Serialize + ?Sized>(
     config: &ClientConfig,
     method: Option<&str>,
     payload: Option<&P>,
-    style: &Style,
+    style: &CallOptions,
 ) -> Result<Packet, Error> {
     let milliseconds = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
     // A call that a handler makes belongs to the trace of the call that it answers.
@@ -81,9 +81,9 @@ pub(crate) fn packet<P: Serialize + ?Sized>(
         |error| Error::unsent(ErrorKind::InvalidInput, format!("the meta data cannot be sent: {error}"));
     let mut packet = Packet::request_with(config.version, method, &envelope).map_err(invalid)?;
     match style.form {
-        Form::Result => {}
-        Form::OneWay => packet = packet.one_way(),
-        Form::Stream => packet = packet.stream(),
+        ResultForm::Result => {}
+        ResultForm::OneWay => packet = packet.one_way(),
+        ResultForm::Stream => packet = packet.stream(),
     }
     if let Some(payload) = payload {
         packet = packet.write(|out| serialize::write(out, payload)).map_err(Error::unsendable)?;
@@ -101,7 +101,7 @@ pub(crate) fn offer(config: &ClientConfig, is_serving: bool) -> Option<Terms> {
 }
 
 /// `packet` as it goes out on a session.
-pub(crate) fn for_session(config: &ClientConfig, link: &Link, packet: Packet) -> Packet {
+pub(crate) fn for_session(config: &ClientConfig, link: &Session, packet: Packet) -> Packet {
     match config.compression {
         Some(codec) if link.reads(codec) => packet.compressed(codec),
         _ => packet,
@@ -131,7 +131,7 @@ pub(crate) fn into_result<R: DeserializeOwned>(response: Response) -> Result<R, 
         });
         good.and_then(Good::into_payload).unwrap_or_else(|| "null".to_string())
     };
-    let payload = verbatim(text);
+    let payload = raw_value(text);
     match (broken, payload, good) {
         (Some(error), ..) => Err(Error::protocol(error, Outcome::Unknown)),
         (None, Some(payload), _) => Ok(payload),
@@ -191,24 +191,24 @@ pub(crate) fn dropped(response: &Response) -> Result<(), Error> {
 }
 
 /// What the end of a call on a session means.
-pub(crate) fn answered(answer: Answer, link: &Link) -> Result<Response, Error> {
+pub(crate) fn answered(answer: CallEnd, link: &Session) -> Result<Response, Error> {
     match answer {
-        Answer::Response(response) => Ok(response),
-        Answer::Unread(response) => response.read().map_err(unreadable),
-        Answer::Failed(error) => Err(unreadable(error)),
-        Answer::NotRun => Err(gone()),
-        Answer::Lost { sent } => Err(lost(link, sent)),
-        Answer::Late { sent } | Answer::Cancelled { sent } => Err(cancelled(sent)),
+        CallEnd::Response(response) => Ok(response),
+        CallEnd::Unread(response) => response.read().map_err(unreadable),
+        CallEnd::Failed(error) => Err(unreadable(error)),
+        CallEnd::NotRun => Err(gone()),
+        CallEnd::Lost { sent } => Err(lost(link, sent)),
+        CallEnd::Late { sent } | CallEnd::Cancelled { sent } => Err(cancelled(sent)),
     }
 }
 
 /// What it means that a call could not begin on a session.
-pub(crate) fn refused(refused: Refused) -> Error {
+pub(crate) fn refused(refused: BeginError) -> Error {
     match refused {
-        Refused::Gone => gone(),
-        Refused::Misuse(misuse @ Misuse::PeerTakesNoCalls) => Error::takes_no_calls(misuse),
-        Refused::Misuse(misuse) => Error::misuse(misuse),
-        Refused::Cancelled => cancelled(Outcome::NotSent),
+        BeginError::Gone => gone(),
+        BeginError::Misuse(misuse @ Misuse::PeerTakesNoCalls) => Error::takes_no_calls(misuse),
+        BeginError::Misuse(misuse) => Error::misuse(misuse),
+        BeginError::Cancelled => cancelled(Outcome::NotSent),
     }
 }
 
@@ -238,11 +238,11 @@ pub(crate) fn gone() -> Error {
 }
 
 /// What it means for a call that wants no answer that its session ended before everything was written.
-pub(crate) fn unwritten(link: &Link, id: CallId) -> Result<(), Error> {
+pub(crate) fn unwritten(link: &Session, id: CallId) -> Result<(), Error> {
     Err(lost(link, link.has_sent(id)))
 }
 
-fn lost(link: &Link, sent: Sent) -> Error {
+fn lost(link: &Session, sent: Sent) -> Error {
     let disconnected = |why| Error::new(ErrorKind::Disconnected, sent, why);
     match link.end_reason() {
         Some(End::Protocol(error)) => Error::protocol(error, sent),

@@ -38,7 +38,7 @@ impl Backoff {
     /// The pause before the next attempt, after an attempt that failed or a loss at `now`.
     pub fn pause(&mut self, now: Instant) -> Duration {
         let lasted = self.since.take().map(|since| now.saturating_duration_since(since));
-        if lasted.is_some_and(|lasted| lasted >= STEADY) {
+        if lasted.is_some_and(|lasted| lasted >= STABLE_SESSION) {
             self.failures = 0;
         }
         let bound = bound(self.failures);
@@ -74,7 +74,7 @@ impl Retry {
     }
 
     fn is_again(&self, error: &Error, is_idempotent: bool, left: Option<Duration>) -> bool {
-        if left.is_some_and(|left| left < TOO_SHORT) {
+        if left.is_some_and(|left| left < MIN_TIME_LEFT) {
             return false;
         }
         let was_lost = error.kind() == ErrorKind::Disconnected
@@ -124,7 +124,7 @@ pub fn may_pass(error: &Error) -> bool {
 
 /// The bound of the pause after so many failures in a row. It doubles.
 fn bound(failures: u32) -> Duration {
-    FIRST.saturating_mul(1 << failures.min(10)).min(LONGEST)
+    FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(MAX_PAUSE)
 }
 
 /// A random time up to `bound`.
@@ -136,13 +136,13 @@ fn up_to(bound: Duration) -> Duration {
 }
 
 const ATTEMPTS: u32 = 10;
-const FIRST: Duration = Duration::from_millis(50);
-const LONGEST: Duration = Duration::from_secs(5);
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// What was in force for so long begins anew with its pauses. It is the mean of the longest pause: so a client whose sessions
 /// end as soon as they have lasted dials no more often than one at its longest pauses.
-const STEADY: Duration = Duration::from_millis(2500);
+const STABLE_SESSION: Duration = Duration::from_millis(2500);
 /// An attempt needs more time than this.
-const TOO_SHORT: Duration = Duration::from_millis(20);
+const MIN_TIME_LEFT: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
@@ -179,7 +179,7 @@ mod tests {
         let mut retry = Retry::default();
         assert_eq!(retry.after(lost(), false, None).unwrap(), Duration::ZERO);
         for _ in 1..ATTEMPTS {
-            assert!(retry.after(lost(), false, None).unwrap() <= LONGEST);
+            assert!(retry.after(lost(), false, None).unwrap() <= MAX_PAUSE);
         }
         assert!(retry.after(lost(), false, None).is_err());
     }
@@ -213,19 +213,19 @@ mod tests {
     fn pauses_grow_until_it_was_in_force_for_some_seconds() {
         let mut now = Instant::now();
         let mut backoff = Backoff::default();
-        assert!(longest(&backoff, now) <= FIRST);
+        assert!(longest(&backoff, now) <= FIRST_PAUSE);
         for _ in 0..20 {
             // In force, and cut off at once.
             backoff.begun(now);
             now += Duration::from_millis(100);
-            assert!(backoff.pause(now) <= LONGEST);
+            assert!(backoff.pause(now) <= MAX_PAUSE);
         }
-        assert!(longest(&backoff, now) > LONGEST / 2);
+        assert!(longest(&backoff, now) > MAX_PAUSE / 2);
         backoff.begun(now);
         // It is in force since the first word of that.
-        backoff.begun(now + STEADY / 2);
-        assert!(longest(&backoff, now + STEADY) <= FIRST);
-        backoff.pause(now + STEADY);
+        backoff.begun(now + STABLE_SESSION / 2);
+        assert!(longest(&backoff, now + STABLE_SESSION) <= FIRST_PAUSE);
+        backoff.pause(now + STABLE_SESSION);
         assert!(backoff.failures == 1);
     }
 

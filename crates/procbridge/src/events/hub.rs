@@ -19,7 +19,7 @@ use crate::events::topic_index::Topics;
 use crate::json::serialize;
 use crate::reply_error::Refusal;
 use crate::service::call::Call;
-use crate::session::session::Link;
+use crate::session::session::Session;
 use crate::session::state::State;
 
 /// Publishes events to those who have subscribed. Clones are the same hub; it may be used from any thread or task.
@@ -73,7 +73,7 @@ pub(crate) struct Subscriber {
     /// Its number in the hub.
     number: u64,
     patterns: BTreeSet<String>,
-    link: Weak<Link>,
+    link: Weak<Session>,
     id: CallId,
     queue: Mutex<Queue>,
     /// Whether it was told that it is in force; before that nothing is sent.
@@ -156,7 +156,7 @@ impl Hub {
     }
 
     fn accept(&self, call: &Call) -> Result<(), Refusal> {
-        let Some(place) = call.place().filter(|_| call.wants_items()) else {
+        let Some(place) = call.session_call().filter(|_| call.wants_items()) else {
             return Err(
                 Refusal::new("events need a session and a streamed call").with_code(code::INVALID_REQUEST)
             );
@@ -290,7 +290,7 @@ impl Subscriber {
         }
         let mut queue = self.queue();
         let before = queue.bytes;
-        while !queue.events.is_empty() && !state.is_crowded() && state.connection.may_send_item(id) {
+        while !queue.events.is_empty() && !state.is_backpressured() && state.connection.may_send_item(id) {
             let dropped = queue.dropped;
             let Some(event) = queue.pop() else { break };
             queue.dropped = 0;
@@ -406,18 +406,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::client::request::Form;
-    use crate::session::state::{End, Seat};
+    use crate::client::request::ResultForm;
+    use crate::session::state::{End, Reader};
     use crate::session::testing::{Ends, call};
 
     /// Subscribes at the server's end of a session.
     fn subscribe(ends: &mut Ends, hub: &Hub, topics: &[String]) -> Result<(), String> {
-        ends.peer.call(call("$/subscribe", &json!({ "topics": topics }), Form::Stream)).unwrap();
+        ends.peer.call(call("$/subscribe", &json!({ "topics": topics }), ResultForm::Stream)).unwrap();
         ends.deliver();
         let work = ends.link.next_work().unwrap();
         let Some(packet) = hub.answer(&work.call, &ServerConfig::new()) else { return Ok(()) };
         let text = String::from_utf8_lossy(packet.bytes()).into_owned();
-        ends.link.reply(work.call.place().unwrap().id, packet);
+        ends.link.reply(work.call.session_call().unwrap().id, packet);
         Err(text)
     }
 
@@ -427,7 +427,7 @@ mod tests {
 
     /// Sessions whose peers read nothing.
     fn sessions(count: usize) -> Vec<Ends> {
-        (0..count).map(|_| Ends::server_of(Seat::Free, 128)).collect()
+        (0..count).map(|_| Ends::server_of(Reader::None, 128)).collect()
     }
 
     #[test]
@@ -490,7 +490,7 @@ mod tests {
         // Some have all that a session may have, and the others nothing.
         let full = (HUB_PATTERNS - RESERVED_PATTERNS) / SESSION_PATTERNS;
         assert_eq!((own, all), (full, (each + 1) * (many.len() - full)));
-        let mut small = Ends::server(Seat::Free);
+        let mut small = Ends::server(Reader::None);
         subscribe(&mut small, &hub, &topics("small", FEW_PATTERNS)).unwrap();
         assert_eq!(hub.publish("small.7", &1).unwrap(), 1);
         // Topics that are named twice are one, and what has ended is given back.
@@ -510,7 +510,7 @@ mod tests {
             times.min().unwrap_or_default().max(Duration::from_micros(1))
         };
         let hub = Hub::new();
-        let mut small = Ends::server(Seat::Free);
+        let mut small = Ends::server(Reader::None);
         subscribe(&mut small, &hub, &topics("small", 10)).unwrap();
         let alone = cost(&hub);
         let mut many = sessions(12);

@@ -4,12 +4,12 @@
 use crate::json::serialize;
 
 /// An object whose members are being appended to a text.
-pub(crate) struct Object<'a> {
+pub(crate) struct ObjectWriter<'a> {
     out: &'a mut Vec<u8>,
     is_empty: bool,
 }
 
-impl<'a> Object<'a> {
+impl<'a> ObjectWriter<'a> {
     pub(crate) fn begin(out: &'a mut Vec<u8>) -> Self {
         out.push(b'{');
         Self { out, is_empty: true }
@@ -64,8 +64,8 @@ mod tests {
     #[test]
     fn members_are_written_one_after_another() {
         let mut text = Vec::new();
-        let mut object = Object::begin(&mut text);
-        Object::begin(object.member("a\"b")).end();
+        let mut object = ObjectWriter::begin(&mut text);
+        ObjectWriter::begin(object.member("a\"b")).end();
         object.number("n", u64::MAX);
         object.text("t", "\n");
         object.names("none", &[]);

@@ -12,15 +12,15 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
 /// The text as an `R`, if an `R` is just that. The text must be that of one JSON value.
-pub(crate) fn verbatim<R: DeserializeOwned>(text: impl FnOnce() -> String) -> Option<R> {
+pub(crate) fn raw_value<R: DeserializeOwned>(text: impl FnOnce() -> String) -> Option<R> {
     let mut taken = false;
-    let read = R::deserialize(Verbatim { text, taken: &mut taken });
+    let read = R::deserialize(RawValueDeserializer { text, taken: &mut taken });
     // A type that reads nothing at all is not one of those.
     read.ok().filter(|_| taken)
 }
 
 /// Gives the text to who asks for it, and nothing to anybody else.
-struct Verbatim<'a, F> {
+struct RawValueDeserializer<'a, F> {
     text: F,
     taken: &'a mut bool,
 }
@@ -46,7 +46,7 @@ impl de::Error for Other {
     }
 }
 
-impl<'de, F: FnOnce() -> String> Deserializer<'de> for Verbatim<'_, F> {
+impl<'de, F: FnOnce() -> String> Deserializer<'de> for RawValueDeserializer<'_, F> {
     type Error = Other;
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Other> {
@@ -58,7 +58,7 @@ impl<'de, F: FnOnce() -> String> Deserializer<'de> for Verbatim<'_, F> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Other> {
-        if name != NAME {
+        if name != RAW_VALUE_TOKEN {
             return Err(Other);
         }
         *self.taken = true;
@@ -76,7 +76,7 @@ impl<'de, F: FnOnce() -> String> MapAccess<'de> for Entry<F> {
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Other> {
         match self.0 {
-            Some(_) => seed.deserialize(StrDeserializer::new(NAME)).map(Some),
+            Some(_) => seed.deserialize(StrDeserializer::new(RAW_VALUE_TOKEN)).map(Some),
             None => Ok(None),
         }
     }
@@ -88,7 +88,7 @@ impl<'de, F: FnOnce() -> String> MapAccess<'de> for Entry<F> {
 }
 
 /// The name under which a raw value asks for its text.
-const NAME: &str = "$serde_json::private::RawValue";
+const RAW_VALUE_TOKEN: &str = "$serde_json::private::RawValue";
 
 #[cfg(test)]
 mod tests {
@@ -112,12 +112,12 @@ mod tests {
     }
 
     fn is_text<R: DeserializeOwned>() -> bool {
-        verbatim::<R>(|| "[1, 2]".to_string()).is_some()
+        raw_value::<R>(|| "[1, 2]".to_string()).is_some()
     }
 
     #[test]
     fn a_raw_value_gets_the_text_as_it_is() {
-        let raw: Box<RawValue> = verbatim(|| "[1, 2]".to_string()).unwrap();
+        let raw: Box<RawValue> = raw_value(|| "[1, 2]".to_string()).unwrap();
         assert_eq!(raw.get(), "[1, 2]");
     }
 

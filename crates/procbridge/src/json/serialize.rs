@@ -74,7 +74,7 @@ fn beyond(value: &str, expected: &str) -> Option<String> {
     let (kind, number) = value.strip_suffix('`')?.split_once(" `")?;
     let is_whole = match kind {
         "integer" => true,
-        "floating point" => number.parse::<f64>().is_ok_and(|number| number.abs() >= WIDE),
+        "floating point" => number.parse::<f64>().is_ok_and(|number| number.abs() >= TWO_TO_63),
         _ => false,
     };
     let (name, place) = expected.split_once(' ').unwrap_or((expected, ""));
@@ -93,7 +93,7 @@ macro_rules! ranges {
 /// What each type of whole numbers holds; wider ones have no words of serde's for what is beyond them.
 const RANGES: &[(&str, i128, i128)] = ranges!(i8 i16 i32 i64 isize u8 u16 u32 u64 usize);
 /// 2^63: a whole number of less than this is never read as a float.
-const WIDE: f64 = 9_223_372_036_854_775_808.0;
+const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
 
 /// What a handler returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

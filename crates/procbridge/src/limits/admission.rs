@@ -13,21 +13,21 @@ use crate::config::client::ClientConfig;
 use crate::config::server::ServerConfig;
 use crate::limits::eviction::Whose;
 use crate::limits::inflation::{self, Allowance};
-use crate::limits::permits::{Budget, Holder, Holders, Resource, Share};
-use crate::net::listener::Peers;
+use crate::limits::permits::{Account, Accounts, Permit, Resource, Semaphore};
+use crate::net::listener::AllowedPeers;
 use crate::net::socket;
 use crate::peer::Peer;
 use crate::reply_error::Refusal;
 use crate::service::builtin;
 use crate::session::incoming_calls::LARGE;
-use crate::telemetry::log::{Journal, Matter};
+use crate::telemetry::log::{Log, LogClass};
 use crate::telemetry::stats::Stats;
 
 /// The limits of a server and what is used of them.
 #[derive(Debug)]
 pub(crate) struct Admission {
     pub(crate) config: ServerConfig,
-    pub(crate) journal: Journal,
+    pub(crate) journal: Log,
     /// Whether these are a client's limits, for the calls that its server makes.
     pub(crate) is_client: bool,
     /// What time it is. The async face goes by the clock of its runtime, which a test may stop.
@@ -37,11 +37,11 @@ pub(crate) struct Admission {
     /// Handlers at work for nobody.
     pub(crate) leaked: Arc<AtomicUsize>,
     pub(crate) stats: Stats,
-    waiting: Budget,
-    calls: Budget,
-    held: Budget,
-    answers: Budget,
-    holders: Holders,
+    waiting: Semaphore,
+    calls: Semaphore,
+    held: Semaphore,
+    answers: Semaphore,
+    holders: Accounts,
     /// What all sessions together may make this side inflate.
     inflated: Mutex<Allowance>,
     /// The methods that stream, in order.
@@ -59,14 +59,14 @@ impl Admission {
         let connections = config.max_connections.unwrap_or(connections).min(socket::most_connections());
         Self {
             stats: Stats::new(connections, methods.iter().copied()),
-            waiting: Budget::shared(config.max_waiting, Resource::Waiting),
-            calls: Budget::shared(config.max_calls, Resource::Calls),
-            held: Budget::shared(config.max_unfinished, Resource::Requests),
-            answers: Budget::shared(config.max_unread, Resource::Answers),
-            holders: Holders::new(),
+            waiting: Semaphore::shared(config.max_waiting, Resource::Waiting),
+            calls: Semaphore::shared(config.max_calls, Resource::Calls),
+            held: Semaphore::shared(config.max_unfinished, Resource::Requests),
+            answers: Semaphore::shared(config.max_unread, Resource::Answers),
+            holders: Accounts::new(),
             inflated: Mutex::default(),
             streams: Mutex::default(),
-            journal: Journal::new(),
+            journal: Log::new(),
             is_client: false,
             clock: Instant::now,
             discard: drop,
@@ -89,18 +89,18 @@ impl Admission {
     }
 
     /// Returns the holder for a session with `peer`.
-    pub(crate) fn session(&self, peer: &Peer) -> Arc<Holder> {
+    pub(crate) fn session(&self, peer: &Peer) -> Arc<Account> {
         self.holders.session(peer)
     }
 
     /// Takes a connection's place, and its share of the bytes that are held for requests.
-    pub(crate) fn connection(&self, peer: &Peer) -> Result<(Share, Share), Refusal> {
+    pub(crate) fn connection(&self, peer: &Peer) -> Result<(Permit, Permit), Refusal> {
         let connections = &self.stats.connections;
         let classic = self.holders.classic(peer);
         let place = connections.open_for(classic.process());
         place
-            .zip(self.held.take_for(classic, 0))
-            .ok_or_else(|| beyond(connections.budget(), 1, "connections", "max_connections"))
+            .zip(self.held.try_acquire_for(classic, 0))
+            .ok_or_else(|| limit_reached(connections.budget(), 1, "connections", "max_connections"))
     }
 
     /// Returns whose session may end for a connection that found no place.
@@ -110,49 +110,53 @@ impl Admission {
     }
 
     /// Takes the place of a connection whose request has not arrived yet.
-    pub(crate) fn waiting(&self, peer: &Peer) -> Result<Share, Refusal> {
-        self.waiting.take_for(self.holders.process(peer), 1).ok_or_else(|| self.full())
+    pub(crate) fn waiting(&self, peer: &Peer) -> Result<Permit, Refusal> {
+        self.waiting.try_acquire_for(self.holders.process(peer), 1).ok_or_else(|| self.full())
     }
 
     /// Returns the answer to a connection that does not get such a place.
     pub(crate) fn full(&self) -> Refusal {
-        beyond(&self.waiting, 1, "connections without a request", "max_waiting")
+        limit_reached(&self.waiting, 1, "connections without a request", "max_waiting")
     }
 
     /// Takes a call's place with the handlers. A method of the protocol needs none: it is answered at once, and tells why
     /// a server is full.
-    pub(crate) fn call(&self, holder: &Arc<Holder>, method: Option<&str>) -> Result<Option<Share>, Refusal> {
-        if builtin::is_answered_at_once(method, &self.config) {
+    pub(crate) fn call(
+        &self,
+        holder: &Arc<Account>,
+        method: Option<&str>,
+    ) -> Result<Option<Permit>, Refusal> {
+        if builtin::needs_no_permit(method, &self.config) {
             return Ok(None);
         }
-        let slot = self.calls.take_for(holder, 1);
-        slot.map(Some).ok_or_else(|| beyond(&self.calls, 1, "calls in flight", "max_calls"))
+        let slot = self.calls.try_acquire_for(holder, 1);
+        slot.map(Some).ok_or_else(|| limit_reached(&self.calls, 1, "calls in flight", "max_calls"))
     }
 
     /// Takes space for the bytes of a request of a session. Small requests are bounded by the number of calls, so no
     /// other peer's large ones can keep them out.
-    pub(crate) fn request(&self, holder: &Arc<Holder>, bytes: usize) -> Result<Option<Share>, Refusal> {
-        if bytes < SMALL {
+    pub(crate) fn request(&self, holder: &Arc<Account>, bytes: usize) -> Result<Option<Permit>, Refusal> {
+        if bytes < UNCOUNTED_BYTES {
             return Ok(None);
         }
-        let space = self.held.take_for(holder, bytes);
+        let space = self.held.try_acquire_for(holder, bytes);
         space
             .map(Some)
-            .ok_or_else(|| beyond(&self.held, bytes, "bytes of unanswered requests", "max_unfinished"))
+            .ok_or_else(|| limit_reached(&self.held, bytes, "bytes of unanswered requests", "max_unfinished"))
     }
 
     /// Takes space for a large answer, until its peer has taken it. A small one needs none.
-    pub(crate) fn answer(&self, holder: &Arc<Holder>, bytes: usize) -> Result<Option<Share>, Refusal> {
+    pub(crate) fn answer(&self, holder: &Arc<Account>, bytes: usize) -> Result<Option<Permit>, Refusal> {
         if bytes <= LARGE {
             return Ok(None);
         }
-        let space = self.answers.take_for(holder, bytes);
+        let space = self.answers.try_acquire_for(holder, bytes);
         space.map(Some).ok_or_else(|| self.full_of_answers(bytes))
     }
 
     /// Returns the answer to a call for whose own answer there is no space.
     pub(crate) fn full_of_answers(&self, bytes: usize) -> Refusal {
-        beyond(&self.answers, bytes, "bytes of answers not yet read", "max_unread")
+        limit_reached(&self.answers, bytes, "bytes of answers not yet read", "max_unread")
     }
 
     /// Returns the bytes of large answers that may wait for one session while its peer takes nothing.
@@ -176,7 +180,9 @@ impl Admission {
             return Ok(());
         }
         let mut all = self.inflated.lock().unwrap_or_else(PoisonError::into_inner);
-        if allowance.take(excess, inflation::SESSION, now) && all.take(excess, inflation::SERVER, now) {
+        if allowance.take(excess, inflation::SESSION_BYTES, now)
+            && all.take(excess, inflation::SERVER_BYTES, now)
+        {
             return Ok(());
         }
         Err(Refusal::new("compressed requests inflate to far more than was sent, too often")
@@ -199,7 +205,7 @@ impl Admission {
 
     /// Whether half of the places for connections or for calls are taken. From there on a classic caller that sends no more
     /// is taken for one that is gone.
-    pub(crate) fn is_pressed(&self) -> bool {
+    pub(crate) fn is_scarce(&self) -> bool {
         let connections = &self.stats.connections;
         connections.open_now() > connections.limit() / 2 || self.calls.used() > self.calls.limit() / 2
     }
@@ -210,23 +216,24 @@ impl Admission {
     }
 
     /// Whether `peer` may connect at all, where `peers` may.
-    pub(crate) fn check(&self, peers: Peers, peer: &Peer) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, peers: AllowedPeers, peer: &Peer) -> Result<(), Refusal> {
         match peers {
-            Peers::SameUser if !peer.is_same_user_or_root() => Err(denied()),
+            AllowedPeers::SameUser if !peer.is_same_user_or_root() => Err(denied()),
             _ => Ok(()),
         }
     }
 
     /// Logs that an accepted connection is given up because the system does not let it be served.
-    pub(crate) fn dropped(&self, peer: &Peer, error: &std::io::Error) {
-        self.journal.write(Matter::Accept, || format!("{peer}: connection dropped: {error}"));
+    pub(crate) fn log_dropped(&self, peer: &Peer, error: &std::io::Error) {
+        self.journal.write(LogClass::Accept, || format!("{peer}: connection dropped: {error}"));
     }
 
     /// Tells a connection beyond the limit that it is one. It holds nothing of the server, so it is not waited for.
-    pub(crate) fn turn_away(&self, socket: impl AsFd, peer: &Peer, refusal: &Refusal) {
-        self.journal.write(Matter::Refused, || format!("{peer}: {}", refusal.message()));
+    pub(crate) fn refuse_connection(&self, socket: impl AsFd, peer: &Peer, refusal: &Refusal) {
+        self.journal.write(LogClass::Refused, || format!("{peer}: {}", refusal.message()));
         // What it has sent is taken, or closing would reset the connection and destroy the answer.
-        self.stats.received(socket::receive(&socket, &mut Vec::with_capacity(TURNED_AWAY)).unwrap_or(0));
+        self.stats
+            .received(socket::receive(&socket, &mut Vec::with_capacity(REFUSAL_READ_LIMIT)).unwrap_or(0));
         let packet = refusal.packet(Version::V1_1, &self.config.limits);
         self.stats.sent(socket::send(&socket, packet.bytes()).unwrap_or(0));
         let _ = socket::finish_writing(&socket);
@@ -234,7 +241,7 @@ impl Admission {
 }
 
 /// Tells whether all that there is of a budget is taken, or only the caller's share.
-fn beyond(budget: &Budget, more: usize, what: &str, setting: &str) -> Refusal {
+fn limit_reached(budget: &Semaphore, more: usize, what: &str, setting: &str) -> Refusal {
     let limit = budget.limit();
     if budget.used().saturating_add(more) > limit {
         return overloaded(what, limit, setting);
@@ -245,6 +252,6 @@ fn beyond(budget: &Budget, more: usize, what: &str, setting: &str) -> Refusal {
 
 /// Bytes of large answers that one session may always have waiting.
 const SESSION_ANSWERS: usize = 32 * 1024 * 1024;
-const TURNED_AWAY: usize = 16 * 1024;
+const REFUSAL_READ_LIMIT: usize = 16 * 1024;
 /// A request of fewer bytes counts as a call only.
-const SMALL: usize = 4 * 1024;
+const UNCOUNTED_BYTES: usize = 4 * 1024;

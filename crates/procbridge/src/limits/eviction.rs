@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 
 use crate::limits::permits;
 use crate::peer::Peer;
-use crate::session::Link;
+use crate::session::Session;
 use crate::session::idle_scan::Idle;
 
 /// Ends idle sessions of one server.
 #[derive(Debug)]
-pub(crate) struct MakingRoom {
+pub(crate) struct Eviction {
     start: Instant,
     /// Before which there is nothing to look for, in milliseconds since the start.
     next: AtomicU64,
@@ -41,18 +41,18 @@ pub(crate) enum Whose {
     All,
 }
 
-impl MakingRoom {
+impl Eviction {
     pub(crate) fn new(now: Instant) -> Self {
         Self { start: now, next: AtomicU64::new(0) }
     }
 
     /// Ends the session that has been idle longest, with GOODBYE, so that `newcomer` has its place. Tells whether one was
     /// ended.
-    pub(crate) fn end_one(
+    pub(crate) fn evict_one(
         &self,
         newcomer: &Peer,
         whose: Whose,
-        sessions: impl FnOnce() -> Vec<Arc<Link>>,
+        sessions: impl FnOnce() -> Vec<Arc<Session>>,
         now: Instant,
     ) -> bool {
         let millis = u64::try_from(now.saturating_duration_since(self.start).as_millis()).unwrap_or(u64::MAX);
@@ -60,7 +60,7 @@ impl MakingRoom {
             return false;
         }
         let sessions = sessions();
-        let idle = |link: &Arc<Link>| match link.idle() {
+        let idle = |link: &Arc<Session>| match link.idle() {
             Some(Idle::Since(since)) => Some(since),
             Some(Idle::Busy) | None => None,
         };
@@ -71,7 +71,7 @@ impl MakingRoom {
             }
         }
         // Each refused connection would look at all sessions.
-        self.next.store(millis + PAUSE, Ordering::Relaxed);
+        self.next.store(millis + PAUSE_MILLIS, Ordering::Relaxed);
         false
     }
 }
@@ -111,10 +111,10 @@ fn candidates(
         .enumerate()
         .filter(|(_, (owner, _))| may_end(*owner))
         .filter_map(|(at, (owner, since))| Some((Reverse(of_process(*owner)), since.as_ref().copied()?, at)))
-        .filter(|&(_, since, _)| now.saturating_duration_since(since) >= LEAST)
+        .filter(|&(_, since, _)| now.saturating_duration_since(since) >= MIN_IDLE)
         .collect();
     idle.sort_unstable();
-    idle.into_iter().map(|(_, _, at)| at).take(TRIES).collect()
+    idle.into_iter().map(|(_, _, at)| at).take(MAX_TRIES).collect()
 }
 
 fn counts<K: Eq + Hash>(keys: impl Iterator<Item = K>) -> HashMap<K, usize> {
@@ -126,11 +126,11 @@ fn counts<K: Eq + Hash>(keys: impl Iterator<Item = K>) -> HashMap<K, usize> {
 }
 
 /// How long a session must have been idle.
-const LEAST: Duration = Duration::from_millis(250);
+const MIN_IDLE: Duration = Duration::from_millis(250);
 /// How long there is no other look after one that found nothing, in milliseconds.
-const PAUSE: u64 = 100;
+const PAUSE_MILLIS: u64 = 100;
 /// Sessions of which each may have become busy since the look.
-const TRIES: usize = 8;
+const MAX_TRIES: usize = 8;
 
 #[cfg(test)]
 mod tests {

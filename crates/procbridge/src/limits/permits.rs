@@ -17,7 +17,7 @@ use crate::peer::Peer;
 
 /// A number of units, of which no more than a limit can be held at a time.
 #[derive(Clone, Debug)]
-pub(crate) struct Budget {
+pub(crate) struct Semaphore {
     inner: Arc<Inner>,
 }
 
@@ -49,18 +49,18 @@ pub(crate) enum Resource {
 
 /// What one peer holds of the budgets of a server: a session, the classic connections of one process, or a process.
 #[derive(Debug, Default)]
-pub(crate) struct Holder {
+pub(crate) struct Account {
     used: [AtomicUsize; ACCOUNTS],
     /// The process that holds the same units, if this is not one.
-    process: Option<Arc<Holder>>,
+    process: Option<Arc<Account>>,
 }
 
 /// The processes on the other ends of connections. Each is found by a keyed hash, so that no peer can choose with whom it
 /// shares.
 #[derive(Debug)]
-pub(crate) struct Holders {
+pub(crate) struct Accounts {
     /// Of each process the holder for its classic connections.
-    table: Box<[Arc<Holder>; HOLDERS]>,
+    table: Box<[Arc<Account>; HOLDERS]>,
     seed: u64,
 }
 
@@ -73,13 +73,13 @@ struct Held {
 
 /// Units that are held.
 #[derive(Debug)]
-pub(crate) struct Share {
-    budget: Budget,
-    holder: Option<Arc<Holder>>,
+pub(crate) struct Permit {
+    budget: Semaphore,
+    holder: Option<Arc<Account>>,
     units: usize,
 }
 
-impl Budget {
+impl Semaphore {
     /// A budget whose limit holds for all together.
     pub(crate) fn new(limit: usize) -> Self {
         Self::shared(limit, Resource::Other)
@@ -100,22 +100,22 @@ impl Budget {
     }
 
     /// Takes `units`, if the limit allows.
-    pub(crate) fn take(&self, units: usize) -> Option<Share> {
-        self.share(None, units)
+    pub(crate) fn try_acquire(&self, units: usize) -> Option<Permit> {
+        self.acquire(None, units)
     }
 
     /// Takes `units` for `holder`, if the limit and the holder's share allow.
-    pub(crate) fn take_for(&self, holder: &Arc<Holder>, units: usize) -> Option<Share> {
-        self.share(Some(holder.clone()), units)
+    pub(crate) fn try_acquire_for(&self, holder: &Arc<Account>, units: usize) -> Option<Permit> {
+        self.acquire(Some(holder.clone()), units)
     }
 
-    fn share(&self, holder: Option<Arc<Holder>>, units: usize) -> Option<Share> {
-        let mut share = Share { budget: self.clone(), holder, units: 0 };
+    fn acquire(&self, holder: Option<Arc<Account>>, units: usize) -> Option<Permit> {
+        let mut share = Permit { budget: self.clone(), holder, units: 0 };
         (units == 0 || share.resize(units)).then_some(share)
     }
 }
 
-impl Share {
+impl Permit {
     /// Holds `units` from now on. Tells whether the limit and the holder's share allow that; if not, nothing changes.
     pub(crate) fn resize(&mut self, units: usize) -> bool {
         let Inner { used, limit, resource, .. } = &*self.budget.inner;
@@ -129,12 +129,12 @@ impl Share {
                 used.checked_add(more).filter(|sum| sum <= limit && is_fair)
             };
             if used.fetch_update(Ordering::AcqRel, Ordering::Acquire, within).is_err() {
-                give_back(holder, *resource, more);
+                release(holder, *resource, more);
                 return false;
             }
         } else if units < self.units {
             used.fetch_sub(self.units - units, Ordering::AcqRel);
-            give_back(holder, *resource, self.units - units);
+            release(holder, *resource, self.units - units);
         }
         self.units = units;
         true
@@ -145,25 +145,25 @@ impl Share {
     }
 
     /// Returns the holder, if it is of a budget that is shared out.
-    pub(crate) fn holder(&self) -> Option<&Arc<Holder>> {
+    pub(crate) fn holder(&self) -> Option<&Arc<Account>> {
         self.holder.as_ref()
     }
 
     /// Holds what `other` holds besides, which is of the same budget and holder.
-    pub(crate) fn absorb(&mut self, mut other: Self) {
+    pub(crate) fn merge(&mut self, mut other: Self) {
         self.units = self.units.saturating_add(std::mem::take(&mut other.units));
     }
 
     /// Has `holder` hold what another one held.
-    pub(crate) fn pass_to(&mut self, holder: &Arc<Holder>) {
+    pub(crate) fn transfer_to(&mut self, holder: &Arc<Account>) {
         let resource = self.budget.inner.resource;
         holder.add(resource, self.units);
         let before = self.holder.replace(holder.clone());
-        give_back(before.as_deref(), resource, self.units);
+        release(before.as_deref(), resource, self.units);
     }
 }
 
-impl Drop for Share {
+impl Drop for Permit {
     fn drop(&mut self) {
         // Most shares of bytes are of none.
         if self.units > 0 {
@@ -172,13 +172,13 @@ impl Drop for Share {
     }
 }
 
-impl Holder {
+impl Account {
     /// How many units of a resource it holds.
-    pub(crate) fn held(&self, resource: Resource) -> usize {
-        self.account(resource).map_or(0, |own| own.load(Ordering::Acquire))
+    pub(crate) fn used(&self, resource: Resource) -> usize {
+        self.counter(resource).map_or(0, |own| own.load(Ordering::Acquire))
     }
 
-    fn account(&self, resource: Resource) -> Option<&AtomicUsize> {
+    fn counter(&self, resource: Resource) -> Option<&AtomicUsize> {
         self.used.get(resource as usize)
     }
 
@@ -186,10 +186,10 @@ impl Holder {
     #[inline]
     fn add(&self, resource: Resource, more: usize) -> Option<Held> {
         let add = |account: &AtomicUsize| account.fetch_add(more, Ordering::AcqRel).saturating_add(more);
-        let own = add(self.account(resource)?);
+        let own = add(self.counter(resource)?);
         Some(Held {
             own,
-            process: self.process.as_ref().and_then(|process| process.account(resource)).map(add),
+            process: self.process.as_ref().and_then(|process| process.counter(resource)).map(add),
         })
     }
 
@@ -206,24 +206,24 @@ impl Inner {
         if free >= self.limit / 2 && held.process.unwrap_or(held.own) <= self.alone / 2 {
             return true;
         }
-        let share = share_of(free, self.limit);
+        let share = fair_share(free, self.limit);
         let Some(process) = held.process else { return held.own <= share };
         let share = share.min(self.alone);
         // Another thread may have counted units that it does not get: then less seems free, for a moment.
         let free = share.saturating_sub(process.saturating_sub(more));
-        process <= share && held.own <= share_of(free, share)
+        process <= share && held.own <= fair_share(free, share)
     }
 }
 
-impl Holders {
+impl Accounts {
     pub(crate) fn new() -> Self {
         let seed = RandomState::new().build_hasher().finish();
-        let classic = |_| Arc::new(Holder { process: Some(Arc::default()), ..Holder::default() });
+        let classic = |_| Arc::new(Account { process: Some(Arc::default()), ..Account::default() });
         Self { table: Box::new(std::array::from_fn(classic)), seed }
     }
 
     /// Returns the holder for the classic connections of the process, or of the address, on the other end.
-    pub(crate) fn classic(&self, peer: &Peer) -> &Arc<Holder> {
+    pub(crate) fn classic(&self, peer: &Peer) -> &Arc<Account> {
         // The upper bits of a product depend on all of the key; without the seed nobody can tell how.
         let hash = (process_of(peer) ^ self.seed).wrapping_mul(SPREAD) >> (u64::BITS - HOLDERS.ilog2());
         let at = usize::try_from(hash).unwrap_or(0);
@@ -232,13 +232,13 @@ impl Holders {
     }
 
     /// Returns the holder for all connections of that process or address.
-    pub(crate) fn process(&self, peer: &Peer) -> &Arc<Holder> {
+    pub(crate) fn process(&self, peer: &Peer) -> &Arc<Account> {
         self.classic(peer).process()
     }
 
     /// Returns a holder for a session of that process or address.
-    pub(crate) fn session(&self, peer: &Peer) -> Arc<Holder> {
-        Arc::new(Holder { process: Some(self.process(peer).clone()), ..Holder::default() })
+    pub(crate) fn session(&self, peer: &Peer) -> Arc<Account> {
+        Arc::new(Account { process: Some(self.process(peer).clone()), ..Account::default() })
     }
 }
 
@@ -257,18 +257,18 @@ pub(crate) fn process_of(peer: &Peer) -> u64 {
 }
 
 #[inline]
-fn give_back(holder: Option<&Holder>, resource: Resource, units: usize) {
+fn release(holder: Option<&Account>, resource: Resource, units: usize) {
     let Some(holder) = holder else { return };
-    let Some(own) = holder.account(resource) else { return };
+    let Some(own) = holder.counter(resource) else { return };
     own.fetch_sub(units, Ordering::AcqRel);
-    if let Some(account) = holder.process.as_ref().and_then(|process| process.account(resource)) {
+    if let Some(account) = holder.process.as_ref().and_then(|process| process.counter(resource)) {
         account.fetch_sub(units, Ordering::AcqRel);
     }
 }
 
 /// Returns what one holder may have while so much of a limit is free: at least one unit, and all but for the last quarter of
 /// a limit that is small.
-fn share_of(free: usize, limit: usize) -> usize {
+fn fair_share(free: usize, limit: usize) -> usize {
     // The cube is beyond the limit.
     if free >= limit / 2 {
         return limit.max(1);
@@ -285,7 +285,7 @@ fn alone(limit: usize) -> usize {
     let (mut least, mut most) = (0, limit);
     while least < most {
         let next = least + (most - least).div_ceil(2);
-        if next <= share_of(limit - (next - 1), limit) {
+        if next <= fair_share(limit - (next - 1), limit) {
             least = next;
         } else {
             most = next - 1;
@@ -314,10 +314,10 @@ mod tests {
 
     #[test]
     fn a_share_is_bounded_and_given_back() {
-        let budget = Budget::new(10);
-        let mut first = budget.take(4).unwrap();
-        let second = budget.take(6).unwrap();
-        assert!(budget.take(1).is_none());
+        let budget = Semaphore::new(10);
+        let mut first = budget.try_acquire(4).unwrap();
+        let second = budget.try_acquire(6).unwrap();
+        assert!(budget.try_acquire(1).is_none());
         assert!(!first.resize(5));
         assert!(first.resize(1));
         assert_eq!(budget.used(), 7);
@@ -328,21 +328,25 @@ mod tests {
     }
 
     /// Takes single units for `holder` until it gets no more.
-    fn fill(budget: &Budget, holder: &Arc<Holder>) -> Vec<Share> {
-        std::iter::from_fn(|| budget.take_for(holder, 1)).collect()
+    fn fill(budget: &Semaphore, holder: &Arc<Account>) -> Vec<Permit> {
+        std::iter::from_fn(|| budget.try_acquire_for(holder, 1)).collect()
     }
 
     #[test]
     fn one_holder_gets_all_of_a_small_budget() {
         for limit in 1..=3 {
-            assert_eq!(fill(&Budget::shared(limit, Resource::Calls), &Arc::default()).len(), limit);
+            assert_eq!(fill(&Semaphore::shared(limit, Resource::Calls), &Arc::default()).len(), limit);
         }
     }
 
     #[test]
     fn one_holder_alone_gets_two_thirds() {
         for (limit, most) in [(4, 3), (8, 6), (16, 12), (128, 92), (1024, 736)] {
-            assert_eq!(fill(&Budget::shared(limit, Resource::Calls), &Arc::default()).len(), most, "{limit}");
+            assert_eq!(
+                fill(&Semaphore::shared(limit, Resource::Calls), &Arc::default()).len(),
+                most,
+                "{limit}"
+            );
         }
     }
 
@@ -350,15 +354,15 @@ mod tests {
     #[test]
     fn something_is_left_however_many_take_all_they_can() {
         for (greedy, left) in [(1, 120), (2, 30), (9, 1), (120, 1)] {
-            let budget = Budget::shared(1024, Resource::Calls);
-            let holders: Vec<Arc<Holder>> = (0..greedy).map(|_| Arc::default()).collect();
+            let budget = Semaphore::shared(1024, Resource::Calls);
+            let holders: Vec<Arc<Account>> = (0..greedy).map(|_| Arc::default()).collect();
             let held: Vec<_> = holders.iter().flat_map(|holder| fill(&budget, holder)).collect();
             let newcomer = Arc::default();
             let places = fill(&budget, &newcomer);
             assert!(places.len() >= left, "{greedy} leave {}", places.len());
             assert_eq!(budget.used(), held.len() + places.len());
             drop((held, places));
-            assert_eq!((budget.used(), holders[0].held(Resource::Calls)), (0, 0));
+            assert_eq!((budget.used(), holders[0].used(Resource::Calls)), (0, 0));
         }
     }
 
@@ -367,17 +371,17 @@ mod tests {
     }
 
     /// Sessions of a process, of which each takes all that it can.
-    fn sessions(holders: &Holders, peer: &Peer, count: usize, budget: &Budget) -> Vec<Share> {
+    fn sessions(holders: &Accounts, peer: &Peer, count: usize, budget: &Semaphore) -> Vec<Permit> {
         (0..count).flat_map(|_| fill(budget, &holders.session(peer))).collect()
     }
 
     #[test]
     fn many_sessions_of_one_process_take_no_more_than_one_process() {
         for resource in [Resource::Calls, Resource::Requests, Resource::Answers] {
-            let (budget, holders) = (Budget::shared(1024, resource), Holders::new());
+            let (budget, holders) = (Semaphore::shared(1024, resource), Accounts::new());
             let held = sessions(&holders, &unix(1), 1000, &budget);
             assert!((512..=736).contains(&held.len()), "{}", held.len());
-            assert_eq!(holders.process(&unix(1)).held(resource), held.len());
+            assert_eq!(holders.process(&unix(1)).used(resource), held.len());
             // Two processes may share a holder by chance.
             let is_other = |peer: &Peer| !Arc::ptr_eq(holders.process(peer), holders.process(&unix(1)));
             let other = (2..).map(unix).find(is_other).unwrap();
@@ -388,7 +392,7 @@ mod tests {
     #[test]
     fn a_session_leaves_something_to_other_sessions_of_its_process() {
         for (greedy, left) in [(1, 90), (9, 1), (80, 1)] {
-            let (budget, holders) = (Budget::shared(1024, Resource::Calls), Holders::new());
+            let (budget, holders) = (Semaphore::shared(1024, Resource::Calls), Accounts::new());
             let held = sessions(&holders, &unix(1), greedy, &budget);
             assert!(fill(&budget, &holders.session(&unix(1))).len() >= left, "{greedy}: {}", held.len());
             assert!(!fill(&budget, holders.classic(&unix(1))).is_empty(), "{greedy}: {}", held.len());
@@ -397,12 +401,12 @@ mod tests {
 
     #[test]
     fn all_units_of_a_process_are_given_back() {
-        let (budget, holders) = (Budget::shared(100, Resource::Requests), Holders::new());
-        let mut share = budget.take_for(holders.classic(&unix(1)), 10).unwrap();
+        let (budget, holders) = (Semaphore::shared(100, Resource::Requests), Accounts::new());
+        let mut share = budget.try_acquire_for(holders.classic(&unix(1)), 10).unwrap();
         let session = holders.session(&unix(1));
-        share.pass_to(&session);
+        share.transfer_to(&session);
         assert!(share.resize(12) && !share.resize(99));
-        let held = |holder: &Arc<Holder>| holder.held(Resource::Requests);
+        let held = |holder: &Arc<Account>| holder.used(Resource::Requests);
         let classic = holders.classic(&unix(1));
         assert_eq!((held(&session), held(classic), held(holders.process(&unix(1)))), (12, 0, 12));
         drop(share);
@@ -411,33 +415,33 @@ mod tests {
 
     #[test]
     fn bytes_cannot_be_filled_to_the_last() {
-        let budget = Budget::shared(256 << 20, Resource::Requests);
+        let budget = Semaphore::shared(256 << 20, Resource::Requests);
         let mut held = Vec::new();
         for greedy in 1..=512 {
             let holder = Arc::default();
             for size in [16 << 20, 1 << 20, 64 << 10, 4096, 100] {
-                held.extend(std::iter::from_fn(|| budget.take_for(&holder, size)));
+                held.extend(std::iter::from_fn(|| budget.try_acquire_for(&holder, size)));
             }
             let next = if greedy < 16 { 128 << 10 } else { 512 };
-            assert!(budget.take_for(&Arc::default(), next).is_some(), "after {greedy}");
+            assert!(budget.try_acquire_for(&Arc::default(), next).is_some(), "after {greedy}");
         }
     }
 
     #[test]
     fn what_is_passed_on_counts_for_who_holds_it() {
-        let budget = Budget::shared(100, Resource::Requests);
-        let (first, second): (Arc<Holder>, Arc<Holder>) = Default::default();
-        let mut share = budget.take_for(&first, 10).unwrap();
-        share.pass_to(&second);
-        assert_eq!((first.held(Resource::Requests), second.held(Resource::Requests)), (0, 10));
+        let budget = Semaphore::shared(100, Resource::Requests);
+        let (first, second): (Arc<Account>, Arc<Account>) = Default::default();
+        let mut share = budget.try_acquire_for(&first, 10).unwrap();
+        share.transfer_to(&second);
+        assert_eq!((first.used(Resource::Requests), second.used(Resource::Requests)), (0, 10));
         assert_eq!(budget.used(), 10);
         drop(share);
-        assert_eq!((second.held(Resource::Requests), budget.used()), (0, 0));
+        assert_eq!((second.used(Resource::Requests), budget.used()), (0, 0));
     }
 
     #[test]
     fn connections_of_one_process_have_one_holder() {
-        let holders = Holders::new();
+        let holders = Accounts::new();
         let tcp = |port| Peer::Tcp(std::net::SocketAddr::from(([127, 0, 0, 1], port)));
         assert!(Arc::ptr_eq(holders.classic(&tcp(1)), holders.classic(&tcp(2))));
         assert!(Arc::ptr_eq(holders.session(&tcp(1)).process(), holders.process(&tcp(2))));

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// The pace of one request's arrival.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct ReceiveRate {
     deadline: Instant,
     /// Bytes still to come before the deadline moves on; none is counted before the header is complete.
     due: Option<usize>,
@@ -12,11 +12,11 @@ pub(crate) struct Pace {
     rate: usize,
 }
 
-impl Pace {
+impl ReceiveRate {
     /// `min_rate` is in bytes a second.
     pub(crate) fn new(now: Instant, header_timeout: Duration, min_rate: u32) -> Self {
         // A limit beyond the clock's range is none that anybody will see.
-        let deadline = now.checked_add(header_timeout).unwrap_or(now + FAR);
+        let deadline = now.checked_add(header_timeout).unwrap_or(now + NO_DEADLINE);
         let rate = usize::try_from(u64::from(min_rate) * WINDOW.as_secs()).unwrap_or(usize::MAX);
         Self { deadline, due: None, rate }
     }
@@ -45,7 +45,7 @@ impl Pace {
 }
 
 /// Thirty years.
-const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+const NO_DEADLINE: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 const WINDOW: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn the_header_has_its_time_whatever_arrives() {
         let start = Instant::now();
-        let mut pace = Pace::new(start, Duration::from_secs(10), 1024);
+        let mut pace = ReceiveRate::new(start, Duration::from_secs(10), 1024);
         pace.arrived(start + Duration::from_secs(9), 10, false);
         assert_eq!(pace.deadline(), start + Duration::from_secs(10));
     }
@@ -64,7 +64,8 @@ mod tests {
     fn a_limit_may_be_as_long_as_it_can_be() {
         let start = Instant::now();
         assert!(
-            Pace::new(start, Duration::MAX, u32::MAX).deadline() > start + Duration::from_secs(1_000_000)
+            ReceiveRate::new(start, Duration::MAX, u32::MAX).deadline()
+                > start + Duration::from_secs(1_000_000)
         );
     }
 
@@ -72,7 +73,7 @@ mod tests {
     fn a_body_must_keep_up_one_kibibyte_a_second() {
         let start = Instant::now();
         let second = |n| start + Duration::from_secs(n);
-        let mut pace = Pace::new(start, Duration::from_secs(10), 1024);
+        let mut pace = ReceiveRate::new(start, Duration::from_secs(10), 1024);
         pace.arrived(start, 11, true);
         assert_eq!(pace.deadline(), second(10));
         pace.arrived(second(5), 5 * 1024 - 1, true);

@@ -7,24 +7,24 @@ use rustix::io::Errno;
 /// The growing pauses of a server that cannot accept: mostly it is out of descriptors or memory, which come back when
 /// calls end, and trying at once would only burn.
 #[derive(Debug)]
-pub(crate) struct Backoff {
+pub(crate) struct AcceptBackoff {
     pause: Duration,
 }
 
-impl Backoff {
+impl AcceptBackoff {
     pub(crate) fn new() -> Self {
-        Self { pause: FIRST }
+        Self { pause: MIN_PAUSE }
     }
 
     /// A connection was accepted: the next trouble is a new one.
     pub(crate) fn reset(&mut self) {
-        self.pause = FIRST;
+        self.pause = MIN_PAUSE;
     }
 
     /// How long to wait before the next attempt.
     pub(crate) fn pause(&mut self) -> Duration {
         let pause = self.pause;
-        self.pause = (pause * 2).min(LONGEST);
+        self.pause = (pause * 2).min(MAX_PAUSE);
         pause
     }
 
@@ -49,8 +49,8 @@ impl Backoff {
     }
 }
 
-const FIRST: Duration = Duration::from_millis(10);
-const LONGEST: Duration = Duration::from_secs(1);
+const MIN_PAUSE: Duration = Duration::from_millis(10);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -58,18 +58,18 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_a_second_and_begin_anew() {
-        let mut backoff = Backoff::new();
+        let mut backoff = AcceptBackoff::new();
         let pauses: Vec<_> = (0..9).map(|_| backoff.pause().as_millis()).collect();
         assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
         backoff.reset();
-        assert_eq!(backoff.pause(), FIRST);
+        assert_eq!(backoff.pause(), MIN_PAUSE);
     }
 
     #[test]
     fn only_what_concerns_one_connection_needs_no_pause() {
         for error in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::INVAL, Errno::BADF] {
-            assert!(Backoff::is_needed(error), "{error}");
+            assert!(AcceptBackoff::is_needed(error), "{error}");
         }
-        assert!(!Backoff::is_needed(Errno::CONNABORTED));
+        assert!(!AcceptBackoff::is_needed(Errno::CONNABORTED));
     }
 }

@@ -16,7 +16,7 @@ use crate::peer::Peer;
 
 /// A TCP connection that is being made.
 #[derive(Debug)]
-pub(crate) enum Dialled {
+pub(crate) enum Connecting {
     Connected(OwnedFd),
     /// It is made, or has failed, once the socket can be written to; [`check`] tells.
     Begun(OwnedFd),
@@ -25,14 +25,14 @@ pub(crate) enum Dialled {
 /// The pauses between the attempts at a Unix socket whose queue is full. There is nothing to poll for; the kernel has no
 /// event for it.
 #[derive(Debug)]
-pub(crate) struct FullQueue {
+pub(crate) struct BacklogRetry {
     pause: Duration,
 }
 
 /// How long each attempt at a TCP address is waited for. Within one machine a connection is made at once, or the server's
 /// queue is full and the system has dropped the attempt; it tries again only after a second, and then doubles that.
 #[derive(Debug)]
-pub(crate) struct Dropped {
+pub(crate) struct SynRetry {
     patience: Option<Duration>,
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn tcp_server(socket: impl AsFd, address: SocketAddr) -> io::Result<P
 }
 
 /// Begins to connect to one address.
-pub(crate) fn tcp(address: SocketAddr) -> io::Result<Dialled> {
+pub(crate) fn tcp(address: SocketAddr) -> io::Result<Connecting> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket(family)?;
     let mut result = rustix::net::connect(&socket, &address);
@@ -112,8 +112,8 @@ pub(crate) fn tcp(address: SocketAddr) -> io::Result<Dialled> {
         result = rustix::net::connect(&socket, &address);
     }
     match result {
-        Ok(()) => Ok(Dialled::Connected(socket)),
-        Err(Errno::INPROGRESS | Errno::ALREADY | Errno::INTR) => Ok(Dialled::Begun(socket)),
+        Ok(()) => Ok(Connecting::Connected(socket)),
+        Err(Errno::INPROGRESS | Errno::ALREADY | Errno::INTR) => Ok(Connecting::Begun(socket)),
         Err(error) => Err(error.into()),
     }
 }
@@ -140,7 +140,7 @@ pub(crate) fn unix(endpoint: &Endpoint) -> Result<OwnedFd, Errno> {
 }
 
 /// Until when the next of `left` addresses may be tried: they share the time until `deadline`.
-pub(crate) fn share(deadline: Option<Instant>, now: Instant, left: usize) -> Option<Instant> {
+pub(crate) fn attempt_deadline(deadline: Option<Instant>, now: Instant, left: usize) -> Option<Instant> {
     let left = u32::try_from(left).unwrap_or(u32::MAX).max(1);
     deadline.map(|deadline| now + deadline.saturating_duration_since(now) / left)
 }
@@ -154,15 +154,15 @@ pub(crate) fn unresolved(endpoint: &Endpoint, host: &str, error: io::Error) -> E
     Error::unsent(ErrorKind::Connect, message).with_source(error)
 }
 
-impl Dropped {
+impl SynRetry {
     pub(crate) fn new(address: &SocketAddr) -> Self {
-        Self { patience: address.ip().is_loopback().then_some(SOON) }
+        Self { patience: address.ip().is_loopback().then_some(FIRST_RETRY) }
     }
 
     /// Until when the next attempt is waited for, of a connection that must be there at `deadline`.
     pub(crate) fn next(&mut self, deadline: Option<Instant>, now: Instant) -> Option<Instant> {
         let patience = self.patience;
-        self.patience = patience.map(|patience| (patience * 2).min(LATE));
+        self.patience = patience.map(|patience| (patience * 2).min(LAST_RETRY));
         [deadline, patience.and_then(|patience| now.checked_add(patience))].into_iter().flatten().min()
     }
 
@@ -172,7 +172,7 @@ impl Dropped {
     }
 }
 
-impl FullQueue {
+impl BacklogRetry {
     pub(crate) fn new() -> Self {
         Self { pause: Duration::from_micros(200) }
     }
@@ -190,8 +190,8 @@ impl FullQueue {
 }
 
 /// Longer than the system needs for a connection within one machine, however busy that is.
-const SOON: Duration = Duration::from_millis(20);
-const LATE: Duration = Duration::from_millis(320);
+const FIRST_RETRY: Duration = Duration::from_millis(20);
+const LAST_RETRY: Duration = Duration::from_millis(320);
 
 fn socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

@@ -20,21 +20,21 @@ pub(crate) struct Listener {
     socket: Option<OwnedFd>,
     /// Where, with the port that the system chose.
     pub(crate) endpoint: Endpoint,
-    pub(crate) peers: Peers,
+    pub(crate) peers: AllowedPeers,
     /// After the socket: a file that was never served is removed only if no process has its socket any more.
     file: Option<SocketFile>,
 }
 
 /// What a server accepts at.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub(crate) struct OpenListener {
     pub(crate) socket: OwnedFd,
     pub(crate) file: Option<SocketFile>,
 }
 
 /// Who may connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Peers {
+pub(crate) enum AllowedPeers {
     /// Whom the network or the file's mode lets in.
     Any,
     /// The user of this process, and root.
@@ -56,7 +56,11 @@ impl Listener {
                 let widened = options.mode() & 0o077 != 0;
                 // A server whose own user stands for others as well is guarded by the file's mode alone.
                 let untold = User::of_this_process() == User::Unmapped;
-                let peers = if widened || untold || config.any_user { Peers::Any } else { Peers::SameUser };
+                let peers = if widened || untold || config.any_user {
+                    AllowedPeers::Any
+                } else {
+                    AllowedPeers::SameUser
+                };
                 let endpoint = endpoint.clone();
                 Self { socket: Some(socket), endpoint, peers, file: Some(file) }
                     .listen(config)
@@ -139,7 +143,12 @@ impl Listener {
         rustix::net::bind(&socket, &address)?;
         rustix::net::listen(&socket, i32::from(config.backlog))?;
         let bound = SocketAddr::try_from(rustix::net::getsockname(&socket)?)?;
-        Ok(Self { socket: Some(socket), endpoint: Endpoint::from(bound), peers: Peers::Any, file: None })
+        Ok(Self {
+            socket: Some(socket),
+            endpoint: Endpoint::from(bound),
+            peers: AllowedPeers::Any,
+            file: None,
+        })
     }
 
     fn bind_abstract(endpoint: &Endpoint, name: &[u8], config: &ServerConfig) -> Result<Self, Error> {
@@ -150,7 +159,7 @@ impl Listener {
         };
         let socket = bind().map_err(|error| cannot(endpoint, error))?;
         // An abstract name has no mode: this check is all that there is.
-        let peers = if config.any_user { Peers::Any } else { Peers::SameUser };
+        let peers = if config.any_user { AllowedPeers::Any } else { AllowedPeers::SameUser };
         Self { socket: Some(socket), endpoint: endpoint.clone(), peers, file: None }.listen(config)
     }
 
@@ -163,12 +172,12 @@ impl Listener {
     }
 
     /// Takes the socket and its file, for the threads or tasks that accept in this process from now on.
-    pub(crate) fn open(&mut self) -> Option<Gate> {
+    pub(crate) fn open(&mut self) -> Option<OpenListener> {
         let (socket, mut file) = (self.socket.take()?, self.file.take());
         if let Some(file) = &mut file {
             file.serve();
         }
-        Some(Gate { socket, file })
+        Some(OpenListener { socket, file })
     }
 }
 

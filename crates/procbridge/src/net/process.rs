@@ -5,9 +5,9 @@ use std::process;
 
 /// The process that made something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Maker(u32);
+pub(crate) struct Creator(u32);
 
-impl Maker {
+impl Creator {
     /// Returns this process.
     pub(crate) fn this() -> Self {
         Self(process::id())

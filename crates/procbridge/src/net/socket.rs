@@ -118,8 +118,8 @@ pub(crate) fn set_no_delay(socket: impl AsFd) {
 
 /// Has a Unix socket take more at a time of what is large: so the two sides write and read at the same time instead of in
 /// turns. The memory is the system's, as long as something is on its way. TCP sees to that itself.
-pub(crate) fn widen(socket: impl AsFd) {
-    let _ = rustix::net::sockopt::set_socket_send_buffer_size(socket, WIDE);
+pub(crate) fn enlarge_buffers(socket: impl AsFd) {
+    let _ = rustix::net::sockopt::set_socket_send_buffer_size(socket, LARGE_BUFFER);
 }
 
 /// Ends both directions: whoever waits to read returns.
@@ -147,4 +147,4 @@ pub(crate) fn most_connections() -> usize {
 }
 
 /// What a widened socket takes, in bytes.
-const WIDE: usize = 512 * 1024;
+const LARGE_BUFFER: usize = 512 * 1024;

@@ -21,7 +21,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::endpoint::Options;
 use crate::error::{Error, ErrorKind, plain};
-use crate::net::process::Maker;
+use crate::net::process::Creator;
 use crate::net::user::group_id;
 
 /// The file of a socket that this process listens on. Dropping it removes the file, if it is still this one.
@@ -34,7 +34,7 @@ pub(crate) struct SocketFile {
     directory: OwnedFd,
     file: OwnedFd,
     /// The process that serves; until there is one, the file stays as long as any process has the socket.
-    server: Option<Maker>,
+    server: Option<Creator>,
 }
 
 /// A reason not to listen.
@@ -66,7 +66,7 @@ impl SocketFile {
         let directory = open_directory(parent)
             .map_err(|error| reason(error, format_args!("cannot open {}", parent.display())))?;
 
-        let turn = Turn::take(&directory);
+        let turn = DirectoryLock::take(&directory);
         remove_stale(path)?;
         // The mode of the socket is the mode of the file that bind makes, less the process's mask; never more.
         let wanted = options.mode();
@@ -104,7 +104,7 @@ impl SocketFile {
 
     /// Makes this process the one that serves, and so the one that removes the file.
     pub(crate) fn serve(&mut self) {
-        self.server = Some(Maker::this());
+        self.server = Some(Creator::this());
     }
 
     fn set_group(&self, group: u32) -> Result<(), Errno> {
@@ -148,7 +148,7 @@ impl Drop for SocketFile {
     fn drop(&mut self) {
         // A file whose socket is held is no stale one, so no starter takes its place between the look and the removal. Where
         // the socket has gone already that takes a turn.
-        let turn = self.server.is_none().then(|| Turn::take(&self.directory));
+        let turn = self.server.is_none().then(|| DirectoryLock::take(&self.directory));
         let is_ours = match self.server {
             Some(server) => server.is_this(),
             // Not served yet: after a fork another process may be about to.
@@ -162,14 +162,14 @@ impl Drop for SocketFile {
 }
 
 /// A starter's turn in a directory, in which no other removes or makes a socket there.
-struct Turn<'a>(Option<&'a OwnedFd>);
+struct DirectoryLock<'a>(Option<&'a OwnedFd>);
 
-impl<'a> Turn<'a> {
+impl<'a> DirectoryLock<'a> {
     /// Waits for the turn, but not for long: turns take no time, so this is a lock of another purpose, or one that a process
     /// holds to do harm. Where there are no locks there are no turns. What is lost then is the order of two servers that
     /// start at the same instant over a stale file.
     fn take(directory: &'a OwnedFd) -> Self {
-        let late = Instant::now() + LONGEST_TURN;
+        let late = Instant::now() + MAX_LOCK_WAIT;
         loop {
             match rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Self(Some(directory)),
@@ -182,7 +182,7 @@ impl<'a> Turn<'a> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for DirectoryLock<'_> {
     fn drop(&mut self) {
         if let Some(directory) = self.0 {
             let _ = rustix::fs::flock(directory, FlockOperation::Unlock);
@@ -283,7 +283,7 @@ fn check_parent(parent: &Path, is_any_allowed: bool) -> Result<(), String> {
 }
 
 /// How long a starter waits for its turn.
-const LONGEST_TURN: Duration = Duration::from_secs(2);
+const MAX_LOCK_WAIT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -438,7 +438,7 @@ mod tests {
         let path = dir.path().join("a.sock");
         let socket = socket();
         let mut file = bind(&socket, &path).unwrap();
-        file.server = Some(Maker::other());
+        file.server = Some(Creator::other());
         drop(file);
         assert!(is_bound(&path).unwrap());
     }

@@ -11,11 +11,11 @@ use crate::blocking::router;
 use crate::config::server::ServerConfig;
 use crate::config::token::Token;
 use crate::limits::admission::Admission;
-use crate::limits::permits::Share;
+use crate::limits::permits::Permit;
 use crate::peer::Peer;
 use crate::reply_error::Refusal;
-use crate::session::Link;
-use crate::session::incoming_calls::{Place, Prepared};
+use crate::session::Session;
+use crate::session::incoming_calls::{PreparedReply, SessionCall};
 use crate::telemetry::trace_context::TraceContext;
 
 /// A call that is being answered. Clones are the same call.
@@ -27,7 +27,7 @@ pub struct Call {
 #[derive(Debug)]
 struct Inner {
     /// Set at once, unless the request is one of those that are read outside the session's lock.
-    said: OnceLock<Result<Said, Box<Refusal>>>,
+    said: OnceLock<Result<Content, Box<Refusal>>>,
     arrived: Mutex<Option<UnreadRequest>>,
     version: Version,
     is_one_way: bool,
@@ -41,14 +41,14 @@ struct Inner {
     cancelled: AtomicBool,
     /// Whether it was answered without its handler.
     abandoned: AtomicBool,
-    place: Option<Place>,
+    place: Option<SessionCall>,
     /// The bytes of the request, as long as anybody holds the call; on a connection of its own that holds them.
-    _held: Option<Share>,
+    _held: Option<Permit>,
 }
 
 /// What a request says.
 #[derive(Debug)]
-struct Said {
+struct Content {
     request: Request,
     deadline: Option<Instant>,
     trace: Option<Arc<TraceContext>>,
@@ -58,47 +58,47 @@ impl Call {
     /// A call on a connection of its own, whose time begins `now`. The earlier of the caller's own limit and the server's
     /// holds.
     pub(crate) fn new(request: Request, peer: Peer, config: &ServerConfig, now: Instant) -> Self {
-        Self::at(Arrived::Read(request), peer, config.handler_timeout, config, None, None, now)
+        Self::at(ReceivedRequest::Read(request), peer, config.handler_timeout, config, None, None, now)
     }
 
     /// A call on a session, whose bytes are `held`, and whose time begins `now`.
     pub(crate) fn of_session(
-        arrived: Arrived<Request>,
+        arrived: ReceivedRequest<Request>,
         peer: Peer,
         admission: &Admission,
-        place: Place,
-        held: Option<Share>,
+        place: SessionCall,
+        held: Option<Permit>,
         now: Instant,
     ) -> Self {
         let config = &admission.config;
         let limit = match &arrived {
-            Arrived::Read(request) => handler_timeout(request, admission),
-            Arrived::Unread(_) => config.handler_timeout,
+            ReceivedRequest::Read(request) => handler_timeout(request, admission),
+            ReceivedRequest::Unread(_) => config.handler_timeout,
         };
         Self::at(arrived, peer, limit, config, Some(place), held, now)
     }
 
     fn at(
-        arrived: Arrived<Request>,
+        arrived: ReceivedRequest<Request>,
         peer: Peer,
         limit: Option<Duration>,
         config: &ServerConfig,
-        place: Option<Place>,
-        held: Option<Share>,
+        place: Option<SessionCall>,
+        held: Option<Permit>,
         began: Instant,
     ) -> Self {
         let first_deadline = limit.and_then(|limit| began.checked_add(limit));
         let (version, is_one_way, wants_items, codec) = match &arrived {
-            Arrived::Read(request) => {
+            ReceivedRequest::Read(request) => {
                 (request.version(), request.is_one_way(), request.wants_items(), request.codec())
             }
-            Arrived::Unread(request) => {
+            ReceivedRequest::Unread(request) => {
                 (Version::V1_1, request.is_one_way(), request.wants_items(), request.codec())
             }
         };
         let (said, unread) = match arrived {
-            Arrived::Read(request) => (OnceLock::from(Ok(Said::new(request, limit, began))), None),
-            Arrived::Unread(request) => (OnceLock::new(), Some(request)),
+            ReceivedRequest::Read(request) => (OnceLock::from(Ok(Content::new(request, limit, began))), None),
+            ReceivedRequest::Unread(request) => (OnceLock::new(), Some(request)),
         };
         let inner = Inner {
             said,
@@ -146,14 +146,14 @@ impl Call {
         let said = match unread.read() {
             Ok(request) => {
                 let limit = handler_timeout(&request, admission);
-                Ok(Said::new(request, limit, self.inner.began))
+                Ok(Content::new(request, limit, self.inner.began))
             }
             Err(error) => Err(match error.answer() {
                 Some(answer) => Refusal::new(answer.message).with_code(answer.code),
                 None => Refusal::new("").with_code(code::INVALID_REQUEST),
             }),
         };
-        let is_late = |said: &Said| said.deadline.is_some_and(|deadline| deadline <= admission.now());
+        let is_late = |said: &Content| said.deadline.is_some_and(|deadline| deadline <= admission.now());
         let said = match said {
             Ok(said) if is_late(&said) => Err(router::timed_out()),
             said => said,
@@ -166,10 +166,10 @@ impl Call {
     }
 
     fn request(&self) -> Option<&Request> {
-        self.said().map(|said| &said.request)
+        self.content().map(|said| &said.request)
     }
 
-    fn said(&self) -> Option<&Said> {
+    fn content(&self) -> Option<&Content> {
         self.inner.said.get()?.as_ref().ok()
     }
 
@@ -224,7 +224,7 @@ impl Call {
     /// server's [`handler_timeout`](crate::ServerConfig::with_handler_timeout), which does not hold for streams. Absent
     /// if there is neither.
     pub fn deadline(&self) -> Option<Instant> {
-        self.said().map_or(self.inner.first_deadline, |said| said.deadline)
+        self.content().map_or(self.inner.first_deadline, |said| said.deadline)
     }
 
     /// How long that is from now; zero when it has passed.
@@ -263,7 +263,7 @@ impl Call {
     }
 
     pub(crate) fn trace(&self) -> Option<&Arc<TraceContext>> {
-        self.said().and_then(|said| said.trace.as_ref())
+        self.content().and_then(|said| said.trace.as_ref())
     }
 
     pub(crate) fn version(&self) -> Version {
@@ -276,24 +276,24 @@ impl Call {
     }
 
     /// Where this call is on its session, if it came on one.
-    pub(crate) fn place(&self) -> Option<&Place> {
+    pub(crate) fn session_call(&self) -> Option<&SessionCall> {
         self.inner.place.as_ref()
     }
 
     /// The answer to this call with the space that it takes, or the refusal where there is none.
-    pub(crate) fn prepared(&self, packet: Packet, link: &Link) -> Prepared {
+    pub(crate) fn prepare(&self, packet: Packet, link: &Session) -> PreparedReply {
         // One that nobody gets is not queued.
         if self.is_one_way() {
             return packet.into();
         }
         match link.prepare(packet) {
-            Ok(answer) => answer.map(|packet| self.in_kind(packet)),
+            Ok(answer) => answer.map(|packet| self.matching_version(packet)),
             Err(refusal) => refusal.packet(self.version(), &self.limits()).into(),
         }
     }
 
     /// `packet` as it answers this call: compressed if the call was.
-    pub(crate) fn in_kind(&self, packet: Packet) -> Packet {
+    pub(crate) fn matching_version(&self, packet: Packet) -> Packet {
         // A caller need not be able to read what it can write.
         match (self.inner.codec, &self.inner.place) {
             (Some(codec), Some(place)) if place.link.reads(codec) => packet.compressed(codec),
@@ -302,7 +302,7 @@ impl Call {
     }
 }
 
-impl Said {
+impl Content {
     fn new(request: Request, limit: Option<Duration>, began: Instant) -> Self {
         let asked = request.timeout_ms().map(Duration::from_millis);
         let limit = [asked, limit].into_iter().flatten().min();
@@ -321,12 +321,12 @@ fn handler_timeout(request: &Request, admission: &Admission) -> Option<Duration>
 
 /// A message as the core hands it out.
 #[derive(Debug)]
-pub(crate) enum Arrived<M> {
+pub(crate) enum ReceivedRequest<M> {
     Read(M),
     Unread(Unread<M>),
 }
 
-impl Arrived<Request> {
+impl ReceivedRequest<Request> {
     /// Bytes of its text, as far as that is known.
     pub(crate) fn size(&self) -> usize {
         match self {

@@ -7,14 +7,14 @@ use serde::Serialize;
 use crate::blocking::handler::Reply;
 use crate::blocking::router;
 use crate::json::serialize;
-use crate::limits::permits::Share;
+use crate::limits::permits::Permit;
 use crate::reply_error::Refusal;
 use crate::service::call::Call;
-use crate::session::incoming_calls::{Place, Prepared};
+use crate::session::incoming_calls::{PreparedReply, SessionCall};
 
 /// Where a handler's items go.
 #[derive(Debug)]
-pub(crate) struct Producer {
+pub(crate) struct ItemSender {
     call: Call,
     limits: Limits,
     collected: Option<Collected>,
@@ -26,24 +26,24 @@ struct Collected {
     text: Vec<u8>,
     /// How much of it has been sent. What follows is an item that has only been written, be it to its end or not.
     sent: usize,
-    space: Option<Share>,
+    space: Option<Permit>,
 }
 
-impl Producer {
+impl ItemSender {
     pub(crate) fn new(call: &Call) -> Self {
-        let is_collected = call.place().is_none() || !call.wants_items();
+        let is_collected = call.session_call().is_none() || !call.wants_items();
         let collected = is_collected.then(|| Collected { text: b"[".to_vec(), sent: 1, space: None });
         Self { call: call.clone(), limits: call.limits(), collected }
     }
 
     /// The session and call that items go to.
-    pub(crate) fn place(&self) -> Option<&Place> {
-        self.call.place()
+    pub(crate) fn place(&self) -> Option<&SessionCall> {
+        self.call.session_call()
     }
 
     /// The packet that carries `item`; none if it has been written to the array that is collected, for
     /// [`collect`](Self::collect).
-    pub(crate) fn item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<Option<Prepared>, Refusal> {
+    pub(crate) fn item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<Option<PreparedReply>, Refusal> {
         if self.call.is_cancelled() {
             return Err(router::cancelled_by_caller());
         }
@@ -52,11 +52,11 @@ impl Producer {
         let Some(collected) = &mut self.collected else {
             let packet = Packet::item().write(|out| serialize::write(out, item)).map_err(unsendable)?;
             let packet = packet.finish(&self.limits).map_err(router::unsendable)?;
-            let prepared = match self.call.place() {
+            let prepared = match self.call.session_call() {
                 Some(place) => place.link.prepare(packet)?,
                 None => packet.into(),
             };
-            return Ok(Some(prepared.map(|packet| self.call.in_kind(packet))));
+            return Ok(Some(prepared.map(|packet| self.call.matching_version(packet))));
         };
         let Collected { text, sent, space } = collected;
         text.truncate(*sent);
@@ -71,8 +71,8 @@ impl Producer {
             );
             return Err(Refusal::new(message).with_code(procbridge_proto::code::TOO_LARGE));
         }
-        if let Some(place) = self.call.place() {
-            place.link.grow_space(space, text.len())?;
+        if let Some(place) = self.call.session_call() {
+            place.link.grow_reply_bytes(space, text.len())?;
         }
         Ok(None)
     }
@@ -110,9 +110,9 @@ mod tests {
     use serde::ser::SerializeSeq;
 
     use super::*;
-    use crate::client::request::Form;
+    use crate::client::request::ResultForm;
     use crate::config::server::ServerConfig;
-    use crate::session::state::Seat;
+    use crate::session::state::Reader;
     use crate::session::testing::{self, Ends};
 
     /// Panics after its first element.
@@ -128,10 +128,10 @@ mod tests {
     /// A handler may go on after an item that cannot be sent.
     #[test]
     fn nothing_is_left_of_an_item_that_was_not_written_to_its_end() {
-        let mut ends = Ends::server(Seat::Free);
-        ends.peer.call(testing::call("work", &(), Form::Result)).unwrap();
+        let mut ends = Ends::server(Reader::None);
+        ends.peer.call(testing::call("work", &(), ResultForm::Result)).unwrap();
         ends.deliver();
-        let mut producer = Producer::new(&ends.link.next_work().unwrap().call);
+        let mut producer = ItemSender::new(&ends.link.next_work().unwrap().call);
         let mut send = |item: &[f64]| producer.item(item).and_then(|_| producer.collect());
         assert!(send(&[f64::NAN]).is_err());
         send(&[1.0]).unwrap();

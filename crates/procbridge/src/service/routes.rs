@@ -6,7 +6,7 @@ use procbridge_proto::Packet;
 
 use crate::config::server::ServerConfig;
 use crate::events::hub::{self, Hub};
-use crate::json::object_writer::Object;
+use crate::json::object_writer::ObjectWriter;
 use crate::service::call::Call;
 
 /// Handlers by name and the one for all other names; the same for blocking and for async handlers.
@@ -150,7 +150,7 @@ impl<H: ?Sized> Routes<H> {
 impl<H: ?Sized> Entry<H> {
     fn describe(&self, name: &str, out: &mut Vec<u8>) {
         let result = if self.kind == Kind::Stream { "item" } else { "result" };
-        let mut object = Object::begin(out);
+        let mut object = ObjectWriter::begin(out);
         object.text("name", name);
         object.text("kind", self.kind.as_str());
         if let Some(doc) = &self.doc {

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use procbridge_proto::{CallId, Packet};
 
-use crate::session::outgoing_calls::Calling;
-use crate::session::session::{Link, Refused};
+use crate::session::outgoing_calls::PendingCall;
+use crate::session::session::{BeginError, Session};
 use crate::session::state::State;
 
 /// A call that is not begun yet. Dropping it leaves the queue.
 #[derive(Debug)]
-pub(crate) struct Held {
-    link: Arc<Link>,
+pub(crate) struct QueuedCall {
+    link: Arc<Session>,
     packet: Option<Packet>,
     /// Its place in the queue.
     ticket: Option<u64>,
@@ -24,9 +24,9 @@ pub(crate) struct Held {
 
 /// A call that the peer takes, or one that waits for its turn.
 #[derive(Debug)]
-pub(crate) enum Begun<T> {
-    Calling(T),
-    Held(Box<Held>),
+pub(crate) enum Started<T> {
+    Now(T),
+    Queued(Box<QueuedCall>),
 }
 
 /// Those who wait, in their order.
@@ -34,106 +34,106 @@ pub(crate) enum Begun<T> {
 pub(crate) struct Queue {
     drawn: u64,
     clock: fn() -> Instant,
-    waiting: BTreeMap<u64, Waiting>,
+    waiting: BTreeMap<u64, Waiter>,
 }
 
 /// One who waits.
 #[derive(Debug)]
-struct Waiting {
+struct Waiter {
     /// Absent if it was given up.
     waker: Option<Waker>,
     /// Until when it keeps others waiting. Whoever is held may be a future that nobody looks at.
     until: Option<Instant>,
 }
 
-impl Link {
+impl Session {
     /// Begins a call if the peer takes one more, or if it is not to be held back at all. `hold` is how long.
     #[cfg(feature = "tokio")]
-    pub(crate) fn begin_in_turn(
+    pub(crate) fn begin_or_queue(
         self: &Arc<Self>,
         packet: Packet,
         hold: Option<Duration>,
-    ) -> Result<Begun<Calling>, Refused> {
-        let Some(hold) = hold else { return self.begin(packet).map(Begun::Calling) };
-        let begun = self.with(|state| match state.has_turn(None) {
+    ) -> Result<Started<PendingCall>, BeginError> {
+        let Some(hold) = hold else { return self.begin(packet).map(Started::Now) };
+        let begun = self.with(|state| match state.has_permit(None) {
             true => state.send(self, packet, true).map(Ok),
             false => Ok(Err(packet)),
         })?;
         Ok(match begun {
-            Ok(id) => Begun::Calling(self.opening(id)),
-            Err(packet) => Begun::Held(self.hold_back(packet, hold)),
+            Ok(id) => Started::Now(self.pending(id)),
+            Err(packet) => Started::Queued(self.enqueue(packet, hold)),
         })
     }
 
     /// Has a call wait for its turn.
-    pub(super) fn hold_back(self: &Arc<Self>, packet: Packet, hold: Duration) -> Box<Held> {
+    pub(super) fn enqueue(self: &Arc<Self>, packet: Packet, hold: Duration) -> Box<QueuedCall> {
         let (link, until) = (self.clone(), self.admission.now().checked_add(hold));
-        Box::new(Held { link, packet: Some(packet), ticket: None, until })
+        Box::new(QueuedCall { link, packet: Some(packet), ticket: None, until })
     }
 }
 
-impl Held {
+impl QueuedCall {
     /// When it is sent whatever the peer says, or is over because of its own `deadline`.
     pub(crate) fn until(&self, deadline: Option<Instant>) -> Option<Instant> {
         [self.until, deadline].into_iter().flatten().min()
     }
 
     /// The call, begun as soon as it is its turn.
-    pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Result<Calling, Refused>> {
+    pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Result<PendingCall, BeginError>> {
         let link = self.link.clone();
         link.with(|state| {
             if state.is_given_up(self.ticket) {
                 self.leave(state);
-                return Poll::Ready(Err(Refused::Cancelled));
+                return Poll::Ready(Err(BeginError::Cancelled));
             }
-            if state.has_turn(self.ticket) {
+            if state.has_permit(self.ticket) {
                 return Poll::Ready(self.send(state));
             }
-            let queue = state.queue.get_or_insert_with(|| Queue::new(link.admission.clock));
-            let ticket = *self.ticket.get_or_insert_with(|| queue.draw());
-            queue.waiting.insert(ticket, Waiting { waker: Some(waker.clone()), until: self.until });
+            let queue = state.queued.get_or_insert_with(|| Queue::new(link.admission.clock));
+            let ticket = *self.ticket.get_or_insert_with(|| queue.next_ticket());
+            queue.waiting.insert(ticket, Waiter { waker: Some(waker.clone()), until: self.until });
             Poll::Pending
         })
     }
 
     /// Begins the call: it is the peer's to refuse it.
-    pub(crate) fn insist(&mut self) -> Result<Calling, Refused> {
+    pub(crate) fn send_anyway(&mut self) -> Result<PendingCall, BeginError> {
         let link = self.link.clone();
         link.with(|state| {
             let sent = self.send(state);
             if sent.is_err() {
                 // As for one that is dropped.
-                state.offer_seat(&link, None);
+                state.promote_follower(&link, None);
             }
             sent
         })
     }
 
-    fn send(&mut self, state: &mut State) -> Result<Calling, Refused> {
+    fn send(&mut self, state: &mut State) -> Result<PendingCall, BeginError> {
         let sent: Result<CallId, _> =
-            self.packet.take().map_or(Err(Refused::Gone), |packet| state.send(&self.link, packet, true));
+            self.packet.take().map_or(Err(BeginError::Gone), |packet| state.send(&self.link, packet, true));
         self.leave(state);
-        sent.map(|id| self.link.opening(id))
+        sent.map(|id| self.link.pending(id))
     }
 
     fn leave(&mut self, state: &mut State) {
-        let (Some(ticket), Some(queue)) = (self.ticket.take(), &mut state.queue) else { return };
+        let (Some(ticket), Some(queue)) = (self.ticket.take(), &mut state.queued) else { return };
         queue.waiting.remove(&ticket);
         if queue.waiting.is_empty() {
-            state.queue = None;
+            state.queued = None;
         }
-        state.call_up();
+        state.wake_eligible();
     }
 }
 
-impl Drop for Held {
+impl Drop for QueuedCall {
     fn drop(&mut self) {
         if self.ticket.is_some() {
             let link = self.link.clone();
             link.with(|state| {
                 self.leave(state);
                 // It may have been told of the seat, and those behind it still wait.
-                state.offer_seat(&link, None);
+                state.promote_follower(&link, None);
             });
         }
     }
@@ -144,7 +144,7 @@ impl Queue {
         Box::new(Self { drawn: 0, clock, waiting: BTreeMap::new() })
     }
 
-    fn draw(&mut self) -> u64 {
+    fn next_ticket(&mut self) -> u64 {
         self.drawn += 1;
         self.drawn
     }
@@ -156,9 +156,9 @@ impl Queue {
     }
 
     /// Those whose turn it is if there is room for so many, among them whoever comes with the ticket `own`.
-    fn in_turn(&self, room: usize, own: Option<u64>) -> impl Iterator<Item = (&u64, &Waiting)> {
+    fn eligible(&self, room: usize, own: Option<u64>) -> impl Iterator<Item = (&u64, &Waiter)> {
         let now = (self.clock)();
-        let counts = move |&(&ticket, waiting): &(&u64, &Waiting)| {
+        let counts = move |&(&ticket, waiting): &(&u64, &Waiter)| {
             own == Some(ticket) || waiting.until.is_none_or(|until| now < until)
         };
         self.waiting.iter().filter(counts).take(room)
@@ -167,7 +167,7 @@ impl Queue {
 
 impl State {
     /// How many more calls the peer takes. One that takes none refuses by itself, and a session that is over has no queue.
-    fn room(&self) -> usize {
+    fn free_permits(&self) -> usize {
         match self.connection.peer().map_or(0, |terms| terms.max_calls()) {
             0 => usize::MAX,
             _ if !self.is_open() => usize::MAX,
@@ -176,10 +176,10 @@ impl State {
     }
 
     /// Whether it is the turn of the call with `ticket`, or of one that has just come.
-    pub(super) fn has_turn(&self, ticket: Option<u64>) -> bool {
-        let room = self.room();
-        let Some(queue) = &self.queue else { return room > 0 };
-        let mut in_turn = queue.in_turn(room, ticket);
+    pub(super) fn has_permit(&self, ticket: Option<u64>) -> bool {
+        let room = self.free_permits();
+        let Some(queue) = &self.queued else { return room > 0 };
+        let mut in_turn = queue.eligible(room, ticket);
         match ticket {
             Some(ticket) => in_turn.any(|(&waiting, _)| waiting == ticket),
             None => in_turn.count() < room,
@@ -187,24 +187,24 @@ impl State {
     }
 
     fn is_given_up(&self, ticket: Option<u64>) -> bool {
-        let queue = self.queue.as_ref().zip(ticket);
+        let queue = self.queued.as_ref().zip(ticket);
         queue.is_some_and(|(queue, ticket)| {
-            matches!(queue.waiting.get(&ticket), Some(Waiting { waker: None, .. }))
+            matches!(queue.waiting.get(&ticket), Some(Waiter { waker: None, .. }))
         })
     }
 
     /// Wakes those whose turn it is.
-    pub(super) fn call_up(&mut self) {
-        if let Some(queue) = &self.queue {
-            let in_turn = queue.in_turn(self.room(), None);
-            self.wake.extend(in_turn.filter_map(|(_, waiting)| waiting.waker.clone()));
+    pub(super) fn wake_eligible(&mut self) {
+        if let Some(queue) = &self.queued {
+            let in_turn = queue.eligible(self.free_permits(), None);
+            self.to_wake.extend(in_turn.filter_map(|(_, waiting)| waiting.waker.clone()));
         }
     }
 
     /// Gives up all that wait.
-    pub(super) fn dismiss(&mut self) {
-        if let Some(queue) = &mut self.queue {
-            self.wake.extend(queue.waiting.values_mut().filter_map(|waiting| waiting.waker.take()));
+    pub(super) fn cancel_queued(&mut self) {
+        if let Some(queue) = &mut self.queued {
+            self.to_wake.extend(queue.waiting.values_mut().filter_map(|waiting| waiting.waker.take()));
         }
     }
 }
@@ -216,21 +216,21 @@ mod tests {
     use procbridge_proto::Event;
 
     use super::*;
-    use crate::client::request::Form;
-    use crate::session::state::Seat;
+    use crate::client::request::ResultForm;
+    use crate::session::state::Reader;
     use crate::session::testing::{Bell, Ends, answer, call};
 
     /// A call that waits, and what is rung to tell it.
-    type Waits = (Held, Arc<Bell>, Waker);
+    type Waits = (QueuedCall, Arc<Bell>, Waker);
 
     /// Two calls that wait for their turn on a session on which one is in flight, and nobody waits for its answer: they read
     /// for all.
-    fn waiting() -> (Ends, [Waits; 2], Calling) {
-        let ends = Ends::client(Seat::Free, 1);
-        let work = || call("work", &(), Form::Result);
+    fn waiting() -> (Ends, [Waits; 2], PendingCall) {
+        let ends = Ends::client(Reader::None, 1);
+        let work = || call("work", &(), ResultForm::Result);
         let calling = ends.link.begin(work()).unwrap();
         let held = [(), ()].map(|()| {
-            let mut held = *ends.link.hold_back(work(), Duration::from_secs(5));
+            let mut held = *ends.link.enqueue(work(), Duration::from_secs(5));
             let (bell, waker) = Bell::new();
             assert!(held.poll(&waker).is_pending());
             (held, bell, waker)
@@ -242,15 +242,15 @@ mod tests {
     #[test]
     fn the_seat_is_not_offered_to_the_one_who_leaves_it() {
         let (ends, [(_early, first, leaves), (_late, second, _)], _calling) = waiting();
-        assert!(ends.link.take_seat(None));
-        ends.link.leave_seat(Some(&leaves));
+        assert!(ends.link.become_leader(None));
+        ends.link.step_down(Some(&leaves));
         assert_eq!((first.rung(), second.rung()), (0, 1));
     }
 
     #[test]
     fn who_leaves_the_queue_passes_the_seat_on() {
         let (ends, [(early, first, _), (_late, second, _)], _calling) = waiting();
-        ends.link.pass_seat(None);
+        ends.link.hand_over(None);
         assert_eq!((first.rung(), second.rung()), (1, 0));
         drop(early);
         assert_eq!(second.rung(), 1);
@@ -271,16 +271,16 @@ mod tests {
 
     #[test]
     fn who_is_not_looked_at_keeps_others_waiting_until_its_hold_is_over() {
-        let mut ends = Ends::client(Seat::Free, 1);
+        let mut ends = Ends::client(Reader::None, 1);
         let link = ends.link.clone();
-        let work = || call("work", &(), Form::Result);
+        let work = || call("work", &(), ResultForm::Result);
         let hold = |hold| {
-            let mut held = *link.hold_back(work(), hold);
+            let mut held = *link.enqueue(work(), hold);
             let (bell, waker) = Bell::new();
             assert!(held.poll(&waker).is_pending());
             (held, bell)
         };
-        let has_turn = || link.with(|state| state.has_turn(None));
+        let has_turn = || link.with(|state| state.has_permit(None));
         let _answered = link.begin(work()).unwrap();
         let (mut over, _) = hold(Duration::ZERO);
         let (mut next, told) = hold(Duration::from_secs(5));

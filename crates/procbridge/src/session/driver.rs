@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use procbridge_proto::CallId;
 
 use crate::net::socket::Read;
-use crate::session::incoming_calls::{Prepared, Work};
-use crate::session::outgoing_calls::remember;
-use crate::session::session::Link;
-use crate::session::state::{PORTION, State, Turnstile};
+use crate::session::incoming_calls::{IncomingCall, PreparedReply};
+use crate::session::outgoing_calls::keep_waker;
+use crate::session::session::Session;
+use crate::session::state::{EVENTS_PER_LOCK, ReceiveGate, State};
 
 /// What a task finds that [drives](Seat::Driven) a session.
 #[derive(Debug)]
-pub(crate) struct Outlook {
+pub(crate) struct Snapshot {
     /// Whether there are calls of the peer that nobody has begun to serve, or packets that nobody has looked at.
     pub(crate) has_work: bool,
     pub(crate) has_ended: bool,
@@ -35,54 +35,51 @@ pub(crate) struct Outlook {
     pub(crate) heard: Instant,
 }
 
-impl Link {
+impl Session {
     /// For the task that drives the session: writes what is queued, and tells what is to be done. From here until the
     /// task [rests](Self::rest) nobody wakes it.
-    pub(crate) fn survey(&self) -> Outlook {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         self.with(|state| {
-            state.attendant = None;
+            state.standby = None;
             state.flush(self);
-            if let Turnstile::ShutUntil(until) = state.turnstile
+            if let ReceiveGate::ClosedUntil(until) = state.receive_gate
                 && until <= self.admission.now()
             {
-                state.turnstile = Turnstile::Passed;
+                state.receive_gate = ReceiveGate::Passed;
             }
-            Outlook {
+            Snapshot {
                 has_work: state.has_work(),
                 has_ended: state.end.is_some(),
                 is_open: state.is_open(),
                 is_blocked: state.blocked.is_some(),
-                is_reading_paused: self.is_reading_held(state),
-                is_rung: mem::take(&mut state.is_rung),
+                is_reading_paused: self.is_receive_paused(state),
+                is_rung: mem::take(&mut state.is_notified),
                 wakes_large: mem::take(&mut state.wakes_large),
                 due: self.task_due(state),
-                heard: state.pulse.heard(),
+                heard: state.keepalive.heard(),
             }
         })
     }
 
     /// Reads what has arrived, without waiting, and tells whether there was anything. The packets in it are to be [looked
     /// at](Self::next_served).
-    pub(crate) fn read_in_room(
-        self: &Arc<Self>,
-        read: impl FnOnce(&mut Vec<u8>) -> io::Result<Read>,
-    ) -> bool {
+    pub(crate) fn read_once(self: &Arc<Self>, read: impl FnOnce(&mut Vec<u8>) -> io::Result<Read>) -> bool {
         self.with(|state| {
-            if state.end.is_some() || state.is_in_room {
+            if state.end.is_some() || state.has_shared_buffer {
                 return false;
             }
-            state.enter_room();
+            state.borrow_read_buffer();
             match read(state.connection.read_buffer()) {
                 Ok(Read::Bytes(count)) => {
-                    state.hear(self, count, self.admission.now());
+                    state.note_bytes(self, count, self.admission.now());
                     state.connection.appended();
                     state.arrived = count;
                     true
                 }
                 read => {
-                    state.leave_room();
+                    state.return_read_buffer();
                     let is_nothing = matches!(read, Ok(Read::Nothing));
-                    state.took(self, read, self.admission.now());
+                    state.received(self, read, self.admission.now());
                     !is_nothing
                 }
             }
@@ -91,15 +88,15 @@ impl Link {
 
     /// The same, and looks at all of it.
     pub(crate) fn read_all(self: &Arc<Self>, read: impl FnOnce(&mut Vec<u8>) -> io::Result<Read>) -> bool {
-        let is_something = self.read_in_room(read);
+        let is_something = self.read_once(read);
         let mut goes_on = is_something;
         while goes_on {
             goes_on = self.with(|state| {
-                state.turnstile = Turnstile::Passed;
-                while let Some(work) = state.pull(self) {
-                    state.make_ready(work);
+                state.receive_gate = ReceiveGate::Passed;
+                while let Some(work) = state.pull_call(self) {
+                    state.queue_call(work);
                 }
-                state.is_in_room
+                state.has_shared_buffer
             });
         }
         is_something
@@ -108,93 +105,99 @@ impl Link {
     /// Queues the answer to a call, if one was `answered`, and looks at packets until there is another call to be served.
     /// What each call holds is given back before the next one takes memory. Returns nothing as well after many packets
     /// without a call: then there is more [work](Outlook::has_work).
-    pub(crate) fn next_served(self: &Arc<Self>, answered: Option<(CallId, Prepared)>) -> Option<Work> {
+    pub(crate) fn next_incoming(
+        self: &Arc<Self>,
+        answered: Option<(CallId, PreparedReply)>,
+    ) -> Option<IncomingCall> {
         self.with(|state| {
             if let Some((id, answer)) = answered {
                 state.reply(self, id, answer);
             }
             let first = state.ready.pop_front();
-            first.or_else(|| state.pull(self))
+            first.or_else(|| state.pull_call(self))
         })
     }
 
     /// When anything of the session was last seen.
     pub(crate) fn seen(&self) -> Instant {
-        self.lock().pulse.seen()
+        self.lock().keepalive.seen()
     }
 
     /// Whether new calls can begin here, and somebody has looked at the session after `since`.
     pub(crate) fn is_open_since(&self, since: Option<Instant>) -> bool {
         let state = self.lock();
-        state.is_open() && since.is_none_or(|since| state.pulse.seen() >= since)
+        state.is_open() && since.is_none_or(|since| state.keepalive.seen() >= since)
     }
 
     /// Whether something was [left](State::flush_soon) to the task that drives the session.
-    pub(crate) fn is_left(&self) -> bool {
-        self.lock().is_left
+    pub(crate) fn has_pending_flush(&self) -> bool {
+        self.lock().is_flush_pending
     }
 
     /// Has `waker` told when there is something to serve or to write, or the session is over. Tells whether that is not so
     /// already, and all is as the task `found` it. The task looks at the clock when that was `planned`.
-    pub(crate) fn rest(&self, waker: &Waker, found: &Outlook, planned: Option<Instant>) -> bool {
+    pub(crate) fn park(&self, waker: &Waker, found: &Snapshot, planned: Option<Instant>) -> bool {
         let mut state = self.lock();
         let is_written = state.connection.transmit().is_empty() || state.blocked.is_some();
-        let is_quiet = !state.has_work() && !state.is_rung && state.end.is_none();
-        if !is_quiet || !(is_written || state.broken.is_some()) || !self.is_as_found(&state, found, planned) {
+        let is_quiet = !state.has_work() && !state.is_notified && state.end.is_none();
+        if !is_quiet
+            || !(is_written || state.write_error.is_some())
+            || !self.is_unchanged(&state, found, planned)
+        {
             return false;
         }
         state.shrink();
-        if let Some(due) = &mut state.due {
+        if let Some(due) = &mut state.deadlines {
             due.planned = planned;
         }
-        remember(&mut state.attendant, waker);
+        keep_waker(&mut state.standby, waker);
         true
     }
 
     /// Whether the task waits for the right things. Nobody wakes it between its survey and its rest, where others may have
     /// begun a call that ends sooner than it looks at the clock, or found that the socket takes no more.
-    fn is_as_found(&self, state: &State, found: &Outlook, planned: Option<Instant>) -> bool {
+    fn is_unchanged(&self, state: &State, found: &Snapshot, planned: Option<Instant>) -> bool {
         found.is_blocked == state.blocked.is_some()
-            && found.is_reading_paused == self.is_reading_held(state)
+            && found.is_reading_paused == self.is_receive_paused(state)
             && self.task_due(state).is_none_or(|due| planned.is_some_and(|planned| planned <= due))
     }
 
     /// When the task looks at the clock at the latest, whatever it has planned.
     fn task_due(&self, state: &State) -> Option<Instant> {
-        let turn = match state.turnstile {
-            Turnstile::ShutUntil(until) => Some(until),
+        let turn = match state.receive_gate {
+            ReceiveGate::ClosedUntil(until) => Some(until),
             _ => None,
         };
-        [self.due(state), state.calls_due(), turn].into_iter().flatten().min()
+        [self.next_deadline(state), state.calls_due(), turn].into_iter().flatten().min()
     }
 
     /// Whether nothing is read for now: the peer does not read, or what is here waits.
-    fn is_reading_held(&self, state: &State) -> bool {
-        self.is_paused(state) || state.is_shut()
+    fn is_receive_paused(&self, state: &State) -> bool {
+        self.is_paused(state) || state.is_gate_closed()
     }
 
     /// Has the task that drives the session look at the clock.
-    pub(crate) fn ring(&self) {
+    pub(crate) fn notify_task(&self) {
         self.with(State::ring);
     }
 
     /// Does the same, unless that would have to wait. Tells whether it was done.
-    pub(crate) fn try_ring(&self) -> bool {
+    pub(crate) fn try_notify_task(&self) -> bool {
         self.try_with(State::ring).is_some()
     }
 
     /// Ready when the calls have been served that go on after the session's end.
-    pub(crate) fn poll_served(&self, waker: &Waker) -> Poll<()> {
+    pub(crate) fn poll_drained(&self, waker: &Waker) -> Poll<()> {
         let mut state = self.lock();
         if state.serving.is_empty() {
             return Poll::Ready(());
         }
-        remember(&mut state.attendant, waker);
+        keep_waker(&mut state.standby, waker);
         Poll::Pending
     }
 
     /// Lets go of the calls that go on after the session's end: nobody will. Each of them holds the session.
-    pub(crate) fn forsake(&self) {
+    pub(crate) fn drop_calls(&self) {
         let (serving, ready) =
             self.with(|state| (mem::take(&mut state.serving), mem::take(&mut state.ready)));
         serving.iter().for_each(|(_, serving)| serving.call.cancel());
@@ -217,7 +220,7 @@ impl Link {
     pub(crate) fn poll_cancelled(&self, id: CallId, waker: &Waker) -> Poll<()> {
         self.with(|state| match state.serving.get_mut(id) {
             Some(serving) if !serving.call.is_cancelled() => {
-                remember(&mut serving.cancelled, waker);
+                keep_waker(&mut serving.cancelled, waker);
                 Poll::Pending
             }
             _ => Poll::Ready(()),
@@ -227,73 +230,73 @@ impl Link {
 
 impl State {
     fn ring(&mut self) {
-        self.is_rung = true;
-        self.wake_attendant();
+        self.is_notified = true;
+        self.wake_standby();
     }
 
     fn has_work(&self) -> bool {
-        !self.ready.is_empty() || (self.is_in_room && !self.is_shut())
+        !self.ready.is_empty() || (self.has_shared_buffer && !self.is_gate_closed())
     }
 
-    fn is_shut(&self) -> bool {
-        matches!(self.turnstile, Turnstile::ShutUntil(_))
+    fn is_gate_closed(&self) -> bool {
+        matches!(self.receive_gate, ReceiveGate::ClosedUntil(_))
     }
 
     /// Whether the next packet waits until a call has ended.
-    fn waits_for_an_end(&mut self, link: &Link) -> bool {
-        if self.turnstile == Turnstile::Open && self.connection.is_full() {
-            let until = link.admission.now().checked_add(TURN);
-            self.turnstile = until.map_or(Turnstile::Passed, Turnstile::ShutUntil);
+    fn waits_for_an_end(&mut self, link: &Session) -> bool {
+        if self.receive_gate == ReceiveGate::Open && self.connection.is_full() {
+            let until = link.admission.now().checked_add(GATE_TIMEOUT);
+            self.receive_gate = until.map_or(ReceiveGate::Passed, ReceiveGate::ClosedUntil);
         }
-        self.is_shut()
+        self.is_gate_closed()
     }
 
     /// Looks at what was read until there is a call to be served. Without one all of it has been looked at, or a
     /// portion: others who wait for the session go first.
-    fn pull(&mut self, link: &Arc<Link>) -> Option<Work> {
-        if !self.is_in_room {
+    fn pull_call(&mut self, link: &Arc<Session>) -> Option<IncomingCall> {
+        if !self.has_shared_buffer {
             return None;
         }
-        for count in 0..=PORTION {
-            if count >= PORTION || self.waits_for_an_end(link) {
+        for count in 0..=EVENTS_PER_LOCK {
+            if count >= EVENTS_PER_LOCK || self.waits_for_an_end(link) {
                 return None;
             }
             let Some(event) = self.next_event() else { break };
-            let work = self.happened(link, event);
+            let work = self.handle_event(link, event);
             if work.is_some() {
                 return work;
             }
         }
         self.count_dropped(link);
-        self.leave_room();
-        self.judge_arrival(link, self.arrived, self.pulse.heard());
-        self.call_up();
+        self.return_read_buffer();
+        self.check_receive_rate(link, self.arrived, self.keepalive.heard());
+        self.wake_eligible();
         None
     }
 }
 
 /// How long packets wait for the end of a call, where as many are in flight as are taken.
-const TURN: Duration = Duration::from_millis(20);
+const GATE_TIMEOUT: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::request::Form;
-    use crate::session::state::{End, Seat};
+    use crate::client::request::ResultForm;
+    use crate::session::state::{End, Reader};
     use crate::session::testing::{Ends, call};
 
     /// A runtime may be dropped while a one-way call is with its handler.
     #[test]
     fn a_session_is_let_go_with_its_task_whatever_goes_on_after_its_end() {
-        let mut ends = Ends::server(Seat::Free);
+        let mut ends = Ends::server(Reader::None);
         for _ in 0..2 {
-            ends.peer.call(call("note", &(), Form::OneWay)).unwrap();
+            ends.peer.call(call("note", &(), ResultForm::OneWay)).unwrap();
         }
         ends.deliver();
         let begun = ends.link.next_work().unwrap();
         ends.link.close(End::Closed);
         assert!(!ends.link.is_over());
-        ends.link.forsake();
+        ends.link.drop_calls();
         assert!(begun.call.is_cancelled());
         let link = Arc::downgrade(&ends.link);
         drop((ends, begun));
@@ -303,34 +306,34 @@ mod tests {
     /// What happens between a task's survey and its rest wakes nobody, so the rest must find it.
     #[test]
     fn a_task_does_not_rest_while_a_call_ends_before_it_looks_at_the_clock() {
-        let Ends { link, socket: _socket, .. } = Ends::client(Seat::Driven, 8);
-        let found = link.survey();
+        let Ends { link, socket: _socket, .. } = Ends::client(Reader::Task, 8);
+        let found = link.snapshot();
         let now = Instant::now();
         let (sooner, later) = (now + Duration::from_secs(1), now + Duration::from_secs(15));
-        assert!(link.rest(Waker::noop(), &found, Some(later)));
+        assert!(link.park(Waker::noop(), &found, Some(later)));
 
-        let found = link.survey();
-        let work = call("work", &(), Form::Result);
+        let found = link.snapshot();
+        let work = call("work", &(), ResultForm::Result);
         let _calling = link.begin_copied(&work, None, Some(sooner), Waker::noop()).unwrap().unwrap();
-        assert!(!link.rest(Waker::noop(), &found, Some(later)));
-        assert!(!link.rest(Waker::noop(), &found, None));
-        assert!(link.rest(Waker::noop(), &link.survey(), Some(sooner)));
+        assert!(!link.park(Waker::noop(), &found, Some(later)));
+        assert!(!link.park(Waker::noop(), &found, None));
+        assert!(link.park(Waker::noop(), &link.snapshot(), Some(sooner)));
     }
 
     #[test]
     fn a_task_does_not_rest_while_it_does_not_wait_for_a_socket_that_is_full() {
-        let Ends { link, socket: _socket, .. } = Ends::client(Seat::Driven, 8);
-        let found = link.survey();
+        let Ends { link, socket: _socket, .. } = Ends::client(Reader::Task, 8);
+        let found = link.snapshot();
         let later = Some(Instant::now() + Duration::from_secs(3600));
-        let _calling = link.begin(call("work", &"x".repeat(4 << 20), Form::Result)).unwrap();
+        let _calling = link.begin(call("work", &"x".repeat(4 << 20), ResultForm::Result)).unwrap();
         // A portion of it was written, and here are the next.
         while !link.is_blocked() {
             link.flush();
         }
-        assert!(!link.rest(Waker::noop(), &found, later));
+        assert!(!link.park(Waker::noop(), &found, later));
         // It looks again, and waits for the socket, and for the peer that may never read.
-        let found = link.survey();
-        assert!(!link.rest(Waker::noop(), &found, later));
-        assert!(link.rest(Waker::noop(), &found, found.due));
+        let found = link.snapshot();
+        assert!(!link.park(Waker::noop(), &found, later));
+        assert!(link.park(Waker::noop(), &found, found.due));
     }
 }

@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use crate::net::socket;
 use crate::service::call::Call;
-use crate::session::outgoing_calls::remember;
-use crate::session::session::Link;
+use crate::session::outgoing_calls::keep_waker;
+use crate::session::session::Session;
 use crate::session::state::{End, State};
 
 /// What was found in a session.
 #[derive(Debug)]
-pub(crate) struct Glance {
+pub(crate) struct IdleScan {
     /// Whether there are calls of the peer that nobody has begun to serve.
     pub(crate) has_work: bool,
     /// The calls that were answered because their time was over.
@@ -24,7 +24,7 @@ pub(crate) struct Glance {
 
 /// What a session waits for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wants {
+pub(crate) struct Interest {
     pub(crate) has_ended: bool,
     pub(crate) is_blocked: bool,
     pub(crate) is_reading_paused: bool,
@@ -40,19 +40,19 @@ pub(crate) enum Idle {
 }
 
 impl State {
-    fn idle(&self, link: &Link) -> Idle {
+    fn idle(&self, link: &Session) -> Idle {
         let is_unused = self.calls.is_empty() && self.serving.is_empty() && self.ready.is_empty();
-        let is_quiet = self.is_open() && self.queue.is_none() && !self.connection.is_receiving();
+        let is_quiet = self.is_open() && self.queued.is_none() && !self.connection.is_receiving();
         // What has arrived and was not read yet may be a call.
         if is_unused && is_quiet && !socket::has_input(link.socket()) {
-            Idle::Since(self.pulse.used())
+            Idle::Since(self.keepalive.used())
         } else {
             Idle::Busy
         }
     }
 }
 
-impl Link {
+impl Session {
     /// Whether the session is used. Returns nothing if it is busy right now.
     pub(crate) fn idle(&self) -> Option<Idle> {
         self.try_with(|state| state.idle(self))
@@ -76,28 +76,28 @@ impl Link {
 
     /// Does what is due at `now`, and has `attendant` told of what there will be to serve. Returns nothing if the session
     /// is busy. The handlers of calls whose time is over are `leaked` from now on.
-    pub(crate) fn glance(
+    pub(crate) fn scan(
         &self,
         now: Instant,
         attendant: Option<&Waker>,
         leaked: &AtomicUsize,
-    ) -> Option<Glance> {
+    ) -> Option<IdleScan> {
         self.try_with(|state| {
             // First the word to be told, then the look: what comes between them is told.
             if let Some(waker) = attendant {
-                remember(&mut state.attendant, waker);
+                keep_waker(&mut state.standby, waker);
             }
             let has_work = !state.ready.is_empty();
             let (expired, due) = state.expire(self, now, leaked);
             state.drop_buffer(usize::MAX);
-            let beat = self.beat_with(state, now);
-            Glance { has_work, expired, next: [due, beat].into_iter().flatten().min() }
+            let beat = self.tick_with(state, now);
+            IdleScan { has_work, expired, next: [due, beat].into_iter().flatten().min() }
         })
     }
 
     /// What the session waits for. Returns nothing if it is busy.
-    pub(crate) fn wants(&self) -> Option<Wants> {
-        self.try_with(|state| Wants {
+    pub(crate) fn interest(&self) -> Option<Interest> {
+        self.try_with(|state| Interest {
             has_ended: state.has_ended(),
             is_blocked: state.blocked.is_some(),
             is_reading_paused: self.is_paused(state),

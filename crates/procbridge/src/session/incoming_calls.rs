@@ -9,39 +9,39 @@ use procbridge_proto::{CallId, Misuse, Packet, Request, Version, code};
 
 use crate::blocking::router;
 use crate::events::hub::Subscriber;
-use crate::limits::permits::{Resource, Share};
+use crate::limits::permits::{Permit, Resource};
 use crate::reply_error::Refusal;
-use crate::service::call::{Arrived, Call};
-use crate::session::outgoing_calls::remember;
-use crate::session::session::Link;
-use crate::session::state::State;
+use crate::service::call::{Call, ReceivedRequest};
+use crate::session::outgoing_calls::keep_waker;
+use crate::session::session::Session;
 #[cfg(feature = "tokio")]
-use crate::session::state::Turnstile;
-use crate::telemetry::log::Matter;
+use crate::session::state::ReceiveGate;
+use crate::session::state::State;
+use crate::telemetry::log::LogClass;
 
 /// A call that is to be served.
 #[derive(Debug)]
-pub(crate) struct Work {
+pub(crate) struct IncomingCall {
     pub(crate) call: Call,
     /// Its place among the calls that are served; given back when the handler has ended.
     #[allow(dead_code, reason = "a share counts as long as it is held")]
-    pub(crate) slot: Option<Share>,
+    pub(crate) slot: Option<Permit>,
 }
 
 /// An answer or an item that is ready to be queued, with the space that it takes until its peer has taken it.
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub(crate) struct PreparedReply {
     packet: Packet,
-    space: Option<Share>,
+    space: Option<Permit>,
 }
 
-impl From<Packet> for Prepared {
+impl From<Packet> for PreparedReply {
     fn from(packet: Packet) -> Self {
         Self { packet, space: None }
     }
 }
 
-impl Prepared {
+impl PreparedReply {
     pub(crate) fn is_large(&self) -> bool {
         self.space.is_some()
     }
@@ -54,7 +54,7 @@ impl Prepared {
 
 /// A call that has not been answered.
 #[derive(Debug)]
-pub(crate) struct Serving {
+pub(crate) struct ServedCall {
     pub(super) call: Call,
     /// Told when nobody waits for the answer any longer.
     pub(super) cancelled: Option<Waker>,
@@ -67,14 +67,14 @@ pub(crate) struct Serving {
     starved: Option<Instant>,
 }
 
-impl Serving {
+impl ServedCall {
     fn of(call: Call) -> Self {
         Self { call, cancelled: None, producer: None, room: None, subscriber: None, starved: None }
     }
 
     /// When it is answered without its handler, and with what.
     fn due(&self) -> Option<Instant> {
-        let starved = self.starved.and_then(|since| since.checked_add(CREDIT_PATIENCE));
+        let starved = self.starved.and_then(|since| since.checked_add(CREDIT_TIMEOUT));
         [self.call.deadline(), starved].into_iter().flatten().min()
     }
 
@@ -86,17 +86,21 @@ impl Serving {
 
 /// Where the answer to a call goes.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
-    pub(crate) link: Arc<Link>,
+pub(crate) struct SessionCall {
+    pub(crate) link: Arc<Session>,
     pub(crate) id: CallId,
 }
 
 impl State {
     /// The next of the peer's calls that nobody has begun to serve; none in place of it if the session is over. Until there
     /// is one `waker` is told of it.
-    pub(crate) fn next_work(&mut self, link: &Arc<Link>, waker: Option<&Waker>) -> Option<Option<Work>> {
-        while self.ready.is_empty() && self.is_unseen {
-            self.digest(link);
+    pub(crate) fn next_call(
+        &mut self,
+        link: &Arc<Session>,
+        waker: Option<&Waker>,
+    ) -> Option<Option<IncomingCall>> {
+        while self.ready.is_empty() && self.has_undispatched {
+            self.dispatch(link);
         }
         if let Some(work) = self.ready.pop_front() {
             return Some(Some(work));
@@ -105,21 +109,26 @@ impl State {
             return Some(None);
         }
         if let Some(waker) = waker {
-            remember(&mut self.attendant, waker);
+            keep_waker(&mut self.standby, waker);
         }
         None
     }
 
     /// Lets a call in, or answers it at once.
-    pub(super) fn admit(&mut self, link: &Arc<Link>, id: CallId, request: Arrived<Request>) -> Option<Work> {
+    pub(super) fn admit(
+        &mut self,
+        link: &Arc<Session>,
+        id: CallId,
+        request: ReceivedRequest<Request>,
+    ) -> Option<IncomingCall> {
         let admission = &link.admission;
-        let place = Place { link: link.clone(), id };
+        let place = SessionCall { link: link.clone(), id };
         // Its time runs from when it arrived.
-        let now = self.pulse.heard();
+        let now = self.keepalive.heard();
         let shares = admission.call(&link.holder, request.method()).and_then(|slot| {
             let held = admission.request(&link.holder, request.size())?;
-            if let Arrived::Unread(request) = &request {
-                admission.inflate(&mut self.inflated, request, now)?;
+            if let ReceivedRequest::Unread(request) = &request {
+                admission.inflate(&mut self.inflation, request, now)?;
             }
             Ok((slot, held))
         });
@@ -133,8 +142,8 @@ impl State {
             Ok((slot, held)) => {
                 let call = Call::of_session(request, link.peer, admission, place, held, now);
                 if call.deadline().is_none_or(|deadline| deadline > now) {
-                    self.serving.insert(id, Serving::of(call.clone()));
-                    return Some(Work { call, slot });
+                    self.serving.insert(id, ServedCall::of(call.clone()));
+                    return Some(IncomingCall { call, slot });
                 }
                 router::timed_out()
             }
@@ -144,11 +153,11 @@ impl State {
     }
 
     /// Queues the answer to a call. One that the peer does not take is answered with that.
-    fn answer(&mut self, id: CallId, Prepared { packet, space }: Prepared) {
+    fn answer(&mut self, id: CallId, PreparedReply { packet, space }: PreparedReply) {
         let misuse = match self.connection.reply(id, packet) {
             Ok(()) => {
-                match (&mut self.hold.answers, space) {
-                    (Some(answers), Some(space)) => answers.absorb(space),
+                match (&mut self.permits.answers, space) {
+                    (Some(answers), Some(space)) => answers.merge(space),
                     (answers, space) => *answers = answers.take().or(space),
                 }
                 return;
@@ -168,12 +177,12 @@ impl State {
     }
 
     /// Queues the answer to a call, and tells whether anybody waited for it.
-    pub(super) fn reply(&mut self, link: &Link, id: CallId, answer: Prepared) -> bool {
+    pub(super) fn reply(&mut self, link: &Session, id: CallId, answer: PreparedReply) -> bool {
         let serving = self.serving.remove(id);
         self.has_served();
         let Some(mut serving) = serving else { return false };
         // Whoever answers may not be the one who produces: a handler that waits to send an item has to hear of it.
-        self.wake.extend(serving.waiting());
+        self.to_wake.extend(serving.waiting());
         self.answer(id, answer);
         if self.is_enough() {
             self.flush(link);
@@ -185,7 +194,7 @@ impl State {
     pub(super) fn cancelled(&mut self, id: CallId) {
         let Some(serving) = self.serving.get_mut(id) else { return };
         serving.call.cancel();
-        self.wake.extend(serving.waiting());
+        self.to_wake.extend(serving.waiting());
         if let Some(subscriber) = serving.subscriber.take() {
             subscriber.end();
             self.serving.remove(id);
@@ -194,27 +203,33 @@ impl State {
     }
 
     /// An item of this call may be sent.
-    pub(super) fn may_produce(&mut self, id: CallId) {
+    pub(super) fn wake_sender(&mut self, id: CallId) {
         let Some(serving) = self.serving.get_mut(id) else { return };
-        self.wake.extend([serving.producer.take(), serving.room.take()].into_iter().flatten());
+        self.to_wake.extend([serving.producer.take(), serving.room.take()].into_iter().flatten());
         if let Some(subscriber) = serving.subscriber.clone() {
             subscriber.pump(self, id);
         }
     }
 
     /// Items of all calls may be sent.
-    pub(super) fn all_may_produce(&mut self) {
+    pub(super) fn wake_all_senders(&mut self) {
         let ids: Vec<_> = self.serving.iter().map(|(id, _)| id).collect();
-        ids.into_iter().for_each(|id| self.may_produce(id));
+        ids.into_iter().for_each(|id| self.wake_sender(id));
     }
 
     /// Answers a call without its handler, and has it written.
-    fn abandon(&mut self, link: &Link, id: CallId, refusal: &Refusal, leaked: &AtomicUsize) -> Option<Call> {
+    fn abandon(
+        &mut self,
+        link: &Session,
+        id: CallId,
+        refusal: &Refusal,
+        leaked: &AtomicUsize,
+    ) -> Option<Call> {
         let mut serving = self.serving.remove(id)?;
-        self.wake.extend(serving.waiting());
-        let Serving { call, subscriber, .. } = serving;
+        self.to_wake.extend(serving.waiting());
+        let ServedCall { call, subscriber, .. } = serving;
         let waiting = self.ready.len();
-        self.ready.retain(|work| work.call.place().is_none_or(|place| place.id != id));
+        self.ready.retain(|work| work.call.session_call().is_none_or(|place| place.id != id));
         match subscriber {
             Some(subscriber) => subscriber.end(),
             // Before the state is let go: a handler that ends finds that it was counted.
@@ -231,11 +246,11 @@ impl State {
     /// Answers the calls whose time is over, see [`Link::expire`].
     pub(super) fn expire(
         &mut self,
-        link: &Link,
+        link: &Session,
         now: Instant,
         leaked: &AtomicUsize,
     ) -> (Vec<Call>, Option<Instant>) {
-        let is_over = |serving: &Serving| serving.due().is_some_and(|due| due <= now);
+        let is_over = |serving: &ServedCall| serving.due().is_some_and(|due| due <= now);
         let over: Vec<_> =
             self.serving.iter().filter(|(_, serving)| is_over(serving)).map(|(id, _)| id).collect();
         let calls =
@@ -246,23 +261,23 @@ impl State {
     /// Tells who waits for the last call of a session that has ended, or for any call to end.
     fn has_served(&mut self) {
         #[cfg(feature = "tokio")]
-        if std::mem::replace(&mut self.turnstile, Turnstile::Open) != Turnstile::Open {
-            self.wake_attendant();
+        if std::mem::replace(&mut self.receive_gate, ReceiveGate::Open) != ReceiveGate::Open {
+            self.wake_standby();
         }
         if self.serving.is_empty() && self.has_ended() {
-            self.wake_attendant();
+            self.wake_standby();
         }
     }
 
     /// The session has ended: nobody waits for any answer. One-way calls go on.
-    pub(super) fn end_serving(&mut self) {
+    pub(super) fn cancel_served(&mut self) {
         // Whoever sends a one-way call has never waited for it.
         let waited_for: Vec<_> =
             self.serving.iter().filter(|(_, serving)| !serving.call.is_one_way()).map(|(id, _)| id).collect();
         for mut serving in waited_for.into_iter().filter_map(|id| self.serving.remove(id)).collect::<Vec<_>>()
         {
             serving.call.cancel();
-            self.wake.extend(serving.waiting());
+            self.to_wake.extend(serving.waiting());
             if let Some(subscriber) = serving.subscriber {
                 subscriber.end();
             }
@@ -270,9 +285,9 @@ impl State {
     }
 }
 
-impl Link {
+impl Session {
     /// Queues the answer to a call; it is written with the next flush. Tells whether anybody waited for it.
-    pub(crate) fn reply(&self, id: CallId, answer: impl Into<Prepared>) -> bool {
+    pub(crate) fn reply(&self, id: CallId, answer: impl Into<PreparedReply>) -> bool {
         self.with(|state| state.reply(self, id, answer.into()))
     }
 
@@ -281,13 +296,13 @@ impl Link {
     /// # Errors
     ///
     /// So much waits for this peer, or for all, that there is none: that is the answer.
-    pub(crate) fn prepare(&self, packet: Packet) -> Result<Prepared, Refusal> {
-        let space = self.take_space(packet.json_len())?;
-        Ok(Prepared { packet, space })
+    pub(crate) fn prepare(&self, packet: Packet) -> Result<PreparedReply, Refusal> {
+        let space = self.acquire_reply_bytes(packet.json_len())?;
+        Ok(PreparedReply { packet, space })
     }
 
     /// Takes space for text of so many bytes that becomes an answer; none for a small one.
-    pub(crate) fn take_space(&self, bytes: usize) -> Result<Option<Share>, Refusal> {
+    pub(crate) fn acquire_reply_bytes(&self, bytes: usize) -> Result<Option<Permit>, Refusal> {
         if bytes <= LARGE {
             return Ok(None);
         }
@@ -296,13 +311,13 @@ impl Link {
     }
 
     /// Holds space for the text of an answer as it grows.
-    pub(crate) fn grow_space(&self, space: &mut Option<Share>, bytes: usize) -> Result<(), Refusal> {
-        let held = space.as_ref().map_or(0, Share::units);
+    pub(crate) fn grow_reply_bytes(&self, space: &mut Option<Permit>, bytes: usize) -> Result<(), Refusal> {
+        let held = space.as_ref().map_or(0, Permit::units);
         if bytes <= held.max(LARGE) {
             return Ok(());
         }
         // Nothing of it can be written before it is whole, so others of the session would not help by being written first.
-        let (share, all) = (self.admission.session_share(), self.holder.held(Resource::Answers));
+        let (share, all) = (self.admission.session_share(), self.holder.used(Resource::Answers));
         if all.saturating_add(LARGE) > share {
             return Err(router::overloaded("bytes of answers of this peer", share, "max_unread"));
         }
@@ -323,12 +338,12 @@ impl Link {
     /// Judges whether `bytes` more may wait for this peer: not beyond its share while it takes nothing.
     fn check_share(&self, bytes: usize) -> Result<(), Refusal> {
         let (share, admission) = (self.admission.session_share(), &self.admission);
-        if self.holder.held(Resource::Answers).saturating_add(bytes) <= share {
+        if self.holder.used(Resource::Answers).saturating_add(bytes) <= share {
             return Ok(());
         }
         let now = admission.now();
         let is_stalled = self.with(|state| {
-            state.over.get_or_insert((now, state.taken));
+            state.over_share.get_or_insert((now, state.bytes_taken));
             state.blocked.is_some_and(|since| now.saturating_duration_since(since) >= STALLED)
         });
         if is_stalled {
@@ -341,23 +356,23 @@ impl Link {
     pub(super) fn drop_one_way(&self, calls: u64) {
         self.admission.stats.dropped(calls);
         let peer = &self.peer;
-        self.admission.journal.write(Matter::Refused, || {
+        self.admission.journal.write(LogClass::Refused, || {
             format!("{peer}: {calls} one-way calls dropped, as many are in flight as the limits allow")
         });
     }
 
     /// Ready when there is room for a large answer, or nobody waits for it. A one-way call may go on after the session,
     /// where nothing makes room any more.
-    pub(crate) fn poll_room(&self, id: CallId, waker: &Waker) -> Poll<()> {
+    pub(crate) fn poll_send_space(&self, id: CallId, waker: &Waker) -> Poll<()> {
         self.with(|state| {
-            if state.is_crowded() {
+            if state.is_backpressured() {
                 // Perhaps nobody has written it yet.
                 state.flush(self);
             }
-            let crowded = state.is_crowded();
+            let crowded = state.is_backpressured();
             match state.serving.get_mut(id) {
                 Some(serving) if crowded && !serving.call.is_one_way() => {
-                    remember(&mut serving.room, waker);
+                    keep_waker(&mut serving.room, waker);
                     Poll::Pending
                 }
                 _ => Poll::Ready(()),
@@ -403,11 +418,11 @@ impl Link {
     pub(crate) fn poll_item(
         &self,
         id: CallId,
-        item: &mut Option<Prepared>,
+        item: &mut Option<PreparedReply>,
         waker: &Waker,
     ) -> Poll<Result<(), Refusal>> {
         self.with(|state| {
-            let crowded = state.is_crowded();
+            let crowded = state.is_backpressured();
             let Some(serving) = state.serving.get_mut(id) else {
                 return Poll::Ready(Err(router::cancelled_by_caller()));
             };
@@ -419,11 +434,13 @@ impl Link {
                 if !has_credit {
                     serving.starved.get_or_insert_with(|| self.admission.now());
                 }
-                remember(&mut serving.producer, waker);
+                keep_waker(&mut serving.producer, waker);
                 return Poll::Pending;
             }
             serving.starved = None;
-            let Some(Prepared { packet, space: _space }) = item.take() else { return Poll::Ready(Ok(())) };
+            let Some(PreparedReply { packet, space: _space }) = item.take() else {
+                return Poll::Ready(Ok(()));
+            };
             let sent = state.connection.item(id, packet).map_err(router::unsendable);
             state.flush_soon(self);
             Poll::Ready(sent)
@@ -464,7 +481,7 @@ impl Link {
 /// An answer or item of more bytes than this takes space, and waits while many bytes are queued.
 pub(crate) const LARGE: usize = 64 * 1024;
 /// A stream whose caller gives no credit for so long is ended: it holds a place, and in the blocking face a thread.
-pub(crate) const CREDIT_PATIENCE: Duration = Duration::from_secs(600);
+pub(crate) const CREDIT_TIMEOUT: Duration = Duration::from_secs(600);
 /// A peer that has taken nothing for so long gets no more large answers than its share.
 const STALLED: Duration = Duration::from_secs(1);
 
@@ -476,24 +493,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::client::request::Form;
+    use crate::client::request::ResultForm;
     use crate::config::server::ServerConfig;
     use crate::events::hub::Hub;
     use crate::net::socket;
-    use crate::session::state::{End, Seat};
+    use crate::session::state::{End, Reader};
     use crate::session::testing::{self, Bell, Ends, answer, call};
 
     /// The next call that the link is to serve.
-    fn next(link: &Link) -> (Work, CallId) {
+    fn next(link: &Session) -> (IncomingCall, CallId) {
         let work = link.next_work().unwrap();
-        let id = work.call.place().unwrap().id;
+        let id = work.call.session_call().unwrap().id;
         (work, id)
     }
 
     #[test]
     fn an_answer_that_nobody_gets_waits_for_no_room() {
-        let mut ends = Ends::server(Seat::Free);
-        for form in [Form::Result, Form::OneWay] {
+        let mut ends = Ends::server(Reader::None);
+        for form in [ResultForm::Result, ResultForm::OneWay] {
             ends.peer.call(call("work", &(), form)).unwrap();
         }
         ends.deliver();
@@ -503,25 +520,25 @@ mod tests {
         link.reply(large, answer(&format!("\"{}\"", "x".repeat(8 << 20))));
         link.flush();
         assert!(link.is_blocked());
-        assert!(link.poll_room(note, Waker::noop()).is_ready());
+        assert!(link.poll_send_space(note, Waker::noop()).is_ready());
         // The call goes on after the session; nothing would ever make room.
         link.close(End::Closed);
-        assert!(link.poll_room(note, Waker::noop()).is_ready());
+        assert!(link.poll_send_space(note, Waker::noop()).is_ready());
     }
 
     /// Small calls would wait until nearly all of it is written.
     #[test]
     fn a_large_answer_that_is_written_does_not_keep_calls_from_being_read() {
-        let mut ends = Ends::server_of(Seat::Free, 32);
+        let mut ends = Ends::server_of(Reader::None, 32);
         for _ in 0..18 {
-            ends.peer.call(call("work", &(), Form::Result)).unwrap();
+            ends.peer.call(call("work", &(), ResultForm::Result)).unwrap();
         }
         ends.deliver();
         let link = ends.link.clone();
         let reply = |size: usize| {
             let (work, id) = next(&link);
             let packet = answer(&format!("\"{}\"", "x".repeat(size)));
-            link.reply(id, work.call.prepared(packet, &link));
+            link.reply(id, work.call.prepare(packet, &link));
             link.flush();
         };
         reply(8 << 20);
@@ -539,9 +556,9 @@ mod tests {
     /// A handler that ran all the same would work for nobody, and one that never ran would be counted for ever.
     #[test]
     fn what_is_answered_before_it_has_begun_is_not_run_and_not_leaked() {
-        let mut ends = Ends::server(Seat::Free);
+        let mut ends = Ends::server(Reader::None);
         for _ in 0..3 {
-            ends.peer.call(call("work", &(), Form::Result)).unwrap();
+            ends.peer.call(call("work", &(), ResultForm::Result)).unwrap();
         }
         ends.deliver();
         let (begun, _) = next(&ends.link);
@@ -556,37 +573,37 @@ mod tests {
     /// Fault H3: a stream has no time limit, but it does not wait for credit for ever.
     #[test]
     fn a_stream_without_credit_ends_after_ten_minutes() {
-        let mut ends = Ends::server(Seat::Free);
+        let mut ends = Ends::server(Reader::None);
         ends.link.admission.set_streams(&["work"]);
-        ends.peer.call(call("work", &(), Form::Stream)).unwrap();
+        ends.peer.call(call("work", &(), ResultForm::Stream)).unwrap();
         ends.deliver();
         let (_work, id) = next(&ends.link);
         let mut sent = 0;
-        let mut item = Some(Prepared::from(testing::item("1")));
+        let mut item = Some(PreparedReply::from(testing::item("1")));
         while ends.link.poll_item(id, &mut item, Waker::noop()).is_ready() {
-            item = Some(Prepared::from(testing::item("1")));
+            item = Some(PreparedReply::from(testing::item("1")));
             sent += 1;
         }
         assert_eq!(sent, 64);
         let (now, leaked) = (Instant::now(), AtomicUsize::new(0));
         let (over, due) = ends.link.expire(now + Duration::from_secs(599), &leaked);
-        assert!(over.is_empty() && due.is_some_and(|due| due <= now + CREDIT_PATIENCE));
-        let (over, due) = ends.link.expire(now + CREDIT_PATIENCE, &leaked);
+        assert!(over.is_empty() && due.is_some_and(|due| due <= now + CREDIT_TIMEOUT));
+        let (over, due) = ends.link.expire(now + CREDIT_TIMEOUT, &leaked);
         assert_eq!((over.len(), due), (1, None));
     }
 
     /// What is taken back makes room without being written.
     #[test]
     fn there_is_room_when_a_large_call_is_given_up() {
-        let mut ends = Ends::server(Seat::Free);
-        ends.peer.call(call("work", &(), Form::Result)).unwrap();
+        let mut ends = Ends::server(Reader::None);
+        ends.peer.call(call("work", &(), ResultForm::Result)).unwrap();
         ends.deliver();
         let link = &ends.link;
         let (_work, id) = next(link);
         while socket::sent(socket::send(link, &[0; 4096])).unwrap() > 0 {}
-        let calling = link.begin(call("large", &"x".repeat(2 << 20), Form::Result)).unwrap();
+        let calling = link.begin(call("large", &"x".repeat(2 << 20), ResultForm::Result)).unwrap();
         let (bell, waker) = Bell::new();
-        assert!(link.poll_room(id, &waker).is_pending());
+        assert!(link.poll_send_space(id, &waker).is_pending());
         drop(calling);
         assert_eq!(bell.rung(), 1);
     }
@@ -594,8 +611,8 @@ mod tests {
     /// A handler may leave its items to a task that still waits while the handler's own large answer does.
     #[test]
     fn an_item_and_an_answer_of_one_call_wait_each_for_itself() {
-        let mut ends = Ends::server(Seat::Free);
-        for form in [Form::Result, Form::Stream] {
+        let mut ends = Ends::server(Reader::None);
+        for form in [ResultForm::Result, ResultForm::Stream] {
             ends.peer.call(call("work", &(), form)).unwrap();
         }
         ends.deliver();
@@ -604,10 +621,10 @@ mod tests {
         link.reply(large, answer(&format!("\"{}\"", "x".repeat(4 << 20))));
         link.flush();
         let ((producer, sends), (answering, answers)) = (Bell::new(), Bell::new());
-        let mut item = Some(Prepared::from(call("item", &(), Form::Result)));
+        let mut item = Some(PreparedReply::from(call("item", &(), ResultForm::Result)));
         for _ in 0..2 {
             assert!(link.poll_item(stream, &mut item, &sends).is_pending());
-            assert!(link.poll_room(stream, &answers).is_pending());
+            assert!(link.poll_send_space(stream, &answers).is_pending());
         }
         let mut bytes = vec![0; 64 << 10];
         while link.is_blocked() {
@@ -620,8 +637,8 @@ mod tests {
     /// It was called for before, and answered only now.
     #[test]
     fn no_subscription_begins_when_they_have_been_ended() {
-        let mut ends = Ends::server(Seat::Free);
-        ends.peer.call(call("$/subscribe", &json!({ "topics": ["a"] }), Form::Stream)).unwrap();
+        let mut ends = Ends::server(Reader::None);
+        ends.peer.call(call("$/subscribe", &json!({ "topics": ["a"] }), ResultForm::Stream)).unwrap();
         ends.deliver();
         let link = &ends.link;
         let (work, _) = next(link);
@@ -635,15 +652,15 @@ mod tests {
     /// A peer that reads no more may go on to send, so the end may be far. Nobody waits for it who can go elsewhere.
     #[test]
     fn those_who_wait_to_call_hear_that_nothing_can_be_written() {
-        let Ends { link, socket, .. } = Ends::client(Seat::Driven, 1);
-        let _calling = link.begin(call("work", &(), Form::Result)).unwrap();
+        let Ends { link, socket, .. } = Ends::client(Reader::Task, 1);
+        let _calling = link.begin(call("work", &(), ResultForm::Result)).unwrap();
         let hold = Duration::from_secs(5);
-        let mut held = link.hold_back(call("work", &(), Form::Result), hold);
+        let mut held = link.enqueue(call("work", &(), ResultForm::Result), hold);
         let ((caller, waits), (task, rests)) = (Bell::new(), Bell::new());
         assert!(held.poll(&waits).is_pending());
         socket.shutdown(std::net::Shutdown::Read).unwrap();
-        link.notify(call("note", &(), Form::OneWay)).unwrap();
-        link.attend(&rests);
+        link.notify(call("note", &(), ResultForm::OneWay)).unwrap();
+        link.set_standby(&rests);
         link.flush();
         assert!(!link.is_open() && !link.has_ended());
         assert_eq!((caller.rung(), task.rung()), (1, 1));
@@ -652,7 +669,7 @@ mod tests {
     /// What tells the peer why is written before the session ends, which must not end it in another way.
     #[test]
     fn a_session_that_its_peer_broke_has_ended_for_that_reason() {
-        let ends = Ends::server(Seat::Free);
+        let ends = Ends::server(Reader::None);
         std::io::Write::write_all(&mut &ends.socket, b"something else").unwrap();
         ends.read();
         assert!(ends.link.must_linger(), "{:?}", ends.link.end_reason());

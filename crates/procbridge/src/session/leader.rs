@@ -7,12 +7,12 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::net::socket::Read;
-use crate::session::session::Link;
-use crate::session::state::{Seat, State};
+use crate::session::session::Session;
+use crate::session::state::{Reader, State};
 
 /// A thread that waits on a session.
 #[derive(Debug)]
-pub(crate) struct Visitor {
+pub(crate) struct Follower {
     /// What the clock said when it last came out of the system. What is due is judged by that.
     pub(crate) now: Instant,
     /// Whether it reads for all.
@@ -28,7 +28,7 @@ pub(crate) struct Visitor {
 
 /// What a thread is to do next.
 #[derive(Debug)]
-pub(crate) enum Turn<T> {
+pub(crate) enum Step<T> {
     /// What it waits for is there. It does not read any longer.
     Done(T),
     /// Somebody else reads.
@@ -44,7 +44,7 @@ pub(crate) enum Turn<T> {
     Write { is_reading_paused: bool, due: Option<Instant> },
 }
 
-impl Visitor {
+impl Follower {
     /// One that has just come, and has nothing. `own` makes its waker.
     pub(crate) fn new(now: Instant, own: fn() -> Waker) -> Self {
         Self { now, is_seated: false, has_waited: false, came: None, waker: None, own }
@@ -56,30 +56,30 @@ impl Visitor {
     }
 }
 
-impl Link {
+impl Session {
     /// Takes in what `visitor` has read, looks whether `poll` finds what it waits for, and has it read otherwise, if nobody
     /// else does. If somebody does, `poll` is asked again with the waker that is to be told.
     pub(crate) fn turn<T>(
         self: &Arc<Self>,
-        visitor: &mut Visitor,
+        visitor: &mut Follower,
         mut poll: impl FnMut(&mut State, Option<&Waker>) -> Option<T>,
-    ) -> Turn<T> {
+    ) -> Step<T> {
         if let Some((buffer, read)) = visitor.came.take() {
             let mut is_more = false;
             let turn = self.with(|state| {
                 state.give_back(buffer);
-                is_more = state.took(self, read, visitor.now);
+                is_more = state.received(self, read, visitor.now);
                 if is_more {
                     return None;
                 }
                 // Those who are woken call again as a rule. What they queue meanwhile goes out with one write.
-                state.is_awaited = state.wake.len() > 1;
-                (!state.is_awaited).then(|| state.turn(self, visitor, &mut poll))
+                state.is_reader_waking = state.to_wake.len() > 1;
+                (!state.is_reader_waking).then(|| state.turn(self, visitor, &mut poll))
             });
             if let Some(turn) = turn {
                 return turn;
             }
-            self.take_rest(is_more, visitor.now);
+            self.dispatch_rest(is_more, visitor.now);
         }
         self.with(|state| state.turn(self, visitor, poll))
     }
@@ -89,60 +89,60 @@ impl State {
     /// The same for who has the state.
     pub(super) fn turn<T>(
         &mut self,
-        link: &Arc<Link>,
-        visitor: &mut Visitor,
+        link: &Arc<Session>,
+        visitor: &mut Follower,
         mut poll: impl FnMut(&mut State, Option<&Waker>) -> Option<T>,
-    ) -> Turn<T> {
+    ) -> Step<T> {
         if visitor.is_seated {
-            self.is_awaited = false;
+            self.is_reader_waking = false;
         }
         if let Some(done) = poll(self, None) {
             if visitor.is_seated {
                 visitor.is_seated = false;
-                self.leave_seat();
-                self.offer_seat(link, visitor.waker());
+                self.clear_reader();
+                self.promote_follower(link, visitor.waker());
             } else if visitor.has_waited {
-                self.offer_seat(link, None);
+                self.promote_follower(link, None);
             }
-            return Turn::Done(done);
+            return Step::Done(done);
         }
         if !visitor.is_seated {
-            let is_promised = self.is_offered && !visitor.has_waited;
-            if self.seat != Seat::Free || is_promised || self.has_ended() {
+            let is_promised = self.is_leader_promoted && !visitor.has_waited;
+            if self.reader != Reader::None || is_promised || self.has_ended() {
                 let waker = visitor.waker.get_or_insert_with(visitor.own);
                 let done = poll(self, Some(waker));
                 debug_assert!(done.is_none(), "nothing has changed meanwhile");
-                let is_blocked = self.blocked.is_some() && self.seat != Seat::Driven;
-                return Turn::Stand { is_blocked, is_promised };
+                let is_blocked = self.blocked.is_some() && self.reader != Reader::Task;
+                return Step::Stand { is_blocked, is_promised };
             }
-            self.seat = Seat::Taken;
-            self.is_offered = false;
+            self.reader = Reader::Thread;
+            self.is_leader_promoted = false;
             visitor.is_seated = true;
         }
         // What is here is looked at before more is read.
-        self.digest_all(link);
+        self.dispatch_all(link);
         self.flush(link);
-        let due = link.beat_with(self, visitor.now);
+        let due = link.tick_with(self, visitor.now);
         if self.blocked.is_some() {
-            return Turn::Write { is_reading_paused: link.is_paused(self), due };
+            return Step::Write { is_reading_paused: link.is_paused(self), due };
         }
-        Turn::Read { buffer: self.lend_buffer(), due }
+        Step::Read { buffer: self.lend_buffer(), due }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::request::Form;
+    use crate::client::request::ResultForm;
     use crate::net::socket;
-    use crate::session::state::PORTION;
+    use crate::session::state::EVENTS_PER_LOCK;
     use crate::session::testing::{Ends, call};
 
     #[test]
     fn others_have_the_session_between_portions_of_a_read() {
-        let mut ends = Ends::server_of(Seat::Free, 1_000);
-        for _ in 0..2 * PORTION {
-            ends.peer.call(call("note", &(), Form::OneWay)).unwrap();
+        let mut ends = Ends::server_of(Reader::None, 1_000);
+        for _ in 0..2 * EVENTS_PER_LOCK {
+            ends.peer.call(call("note", &(), ResultForm::OneWay)).unwrap();
         }
         let bytes = ends.peer.transmit().to_vec();
         let mut sent = 0;
@@ -153,22 +153,22 @@ mod tests {
                 let more = ends.link.with(|state| {
                     let before = state.ready.len();
                     let more = if is_more {
-                        state.take_more(&ends.link, Instant::now())
+                        state.receive_more(&ends.link, Instant::now())
                     } else {
                         let read = Read::of(socket::receive(&ends.link, state.connection.read_buffer()));
                         if matches!(read, Ok(Read::Nothing)) {
                             return None;
                         }
-                        state.took(&ends.link, read, Instant::now())
+                        state.received(&ends.link, read, Instant::now())
                     };
-                    assert!(state.ready.len() - before <= PORTION);
+                    assert!(state.ready.len() - before <= EVENTS_PER_LOCK);
                     Some(more)
                 });
                 let Some(more) = more else { break };
                 (is_more, portions) = (more, portions + 1);
             }
         }
-        assert_eq!(ends.link.with(|state| state.ready.len()), 2 * PORTION);
+        assert_eq!(ends.link.with(|state| state.ready.len()), 2 * EVENTS_PER_LOCK);
         assert!(portions >= 2);
     }
 }

@@ -22,5 +22,5 @@ pub(crate) mod testing;
 pub(crate) mod timers;
 pub(crate) mod writer;
 
-pub(crate) use outgoing_calls::{Answer, Calling};
-pub(crate) use session::Link;
+pub(crate) use outgoing_calls::{CallEnd, PendingCall};
+pub(crate) use session::Session;

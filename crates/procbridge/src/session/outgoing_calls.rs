@@ -8,23 +8,23 @@ use std::time::{Duration, Instant};
 use procbridge_proto::{CallId, Item, Misuse, Packet, ProtocolError, Response, UnreadItem, UnreadResponse};
 
 use crate::error::Sent;
-use crate::service::call::Arrived;
-use crate::session::concurrency_limit::Begun;
-use crate::session::leader::{Turn, Visitor};
-use crate::session::session::{Link, Refused};
+use crate::service::call::ReceivedRequest;
+use crate::session::concurrency_limit::Started;
+use crate::session::leader::{Follower, Step};
+use crate::session::session::{BeginError, Session};
 use crate::session::state::State;
 
 /// A call that is waited for. Dropping it cancels the call, if it has not ended.
 #[derive(Debug)]
-pub(crate) struct Calling {
-    link: Arc<Link>,
+pub(crate) struct PendingCall {
+    link: Arc<Session>,
     id: CallId,
     over: bool,
 }
 
 /// How a call ended.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum CallEnd {
     Response(Response),
     /// It was answered; the answer is to be read outside the session's lock.
     Unread(UnreadResponse),
@@ -49,8 +49,8 @@ pub(crate) enum Answer {
 /// What has come for a call.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
-    pub(crate) answer: Option<Answer>,
-    pub(crate) items: VecDeque<Arrived<Item>>,
+    pub(crate) answer: Option<CallEnd>,
+    pub(crate) items: VecDeque<ReceivedRequest<Item>>,
     pub(crate) waker: Option<Waker>,
     /// Whether its caller may hold the thread for long once it goes on: it sent something large, and may do so again.
     pub(crate) is_large: bool,
@@ -60,7 +60,7 @@ pub(crate) struct Slot {
 
 /// The time of calls that end by themselves.
 #[derive(Debug, Default)]
-pub(crate) struct Due {
+pub(crate) struct Deadlines {
     /// When the next of them is to be looked at.
     calls: Option<Instant>,
     /// When the task that drives the session looks at the clock next, whatever for.
@@ -75,11 +75,11 @@ impl Slot {
     }
 }
 
-impl Link {
+impl Session {
     /// Begins a call, and writes it as far as the socket takes it.
-    pub(crate) fn begin(self: &Arc<Self>, packet: Packet) -> Result<Calling, Refused> {
+    pub(crate) fn begin(self: &Arc<Self>, packet: Packet) -> Result<PendingCall, BeginError> {
         let id = self.send(packet, true)?;
-        Ok(Calling { link: self.clone(), id, over: false })
+        Ok(PendingCall { link: self.clone(), id, over: false })
     }
 
     /// Begins a call and takes the first [turn](Link::turn) of who waits for its answer; whoever reads writes before. A call
@@ -88,25 +88,25 @@ impl Link {
         self: &Arc<Self>,
         packet: Packet,
         hold: Option<Duration>,
-        visitor: &mut Visitor,
-    ) -> Result<Begun<(Calling, Turn<Answer>)>, Refused> {
+        visitor: &mut Follower,
+    ) -> Result<Started<(PendingCall, Step<CallEnd>)>, BeginError> {
         let called = self.with(|state| {
-            if hold.is_some() && !state.has_turn(None) {
+            if hold.is_some() && !state.has_permit(None) {
                 return Ok(Err(packet));
             }
             let is_alone = state.calls.is_empty();
             let id = state.begin(packet)?;
             state.calls.insert(id, Slot::default());
-            if !state.is_seat_free() {
-                state.send_soon(self, is_alone);
+            if !state.has_no_reader() {
+                state.flush_later(self, is_alone);
             }
             let turn = state.turn(self, visitor, |state, waker| answer(state, self, id, waker));
-            let over = matches!(turn, Turn::Done(_));
-            Ok(Ok((Calling { link: self.clone(), id, over }, turn)))
+            let over = matches!(turn, Step::Done(_));
+            Ok(Ok((PendingCall { link: self.clone(), id, over }, turn)))
         })?;
         Ok(match called {
-            Ok(begun) => Begun::Calling(begun),
-            Err(packet) => Begun::Held(self.hold_back(packet, hold.unwrap_or_default())),
+            Ok(begun) => Started::Now(begun),
+            Err(packet) => Started::Queued(self.enqueue(packet, hold.unwrap_or_default())),
         })
     }
 
@@ -119,28 +119,28 @@ impl Link {
         since: Option<Instant>,
         deadline: Option<Instant>,
         waker: &Waker,
-    ) -> Result<Option<Calling>, Refused> {
+    ) -> Result<Option<PendingCall>, BeginError> {
         self.with(|state| {
             if !state.is_open()
-                || since.is_some_and(|since| state.pulse.seen() < since)
-                || !state.has_turn(None)
+                || since.is_some_and(|since| state.keepalive.seen() < since)
+                || !state.has_permit(None)
             {
                 return Ok(None);
             }
-            let id = state.connection.call_copied(packet).map_err(Refused::of)?;
+            let id = state.connection.call_copied(packet).map_err(BeginError::of)?;
             let is_alone = state.calls.is_empty();
             let waker = Some(waker.clone());
             state.calls.insert(id, Slot { waker, deadline, ..Slot::default() });
-            state.send_soon(self, is_alone);
+            state.flush_later(self, is_alone);
             if let Some(deadline) = deadline {
-                state.plan(deadline);
+                state.schedule(deadline);
             }
-            Ok(Some(Calling { link: self.clone(), id, over: false }))
+            Ok(Some(PendingCall { link: self.clone(), id, over: false }))
         })
     }
 
     /// Sends a call that is not answered.
-    pub(crate) fn notify(self: &Arc<Self>, packet: Packet) -> Result<CallId, Refused> {
+    pub(crate) fn notify(self: &Arc<Self>, packet: Packet) -> Result<CallId, BeginError> {
         self.send(packet, false)
     }
 
@@ -162,8 +162,8 @@ impl Link {
     }
 
     /// The call that opened this session.
-    pub(crate) fn opening(self: &Arc<Self>, id: CallId) -> Calling {
-        Calling { link: self.clone(), id, over: false }
+    pub(crate) fn pending(self: &Arc<Self>, id: CallId) -> PendingCall {
+        PendingCall { link: self.clone(), id, over: false }
     }
 
     /// Gives up all calls of ours that are in flight: the peer is told, and whoever waits for them.
@@ -172,19 +172,19 @@ impl Link {
             let waiting = state.calls.iter().filter(|(_, slot)| slot.answer.is_none());
             let waiting: Vec<_> = waiting.map(|(id, _)| id).collect();
             for id in waiting {
-                state.cancel(id, |sent| Answer::Cancelled { sent });
+                state.cancel(id, |sent| CallEnd::Cancelled { sent });
             }
-            state.dismiss();
+            state.cancel_queued();
             state.flush(self);
         });
     }
 
-    fn send(&self, packet: Packet, is_answered: bool) -> Result<CallId, Refused> {
+    fn send(&self, packet: Packet, is_answered: bool) -> Result<CallId, BeginError> {
         self.with(|state| state.send(self, packet, is_answered))
     }
 }
 
-impl Refused {
+impl BeginError {
     fn of(misuse: Misuse) -> Self {
         match misuse {
             Misuse::GoingAway | Misuse::IdsExhausted => Self::Gone,
@@ -194,33 +194,38 @@ impl Refused {
 }
 
 impl State {
-    pub(super) fn send(&mut self, link: &Link, packet: Packet, is_answered: bool) -> Result<CallId, Refused> {
+    pub(super) fn send(
+        &mut self,
+        link: &Session,
+        packet: Packet,
+        is_answered: bool,
+    ) -> Result<CallId, BeginError> {
         let is_large = packet.json_len() > LARGE;
         let id = self.begin(packet)?;
         let is_alone = self.calls.is_empty();
         if is_answered {
             self.calls.insert(id, Slot { is_large, ..Slot::default() });
         }
-        self.send_soon(link, is_alone);
+        self.flush_later(link, is_alone);
         Ok(id)
     }
 
-    fn begin(&mut self, packet: Packet) -> Result<CallId, Refused> {
+    fn begin(&mut self, packet: Packet) -> Result<CallId, BeginError> {
         if !self.is_open() {
-            return Err(Refused::Gone);
+            return Err(BeginError::Gone);
         }
-        self.connection.call(packet).map_err(Refused::of)
+        self.connection.call(packet).map_err(BeginError::of)
     }
 
     /// Cancels a call of ours. Whoever waits for it gets what `answer` makes of whether any byte of it was written.
-    fn cancel(&mut self, id: CallId, answer: fn(Sent) -> Answer) {
+    fn cancel(&mut self, id: CallId, answer: fn(Sent) -> CallEnd) {
         let sent = Sent::of(&self.connection, id);
         self.connection.cancel(id);
-        self.settle(id, answer(sent));
+        self.end_call(id, answer(sent));
     }
 
     /// Has a call that was queued written: at once if it is alone.
-    fn send_soon(&mut self, link: &Link, is_alone: bool) {
+    fn flush_later(&mut self, link: &Session, is_alone: bool) {
         if is_alone {
             self.flush(link);
         } else {
@@ -231,18 +236,18 @@ impl State {
     /// Has whoever looks at the clock end a call at `deadline`. Most calls have the same limit, so that only the first of
     /// many is planned.
     #[cfg(feature = "tokio")]
-    fn plan(&mut self, deadline: Instant) {
-        let due = self.due.get_or_insert_default();
+    fn schedule(&mut self, deadline: Instant) {
+        let due = self.deadlines.get_or_insert_default();
         if due.calls.is_none_or(|calls| deadline < calls) {
             due.calls = Some(deadline);
             if due.planned.is_none_or(|planned| deadline < planned) {
-                self.wake_attendant();
+                self.wake_standby();
             }
         }
     }
 
     /// Takes note that the program has an item of so many bytes.
-    fn consume(&mut self, link: &Link, id: CallId, bytes: u64) {
+    fn consume(&mut self, link: &Session, id: CallId, bytes: u64) {
         self.connection.consumed(id, 1, bytes);
         if self.connection.queued() > 0 {
             self.flush_soon(link);
@@ -252,12 +257,12 @@ impl State {
     /// When the next call of ours is to be looked at.
     #[cfg(feature = "tokio")]
     pub(super) fn calls_due(&self) -> Option<Instant> {
-        self.due.as_ref()?.calls
+        self.deadlines.as_ref()?.calls
     }
 
     /// Gives up the calls whose time is over at `now`, and tells when to ask again.
-    pub(super) fn expire_calls(&mut self, link: &Link, now: Instant) -> Option<Instant> {
-        let next = self.due.as_ref()?.calls?;
+    pub(super) fn expire_calls(&mut self, link: &Session, now: Instant) -> Option<Instant> {
+        let next = self.deadlines.as_ref()?.calls?;
         if next > now {
             return Some(next);
         }
@@ -265,50 +270,50 @@ impl State {
         let deadlines = waiting.filter_map(|(id, slot)| Some((id, slot.deadline?)));
         let (over, left): (Vec<_>, Vec<_>) = deadlines.partition(|&(_, deadline)| deadline <= now);
         for &(id, _) in &over {
-            self.cancel(id, |sent| Answer::Late { sent });
+            self.cancel(id, |sent| CallEnd::Late { sent });
         }
         if !over.is_empty() {
             self.flush(link);
-            self.call_up();
+            self.wake_eligible();
         }
         let next = left.into_iter().map(|(_, deadline)| deadline).min();
-        self.due.get_or_insert_default().calls = next;
+        self.deadlines.get_or_insert_default().calls = next;
         next
     }
 }
 
-impl Calling {
-    pub(crate) fn link(&self) -> &Arc<Link> {
+impl PendingCall {
+    pub(crate) fn link(&self) -> &Arc<Session> {
         &self.link
     }
 
     /// The call's end. Items that came before it are dropped.
     #[cfg(feature = "tokio")]
-    pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Answer> {
+    pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<CallEnd> {
         let answer = self.link.with(|state| answer(state, &self.link, self.id, Some(waker)));
         self.over |= answer.is_some();
         answer.map_or(Poll::Pending, Poll::Ready)
     }
 
     /// The call's end, as `visitor` finds it; see [`Link::turn`].
-    pub(crate) fn turn(&mut self, visitor: &mut Visitor) -> Turn<Answer> {
+    pub(crate) fn step(&mut self, visitor: &mut Follower) -> Step<CallEnd> {
         let turn = self.link.turn(visitor, |state, waker| answer(state, &self.link, self.id, waker));
-        self.over |= matches!(turn, Turn::Done(_));
+        self.over |= matches!(turn, Step::Done(_));
         turn
     }
 
     /// The next item of a stream, or its end. One that has not been read is to be given to [`took`](Self::took) once it is.
-    pub(crate) fn poll_item(&mut self, waker: &Waker) -> Poll<Result<Arrived<Item>, Answer>> {
+    pub(crate) fn poll_item(&mut self, waker: &Waker) -> Poll<Result<ReceivedRequest<Item>, CallEnd>> {
         let next = self.link.with(|state| {
             let slot = state.calls.get_mut(self.id)?;
             if let Some(item) = slot.items.pop_front() {
-                if let Arrived::Read(item) = &item {
+                if let ReceivedRequest::Read(item) = &item {
                     state.consume(&self.link, self.id, item.size());
                 }
                 return Some(Ok(item));
             }
             if slot.answer.is_none() {
-                remember(&mut slot.waker, waker);
+                keep_waker(&mut slot.waker, waker);
                 return None;
             }
             state.calls.remove(self.id)?.answer.map(Err)
@@ -318,21 +323,21 @@ impl Calling {
     }
 
     /// Takes note that an item for which so much was `charged` has been read. One that cannot be read ends the call.
-    pub(crate) fn took(&mut self, charged: u64, read: Result<Item, ProtocolError>) -> Result<Item, Answer> {
+    pub(crate) fn took(&mut self, charged: u64, read: Result<Item, ProtocolError>) -> Result<Item, CallEnd> {
         match &read {
             Ok(item) => self.link.with(|state| {
                 state.connection.charge(self.id, item.size().saturating_sub(charged));
                 state.consume(&self.link, self.id, item.size());
             }),
             Err(_) => {
-                self.give_up();
+                self.cancel();
             }
         }
-        read.map_err(Answer::Failed)
+        read.map_err(CallEnd::Failed)
     }
 
     /// Reads an item that came unread.
-    pub(crate) fn read(&mut self, item: UnreadItem) -> Result<Item, Answer> {
+    pub(crate) fn read(&mut self, item: UnreadItem) -> Result<Item, CallEnd> {
         let charged = item.charged();
         self.took(charged, item.read())
     }
@@ -342,7 +347,7 @@ impl Calling {
     pub(crate) fn poll_arrival(&mut self, waker: &Waker) -> Poll<()> {
         self.link.with(|state| match state.calls.get_mut(self.id) {
             Some(slot) if slot.items.is_empty() && slot.answer.is_none() => {
-                remember(&mut slot.waker, waker);
+                keep_waker(&mut slot.waker, waker);
                 Poll::Pending
             }
             _ => Poll::Ready(()),
@@ -351,7 +356,7 @@ impl Calling {
 
     /// Cancels the call, and tells whether any byte of it was written. Both at once: between the two somebody else could
     /// write it.
-    pub(crate) fn give_up(&mut self) -> Sent {
+    pub(crate) fn cancel(&mut self) -> Sent {
         self.over = true;
         // What has come may be large, so it is freed when the state has been let go.
         let (sent, _came) = self.link.with(|state| {
@@ -360,7 +365,7 @@ impl Calling {
             if slot.as_ref().is_some_and(|slot| slot.answer.is_none()) && !state.has_ended() {
                 state.connection.cancel(self.id);
                 state.flush(&self.link);
-                state.call_up();
+                state.wake_eligible();
             }
             (sent, slot)
         });
@@ -368,23 +373,23 @@ impl Calling {
     }
 }
 
-impl Drop for Calling {
+impl Drop for PendingCall {
     fn drop(&mut self) {
         if !self.over {
-            self.give_up();
+            self.cancel();
         }
     }
 }
 
 /// The end of a call. Until there is one `waker` is told of it.
-fn answer(state: &mut State, link: &Link, id: CallId, waker: Option<&Waker>) -> Option<Answer> {
+fn answer(state: &mut State, link: &Session, id: CallId, waker: Option<&Waker>) -> Option<CallEnd> {
     let slot = state.calls.get_mut(id)?;
     if let answer @ Some(_) = slot.answer.take() {
         state.calls.discard(id);
         return answer;
     }
     if let Some(waker) = waker {
-        remember(&mut slot.waker, waker);
+        keep_waker(&mut slot.waker, waker);
     }
     if !slot.items.is_empty() {
         let items = std::mem::take(&mut slot.items);
@@ -396,10 +401,10 @@ fn answer(state: &mut State, link: &Link, id: CallId, waker: Option<&Waker>) -> 
 }
 
 /// Bytes that an item has cost of its call's credit.
-fn charged(item: &Arrived<Item>) -> u64 {
+fn charged(item: &ReceivedRequest<Item>) -> u64 {
     match item {
-        Arrived::Read(item) => item.size(),
-        Arrived::Unread(item) => item.charged(),
+        ReceivedRequest::Read(item) => item.size(),
+        ReceivedRequest::Unread(item) => item.charged(),
     }
 }
 
@@ -407,7 +412,7 @@ fn charged(item: &Arrived<Item>) -> u64 {
 const LARGE: usize = 64 * 1024;
 
 /// Keeps `waker`, unless it is the one that is kept.
-pub(crate) fn remember(kept: &mut Option<Waker>, waker: &Waker) {
+pub(crate) fn keep_waker(kept: &mut Option<Waker>, waker: &Waker) {
     match kept {
         Some(kept) if kept.will_wake(waker) => {}
         _ => *kept = Some(waker.clone()),
@@ -421,8 +426,8 @@ mod tests {
     use procbridge_proto::Event;
 
     use super::*;
-    use crate::client::request::Form;
-    use crate::session::state::Seat;
+    use crate::client::request::ResultForm;
+    use crate::session::state::Reader;
     use crate::session::testing::{Ends, answer, call};
 
     /// A packet of the call, in pieces that the link reads one after the other.
@@ -447,7 +452,7 @@ mod tests {
         format!("{{\"payload\":\"{}\"{end}", "x".repeat(2 << 20)).into_bytes()
     }
 
-    fn next_item(calling: &mut Calling) -> Arrived<Item> {
+    fn next_item(calling: &mut PendingCall) -> ReceivedRequest<Item> {
         match calling.poll_item(Waker::noop()) {
             Poll::Ready(Ok(item)) => item,
             other => panic!("no item but {other:?}"),
@@ -456,9 +461,9 @@ mod tests {
 
     #[test]
     fn a_large_item_that_cannot_be_read_ends_its_call_and_no_other() {
-        let mut ends = Ends::client(Seat::Free, 8);
+        let mut ends = Ends::client(Reader::None, 8);
         let [mut broken, mut whole] =
-            [(); 2].map(|()| ends.link.begin(call("work", &(), Form::Stream)).unwrap());
+            [(); 2].map(|()| ends.link.begin(call("work", &(), ResultForm::Stream)).unwrap());
         ends.link.flush();
         ends.collect();
         while ends.peer.poll_event().is_some() {}
@@ -466,39 +471,43 @@ mod tests {
             let id = calling.id;
             send(&mut ends, ITEM, id, &text);
         }
-        let Arrived::Unread(item) = next_item(&mut broken) else { panic!("read on the session's task") };
+        let ReceivedRequest::Unread(item) = next_item(&mut broken) else {
+            panic!("read on the session's task")
+        };
         let failed = broken.read(item).unwrap_err();
-        assert!(matches!(&failed, Answer::Failed(error) if error.name() == "invalid_json"), "{failed:?}");
+        assert!(matches!(&failed, CallEnd::Failed(error) if error.name() == "invalid_json"), "{failed:?}");
         ends.collect();
         assert_eq!(ends.peer.poll_event(), Some(Event::Cancelled { id: broken.id }));
 
-        let Arrived::Unread(item) = next_item(&mut whole) else { panic!("read on the session's task") };
+        let ReceivedRequest::Unread(item) = next_item(&mut whole) else {
+            panic!("read on the session's task")
+        };
         assert_eq!(whole.read(item).unwrap().size(), large("}").len() as u64);
         // It was so large that without credit for more this one would end the session.
         send(&mut ends, ITEM, whole.id, b"{}");
-        assert!(matches!(next_item(&mut whole), Arrived::Read(_)));
+        assert!(matches!(next_item(&mut whole), ReceivedRequest::Read(_)));
         ends.peer.reply(whole.id, answer("1")).unwrap();
         ends.deliver();
-        assert!(matches!(whole.poll_item(Waker::noop()), Poll::Ready(Err(Answer::Response(_)))));
+        assert!(matches!(whole.poll_item(Waker::noop()), Poll::Ready(Err(CallEnd::Response(_)))));
         assert!(!ends.link.has_ended());
     }
 
     #[test]
     fn a_large_answer_is_left_to_its_caller() {
-        let mut ends = Ends::client(Seat::Free, 8);
-        let begin = || ends.link.begin(call("work", &(), Form::Result)).unwrap();
+        let mut ends = Ends::client(Reader::None, 8);
+        let begin = || ends.link.begin(call("work", &(), ResultForm::Result)).unwrap();
         let (mut broken, mut whole) = (begin(), begin());
         for (calling, text) in [(&broken, large("]")), (&whole, large("}"))] {
             let id = calling.id;
             send(&mut ends, GOOD, id, &text);
         }
         for (calling, is_whole) in [(&mut broken, false), (&mut whole, true)] {
-            let Turn::Done(answer) =
-                calling.turn(&mut Visitor::new(Instant::now(), || Waker::noop().clone()))
+            let Step::Done(answer) =
+                calling.step(&mut Follower::new(Instant::now(), || Waker::noop().clone()))
             else {
                 panic!("no answer")
             };
-            assert!(matches!(answer, Answer::Unread(_)), "{answer:?}");
+            assert!(matches!(answer, CallEnd::Unread(_)), "{answer:?}");
             let read = crate::client::request::answered(answer, &ends.link);
             assert_eq!(read.is_ok(), is_whole);
         }

@@ -6,28 +6,28 @@ use std::cell::Cell;
 use crate::session::state::State;
 
 thread_local! {
-    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static READ_BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 impl State {
     /// Has what is read from here on go to the room of this thread.
-    pub(super) fn enter_room(&mut self) {
-        let mut room = ROOM.take();
+    pub(super) fn borrow_read_buffer(&mut self) {
+        let mut room = READ_BUFFER.take();
         room.reserve_exact(SIZE);
         self.connection.lend_room(room);
         // It has moved there.
         self.has_buffer = false;
-        self.is_in_room = true;
+        self.has_shared_buffer = true;
     }
 
     /// Gives the room up, if this is there.
-    pub(super) fn leave_room(&mut self) {
-        if self.is_in_room {
-            self.is_in_room = false;
+    pub(super) fn return_read_buffer(&mut self) {
+        if self.has_shared_buffer {
+            self.has_shared_buffer = false;
             let mut room = self.connection.give_back_room();
             room.clear();
             if room.capacity() <= 2 * SIZE {
-                ROOM.set(room);
+                READ_BUFFER.set(room);
             }
         }
     }

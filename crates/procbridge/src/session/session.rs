@@ -19,27 +19,27 @@ use procbridge_proto::{CallId, CallTable, Codec, Connection, Misuse, Terms};
 
 use crate::limits::admission::Admission;
 use crate::limits::inflation::Allowance;
-use crate::limits::permits::Holder;
-use crate::net::process::Maker;
+use crate::limits::permits::Account;
+use crate::net::process::Creator;
 use crate::net::socket::{Read, Socket};
 use crate::peer::Peer;
-use crate::session::incoming_calls::Work;
-use crate::session::keepalive::Pulse;
-use crate::session::outgoing_calls::{Slot, remember};
+use crate::session::incoming_calls::IncomingCall;
+use crate::session::keepalive::Keepalive;
+use crate::session::outgoing_calls::{Slot, keep_waker};
 use crate::session::spin::Spin;
 #[cfg(feature = "tokio")]
-use crate::session::state::Turnstile;
-use crate::session::state::{End, Hold, Seat, State};
+use crate::session::state::ReceiveGate;
+use crate::session::state::{End, Reader, SessionPermits, State};
 use crate::session::writer::Flushed;
 
 /// One session.
-pub(crate) struct Link {
+pub(crate) struct Session {
     socket: Arc<dyn Socket>,
     /// The process whose session it is: a fork has a copy, on the same socket.
-    maker: Maker,
+    maker: Creator,
     pub(crate) peer: Peer,
     /// What the session holds of a server's budgets.
-    pub(crate) holder: Arc<Holder>,
+    pub(crate) holder: Arc<Account>,
     /// The limits under which the peer's calls are served.
     pub(crate) admission: Arc<Admission>,
     /// Blocking face: how long the system waits for what arrives, in microseconds; 0 before it was told.
@@ -64,7 +64,7 @@ pub(crate) struct Link {
 
 /// Why a call could not begin on a session.
 #[derive(Debug)]
-pub(crate) enum Refused {
+pub(crate) enum BeginError {
     /// The session takes no more calls; another one may. Nothing was sent.
     Gone,
     /// No session would take it.
@@ -73,7 +73,7 @@ pub(crate) enum Refused {
     Cancelled,
 }
 
-impl Link {
+impl Session {
     /// A session that `connection` has become. `opening` is the call that opened it, if it waits for an answer.
     pub(crate) fn new(
         connection: Connection,
@@ -81,12 +81,12 @@ impl Link {
         peer: Peer,
         admission: Arc<Admission>,
         opening: Option<CallId>,
-        seat: Seat,
-        mut hold: Hold,
+        seat: Reader,
+        mut hold: SessionPermits,
     ) -> Arc<Self> {
         let holder = admission.session(&peer);
         if let Some(bytes) = &mut hold.bytes {
-            bytes.pass_to(&holder);
+            bytes.transfer_to(&holder);
         }
         let mut calls = CallTable::default();
         if let Some(id) = opening {
@@ -97,47 +97,47 @@ impl Link {
             calls,
             serving: CallTable::default(),
             ready: VecDeque::new(),
-            seat,
-            attendant: None,
-            alarm: None,
-            written: Vec::new(),
-            wake: Vec::new(),
-            note: None,
-            pulse: Pulse::new(admission.now()),
-            due: None,
+            reader: seat,
+            standby: None,
+            blocked_waker: None,
+            written_wakers: Vec::new(),
+            to_wake: Vec::new(),
+            log_line: None,
+            keepalive: Keepalive::new(admission.now()),
+            deadlines: None,
             #[cfg(feature = "tokio")]
-            is_rung: false,
+            is_notified: false,
             #[cfg(feature = "tokio")]
             wakes_large: false,
-            pace: None,
-            queue: None,
+            receive_rate: None,
+            queued: None,
             is_unsubscribed: false,
             blocked: None,
-            crowded: false,
-            is_left: false,
-            is_offered: false,
-            is_awaited: false,
-            is_wide: false,
+            is_backpressured: false,
+            is_flush_pending: false,
+            is_leader_promoted: false,
+            is_reader_waking: false,
+            has_large_buffers: false,
             has_buffer: true,
             #[cfg(feature = "tokio")]
-            is_in_room: false,
+            has_shared_buffer: false,
             #[cfg(feature = "tokio")]
-            turnstile: Turnstile::Open,
-            is_unseen: false,
+            receive_gate: ReceiveGate::Open,
+            has_undispatched: false,
             arrived: 0,
-            broken: None,
+            write_error: None,
             end: None,
-            hold,
-            taken: 0,
-            over: None,
-            dropped: 0,
-            inflated: Allowance::default(),
+            permits: hold,
+            bytes_taken: 0,
+            over_share: None,
+            dropped_one_way: 0,
+            inflation: Allowance::default(),
         };
         let spin = Spin::new(admission.config.spin);
         let link = Arc::new(Self {
             spin,
             socket,
-            maker: Maker::this(),
+            maker: Creator::this(),
             peer,
             holder,
             admission,
@@ -152,9 +152,9 @@ impl Link {
             state: Mutex::new(state),
         });
         link.with(|state| {
-            while state.digest(&link) {}
+            while state.dispatch(&link) {}
             // What has arrived whole is from now on held by its call.
-            state.hold.count(&state.connection);
+            state.permits.recount(&state.connection);
         });
         link
     }
@@ -181,8 +181,8 @@ impl Link {
 
     fn with_locked<T>(&self, mut state: MutexGuard<'_, State>, work: impl FnOnce(&mut State) -> T) -> T {
         let done = work(&mut state);
-        let (wake, note) = (mem::take(&mut state.wake), state.note.take());
-        let waste = if state.is_wide { state.connection.take_waste() } else { Vec::new() };
+        let (wake, note) = (mem::take(&mut state.to_wake), state.log_line.take());
+        let waste = if state.has_large_buffers { state.connection.take_waste() } else { Vec::new() };
         if !state.is_open() {
             self.is_shut.store(true, Ordering::Release);
             self.is_over.store(state.has_ended() && state.serving.is_empty(), Ordering::Release);
@@ -250,14 +250,14 @@ impl Link {
     }
 
     /// Takes note that the session was looked at.
-    pub(crate) fn look(&self) {
-        self.lock().pulse.look(self.admission.now());
+    pub(crate) fn note_seen(&self) {
+        self.lock().keepalive.note_seen(self.admission.now());
     }
 
     /// Whether nobody has looked at the session for so long before `now`.
     pub(crate) fn is_unseen(&self, now: Instant, limit: Duration) -> bool {
         let state = self.lock();
-        state.seat != Seat::Driven && now.saturating_duration_since(state.pulse.seen()) > limit
+        state.reader != Reader::Task && now.saturating_duration_since(state.keepalive.seen()) > limit
     }
 
     /// Whether calls of ours are in flight.
@@ -267,7 +267,7 @@ impl Link {
 
     /// Whether a task reads here for all.
     pub(crate) fn is_driven(&self) -> bool {
-        self.lock().seat == Seat::Driven
+        self.lock().reader == Reader::Task
     }
 
     /// Whether nothing is to be read for now, because the peer has not read what it was sent. Only who accepted the
@@ -277,45 +277,45 @@ impl Link {
     }
 
     pub(super) fn is_paused(&self, state: &State) -> bool {
-        state.blocked.is_some() && !self.admission.is_client && state.queued_beyond_space() > PAUSE
+        state.blocked.is_some() && !self.admission.is_client && state.queued_beyond_space() > PAUSE_READING_AT
     }
 
     /// Takes the seat of the one who reads, if it is free; else `waker` is told when it may be, or when there is
     /// something to serve.
-    pub(crate) fn take_seat(&self, attendant: Option<&Waker>) -> bool {
+    pub(crate) fn become_leader(&self, attendant: Option<&Waker>) -> bool {
         let mut state = self.lock();
-        let is_free = state.seat == Seat::Free && state.end.is_none();
+        let is_free = state.reader == Reader::None && state.end.is_none();
         if is_free {
-            state.seat = Seat::Taken;
-            state.is_offered = false;
+            state.reader = Reader::Thread;
+            state.is_leader_promoted = false;
         } else if let Some(waker) = attendant {
-            state.attendant = Some(waker.clone());
+            state.standby = Some(waker.clone());
         }
         is_free
     }
 
     /// Leaves the seat, and tells one of those who wait that it is free. `own` is the waker of who leaves it and waits no
     /// longer.
-    pub(crate) fn leave_seat(&self, own: Option<&Waker>) {
+    pub(crate) fn step_down(&self, own: Option<&Waker>) {
         self.with(|state| {
-            state.leave_seat();
-            state.offer_seat(self, own);
+            state.clear_reader();
+            state.promote_follower(self, own);
         });
     }
 
     /// Tells one of those who wait that the seat is free, if it is: whoever was told before does not want it.
-    pub(crate) fn pass_seat(&self, own: Option<&Waker>) {
-        self.with(|state| state.offer_seat(self, own));
+    pub(crate) fn hand_over(&self, own: Option<&Waker>) {
+        self.with(|state| state.promote_follower(self, own));
     }
 
     /// Has `waker` told when there is something to serve, or the session is over.
-    pub(crate) fn attend(&self, waker: &Waker) {
-        remember(&mut self.lock().attendant, waker);
+    pub(crate) fn set_standby(&self, waker: &Waker) {
+        keep_waker(&mut self.lock().standby, waker);
     }
 
     /// Has `waker` told whenever the socket takes no more.
-    pub(crate) fn set_alarm(&self, waker: Waker) {
-        self.lock().alarm = Some(waker);
+    pub(crate) fn set_blocked_waker(&self, waker: Waker) {
+        self.lock().blocked_waker = Some(waker);
     }
 
     /// The buffer to read into; to be given back with [`took`](Self::took).
@@ -324,20 +324,20 @@ impl Link {
     }
 
     /// Takes in what was read.
-    pub(crate) fn took(self: &Arc<Self>, buffer: Vec<u8>, read: io::Result<Read>) {
+    pub(crate) fn received(self: &Arc<Self>, buffer: Vec<u8>, read: io::Result<Read>) {
         let now = self.admission.now();
         let is_more = self.with(|state| {
             state.give_back(buffer);
-            state.took(self, read, now)
+            state.received(self, read, now)
         });
-        self.take_rest(is_more, now);
+        self.dispatch_rest(is_more, now);
     }
 
     /// Takes in the rest of what was read, if there `is_more`. Others who wait for the session go between two portions.
-    pub(super) fn take_rest(self: &Arc<Self>, mut is_more: bool, now: Instant) {
+    pub(super) fn dispatch_rest(self: &Arc<Self>, mut is_more: bool, now: Instant) {
         while is_more {
             thread::yield_now();
-            is_more = self.with(|state| state.take_more(self, now));
+            is_more = self.with(|state| state.receive_more(self, now));
         }
     }
 
@@ -354,9 +354,9 @@ impl Link {
                 state.drop_buffer(usize::MAX);
                 return (false, false);
             }
-            (true, state.took(self, read, now))
+            (true, state.received(self, read, now))
         });
-        self.take_rest(is_more, now);
+        self.dispatch_rest(is_more, now);
         is_something
     }
 
@@ -368,10 +368,10 @@ impl Link {
     /// Ready when nothing that was queued waits for the socket any longer; false if the session ended first.
     pub(crate) fn poll_written(&self, waker: &Waker) -> Poll<bool> {
         self.with(|state| {
-            if state.is_left {
+            if state.is_flush_pending {
                 state.flush(self);
             }
-            if state.broken.is_some() {
+            if state.write_error.is_some() {
                 return Poll::Ready(false);
             }
             if let Some(end) = &state.end {
@@ -379,18 +379,18 @@ impl Link {
                 let is_written = matches!(**end, End::Closed) && state.blocked.is_none();
                 return Poll::Ready(is_written && state.connection.transmit().is_empty());
             }
-            if state.blocked.is_none() && !state.is_left {
+            if state.blocked.is_none() && !state.is_flush_pending {
                 return Poll::Ready(true);
             }
-            if !state.written.iter().any(|known| known.will_wake(waker)) {
-                state.written.push(waker.clone());
+            if !state.written_wakers.iter().any(|known| known.will_wake(waker)) {
+                state.written_wakers.push(waker.clone());
             }
             Poll::Pending
         })
     }
 
     /// Takes the next of the peer's calls that nobody has begun to serve.
-    pub(crate) fn next_work(&self) -> Option<Work> {
+    pub(crate) fn next_work(&self) -> Option<IncomingCall> {
         self.lock().ready.pop_front()
     }
 
@@ -399,38 +399,38 @@ impl Link {
     }
 
     /// Whether this is the copy that a fork has made of another process's session.
-    pub(crate) fn is_copy(&self) -> bool {
+    pub(crate) fn was_forked(&self) -> bool {
         !self.maker.is_this()
     }
 
     /// Says that no more calls are taken; those in flight go on.
     pub(crate) fn goodbye(&self, reason: &str) {
-        if self.is_copy() {
+        if self.was_forked() {
             return;
         }
         self.with(|state| {
             state.connection.goodbye(reason);
             state.flush(self);
-            state.call_up();
+            state.wake_eligible();
         });
     }
 
     /// Ends the session for a reason of this side.
     pub(crate) fn close(&self, end: End) {
-        if self.is_copy() {
+        if self.was_forked() {
             return;
         }
         self.with(|state| state.end(&self.socket, end));
     }
 }
 
-impl AsFd for Link {
+impl AsFd for Session {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link").field("peer", &self.peer).finish_non_exhaustive()
     }
@@ -438,27 +438,27 @@ impl fmt::Debug for Link {
 
 /// Nothing more is read from a peer that has this many bytes of answers to read, besides the large ones: those are bounded by
 /// the space that they take.
-const PAUSE: usize = 1024 * 1024;
+const PAUSE_READING_AT: usize = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
     use std::io::Read;
 
     use super::*;
-    use crate::client::connections::Current;
+    use crate::client::connections::Connections;
     use crate::session::testing::Ends;
 
     #[test]
     fn a_forks_copy_of_a_session_neither_says_goodbye_nor_shuts_the_socket_down() {
-        let mut ends = Ends::client(Seat::Free, 8);
-        Arc::get_mut(&mut ends.link).unwrap().maker = Maker::other();
+        let mut ends = Ends::client(Reader::None, 8);
+        Arc::get_mut(&mut ends.link).unwrap().maker = Creator::other();
         ends.link.goodbye("the copy is done");
         ends.link.close(End::Closed);
         ends.socket.set_nonblocking(true).unwrap();
         let error = ends.socket.read(&mut [0; 64]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
 
-        let current = Current::new(16);
+        let current = Connections::new(16);
         assert!(current.install(&ends.link, || true));
         current.forget(&ends.link);
         assert!(current.session().is_none());

@@ -9,45 +9,53 @@ use std::task::{Wake, Waker};
 use procbridge_proto::{Connection, Event, Limits, Packet, Version};
 use serde::Serialize;
 
-use crate::client::request::{self, Form, Style};
+use crate::client::request::{self, CallOptions, ResultForm};
 use crate::config::client::ClientConfig;
 use crate::config::server::ServerConfig;
 use crate::limits::admission::Admission;
 use crate::net::socket::{self, Read};
 use crate::peer::Peer;
-use crate::session::session::Link;
-use crate::session::state::{Hold, Seat};
+use crate::session::session::Session;
+use crate::session::state::{Reader, SessionPermits};
 
 /// A link, and its peer: a connection and a socket that are used by hand.
 pub(crate) struct Ends {
-    pub(crate) link: Arc<Link>,
+    pub(crate) link: Arc<Session>,
     pub(crate) peer: Connection,
     pub(crate) socket: UnixStream,
 }
 
 impl Ends {
     /// The link is the client's end. Its server takes up to `max_calls` at a time.
-    pub(crate) fn client(seat: Seat, max_calls: u32) -> Self {
+    pub(crate) fn client(seat: Reader, max_calls: u32) -> Self {
         let (client, server) = connected(max_calls);
         Self::new(client, server, Admission::of_client(&ClientConfig::new()), seat)
     }
 
     /// The link is the server's end.
-    pub(crate) fn server(seat: Seat) -> Self {
+    pub(crate) fn server(seat: Reader) -> Self {
         Self::server_of(seat, 8)
     }
 
     /// The link is the server's end, which takes up to `max_calls` at a time.
-    pub(crate) fn server_of(seat: Seat, max_calls: u32) -> Self {
+    pub(crate) fn server_of(seat: Reader, max_calls: u32) -> Self {
         let (client, server) = connected(max_calls);
         Self::new(server, client, Admission::new(ServerConfig::new(), 8, &[]), seat)
     }
 
-    fn new(own: Connection, peer: Connection, admission: Admission, seat: Seat) -> Self {
+    fn new(own: Connection, peer: Connection, admission: Admission, seat: Reader) -> Self {
         let (near, far) = UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         let named = Peer::of_socket(&near).unwrap();
-        let link = Link::new(own, Arc::new(near), named, Arc::new(admission), None, seat, Hold::default());
+        let link = Session::new(
+            own,
+            Arc::new(near),
+            named,
+            Arc::new(admission),
+            None,
+            seat,
+            SessionPermits::default(),
+        );
         Self { link, peer, socket: far }
     }
 
@@ -85,7 +93,7 @@ fn connected(max_calls: u32) -> (Connection, Connection) {
     let limits = config.limits.with_answers_unread();
     let mut client = Connection::client(limits).with_session(terms.clone());
     let mut server = Connection::server(limits).with_session(terms.with_max_calls(max_calls));
-    client.call(call("first", &(), Form::Result)).unwrap();
+    client.call(call("first", &(), ResultForm::Result)).unwrap();
     carry(&mut client, &mut server);
     while let Some(event) = server.poll_event() {
         if let Event::Request { id, .. } = event {
@@ -107,11 +115,11 @@ fn carry(from: &mut Connection, to: &mut Connection) {
     }
 }
 
-pub(crate) fn call(method: &str, payload: &(impl Serialize + ?Sized), form: Form) -> Packet {
-    styled(method, payload, Style { form, ..Style::default() })
+pub(crate) fn call(method: &str, payload: &(impl Serialize + ?Sized), form: ResultForm) -> Packet {
+    styled(method, payload, CallOptions { form, ..CallOptions::default() })
 }
 
-pub(crate) fn styled(method: &str, payload: &(impl Serialize + ?Sized), style: Style) -> Packet {
+pub(crate) fn styled(method: &str, payload: &(impl Serialize + ?Sized), style: CallOptions) -> Packet {
     request::packet(&ClientConfig::new(), Some(method), Some(payload), &style).unwrap()
 }
 

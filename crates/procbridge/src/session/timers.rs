@@ -4,111 +4,115 @@
 use std::time::Instant;
 
 use crate::limits::permits::Resource;
-use crate::limits::receive_rate::Pace;
+use crate::limits::receive_rate::ReceiveRate;
 use crate::net::socket;
 use crate::peer::Peer;
-use crate::session::keepalive::{Beat, Rhythm};
-use crate::session::session::Link;
+use crate::session::keepalive::{KeepaliveAction, KeepaliveConfig};
+use crate::session::session::Session;
 use crate::session::state::{End, State};
-use crate::telemetry::log::Matter;
+use crate::telemetry::log::LogClass;
 
-impl Link {
+impl Session {
     /// When the session ends unless the peer takes something of what is written.
-    fn stalled(&self, state: &State) -> Option<Instant> {
+    fn stall_deadline(&self, state: &State) -> Option<Instant> {
         state.blocked.and_then(|since| since.checked_add(self.admission.config.write_timeout))
     }
 
     /// When the session ends unless the peer reads, or goes on sending what it has begun.
-    pub(super) fn due(&self, state: &State) -> Option<Instant> {
-        let over = state.over.and_then(|(since, _)| since.checked_add(self.admission.config.write_timeout));
-        [self.stalled(state), state.pace.as_deref().map(Pace::deadline), over].into_iter().flatten().min()
+    pub(super) fn next_deadline(&self, state: &State) -> Option<Instant> {
+        let over =
+            state.over_share.and_then(|(since, _)| since.checked_add(self.admission.config.write_timeout));
+        [self.stall_deadline(state), state.receive_rate.as_deref().map(ReceiveRate::deadline), over]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether answers beyond the session's share have waited for so long, and the peer has not taken as much meanwhile.
     fn is_too_slow(&self, state: &mut State, now: Instant) -> bool {
-        let Some((since, taken)) = state.over else { return false };
+        let Some((since, taken)) = state.over_share else { return false };
         let share = self.admission.session_share();
-        if self.holder.held(Resource::Answers) <= share {
-            state.over = None;
+        if self.holder.used(Resource::Answers) <= share {
+            state.over_share = None;
         } else if now.saturating_duration_since(since) >= self.admission.config.write_timeout {
-            if state.taken.saturating_sub(taken) < share as u64 {
+            if state.bytes_taken.saturating_sub(taken) < share as u64 {
                 return true;
             }
-            state.over = Some((now, state.taken));
+            state.over_share = Some((now, state.bytes_taken));
         }
         false
     }
 
-    fn rhythm(&self) -> Rhythm {
+    fn keepalive_config(&self) -> KeepaliveConfig {
         let config = &self.admission.config;
         let idle = config.session_idle.filter(|_| matches!(self.peer, Peer::Tcp(_)));
-        Rhythm { heartbeat: config.heartbeat, idle }
+        KeepaliveConfig { heartbeat: config.heartbeat, idle }
     }
 
     /// Does what is due at `now`, and tells when something will be.
-    pub(crate) fn beat(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn tick(&self, now: Instant) -> Option<Instant> {
         self.with(|state| {
             state.drop_buffer(usize::MAX);
-            self.beat_with(state, now)
+            self.tick_with(state, now)
         })
     }
 
     /// The same for who has the state, and is about to read.
-    pub(super) fn beat_with(&self, state: &mut State, now: Instant) -> Option<Instant> {
+    pub(super) fn tick_with(&self, state: &mut State, now: Instant) -> Option<Instant> {
         if state.end.is_some() {
             return None;
         }
-        let is_stalled = |state: &State| self.stalled(state).is_some_and(|stalled| stalled <= now);
+        let is_stalled = |state: &State| self.stall_deadline(state).is_some_and(|stalled| stalled <= now);
         if is_stalled(state) {
             // It may have begun to take more while this process was asleep.
             state.flush(self);
         }
         if is_stalled(state) || self.is_too_slow(state, now) {
             let why = "does not read its answers in time (write_timeout)";
-            state.note = Some(Box::new((Matter::Write, why.into())));
+            state.log_line = Some(Box::new((LogClass::Write, why.into())));
             state.end(self.socket(), End::Stalled);
             return None;
         }
         if self.is_paused(state) {
             // It is not the peer that is slow to send.
-            state.pace = None;
+            state.receive_rate = None;
         }
-        let late = state.pace.as_deref().map(Pace::deadline);
+        let late = state.receive_rate.as_deref().map(ReceiveRate::deadline);
         if late.is_some_and(|late| late <= now) {
             let why = "a request did not arrive in time (min_rate)";
-            state.note = Some(Box::new((Matter::Refused, why.into())));
+            state.log_line = Some(Box::new((LogClass::Refused, why.into())));
             state.connection.goodbye(why);
             state.flush(self);
             state.end(self.socket(), End::Closed);
             return None;
         }
         let in_flight = !state.calls.is_empty() || !state.serving.is_empty();
-        let (mut beat, mut next) = state.pulse.beat(now, self.rhythm(), in_flight);
-        if beat == Beat::Dead && socket::has_input(self.socket()) {
+        let (mut beat, mut next) = state.keepalive.tick(now, self.keepalive_config(), in_flight);
+        if beat == KeepaliveAction::Dead && socket::has_input(self.socket()) {
             // What is there and was not read yet is a sign of life too.
-            state.pulse.hear(now);
-            (beat, next) = state.pulse.beat(now, self.rhythm(), in_flight);
+            state.keepalive.note_received(now);
+            (beat, next) = state.keepalive.tick(now, self.keepalive_config(), in_flight);
         }
         match beat {
-            Beat::Nothing => {}
-            Beat::Ping => {
+            KeepaliveAction::Nothing => {}
+            KeepaliveAction::Ping => {
                 state.connection.ping();
                 state.flush(self);
             }
-            Beat::Dead => {
+            KeepaliveAction::Dead => {
                 // It may be about to call: a program without a thread that reads answers no PING.
                 state.connection.goodbye("no sign of life");
                 state.flush(self);
                 state.end(self.socket(), End::Silent);
             }
-            Beat::Idle => {
+            KeepaliveAction::Idle => {
                 state.connection.goodbye("idle");
                 state.flush(self);
             }
         }
         let spare = state.drop_spare(now);
         let calls = state.expire_calls(self, now);
-        [next, self.due(state), spare, calls].into_iter().flatten().min()
+        [next, self.next_deadline(state), spare, calls].into_iter().flatten().min()
     }
 }
 
@@ -118,29 +122,29 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::client::request::Form;
-    use crate::session::state::Seat;
+    use crate::client::request::ResultForm;
+    use crate::session::state::Reader;
     use crate::session::testing::{Ends, call};
 
     #[test]
     fn a_peer_that_says_nothing_is_given_up() {
-        let Ends { link, socket: _socket, .. } = Ends::client(Seat::Free, 8);
-        let _waiting = link.begin(call("work", &(), Form::Result)).unwrap();
+        let Ends { link, socket: _socket, .. } = Ends::client(Reader::None, 8);
+        let _waiting = link.begin(call("work", &(), ResultForm::Result)).unwrap();
         let heartbeat = link.admission.config.heartbeat.unwrap();
         let start = Instant::now();
         for count in 1..=3 {
             assert!(!link.has_ended());
-            link.beat(start + count * heartbeat + Duration::from_secs(1));
+            link.tick(start + count * heartbeat + Duration::from_secs(1));
         }
         assert!(matches!(link.end_reason(), Some(End::Silent)), "{:?}", link.end_reason());
     }
 
     #[test]
     fn what_was_sent_and_not_read_yet_is_a_sign_of_life() {
-        let Ends { link, mut peer, mut socket } = Ends::client(Seat::Free, 8);
+        let Ends { link, mut peer, mut socket } = Ends::client(Reader::None, 8);
         let heartbeat = link.admission.config.heartbeat.unwrap();
         let start = Instant::now();
-        let beat = |count| link.beat(start + count * heartbeat + Duration::from_secs(1));
+        let beat = |count| link.tick(start + count * heartbeat + Duration::from_secs(1));
         beat(1);
         beat(2);
         peer.ping();
@@ -155,45 +159,45 @@ mod tests {
 
     #[test]
     fn a_peer_that_has_begun_to_take_what_is_written_is_not_given_up() {
-        let Ends { link, mut socket, .. } = Ends::client(Seat::Free, 8);
-        link.notify(call("large", &"x".repeat(8 << 20), Form::OneWay)).unwrap();
+        let Ends { link, mut socket, .. } = Ends::client(Reader::None, 8);
+        link.notify(call("large", &"x".repeat(8 << 20), ResultForm::OneWay)).unwrap();
         assert!(link.is_blocked());
         let limit = link.admission.config.write_timeout;
         let mut bytes = vec![0; 64 << 10];
         assert!(socket.read(&mut bytes).unwrap() > 0);
-        link.beat(Instant::now() + limit);
+        link.tick(Instant::now() + limit);
         assert!(!link.has_ended());
         // The other way round the socket is full again.
-        link.beat(Instant::now() + 2 * limit);
+        link.tick(Instant::now() + 2 * limit);
         assert!(matches!(link.end_reason(), Some(End::Stalled)));
     }
 
     /// Fault H7: a peer that reads a little now and then would keep what waits for it for ever.
     #[test]
     fn a_peer_that_does_not_read_its_share_in_time_is_given_up() {
-        let Ends { link, socket: _socket, .. } = Ends::server(Seat::Free);
+        let Ends { link, socket: _socket, .. } = Ends::server(Reader::None);
         let (share, limit) = (link.admission.session_share(), link.admission.config.write_timeout);
         let waiting = link.admission.answer(&link.holder, share).unwrap();
-        let more = link.take_space(1 << 20).unwrap();
+        let more = link.acquire_reply_bytes(1 << 20).unwrap();
         let start = Instant::now();
-        assert!(link.beat(start) <= Some(start + limit));
+        assert!(link.tick(start) <= Some(start + limit));
         // It has taken as much as it must.
-        link.with(|state| state.taken += share as u64);
-        link.beat(start + limit + Duration::from_millis(1));
+        link.with(|state| state.bytes_taken += share as u64);
+        link.tick(start + limit + Duration::from_millis(1));
         assert!(!link.has_ended());
-        link.beat(start + 2 * limit + Duration::from_secs(1));
+        link.tick(start + 2 * limit + Duration::from_secs(1));
         assert!(matches!(link.end_reason(), Some(End::Stalled)));
         drop((waiting, more));
     }
 
     #[test]
     fn a_session_within_its_share_is_not_given_up_for_what_waits() {
-        let Ends { link, socket: _socket, .. } = Ends::server(Seat::Free);
+        let Ends { link, socket: _socket, .. } = Ends::server(Reader::None);
         let (share, limit) = (link.admission.session_share(), link.admission.config.write_timeout);
         let waiting = link.admission.answer(&link.holder, share).unwrap();
-        let more = link.take_space(1 << 20).unwrap();
+        let more = link.acquire_reply_bytes(1 << 20).unwrap();
         drop(waiting);
-        link.beat(Instant::now() + limit + Duration::from_millis(1));
+        link.tick(Instant::now() + limit + Duration::from_millis(1));
         assert!(link.is_open());
         drop(more);
     }

@@ -1,10 +1,10 @@
 //! What a session has queued is written: when, how far, and who hears of it.
 
-use crate::limits::permits::Share;
+use crate::limits::permits::Permit;
 use crate::net::socket;
 use crate::peer::Peer;
-use crate::session::session::Link;
-use crate::session::state::{End, Seat, State, has_cores};
+use crate::session::session::Session;
+use crate::session::state::{End, Reader, State, has_cores};
 
 /// How far a flush came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,12 +18,12 @@ impl State {
     /// Has what is queued written soon. With a task that drives the session that is its next turn: whatever others queue
     /// until then goes out with the same write, unless that is [enough](Self::is_enough) by itself. Without one it is now,
     /// unless somebody is about to read, and writes before.
-    pub(crate) fn flush_soon(&mut self, link: &Link) {
-        if self.seat == Seat::Driven && !self.is_enough() {
-            self.is_left = true;
-            self.wake_attendant();
-        } else if self.is_offered || self.is_awaited {
-            self.is_left = true;
+    pub(crate) fn flush_soon(&mut self, link: &Session) {
+        if self.reader == Reader::Task && !self.is_enough() {
+            self.is_flush_pending = true;
+            self.wake_standby();
+        } else if self.is_leader_promoted || self.is_reader_waking {
+            self.is_flush_pending = true;
         } else {
             self.flush(link);
         }
@@ -32,13 +32,13 @@ impl State {
     /// Whether so much is queued for a task to write that the peer should begin with it at once, while this side goes on.
     /// That is of use only where both can run at a time.
     pub(super) fn is_enough(&self) -> bool {
-        self.seat == Seat::Driven && self.connection.queued() >= ENOUGH && has_cores()
+        self.reader == Reader::Task && self.connection.queued() >= FLUSH_AT && has_cores()
     }
 
     /// Writes what is queued, as far as the socket takes it. That may have been the last that was to be done here.
-    pub(crate) fn flush(&mut self, link: &Link) -> Flushed {
+    pub(crate) fn flush(&mut self, link: &Session) -> Flushed {
         let flushed = self.write(link);
-        let is_written = flushed == Flushed::All && self.broken.is_none();
+        let is_written = flushed == Flushed::All && self.write_error.is_none();
         if is_written && self.connection.is_leaving() && self.connection.is_finished() {
             self.end(link.socket(), End::Closed);
         }
@@ -46,7 +46,7 @@ impl State {
     }
 
     /// The same, without an end to the session if that was the last.
-    pub(super) fn write(&mut self, link: &Link) -> Flushed {
+    pub(super) fn write(&mut self, link: &Session) -> Flushed {
         let flushed = self.write_all(link);
         self.free_space();
         flushed
@@ -54,10 +54,10 @@ impl State {
 
     /// Gives back the space of large answers as far as the peer has taken them.
     fn free_space(&mut self) {
-        let Some(answers) = &mut self.hold.answers else { return };
+        let Some(answers) = &mut self.permits.answers else { return };
         let queued = self.connection.queued();
         if queued == 0 {
-            self.hold.answers = None;
+            self.permits.answers = None;
         } else if queued < answers.units() {
             answers.resize(queued);
         }
@@ -65,19 +65,19 @@ impl State {
 
     /// Returns the bytes that are queued beyond what has taken space.
     pub(super) fn queued_beyond_space(&self) -> usize {
-        let space = self.hold.answers.as_ref().map_or(0, Share::units);
+        let space = self.permits.answers.as_ref().map_or(0, Permit::units);
         self.connection.queued().saturating_sub(space)
     }
 
-    fn write_all(&mut self, link: &Link) -> Flushed {
-        self.is_left = false;
+    fn write_all(&mut self, link: &Session) -> Flushed {
+        self.is_flush_pending = false;
         if self.end.is_some() {
             return Flushed::All;
         }
-        if self.broken.is_some() {
+        if self.write_error.is_some() {
             // A peer that can read nothing and still calls is not served without bound.
-            if self.connection.queued() > CROWDED {
-                let end = self.broken.take().map_or(End::Closed, |end| *end);
+            if self.connection.queued() > BACKPRESSURE_AT {
+                let end = self.write_error.take().map_or(End::Closed, |end| *end);
                 self.end(link.socket(), end);
             }
             return Flushed::All;
@@ -85,57 +85,57 @@ impl State {
         let mut written = 0;
         loop {
             // Before the rest is written, which may be nothing: what was given up makes room as well.
-            if self.crowded && self.connection.queued() <= CROWDED {
-                self.crowded = false;
-                self.all_may_produce();
+            if self.is_backpressured && self.connection.queued() <= BACKPRESSURE_AT {
+                self.is_backpressured = false;
+                self.wake_all_senders();
             }
             let bytes = self.connection.transmit();
             if bytes.is_empty() {
                 self.blocked = None;
-                self.wake.append(&mut self.written);
+                self.to_wake.append(&mut self.written_wakers);
                 break;
             }
-            if bytes.len() >= WIDE && !self.is_wide {
-                self.is_wide = true;
+            if bytes.len() >= LARGE_WRITE && !self.has_large_buffers {
+                self.has_large_buffers = true;
                 if matches!(link.peer, Peer::Unix(_)) {
-                    socket::widen(link.socket());
+                    socket::enlarge_buffers(link.socket());
                 }
             }
-            if written >= PORTION && self.seat == Seat::Driven {
+            if written >= WRITE_PER_LOCK && self.reader == Reader::Task {
                 // The peer reads as fast as this writes. Others who wait for the session go first; its task goes on.
-                self.is_left = true;
-                self.wake_attendant();
+                self.is_flush_pending = true;
+                self.wake_standby();
                 break;
             }
             match socket::sent(socket::send(link.socket(), bytes)) {
                 Ok(0) => {
                     self.blocked.get_or_insert_with(link.admission.clock);
-                    let (alarm, attendant) = (self.alarm.clone(), self.attendant.take());
-                    self.wake.extend(alarm.into_iter().chain(attendant));
+                    let (alarm, attendant) = (self.blocked_waker.clone(), self.standby.take());
+                    self.to_wake.extend(alarm.into_iter().chain(attendant));
                     return Flushed::Blocked;
                 }
                 Ok(count) => {
                     written += count;
                     link.admission.stats.sent(count);
-                    self.taken = self.taken.saturating_add(count as u64);
+                    self.bytes_taken = self.bytes_taken.saturating_add(count as u64);
                     self.connection.transmitted(count);
                     if self.blocked.is_some() {
                         // The socket has room again because the peer has read. That is a sign of life, and may be the
                         // only one: its PONG may wait behind what is written, or not be read for what is not.
                         let now = link.admission.now();
                         self.blocked = Some(now);
-                        self.pulse.hear(now);
+                        self.keepalive.note_received(now);
                     }
                 }
                 Err(error) => {
                     // What the peer said before may still be there to be read, a GOODBYE above all. Whoever reads finds
                     // the end behind it.
-                    self.broken = Some(Box::new(End::io(&error)));
+                    self.write_error = Some(Box::new(End::io(&error)));
                     self.blocked = None;
-                    self.wake.append(&mut self.written);
+                    self.to_wake.append(&mut self.written_wakers);
                     // No call begins here any more: those who wait to call go elsewhere, and who keeps a session looks for one.
-                    self.wake_attendant();
-                    self.call_up();
+                    self.wake_standby();
+                    self.wake_eligible();
                     return Flushed::All;
                 }
             }
@@ -144,18 +144,18 @@ impl State {
     }
 
     /// Whether producers of items, and of large answers, should wait until the peer has read more.
-    pub(crate) fn is_crowded(&mut self) -> bool {
-        let crowded = self.connection.queued() > CROWDED;
-        self.crowded |= crowded;
+    pub(crate) fn is_backpressured(&mut self) -> bool {
+        let crowded = self.connection.queued() > BACKPRESSURE_AT;
+        self.is_backpressured |= crowded;
         crowded
     }
 }
 
 /// Bytes that are worth a write of their own: some sixteen small packets.
-const ENOUGH: usize = 1200;
+const FLUSH_AT: usize = 1200;
 /// Items and large answers wait when this many bytes are queued.
-const CROWDED: usize = 1024 * 1024;
+const BACKPRESSURE_AT: usize = 1024 * 1024;
 /// Bytes that are written at a time, however much the socket takes.
-const PORTION: usize = 256 * 1024;
+const WRITE_PER_LOCK: usize = 256 * 1024;
 /// So much written at once is large.
-const WIDE: usize = 32 * 1024;
+const LARGE_WRITE: usize = 32 * 1024;

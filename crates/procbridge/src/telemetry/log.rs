@@ -5,11 +5,11 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use crate::telemetry::log_thread::LINES;
+use crate::telemetry::log_thread::LOG_THREAD;
 
 /// The matters that a server reports.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Matter {
+pub(crate) enum LogClass {
     /// Accepting a connection failed.
     Accept,
     /// A connection was refused: too many, or a peer that may not.
@@ -24,30 +24,30 @@ pub(crate) enum Matter {
 
 /// Limits the lines of each matter.
 #[derive(Debug)]
-pub(crate) struct Journal {
+pub(crate) struct Log {
     windows: Mutex<[Option<(Instant, u32)>; 5]>,
 }
 
-impl Journal {
+impl Log {
     pub(crate) fn new() -> Self {
         Self { windows: Mutex::new([None; 5]) }
     }
 
     /// Queues the line that `text` makes, unless this matter had ten in the running second. The text is escaped and
     /// cut, as parts of it may come from a peer. It waits for nothing.
-    pub(crate) fn write(&self, matter: Matter, text: impl FnOnce() -> String) {
+    pub(crate) fn write(&self, matter: LogClass, text: impl FnOnce() -> String) {
         let level = match matter {
-            Matter::Protocol | Matter::Write => log::Level::Debug,
-            Matter::Accept | Matter::Refused | Matter::Timeout => log::Level::Warn,
+            LogClass::Protocol | LogClass::Write => log::Level::Debug,
+            LogClass::Accept | LogClass::Refused | LogClass::Timeout => log::Level::Warn,
         };
         // The log itself is asked by no thread but its own: it may be slow to say whether it wants a line.
         let is_wanted = level <= log::STATIC_MAX_LEVEL && level <= log::max_level();
-        if is_wanted && self.may(matter, Instant::now()) {
-            LINES.push(level, shown(&text()));
+        if is_wanted && self.is_allowed(matter, Instant::now()) {
+            LOG_THREAD.push(level, escaped(&text()));
         }
     }
 
-    fn may(&self, matter: Matter, now: Instant) -> bool {
+    fn is_allowed(&self, matter: LogClass, now: Instant) -> bool {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(window) = windows.get_mut(matter as usize) else { return false };
         let (start, lines) = window.get_or_insert((now, 0));
@@ -60,12 +60,12 @@ impl Journal {
 }
 
 /// Text that may come from a peer, made safe to show: escaped, and at most [`SHOWN`] bytes of it.
-pub(crate) fn shown(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars() {
         let keep = c == '"' || c == '\'' || c == '\\';
         let escaped = if keep { c.to_string() } else { c.escape_debug().to_string() };
-        if shown.len() + escaped.len() > SHOWN {
+        if shown.len() + escaped.len() > MAX_PEER_TEXT {
             shown.push_str("...");
             break;
         }
@@ -75,7 +75,7 @@ pub(crate) fn shown(text: &str) -> String {
 }
 
 const LINES_A_SECOND: u32 = 10;
-const SHOWN: usize = 128;
+const MAX_PEER_TEXT: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -83,18 +83,18 @@ mod tests {
 
     #[test]
     fn ten_lines_a_second_of_each_matter() {
-        let journal = Journal::new();
+        let journal = Log::new();
         let start = Instant::now();
-        let lines = |matter, at| (0..50).filter(|_| journal.may(matter, at)).count();
-        assert_eq!(lines(Matter::Accept, start), 10);
-        assert_eq!(lines(Matter::Protocol, start), 10);
-        assert_eq!(lines(Matter::Accept, start + Duration::from_millis(999)), 0);
-        assert_eq!(lines(Matter::Accept, start + Duration::from_secs(1)), 10);
+        let lines = |matter, at| (0..50).filter(|_| journal.is_allowed(matter, at)).count();
+        assert_eq!(lines(LogClass::Accept, start), 10);
+        assert_eq!(lines(LogClass::Protocol, start), 10);
+        assert_eq!(lines(LogClass::Accept, start + Duration::from_millis(999)), 0);
+        assert_eq!(lines(LogClass::Accept, start + Duration::from_secs(1)), 10);
     }
 
     #[test]
     fn a_peers_text_is_escaped_and_cut() {
-        assert_eq!(shown("a\n\u{1b}[31m\"é"), "a\\n\\u{1b}[31m\"é");
-        assert_eq!(shown(&"x".repeat(500)).len(), SHOWN + 3);
+        assert_eq!(escaped("a\n\u{1b}[31m\"é"), "a\\n\\u{1b}[31m\"é");
+        assert_eq!(escaped(&"x".repeat(500)).len(), MAX_PEER_TEXT + 3);
     }
 }

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 /// The lines for the program's log.
-pub(crate) static LINES: Lines = Lines::new(|level, line| log::log!(target: "procbridge", level, "{line}"));
+pub(crate) static LOG_THREAD: LogThread =
+    LogThread::new(|level, line| log::log!(target: "procbridge", level, "{line}"));
 
 /// Lines on their way to a log.
-pub(crate) struct Lines {
+pub(crate) struct LogThread {
     queue: Mutex<Queue>,
     changed: Condvar,
     /// The log. It runs on the thread of this queue only.
@@ -31,7 +32,7 @@ struct Queue {
     owner: Option<u32>,
 }
 
-impl Lines {
+impl LogThread {
     const fn new(write: fn(Level, &str)) -> Self {
         let queue = Queue { lines: VecDeque::new(), lost: 0, queued: 0, written: 0, owner: None };
         Self { queue: Mutex::new(queue), changed: Condvar::new(), write }
@@ -40,7 +41,7 @@ impl Lines {
     /// Queues a line. A full queue takes none, and counts it.
     pub(crate) fn push(&'static self, level: Level, line: String) {
         let mut queue = self.queue();
-        if queue.lines.len() >= LINES_KEPT {
+        if queue.lines.len() >= MAX_QUEUED_LINES {
             queue.lost += 1;
             return;
         }
@@ -100,7 +101,7 @@ impl Lines {
 
     fn next(&self) -> Option<(Level, String, u64)> {
         let is_empty = |queue: &mut Queue| queue.lines.is_empty();
-        let waited = self.changed.wait_timeout_while(self.queue(), SPARE, is_empty);
+        let waited = self.changed.wait_timeout_while(self.queue(), IDLE_THREAD_TIMEOUT, is_empty);
         let mut queue = waited.unwrap_or_else(PoisonError::into_inner).0;
         let Some((level, line)) = queue.lines.pop_front() else {
             // The next line starts a thread.
@@ -124,11 +125,11 @@ impl Queue {
 }
 
 /// How long a server that has ended waits for the log to take its last lines.
-pub(crate) const FLUSH: Duration = Duration::from_millis(500);
+pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 /// Lines that are kept for a log that is slow: some seconds of all classes.
-const LINES_KEPT: usize = 256;
+const MAX_QUEUED_LINES: usize = 256;
 /// How long the thread stays without a line.
-const SPARE: Duration = Duration::from_secs(5);
+const IDLE_THREAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -141,7 +142,7 @@ mod tests {
         static GATE: Mutex<()> = Mutex::new(());
         static TAKEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
         static ENTERED: Mutex<Option<mpsc::Sender<()>>> = Mutex::new(None);
-        static LOG: Lines = Lines::new(|_, line| {
+        static LOG: LogThread = LogThread::new(|_, line| {
             if let Some(entered) = ENTERED.lock().unwrap().take() {
                 entered.send(()).unwrap();
             }
@@ -154,21 +155,21 @@ mod tests {
         LOG.push(Level::Warn, "first".into());
         hears.recv_timeout(Duration::from_secs(20)).unwrap();
         // The log holds the first one; nobody waits for it.
-        for n in 0..LINES_KEPT + 7 {
+        for n in 0..MAX_QUEUED_LINES + 7 {
             LOG.push(Level::Warn, n.to_string());
         }
         LOG.flush(Duration::from_millis(1));
         drop(shut);
         LOG.flush(Duration::from_secs(20));
         let mut expected = vec!["first".to_string(), "7 log lines were lost: the log is too slow".into()];
-        expected.extend((0..LINES_KEPT).map(|n| n.to_string()));
+        expected.extend((0..MAX_QUEUED_LINES).map(|n| n.to_string()));
         assert_eq!(*TAKEN.lock().unwrap(), expected);
     }
 
     #[test]
     fn a_log_that_panics_loses_its_line_only() {
         static TAKEN: Mutex<u32> = Mutex::new(0);
-        static LOG: Lines = Lines::new(|_, line| {
+        static LOG: LogThread = LogThread::new(|_, line| {
             assert_ne!(line, "bad", "on purpose");
             *TAKEN.lock().unwrap() += 1;
         });

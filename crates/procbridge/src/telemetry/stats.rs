@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::json::object_writer::Object;
-use crate::limits::permits::{Budget, Holder, Resource, Share};
+use crate::json::object_writer::ObjectWriter;
+use crate::limits::permits::{Account, Permit, Resource, Semaphore};
 
 /// The counters of one server.
 #[derive(Debug)]
 pub(crate) struct Stats {
     started: Instant,
-    pub(crate) connections: Meter,
+    pub(crate) connections: Gauge,
     #[allow(dead_code, reason = "a server without sessions counts none")]
-    pub(crate) sessions: Meter,
+    pub(crate) sessions: Gauge,
     pub(crate) bytes_in: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
     /// One-way calls that were not run.
@@ -28,14 +28,14 @@ pub(crate) struct Stats {
 
 /// Things that are open for a time: how many there are, and how many there were.
 #[derive(Debug)]
-pub(crate) struct Meter {
-    open: Budget,
+pub(crate) struct Gauge {
+    open: Semaphore,
     total: AtomicU64,
 }
 
 /// A call that is being counted. It is in flight until this is dropped, and was an error unless told otherwise.
 #[derive(Debug)]
-pub(crate) struct Measured {
+pub(crate) struct CallTimer {
     counters: Arc<Counters>,
     began: Instant,
     ended: Option<Instant>,
@@ -60,8 +60,8 @@ impl Stats {
         let counted = methods.into_iter().take(MAX_METHODS);
         Self {
             started: Instant::now(),
-            connections: Meter::of(Budget::shared(connections, Resource::Connections)),
-            sessions: Meter::of(Budget::new(usize::MAX)),
+            connections: Gauge::of(Semaphore::shared(connections, Resource::Connections)),
+            sessions: Gauge::of(Semaphore::new(usize::MAX)),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -72,19 +72,19 @@ impl Stats {
 
     /// Counts a call from now on.
     #[cfg(test)]
-    pub(crate) fn begin(&self, method: Option<&str>) -> Measured {
+    pub(crate) fn begin(&self, method: Option<&str>) -> CallTimer {
         self.begin_at(method, Instant::now())
     }
 
     /// Counts a call that `began` just now.
-    pub(crate) fn begin_at(&self, method: Option<&str>, began: Instant) -> Measured {
+    pub(crate) fn begin_at(&self, method: Option<&str>, began: Instant) -> CallTimer {
         let known = method.and_then(|method| {
             let at = self.methods.binary_search_by(|(name, _)| (**name).cmp(method)).ok()?;
             self.methods.get(at)
         });
         let counters = known.map_or(&self.other, |(_, counters)| counters).clone();
         counters.in_flight.fetch_add(1, Ordering::Relaxed);
-        Measured { counters, began, ended: None, is_good: AtomicBool::new(false) }
+        CallTimer { counters, began, ended: None, is_good: AtomicBool::new(false) }
     }
 
     pub(crate) fn received(&self, bytes: usize) {
@@ -102,16 +102,16 @@ impl Stats {
 
     /// Appends the result of `$/stats`.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        let mut object = Object::begin(out);
+        let mut object = ObjectWriter::begin(out);
         object.number("uptime_ms", u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
         self.connections.write(object.member("connections"));
         self.sessions.write(object.member("sessions"));
-        let mut bytes = Object::begin(object.member("bytes"));
+        let mut bytes = ObjectWriter::begin(object.member("bytes"));
         bytes.number("in", self.bytes_in.load(Ordering::Relaxed));
         bytes.number("out", self.bytes_out.load(Ordering::Relaxed));
         bytes.end();
         object.number("dropped", self.dropped.load(Ordering::Relaxed));
-        let mut methods = Object::begin(object.member("methods"));
+        let mut methods = ObjectWriter::begin(object.member("methods"));
         for (name, counters) in &self.methods {
             counters.write(methods.member(name));
         }
@@ -123,27 +123,27 @@ impl Stats {
     }
 }
 
-impl Meter {
-    fn of(open: Budget) -> Self {
+impl Gauge {
+    fn of(open: Semaphore) -> Self {
         Self { open, total: AtomicU64::new(0) }
     }
 
     /// One more of them, open until the share is dropped, if the limit allows.
-    pub(crate) fn open(&self) -> Option<Share> {
-        self.count(self.open.take(1))
+    pub(crate) fn open(&self) -> Option<Permit> {
+        self.count(self.open.try_acquire(1))
     }
 
     /// The same for `holder`, if its share allows too.
-    pub(crate) fn open_for(&self, holder: &Arc<Holder>) -> Option<Share> {
-        self.count(self.open.take_for(holder, 1))
+    pub(crate) fn open_for(&self, holder: &Arc<Account>) -> Option<Permit> {
+        self.count(self.open.try_acquire_for(holder, 1))
     }
 
-    fn count(&self, share: Option<Share>) -> Option<Share> {
+    fn count(&self, share: Option<Permit>) -> Option<Permit> {
         self.total.fetch_add(u64::from(share.is_some()), Ordering::Relaxed);
         share
     }
 
-    pub(crate) fn budget(&self) -> &Budget {
+    pub(crate) fn budget(&self) -> &Semaphore {
         &self.open
     }
 
@@ -156,14 +156,14 @@ impl Meter {
     }
 
     fn write(&self, out: &mut Vec<u8>) {
-        let mut object = Object::begin(out);
+        let mut object = ObjectWriter::begin(out);
         object.number("open", self.open.used() as u64);
         object.number("total", self.total.load(Ordering::Relaxed));
         object.end();
     }
 }
 
-impl Measured {
+impl CallTimer {
     /// Whether the call ended well. The last word counts.
     pub(crate) fn settle(&self, is_good: bool) {
         self.is_good.store(is_good, Ordering::Relaxed);
@@ -178,7 +178,7 @@ impl Measured {
     }
 }
 
-impl Drop for Measured {
+impl Drop for CallTimer {
     fn drop(&mut self) {
         self.counters.calls.fetch_add(1, Ordering::Relaxed);
         if !self.is_good.load(Ordering::Relaxed) {
@@ -200,7 +200,7 @@ impl Counters {
         if times.is_none() {
             *times = Histogram::new(SIGNIFICANT_DIGITS).ok();
         }
-        let micros = time.min(LONGEST).as_micros();
+        let micros = time.min(MAX_DURATION).as_micros();
         if let (Some(times), Ok(micros)) = (times.as_mut(), u64::try_from(micros)) {
             // It grows with the longest time, which is bounded, so this cannot fail.
             let _ = times.record(micros);
@@ -210,7 +210,7 @@ impl Counters {
     fn write(&self, out: &mut Vec<u8>) {
         let times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         let quantile = |q| times.as_ref().map_or(0, |times| times.value_at_quantile(q));
-        let mut object = Object::begin(out);
+        let mut object = ObjectWriter::begin(out);
         object.number("calls", self.calls.load(Ordering::Relaxed));
         object.number("errors", self.errors.load(Ordering::Relaxed));
         object.number("in_flight", self.in_flight.load(Ordering::Relaxed));
@@ -229,7 +229,7 @@ const OTHER: &str = "$/other";
 /// A time is told with an error of at most one in a hundred, in 8 KiB for methods under 16 ms.
 const SIGNIFICANT_DIGITS: u8 = 2;
 /// Longer calls are counted as this long, which bounds a histogram at 30 KiB.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {

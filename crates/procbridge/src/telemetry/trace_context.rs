@@ -21,8 +21,8 @@ impl TraceContext {
     pub(crate) fn read(meta: Option<&str>) -> Option<Arc<Self>> {
         let meta = meta?;
         let text = |key| serde_json::from_str::<String>(member(meta, key)?).ok();
-        let parent = text(PARENT).filter(|parent| is_traceparent(parent))?.into_boxed_str();
-        let state = text(STATE).filter(|state| is_tracestate(state)).map(String::into_boxed_str);
+        let parent = text(TRACEPARENT).filter(|parent| is_traceparent(parent))?.into_boxed_str();
+        let state = text(TRACESTATE).filter(|state| is_tracestate(state)).map(String::into_boxed_str);
         Some(Arc::new(Self { parent, state }))
     }
 
@@ -65,12 +65,12 @@ pub(crate) fn outgoing_meta(own: &Meta) -> Option<String> {
     match current() {
         None if own.is_empty() => None,
         None => Some(own.text(&[], &[])),
-        Some(_) if own.has(PARENT) => Some(own.text(&[], &[])),
+        Some(_) if own.has(TRACEPARENT) => Some(own.text(&[], &[])),
         Some(context) => {
-            let state = context.state().map(|state| (STATE, state));
-            let added: Vec<_> = [(PARENT, context.parent())].into_iter().chain(state).collect();
+            let state = context.state().map(|state| (TRACESTATE, state));
+            let added: Vec<_> = [(TRACEPARENT, context.parent())].into_iter().chain(state).collect();
             // A state without its parent means nothing.
-            Some(own.text(&[STATE], &added))
+            Some(own.text(&[TRACESTATE], &added))
         }
     }
 }
@@ -90,7 +90,7 @@ fn is_traceparent(text: &str) -> bool {
         && is_id(part(), 16)
         && is_hex(part(), 2)
         && (parts.next().is_none() || version != "00")
-        && text.len() <= LONGEST_PARENT
+        && text.len() <= MAX_TRACEPARENT
 }
 
 /// At most 32 members `key=value` between commas, spaces and tabs around them allowed.
@@ -109,17 +109,17 @@ fn is_tracestate(text: &str) -> bool {
         member.is_empty() || member.split_once('=').is_some_and(|(key, value)| is_key(key) && is_value(value))
     };
     !text.is_empty()
-        && text.len() <= LONGEST_STATE
+        && text.len() <= MAX_TRACESTATE
         && text.split(',').count() <= 32
         && text.split(',').all(is_member)
 }
 
-const PARENT: &str = "traceparent";
-const STATE: &str = "tracestate";
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
 /// Only a later version of the format could have more than 55 bytes.
-const LONGEST_PARENT: usize = 256;
+const MAX_TRACEPARENT: usize = 256;
 /// As much as everybody who passes it on should be able to.
-const LONGEST_STATE: usize = 512;
+const MAX_TRACESTATE: usize = 512;
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,7 @@ use ::tokio::time::timeout;
 
 use crate::blocking::router::guarded;
 use crate::client::retry::Backoff;
-use crate::session::Link;
+use crate::session::Session;
 use crate::tokio::clock;
 use crate::tokio::flow::Inner;
 
@@ -22,7 +22,7 @@ pub(super) fn keep(client: &Arc<Inner>) {
     ::tokio::spawn(attend(Arc::downgrade(client), client.changed.clone(), session));
 }
 
-async fn attend(client: Weak<Inner>, changed: Arc<Notify>, mut greeted: Weak<Link>) {
+async fn attend(client: Weak<Inner>, changed: Arc<Notify>, mut greeted: Weak<Session>) {
     let mut backoff = Backoff::default();
     backoff.begun(clock::now());
     loop {
@@ -47,7 +47,7 @@ async fn attend(client: Weak<Inner>, changed: Arc<Notify>, mut greeted: Weak<Lin
     }
 }
 
-fn is_same(link: &Arc<Link>, other: &Weak<Link>) -> bool {
+fn is_same(link: &Arc<Session>, other: &Weak<Session>) -> bool {
     ptr::eq(Arc::as_ptr(link), other.as_ptr())
 }
 

@@ -12,15 +12,15 @@ use crate::blocking::handler::Reply;
 use crate::reply_error::Refusal;
 use crate::telemetry::trace_context;
 use crate::tokio::call::Call;
-use crate::tokio::handler_task::{Guarded, Held, Hold, Running};
+use crate::tokio::handler_task::{CallGuard, GuardedFuture, Guarding, HandlerTask};
 use crate::tokio::next::{BoxedLayer, Next};
 use crate::tokio::router::{Route, Run};
 
 /// A call whose handler has not begun.
-pub(super) struct Beginning<R, L, C> {
+pub(super) struct HandlerStart<R, L, C> {
     pub(super) call: crate::Call,
     pub(super) reply: Reply,
-    pub(super) hold: Hold,
+    pub(super) hold: CallGuard,
     /// Absent if there is no such method.
     pub(super) route: Option<R>,
     pub(super) layers: L,
@@ -29,45 +29,52 @@ pub(super) struct Beginning<R, L, C> {
 
 type Layers = Arc<Vec<Arc<BoxedLayer>>>;
 /// One that goes on with what the router has.
-pub(super) type Inline<'r> = Beginning<&'r Arc<Route>, &'r Layers, &'r Arc<AtomicUsize>>;
+pub(super) type InlineStart<'r> = HandlerStart<&'r Arc<Route>, &'r Layers, &'r Arc<AtomicUsize>>;
 /// One that may outlive the router.
-pub(super) type Apart = Beginning<Arc<Route>, Layers, Arc<AtomicUsize>>;
+pub(super) type SpawnedStart = HandlerStart<Arc<Route>, Layers, Arc<AtomicUsize>>;
 
 /// What is known of the beginnings of a route's handlers.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct HandlerSpeed {
     /// How many quick beginnings are to come before the next one is on the session's task. 0: it is.
     slow: AtomicU32,
 }
 
-impl<'r> Inline<'r> {
+impl<'r> InlineStart<'r> {
     /// Whether it is to begin on a task of its own.
-    pub(super) fn is_apart(&self) -> bool {
+    pub(super) fn is_spawned(&self) -> bool {
         self.route.is_some_and(|route| route.pace.slow.load(Ordering::Relaxed) > 0)
             || self.call.payload().is_some_and(|payload| payload.len() >= LARGE)
     }
 
     /// What is known of the route.
-    pub(super) fn pace(&self) -> Option<&'r Pace> {
+    pub(super) fn speed(&self) -> Option<&'r HandlerSpeed> {
         self.route.map(|route| &route.pace)
     }
 
     /// The same with its own share of the router.
-    pub(super) fn apart(self) -> Apart {
+    pub(super) fn spawned(self) -> SpawnedStart {
         let Self { call, reply, hold, route, layers, leaked } = self;
-        Beginning { call, reply, hold, route: route.cloned(), layers: layers.clone(), leaked: leaked.clone() }
+        HandlerStart {
+            call,
+            reply,
+            hold,
+            route: route.cloned(),
+            layers: layers.clone(),
+            leaked: leaked.clone(),
+        }
     }
 
     /// Begins the handler.
-    pub(super) fn begin(self) -> Result<Running, Refusal> {
+    pub(super) fn begin(self) -> Result<HandlerTask, Refusal> {
         let Self { call, reply, hold, route, layers, leaked } = self;
         if layers.is_empty()
             && let Some(Run::Task(handler)) = route.map(|route| &route.run)
         {
             // The usual case: nothing of the call is shared with anybody.
-            let begin = || Guarded::begin(|| handler(Call::new(&call), reply));
+            let begin = || GuardedFuture::begin(|| handler(Call::new(&call), reply));
             let work = trace_context::within(call.trace(), begin)?;
-            return Ok(Running::new(call, Held::Alone(hold), work));
+            return Ok(HandlerTask::new(call, Guarding::Alone(hold), work));
         }
         let hold = Arc::new(hold);
         let next = Next {
@@ -80,33 +87,33 @@ impl<'r> Inline<'r> {
             leaked: leaked.clone(),
         };
         let work = trace_context::within(call.trace(), || next.begin())?;
-        Ok(Running::new(call, Held::Shared(hold), work))
+        Ok(HandlerTask::new(call, Guarding::Shared(hold), work))
     }
 }
 
-impl Apart {
+impl SpawnedStart {
     /// The route, of which more is known when its handler has begun.
     pub(super) fn route(&self) -> Option<Arc<Route>> {
         self.route.clone()
     }
 
     /// Begins the handler.
-    pub(super) fn begin(self) -> Result<Running, Refusal> {
+    pub(super) fn begin(self) -> Result<HandlerTask, Refusal> {
         let Self { call, reply, hold, route, layers, leaked } = self;
-        Beginning { call, reply, hold, route: route.as_ref(), layers: &layers, leaked: &leaked }.begin()
+        HandlerStart { call, reply, hold, route: route.as_ref(), layers: &layers, leaked: &leaked }.begin()
     }
 }
 
-impl Pace {
+impl HandlerSpeed {
     /// Takes note of how long a beginning took on the session's task.
-    pub(super) fn was_inline(&self, lasted: Duration) {
+    pub(super) fn ran_inline(&self, lasted: Duration) {
         if lasted >= SLOW {
             self.slow.store(STEADY, Ordering::Relaxed);
         }
     }
 
     /// Takes note of how long a beginning took on a task of its own.
-    pub(super) fn was_apart(&self, lasted: Duration) {
+    pub(super) fn ran_spawned(&self, lasted: Duration) {
         if lasted >= SLOW {
             self.slow.store(STEADY, Ordering::Relaxed);
         } else {
@@ -129,22 +136,22 @@ mod tests {
 
     #[test]
     fn a_route_is_apart_after_one_slow_beginning_until_many_were_quick() {
-        let pace = Pace::default();
+        let pace = HandlerSpeed::default();
         let is_apart = || pace.slow.load(Ordering::Relaxed) > 0;
-        pace.was_inline(SLOW / 2);
+        pace.ran_inline(SLOW / 2);
         assert!(!is_apart());
-        pace.was_inline(SLOW);
+        pace.ran_inline(SLOW);
         for _ in 1..STEADY {
-            pace.was_apart(SLOW / 2);
+            pace.ran_spawned(SLOW / 2);
             assert!(is_apart());
         }
-        pace.was_apart(SLOW);
+        pace.ran_spawned(SLOW);
         for _ in 0..STEADY {
             assert!(is_apart());
-            pace.was_apart(SLOW / 2);
+            pace.ran_spawned(SLOW / 2);
         }
         assert!(!is_apart());
-        pace.was_apart(SLOW / 2);
+        pace.ran_spawned(SLOW / 2);
         assert!(!is_apart());
     }
 }

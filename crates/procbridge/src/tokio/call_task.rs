@@ -15,22 +15,22 @@ use crate::blocking::handler::Reply;
 use crate::blocking::router::{self, authorized};
 use crate::reply_error::Refusal;
 use crate::service::call::Call;
-use crate::session::Link;
-use crate::session::incoming_calls::{Prepared, Work};
-use crate::telemetry::log::Matter;
-use crate::tokio::begin_handler::Apart;
+use crate::session::Session;
+use crate::session::incoming_calls::{IncomingCall, PreparedReply};
+use crate::telemetry::log::LogClass;
+use crate::tokio::begin_handler::SpawnedStart;
 use crate::tokio::clock;
-use crate::tokio::handler_task::Running;
+use crate::tokio::handler_task::HandlerTask;
 use crate::tokio::router::{Router, Started};
-use crate::tokio::server::server::{Shared, Ticket};
+use crate::tokio::server::server::{ServerContext, TaskGuard};
 
 /// A call whose handler was not done at once.
-struct Handling {
-    running: Running,
+struct CallTask {
+    running: HandlerTask,
     id: CallId,
-    link: Arc<Link>,
+    link: Arc<Session>,
     /// Held until the handler is gone, if somebody waits for that.
-    _ticket: Option<Ticket>,
+    _ticket: Option<TaskGuard>,
 }
 
 /// How a call ends.
@@ -42,11 +42,11 @@ enum Outcome {
 }
 
 /// What the beginning of a call's handler has come to.
-pub(super) enum Begun {
+pub(super) enum StartedCall {
     /// It is done; the answer is to be queued.
     Answered {
         id: CallId,
-        answer: Prepared,
+        answer: PreparedReply,
         /// When that was, if anybody has looked.
         ended: Option<Instant>,
     },
@@ -63,35 +63,37 @@ pub(super) enum Begun {
 /// goes on with it, which holds a ticket. A handler that would take long to begin is begun on such a task.
 pub(super) fn begin(
     router: &Router,
-    link: &Arc<Link>,
-    Work { call, slot }: Work,
+    link: &Arc<Session>,
+    IncomingCall { call, slot }: IncomingCall,
     began: Instant,
-    ticket: impl FnOnce() -> Option<Ticket>,
+    ticket: impl FnOnce() -> Option<TaskGuard>,
     methods: impl FnOnce() -> Methods,
-) -> Begun {
-    let Some(id) = call.place().map(|place| place.id) else { return Begun::GoesOn { ended: None } };
+) -> StartedCall {
+    let Some(id) = call.session_call().map(|place| place.id) else {
+        return StartedCall::GoesOn { ended: None };
+    };
     let admission = &link.admission;
     let config = &admission.config;
     if call.unread().is_some() {
-        ::tokio::spawn(read(methods(), link.clone(), id, Work { call, slot }, ticket()));
-        return Begun::Apart;
+        ::tokio::spawn(read(methods(), link.clone(), id, IncomingCall { call, slot }, ticket()));
+        return StartedCall::Apart;
     }
     if router.routes.is_subscription(&call, config) && authorized(&call, config).is_ok() {
         return match router.routes.subscribe(&call, config) {
-            Some(packet) => Begun::Answered { id, answer: packet.into(), ended: None },
-            None => Begun::GoesOn { ended: None },
+            Some(packet) => StartedCall::Answered { id, answer: packet.into(), ended: None },
+            None => StartedCall::GoesOn { ended: None },
         };
     }
     let version = call.version();
     let mut pace = None;
     let started = match router.prepare(call, admission, slot, began) {
         Ok(Started::Answered(running)) => Ok(running),
-        Ok(Started::Beginning(beginning)) if beginning.is_apart() => {
-            ::tokio::spawn(apart(beginning.apart(), link.clone(), id, ticket()));
-            return Begun::Apart;
+        Ok(Started::Beginning(beginning)) if beginning.is_spawned() => {
+            ::tokio::spawn(run_spawned(beginning.spawned(), link.clone(), id, ticket()));
+            return StartedCall::Apart;
         }
         Ok(Started::Beginning(beginning)) => {
-            pace = beginning.pace();
+            pace = beginning.speed();
             beginning.begin()
         }
         Err(refusal) => Err(refusal),
@@ -100,22 +102,22 @@ pub(super) fn begin(
     let note = |ended: Option<Instant>| {
         let Some(pace) = pace else { return ended };
         let ended = ended.unwrap_or_else(Instant::now);
-        pace.was_inline(ended.saturating_duration_since(began));
+        pace.ran_inline(ended.saturating_duration_since(began));
         Some(ended)
     };
     let mut running = match started {
         Ok(running) => running,
         Err(refusal) => {
             let packet = refusal.packet(version, &config.limits);
-            return Begun::Answered { id, answer: packet.into(), ended: note(None) };
+            return StartedCall::Answered { id, answer: packet.into(), ended: note(None) };
         }
     };
     // Its task looks again as soon as it begins; until then nobody needs to be woken.
     let look = Pin::new(&mut running).poll(&mut Context::from_waker(Waker::noop()));
     let Poll::Ready(handled) = look else {
-        let handling = Handling { running, id, link: link.clone(), _ticket: ticket() };
+        let handling = CallTask { running, id, link: link.clone(), _ticket: ticket() };
         ::tokio::spawn(handling.run(Poll::Pending));
-        return Begun::GoesOn { ended: note(None) };
+        return StartedCall::GoesOn { ended: note(None) };
     };
     let (packet, ended) = running.finish(config, handled);
     let ended = note(ended);
@@ -124,14 +126,14 @@ pub(super) fn begin(
     if packet.json_len() > LARGE {
         // It may have to be compressed, or to wait, which takes its time.
         ::tokio::spawn(answer(link.clone(), id, call.clone(), packet, ticket()));
-        return Begun::GoesOn { ended };
+        return StartedCall::GoesOn { ended };
     }
-    Begun::Answered { id, answer: call.prepared(packet, link), ended }
+    StartedCall::Answered { id, answer: call.prepare(packet, link), ended }
 }
 
 /// Whose methods answer, for a task that may outlive the session's.
 pub(super) enum Methods {
-    Server(Arc<Shared>),
+    Server(Arc<ServerContext>),
     Client(Arc<Router>),
 }
 
@@ -148,10 +150,10 @@ impl Methods {
 /// work: sessions with many of them leave the runtime's own threads to others.
 async fn read(
     methods: Methods,
-    link: Arc<Link>,
+    link: Arc<Session>,
     id: CallId,
-    Work { call, slot }: Work,
-    ticket: Option<Ticket>,
+    IncomingCall { call, slot }: IncomingCall,
+    ticket: Option<TaskGuard>,
 ) {
     let (admission, config) = (&link.admission, &link.admission.config);
     let (reading, limits) = (call.clone(), admission.clone());
@@ -172,11 +174,11 @@ async fn read(
     };
     let refusal = match started {
         Ok(Started::Beginning(beginning)) => {
-            let beginning = beginning.apart();
-            return apart(beginning, link.clone(), id, ticket).await;
+            let beginning = beginning.spawned();
+            return run_spawned(beginning, link.clone(), id, ticket).await;
         }
         Ok(Started::Answered(running)) => {
-            let handling = Handling { running, id, link: link.clone(), _ticket: ticket };
+            let handling = CallTask { running, id, link: link.clone(), _ticket: ticket };
             return handling.run(Poll::Pending).await;
         }
         Err(refusal) => refusal,
@@ -186,7 +188,7 @@ async fn read(
 }
 
 /// Begins the handler of a call on a task of its own, and goes on with it.
-async fn apart(beginning: Apart, link: Arc<Link>, id: CallId, ticket: Option<Ticket>) {
+async fn run_spawned(beginning: SpawnedStart, link: Arc<Session>, id: CallId, ticket: Option<TaskGuard>) {
     let (call, route) = (beginning.call.clone(), beginning.route());
     let began = Instant::now();
     // The task may have waited for its turn until nobody waited for the answer.
@@ -205,10 +207,10 @@ async fn apart(beginning: Apart, link: Arc<Link>, id: CallId, ticket: Option<Tic
         Err(refusal) => (Err(refusal), Poll::Pending),
     };
     if let Some(route) = route {
-        route.pace.was_apart(began.elapsed());
+        route.pace.ran_spawned(began.elapsed());
     }
     match begun {
-        Ok(running) => Handling { running, id, link, _ticket: ticket }.run(look).await,
+        Ok(running) => CallTask { running, id, link, _ticket: ticket }.run(look).await,
         Err(refusal) => {
             let packet = refusal.packet(call.version(), &link.admission.config.limits);
             answer(link, id, call, packet, ticket).await;
@@ -216,7 +218,7 @@ async fn apart(beginning: Apart, link: Arc<Link>, id: CallId, ticket: Option<Tic
     }
 }
 
-impl Handling {
+impl CallTask {
     /// Goes on with a handler of which this is what the first `look` gave.
     async fn run(self, look: Poll<Result<Reply, Refusal>>) {
         let Self { mut running, id, link, _ticket: ticket } = self;
@@ -231,7 +233,7 @@ impl Handling {
             Outcome::Late => {
                 let method = call.method().unwrap_or_default();
                 let late = || format!("method {method:?} is past its time limit");
-                link.admission.journal.write(Matter::Timeout, late);
+                link.admission.journal.write(LogClass::Timeout, late);
                 Err(router::timed_out())
             }
             Outcome::Cancelled => Err(router::cancelled_by_caller()),
@@ -242,10 +244,10 @@ impl Handling {
         answer(link, id, call, packet, ticket).await;
     }
 
-    async fn wait(running: &mut Running, call: &Call, link: &Link, id: CallId) -> Outcome {
+    async fn wait(running: &mut HandlerTask, call: &Call, link: &Session, id: CallId) -> Outcome {
         let mut late = pin!(async {
             match call.deadline() {
-                Some(deadline) => clock::reach(deadline).await,
+                Some(deadline) => clock::wait_until(deadline).await,
                 None => std::future::pending().await,
             }
         });
@@ -263,10 +265,10 @@ impl Handling {
 }
 
 /// Answers a call; a large answer waits while the peer has much to read.
-async fn answer(link: Arc<Link>, id: CallId, call: Call, packet: Packet, ticket: Option<Ticket>) {
-    let answer = call.prepared(packet, &link);
+async fn answer(link: Arc<Session>, id: CallId, call: Call, packet: Packet, ticket: Option<TaskGuard>) {
+    let answer = call.prepare(packet, &link);
     if answer.is_large() {
-        poll_fn(|context| link.poll_room(id, context.waker())).await;
+        poll_fn(|context| link.poll_send_space(id, context.waker())).await;
     }
     if link.reply(id, answer) {
         link.flush_answers();

@@ -14,7 +14,7 @@ use crate::tokio::call_future::CallFuture;
 use crate::tokio::clock;
 use crate::tokio::flow::Inner;
 use crate::tokio::item_stream::Items;
-use crate::tokio::request_builder::{RequestBuilder, Via};
+use crate::tokio::request_builder::{RequestBuilder, Target};
 use crate::tokio::router::Router;
 use crate::tokio::subscription::Subscription;
 
@@ -221,12 +221,12 @@ impl Client {
     /// # }
     /// ```
     pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
-        RequestBuilder::new(Via::Client(self), Some(method))
+        RequestBuilder::new(Target::Client(self), Some(method))
     }
 
     /// Begins a call that names no method, which the protocol allows.
     pub fn call_without_method(&self) -> RequestBuilder<'_> {
-        RequestBuilder::new(Via::Client(self), None)
+        RequestBuilder::new(Target::Client(self), None)
     }
 
     /// Serves the methods of `router` to the server, which calls them with [`Call::session`](crate::tokio::Call::session).
@@ -260,7 +260,7 @@ impl Client {
                 *none = Some(Arc::new(router));
             }
         }
-        let mut intent = Intent { client: inner, is_done: false };
+        let mut intent = ServeGuard { client: inner, is_done: false };
         // One that was opened before told the server that it takes no calls.
         if let Some(link) = inner.current.session() {
             link.goodbye("a session that serves takes its place");
@@ -300,12 +300,12 @@ impl Client {
 }
 
 /// The intent of a client to serve, given up when this is dropped before it is done.
-struct Intent<'a> {
+struct ServeGuard<'a> {
     client: &'a Inner,
     is_done: bool,
 }
 
-impl Drop for Intent<'_> {
+impl Drop for ServeGuard<'_> {
     fn drop(&mut self) {
         if !self.is_done {
             *self.client.lock() = None;

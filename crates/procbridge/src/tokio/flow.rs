@@ -12,32 +12,32 @@ use ::tokio::task::spawn_blocking;
 use ::tokio::time::sleep;
 use procbridge_proto::{Packet, Response, UnreadResponse};
 
-use crate::classic::client::{CallTime, Outgoing};
-use crate::client::connections::{Alone, Current, Way};
-use crate::client::request::{self, Form, Style};
+use crate::classic::client::{CallTimeout, ClassicClient};
+use crate::client::connections::{Connections, OneShotPermit, Route};
+use crate::client::request::{self, CallOptions, ResultForm};
 use crate::client::retry::Retry;
 use crate::config::client::{ClientConfig, Sessions};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::limits::admission::Admission;
 use crate::net::socket::{self, Read};
-use crate::session::concurrency_limit::{Begun, Held};
+use crate::session::concurrency_limit::{QueuedCall, Started};
 use crate::session::state::End;
-use crate::session::{Answer, Calling, Link};
+use crate::session::{CallEnd, PendingCall, Session};
 use crate::tokio::call_task;
 use crate::tokio::client::Client;
 use crate::tokio::clock;
-use crate::tokio::open::{Opening, Session};
+use crate::tokio::open::{OpenCall, OpenedSession};
 use crate::tokio::router::Router;
-use crate::tokio::session_task::Serves;
-use crate::tokio::transport::{Stream, within};
+use crate::tokio::session_task::Role;
+use crate::tokio::transport::{Transport, within};
 
 /// What the clones of a client share.
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) endpoint: Endpoint,
     pub(super) config: ClientConfig,
-    pub(super) current: Current,
+    pub(super) current: Connections,
     pub(super) admission: Arc<Admission>,
     /// The methods for the server to call.
     pub(super) router: Mutex<Option<Arc<Router>>>,
@@ -60,9 +60,9 @@ impl fmt::Debug for Greeting {
 
 /// How far a call has come without waiting for its answer.
 #[derive(Debug)]
-pub(super) enum Reached {
+pub(super) enum Begun {
     Response(Response),
-    Calling(Calling),
+    Calling(PendingCall),
     /// Nothing is answered.
     Sent,
 }
@@ -73,24 +73,25 @@ impl Inner {
         admission.clock = clock::now;
         admission.discard = call_task::discard;
         let admission = Arc::new(admission);
-        let current = Current::new(config.max_connecting);
+        let current = Connections::new(config.max_connecting);
         let (router, greeting) = (Mutex::default(), Mutex::default());
         Self { endpoint, config, current, admission, router, greeting, changed: Arc::default() }
     }
 
     /// The session of the usual case: a call that may be sent again as it is, on the session that there is.
-    pub(super) fn usual(&self, style: &Style, packet: &Packet) -> Option<Arc<Link>> {
-        let is_usual =
-            style.form == Form::Result && self.config.compression.is_none() && packet.json_len() <= RETRIED;
+    pub(super) fn ready_session(&self, style: &CallOptions, packet: &Packet) -> Option<Arc<Session>> {
+        let is_usual = style.form == ResultForm::Result
+            && self.config.compression.is_none()
+            && packet.json_len() <= MAX_RETRY_COPY;
         self.link().filter(|_| is_usual)
     }
 
     /// Makes a call on a session that another runtime drives, and waits for its answer.
-    pub(super) async fn run_on(
+    pub(super) async fn run_on_session(
         &self,
-        link: Arc<Link>,
+        link: Arc<Session>,
         packet: Packet,
-        time: CallTime,
+        time: CallTimeout,
         is_idempotent: bool,
     ) -> Result<Option<Response>, Error> {
         let since = time.started.checked_sub(STALE);
@@ -114,17 +115,17 @@ impl Inner {
                 Err(error) => Some(error),
             },
             (Some(Some(Err(error))), _) => Some(error),
-            (None, Some(calling)) => Some(time.over(calling.give_up())),
+            (None, Some(calling)) => Some(time.expired(calling.cancel())),
             (Some(_), _) | (None, None) => None,
         };
         drop(calling);
-        self.go_on(Form::Result, Attempts::new(packet, time, is_idempotent), failed).await
+        self.retry_after(ResultForm::Result, Attempts::new(packet, time, is_idempotent), failed).await
     }
 
     /// Makes a call whose last attempt has `failed`, if there was one.
-    pub(super) async fn go_on(
+    pub(super) async fn retry_after(
         &self,
-        form: Form,
+        form: ResultForm,
         mut attempts: Attempts,
         mut failed: Option<Error>,
     ) -> Result<Option<Response>, Error> {
@@ -133,11 +134,11 @@ impl Inner {
             if let Some(error) = failed {
                 attempts.after(error).await?;
             }
-            let reached = self.reach(&mut attempts, form).await;
+            let reached = self.begin_once(&mut attempts, form).await;
             let answered = match reached {
-                Ok(Reached::Response(response)) => Ok(Some(response)),
-                Ok(Reached::Calling(calling)) => finish(calling, time).await.map(Some),
-                Ok(Reached::Sent) => Ok(None),
+                Ok(Begun::Response(response)) => Ok(Some(response)),
+                Ok(Begun::Calling(calling)) => finish(calling, time).await.map(Some),
+                Ok(Begun::Sent) => Ok(None),
                 Err(error) => Err(error),
             };
             match answered {
@@ -148,7 +149,11 @@ impl Inner {
     }
 
     /// Makes a call whose answer is waited for elsewhere.
-    pub(super) async fn begin(&self, style: &Style, packet: Packet) -> Result<(Reached, CallTime), Error> {
+    pub(super) async fn begin(
+        &self,
+        style: &CallOptions,
+        packet: Packet,
+    ) -> Result<(Begun, CallTimeout), Error> {
         let time = clock::time(style.timeout);
         self.begin_within(time, style, packet).await.map(|reached| (reached, time))
     }
@@ -156,14 +161,14 @@ impl Inner {
     /// Makes such a call, which must be sent within `time`.
     pub(super) async fn begin_within(
         &self,
-        time: CallTime,
-        style: &Style,
+        time: CallTimeout,
+        style: &CallOptions,
         packet: Packet,
-    ) -> Result<Reached, Error> {
+    ) -> Result<Begun, Error> {
         let mut attempts = Attempts::new(packet, time, false);
         attempts.needs_session = style.needs_session;
         loop {
-            match self.reach(&mut attempts, style.form).await {
+            match self.begin_once(&mut attempts, style.form).await {
                 Ok(reached) => return Ok(reached),
                 Err(error) => attempts.after(error).await?,
             }
@@ -171,82 +176,84 @@ impl Inner {
     }
 
     /// Sends a call on the session that there is, or on a connection of its own.
-    async fn reach(&self, attempts: &mut Attempts, form: Form) -> Result<Reached, Error> {
+    async fn begin_once(&self, attempts: &mut Attempts, form: ResultForm) -> Result<Begun, Error> {
         let time = attempts.time;
         // A client that serves may be called during its call, which the server knows only from the word that comes after the
         // first call.
         let needs_session =
             attempts.needs_session || self.config.sessions == Sessions::Required || self.lock().is_some();
         // A plain call that waits for ever was told to.
-        let is_patient = form == Form::Result && !needs_session;
+        let is_patient = form == ResultForm::Result && !needs_session;
         let opened = if is_patient { time } else { time.or(clock::now(), self.config.patience()) };
-        match self.way(opened).await? {
-            Way::Alone(alone) if needs_session => {
+        match self.route(opened).await? {
+            Route::OneShot(alone) if needs_session => {
                 // A session that ends at once is not opened again here, but after the pause of a call that was not run.
                 Box::pin(self.open(alone, opened)).await?;
                 let link = self.session().ok_or_else(request::gone)?;
                 begin_on(&self.config, &link, attempts.packet()?, form, time).await
             }
             // It is rare and large.
-            Way::Alone(alone) => Box::pin(self.reach_alone(alone, attempts.packet()?, time, form)).await,
-            Way::Session(link) => begin_on(&self.config, &link, attempts.packet()?, form, time).await,
-            Way::Full => Err(opened.crowded_out()),
+            Route::OneShot(alone) => {
+                Box::pin(self.begin_one_shot(alone, attempts.packet()?, time, form)).await
+            }
+            Route::Session(link) => begin_on(&self.config, &link, attempts.packet()?, form, time).await,
+            Route::Full => Err(opened.no_connection_free()),
         }
     }
 
-    async fn reach_alone(
+    async fn begin_one_shot(
         &self,
-        mut alone: Alone<'_>,
+        mut alone: OneShotPermit<'_>,
         packet: Packet,
-        time: CallTime,
-        form: Form,
-    ) -> Result<Reached, Error> {
-        let patience = self.config.patience().filter(|_| form == Form::Stream);
-        let (opening, router) = self.dial(&mut alone, packet, time, patience).await?;
+        time: CallTimeout,
+        form: ResultForm,
+    ) -> Result<Begun, Error> {
+        let patience = self.config.patience().filter(|_| form == ResultForm::Stream);
+        let (opening, router) = self.connect(&mut alone, packet, time, patience).await?;
         let answered = |response| match form {
-            Form::OneWay => request::dropped(&response).map(|()| Reached::Sent),
-            Form::Result | Form::Stream => Ok(Reached::Response(response)),
+            ResultForm::OneWay => request::dropped(&response).map(|()| Begun::Sent),
+            ResultForm::Result | ResultForm::Stream => Ok(Begun::Response(response)),
         };
         match opening.run().await? {
             Ok(response) => answered(response),
-            Err(session) => match self.enter(session, router, form != Form::OneWay) {
-                Ok(calling) => Ok(calling.map_or(Reached::Sent, Reached::Calling)),
+            Err(session) => match self.install(session, router, form != ResultForm::OneWay) {
+                Ok(calling) => Ok(calling.map_or(Begun::Sent, Begun::Calling)),
                 // It was sent, and has nothing to wait for.
-                Err(_) if form == Form::OneWay => Ok(Reached::Sent),
+                Err(_) if form == ResultForm::OneWay => Ok(Begun::Sent),
                 Err(ended) => ended.and_then(answered),
             },
         }
     }
 
     /// A new connection with a call on it, and what the server can call on the session that it may become.
-    async fn dial(
+    async fn connect(
         &self,
-        alone: &mut Alone<'_>,
+        alone: &mut OneShotPermit<'_>,
         packet: Packet,
-        time: CallTime,
+        time: CallTimeout,
         patience: Option<Duration>,
-    ) -> Result<(Opening, Option<Arc<Router>>), Error> {
+    ) -> Result<(OpenCall, Option<Arc<Router>>), Error> {
         let router = self.lock().clone();
         let terms = request::offer(&self.config, router.is_some());
-        let outgoing = Outgoing::new(&self.config, packet, time, clock::now(), terms, patience)?;
+        let outgoing = ClassicClient::new(&self.config, packet, time, clock::now(), terms, patience)?;
         let sends_token = self.config.token.is_some();
         let (stream, peer) =
-            Stream::connect(&self.endpoint, outgoing.connect_deadline, sends_token, alone).await?;
-        Ok((Opening { stream, peer, outgoing }, router))
+            Transport::connect(&self.endpoint, outgoing.connect_deadline, sends_token, alone).await?;
+        Ok((OpenCall { stream, peer, outgoing }, router))
     }
 
     /// Makes a session that of the calls to come, if there is none. If another call was faster, or the session serves no
     /// calls where this client does, it ends with its call. Without a session there is what became of the call.
-    fn enter(
+    fn install(
         &self,
-        session: Session,
+        session: OpenedSession,
         router: Option<Arc<Router>>,
         is_answered: bool,
-    ) -> Result<Option<Calling>, Result<Response, Error>> {
+    ) -> Result<Option<PendingCall>, Result<Response, Error>> {
         let is_serving = router.is_some();
-        let serves = Serves::Client { router, changed: self.changed.clone(), is_told: false };
+        let serves = Role::Client { router, changed: self.changed.clone(), is_told: false };
         let (link, id) = session.into_link(&self.admission, is_answered, serves)?;
-        let calling = is_answered.then(|| link.opening(id));
+        let calling = is_answered.then(|| link.pending(id));
         if self.current.install(&link, || is_serving == self.lock().is_some()) {
             self.changed.notify_waiters();
         } else {
@@ -256,53 +263,53 @@ impl Inner {
     }
 
     /// The way for a call now; it waits while there is none.
-    async fn way(&self, time: CallTime) -> Result<Way<'_>, Error> {
+    async fn route(&self, time: CallTimeout) -> Result<Route<'_>, Error> {
         if let Some(link) = self.fresh_session(time) {
-            return Ok(Way::Session(link));
+            return Ok(Route::Session(link));
         }
-        let mut seeking = self.current.seek();
+        let mut seeking = self.current.checkout();
         let way = poll_fn(move |context| {
             loop {
                 let way = match self.config.sessions {
-                    Sessions::Never => seeking.way_alone(|| context.waker().clone()),
-                    Sessions::Offered | Sessions::Required => seeking.way(|| context.waker().clone()),
+                    Sessions::Never => seeking.one_shot_route(|| context.waker().clone()),
+                    Sessions::Offered | Sessions::Required => seeking.route(|| context.waker().clone()),
                 };
                 match way {
-                    Way::Session(link) if is_stale(&link, clock::now()) && link.is_copy() => {
+                    Route::Session(link) if is_stale(&link, clock::now()) && link.was_forked() => {
                         self.current.forget(&link);
                     }
-                    Way::Session(link) if is_stale(&link, clock::now()) => refresh(&link),
-                    Way::Full => return Poll::Pending,
+                    Route::Session(link) if is_stale(&link, clock::now()) => refresh(&link),
+                    Route::Full => return Poll::Pending,
                     way => return Poll::Ready(way),
                 }
             }
         });
-        within(time.deadline, way).await.ok_or_else(|| time.crowded_out())
+        within(time.deadline, way).await.ok_or_else(|| time.no_connection_free())
     }
 
     /// Sees to it that there is a session, opened without a call of the user's.
-    pub(super) async fn open_session(&self, time: CallTime) -> Result<(), Error> {
-        match self.way(time).await? {
-            Way::Alone(alone) => self.open(alone, time).await,
-            Way::Session(_) => Ok(()),
-            Way::Full => Err(time.crowded_out()),
+    pub(super) async fn open_session(&self, time: CallTimeout) -> Result<(), Error> {
+        match self.route(time).await? {
+            Route::OneShot(alone) => self.open(alone, time).await,
+            Route::Session(_) => Ok(()),
+            Route::Full => Err(time.no_connection_free()),
         }
     }
 
     /// Opens a session with a `$/ping`, of which a call that waits for the session hears nothing but that it was not sent.
-    async fn open(&self, alone: Alone<'_>, time: CallTime) -> Result<(), Error> {
+    async fn open(&self, alone: OneShotPermit<'_>, time: CallTimeout) -> Result<(), Error> {
         self.try_open(alone, time).await.map_err(Error::before_call)
     }
 
-    async fn try_open(&self, mut alone: Alone<'_>, time: CallTime) -> Result<(), Error> {
-        let ping = request::packet::<()>(&self.config, Some("$/ping"), None, &Style::default())?;
-        let (opening, router) = self.dial(&mut alone, ping, time, None).await?;
+    async fn try_open(&self, mut alone: OneShotPermit<'_>, time: CallTimeout) -> Result<(), Error> {
+        let ping = request::packet::<()>(&self.config, Some("$/ping"), None, &CallOptions::default())?;
+        let (opening, router) = self.connect(&mut alone, ping, time, None).await?;
         let session = match opening.run().await? {
             Ok(response) => return Err(request::without_session(&response)),
             Err(session) => session,
         };
         let calling =
-            self.enter(session, router, true).map_err(|ended| ended.err().unwrap_or_else(request::gone))?;
+            self.install(session, router, true).map_err(|ended| ended.err().unwrap_or_else(request::gone))?;
         drop(alone);
         if let Some(calling) = calling {
             finish(calling, time).await?;
@@ -311,14 +318,14 @@ impl Inner {
     }
 
     /// The session that there is, if it was looked at lately.
-    fn fresh_session(&self, time: CallTime) -> Option<Arc<Link>> {
+    fn fresh_session(&self, time: CallTimeout) -> Option<Arc<Session>> {
         let since = time.started.checked_sub(STALE);
         self.link().filter(|link| link.is_open_since(since))
     }
 
     /// The session of the last call, which may be over.
-    fn link(&self) -> Option<Arc<Link>> {
-        if self.config.sessions == Sessions::Never { None } else { self.current.link() }
+    fn link(&self) -> Option<Arc<Session>> {
+        if self.config.sessions == Sessions::Never { None } else { self.current.last_session() }
     }
 
     /// Does what is to be done with a new session.
@@ -334,7 +341,7 @@ impl Inner {
     }
 
     /// The session, if there is one now.
-    pub(super) fn session(&self) -> Option<Arc<Link>> {
+    pub(super) fn session(&self) -> Option<Arc<Session>> {
         self.current.session()
     }
 
@@ -360,7 +367,7 @@ impl Drop for Inner {
 /// The attempts of one call.
 pub(super) struct Attempts {
     packet: Option<Packet>,
-    time: CallTime,
+    time: CallTimeout,
     is_idempotent: bool,
     /// Whether only a session will do, whatever the client's setting is.
     needs_session: bool,
@@ -368,13 +375,13 @@ pub(super) struct Attempts {
 }
 
 impl Attempts {
-    pub(super) fn new(packet: Packet, time: CallTime, is_idempotent: bool) -> Self {
+    pub(super) fn new(packet: Packet, time: CallTimeout, is_idempotent: bool) -> Self {
         Self { packet: Some(packet), time, is_idempotent, needs_session: false, retry: Retry::default() }
     }
 
     /// The packet for the next attempt. A small one is kept for another.
     fn packet(&mut self) -> Result<Packet, Error> {
-        let kept = self.packet.as_ref().filter(|packet| packet.json_len() <= RETRIED).cloned();
+        let kept = self.packet.as_ref().filter(|packet| packet.json_len() <= MAX_RETRY_COPY).cloned();
         let packet = std::mem::replace(&mut self.packet, kept);
         packet
             .ok_or_else(|| Error::new(ErrorKind::Disconnected, Outcome::Unknown, "the call was not answered"))
@@ -396,53 +403,53 @@ impl Attempts {
 /// Begins a call on a session.
 pub(super) async fn begin_on(
     config: &ClientConfig,
-    link: &Arc<Link>,
+    link: &Arc<Session>,
     packet: Packet,
-    form: Form,
-    time: CallTime,
-) -> Result<Reached, Error> {
+    form: ResultForm,
+    time: CallTimeout,
+) -> Result<Begun, Error> {
     let packet = request::for_session(config, link, packet);
-    if form != Form::OneWay {
-        let hold = config.hold.filter(|_| form == Form::Result);
-        return match link.begin_in_turn(packet, hold).map_err(request::refused)? {
-            Begun::Calling(calling) => Ok(Reached::Calling(calling)),
+    if form != ResultForm::OneWay {
+        let hold = config.hold.filter(|_| form == ResultForm::Result);
+        return match link.begin_or_queue(packet, hold).map_err(request::refused)? {
+            Started::Now(calling) => Ok(Begun::Calling(calling)),
             // It is rare and large.
-            Begun::Held(held) => Box::pin(in_turn(held, time)).await.map(Reached::Calling),
+            Started::Queued(held) => Box::pin(wait_for_permit(held, time)).await.map(Begun::Calling),
         };
     }
     let id = link.notify(packet).map_err(request::refused)?;
     match within(time.deadline, poll_fn(|context| link.poll_written(context.waker()))).await {
-        Some(true) => Ok(Reached::Sent),
-        Some(false) => request::unwritten(link, id).map(|()| Reached::Sent),
-        None => Err(time.over(link.take_back(id))),
+        Some(true) => Ok(Begun::Sent),
+        Some(false) => request::unwritten(link, id).map(|()| Begun::Sent),
+        None => Err(time.expired(link.take_back(id))),
     }
 }
 
 /// Waits until the peer takes a call, and begins it.
-async fn in_turn(mut held: Box<Held>, time: CallTime) -> Result<Calling, Error> {
+async fn wait_for_permit(mut held: Box<QueuedCall>, time: CallTimeout) -> Result<PendingCall, Error> {
     let until = held.until(time.deadline);
     match within(until, poll_fn(|context| held.poll(context.waker()))).await {
         Some(begun) => begun.map_err(request::refused),
         None if time.deadline.is_some_and(|deadline| deadline <= clock::now()) => {
-            Err(time.over(Outcome::NotSent))
+            Err(time.expired(Outcome::NotSent))
         }
-        None => held.insist().map_err(request::refused),
+        None => held.send_anyway().map_err(request::refused),
     }
 }
 
 /// Waits for the answer to a call.
-pub(super) async fn finish(mut calling: Calling, time: CallTime) -> Result<Response, Error> {
+pub(super) async fn finish(mut calling: PendingCall, time: CallTimeout) -> Result<Response, Error> {
     match within(time.deadline, poll_fn(|context| calling.poll(context.waker()))).await {
         Some(answer) => read(answer, calling.link(), time).await,
         // Dropping the call cancels it.
-        None => Err(time.over(calling.give_up())),
+        None => Err(time.expired(calling.cancel())),
     }
 }
 
 /// What the end of a call means, whose answer may take time to be read.
-async fn read(answer: Answer, link: &Link, time: CallTime) -> Result<Response, Error> {
+async fn read(answer: CallEnd, link: &Session, time: CallTimeout) -> Result<Response, Error> {
     match answer {
-        Answer::Unread(response) if takes_time(response.size()) => read_apart(response).await,
+        CallEnd::Unread(response) if takes_time(response.size()) => read_apart(response).await,
         answer => ended(answer, link, time),
     }
 }
@@ -460,35 +467,35 @@ pub(super) fn takes_time(bytes: usize) -> bool {
 }
 
 /// What the end of a call means.
-pub(super) fn ended(answer: Answer, link: &Link, time: CallTime) -> Result<Response, Error> {
+pub(super) fn ended(answer: CallEnd, link: &Session, time: CallTimeout) -> Result<Response, Error> {
     match answer {
-        Answer::Late { sent } => Err(time.over(sent)),
+        CallEnd::Late { sent } => Err(time.expired(sent)),
         answer => request::answered(answer, link),
     }
 }
 
 /// Nobody has looked at the session for a while, be it that its runtime did not run. The peer may have said goodbye.
-fn is_stale(link: &Link, now: Instant) -> bool {
+fn is_stale(link: &Session, now: Instant) -> bool {
     now.saturating_duration_since(link.seen()) > STALE
 }
 
 /// Looks at what has come to a session.
-fn refresh(link: &Arc<Link>) {
+fn refresh(link: &Arc<Session>) {
     // A peer that sends as fast as it is read is read on by the session's task.
-    for _ in 0..READS {
+    for _ in 0..MAX_READS {
         if !link.read_all(|buffer| Read::of(socket::receive(link, buffer))) {
             break;
         }
     }
     link.flush();
-    link.look();
+    link.note_seen();
 }
 
 /// Reads of a session that is looked at before it is used.
-const READS: u32 = 32;
+const MAX_READS: u32 = 32;
 /// A session that has been quiet for so long is looked at before it is used.
 pub(super) const STALE: Duration = Duration::from_secs(1);
 /// Text of more bytes is inflated and checked on a thread for blocking work.
 const APART: usize = 128 * 1024;
 /// Calls of up to this size are kept until they are answered, to be sent again if they were not run.
-const RETRIED: usize = 64 * 1024;
+const MAX_RETRY_COPY: usize = 64 * 1024;

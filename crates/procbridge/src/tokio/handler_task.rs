@@ -16,46 +16,46 @@ use procbridge_proto::Packet;
 use crate::blocking::handler::Reply;
 use crate::blocking::router::{cancelled, finish, guarded};
 use crate::config::server::ServerConfig;
-use crate::limits::permits::Share;
+use crate::limits::permits::Permit;
 use crate::reply_error::Refusal;
 use crate::service::call::Call;
-use crate::telemetry::stats::Measured;
+use crate::telemetry::stats::CallTimer;
 use crate::telemetry::trace_context;
 
 /// What an async handler gives.
 pub(super) type Work = Pin<Box<dyn Future<Output = Result<Reply, Refusal>> + Send>>;
 
 /// A handler at work. It gives the handler's result, whatever the handler does; dropping it ends the call.
-pub(super) struct Running {
+pub(super) struct HandlerTask {
     call: Call,
-    work: Guarded,
-    hold: Held,
+    work: GuardedFuture,
+    hold: Guarding,
 }
 
 /// The hold of a call.
-pub(super) enum Held {
+pub(super) enum Guarding {
     /// All of the call ends with its work.
-    Alone(Hold),
+    Alone(CallGuard),
     /// A blocking handler may go on when nobody waits for it any longer.
-    Shared(Arc<Hold>),
+    Shared(Arc<CallGuard>),
 }
 
 /// What a call holds until all of it has ended, a blocking handler that nobody waits for any more included.
 #[derive(Debug)]
-pub(super) struct Hold {
-    pub(super) _slot: Option<Share>,
+pub(super) struct CallGuard {
+    pub(super) _slot: Option<Permit>,
     /// Absent if the call is not counted.
-    pub(super) measured: Option<Measured>,
+    pub(super) measured: Option<CallTimer>,
 }
 
 /// Work whose panics are refusals, at its beginning, at its end and in between.
-pub(super) struct Guarded {
+pub(super) struct GuardedFuture {
     /// Absent once it has ended.
     work: Option<Work>,
 }
 
-impl Running {
-    pub(super) fn new(call: Call, hold: Held, work: Guarded) -> Self {
+impl HandlerTask {
+    pub(super) fn new(call: Call, hold: Guarding, work: GuardedFuture) -> Self {
         Self { call, work, hold }
     }
 
@@ -72,8 +72,8 @@ impl Running {
     ) -> (Result<Packet, Refusal>, Option<Instant>) {
         let finished = handled.and_then(|reply| finish(config, reply));
         let ended = match &mut self.hold {
-            Held::Alone(hold) => hold.measured.take().map(|measured| measured.end(finished.is_ok())),
-            Held::Shared(hold) => {
+            Guarding::Alone(hold) => hold.measured.take().map(|measured| measured.end(finished.is_ok())),
+            Guarding::Shared(hold) => {
                 if let Some(measured) = &hold.measured {
                     measured.settle(finished.is_ok());
                 }
@@ -84,7 +84,7 @@ impl Running {
     }
 }
 
-impl Future for Running {
+impl Future for HandlerTask {
     type Output = Result<Reply, Refusal>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -93,7 +93,7 @@ impl Future for Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for HandlerTask {
     fn drop(&mut self) {
         if self.work.work.is_some() {
             self.call.cancel();
@@ -101,7 +101,7 @@ impl Drop for Running {
     }
 }
 
-impl Guarded {
+impl GuardedFuture {
     pub(super) fn begin(begin: impl FnOnce() -> Work) -> Result<Self, Refusal> {
         guarded(|| Ok(Self { work: Some(begin()) }))
     }
@@ -116,7 +116,7 @@ impl Guarded {
     }
 }
 
-impl Future for Guarded {
+impl Future for GuardedFuture {
     type Output = Result<Reply, Refusal>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -131,7 +131,7 @@ impl Future for Guarded {
     }
 }
 
-impl Drop for Guarded {
+impl Drop for GuardedFuture {
     fn drop(&mut self) {
         self.end();
     }
@@ -140,7 +140,7 @@ impl Drop for Guarded {
 /// Begins a blocking handler on a thread for such work. What it holds is given back when it has ended there.
 pub(super) fn on_a_thread(
     call: Call,
-    hold: Arc<Hold>,
+    hold: Arc<CallGuard>,
     leaked: Arc<AtomicUsize>,
     handle: impl FnOnce(&Call) -> Result<Reply, Refusal> + Send + 'static,
 ) -> Work {
@@ -180,7 +180,7 @@ const OVER: u8 = 3;
 /// Held by the handler's thread until the handler has ended, or will never begin.
 struct AtWork {
     leak: Leak,
-    _hold: Arc<Hold>,
+    _hold: Arc<CallGuard>,
 }
 
 /// Held by the call until it is answered.
@@ -228,7 +228,7 @@ impl Drop for WaitedFor {
     }
 }
 
-impl fmt::Debug for Running {
+impl fmt::Debug for HandlerTask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Running").field("call", &self.call).finish_non_exhaustive()
     }

@@ -18,17 +18,17 @@ use serde_json::value::RawValue;
 
 use crate::blocking::handler::Reply;
 use crate::blocking::router;
-use crate::classic::client::CallTime;
+use crate::classic::client::CallTimeout;
 use crate::client::request;
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::reply_error::Refusal;
-use crate::service::call::Arrived;
-use crate::service::item_sender::Producer;
-use crate::session::incoming_calls::{CREDIT_PATIENCE, Place};
-use crate::session::{Answer, Calling};
+use crate::service::call::ReceivedRequest;
+use crate::service::item_sender::ItemSender;
+use crate::session::incoming_calls::{CREDIT_TIMEOUT, SessionCall};
+use crate::session::{CallEnd, PendingCall};
 use crate::tokio::call::Call;
 use crate::tokio::clock;
-use crate::tokio::flow::{self, Inner, Reached};
+use crate::tokio::flow::{self, Begun, Inner};
 use crate::tokio::transport::within;
 
 /// The items of a streamed answer, see [`Client::stream`](crate::tokio::Client::stream). Dropping it cancels the call. It
@@ -38,7 +38,7 @@ use crate::tokio::transport::within;
 #[must_use = "a stream that is dropped is cancelled"]
 pub struct Items<T> {
     source: Source,
-    time: CallTime,
+    time: CallTimeout,
     /// Ends the stream when its time is over, if it has a limit.
     timer: Option<Pin<Box<Sleep>>>,
     _client: Option<Arc<Inner>>,
@@ -46,9 +46,9 @@ pub struct Items<T> {
 }
 
 enum Source {
-    Session(Calling),
+    Session(PendingCall),
     /// An item of the session is read elsewhere.
-    Reading(Calling, Reading),
+    Reading(PendingCall, Reading),
     /// The elements of an array, from a server that has no streams.
     Array(VecDeque<Box<RawValue>>),
     /// The method's own result, if there was no error.
@@ -68,7 +68,7 @@ enum Raw {
 
 impl Source {
     /// Takes the call of a session out; the stream is over then.
-    fn take_calling(&mut self) -> Option<Calling> {
+    fn take_calling(&mut self) -> Option<PendingCall> {
         match std::mem::replace(self, Self::Over(None)) {
             Self::Session(calling) | Self::Reading(calling, _) => Some(calling),
             Self::Array(_) | Self::Over(_) => None,
@@ -77,14 +77,14 @@ impl Source {
 }
 
 impl<T: DeserializeOwned> Items<T> {
-    pub(super) fn new(reached: Reached, time: CallTime, client: Option<Arc<Inner>>) -> Result<Self, Error> {
+    pub(super) fn new(reached: Begun, time: CallTimeout, client: Option<Arc<Inner>>) -> Result<Self, Error> {
         let source = match reached {
-            Reached::Calling(calling) => Source::Session(calling),
-            Reached::Response(response) => match request::elements(&response)? {
+            Begun::Calling(calling) => Source::Session(calling),
+            Begun::Response(response) => match request::elements(&response)? {
                 Some(elements) => Source::Array(elements),
                 None => Source::Over(Some(response)),
             },
-            Reached::Sent => {
+            Begun::Sent => {
                 return Err(Error::new(ErrorKind::Protocol, Outcome::Unknown, "the call was not answered"));
             }
         };
@@ -165,15 +165,15 @@ impl<T: DeserializeOwned> Items<T> {
     }
 
     /// The next item of a session, inflated and checked; a large one on a thread for blocking work.
-    fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<Result<Item, Answer>> {
+    fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<Result<Item, CallEnd>> {
         loop {
             match &mut self.source {
                 Source::Session(calling) => match ready!(calling.poll_item(context.waker()))? {
-                    Arrived::Read(item) => return Poll::Ready(Ok(item)),
-                    Arrived::Unread(item) if !flow::takes_time(item.size()) => {
+                    ReceivedRequest::Read(item) => return Poll::Ready(Ok(item)),
+                    ReceivedRequest::Unread(item) if !flow::takes_time(item.size()) => {
                         return Poll::Ready(calling.read(item));
                     }
-                    Arrived::Unread(item) => {
+                    ReceivedRequest::Unread(item) => {
                         let charged = item.charged();
                         let reading = Reading { charged, read: spawn_blocking(move || item.read()) };
                         let Some(calling) = self.source.take_calling() else { continue };
@@ -187,7 +187,7 @@ impl<T: DeserializeOwned> Items<T> {
                     let item = match read {
                         Ok(read) => calling.took(charged, read),
                         // It fails only when the runtime ends.
-                        Err(_) => Err(Answer::Cancelled { sent: calling.give_up() }),
+                        Err(_) => Err(CallEnd::Cancelled { sent: calling.cancel() }),
                     };
                     self.source = Source::Session(calling);
                     return Poll::Ready(item);
@@ -198,7 +198,7 @@ impl<T: DeserializeOwned> Items<T> {
     }
 
     /// The stream has ended with `answer`.
-    fn end(&mut self, answer: Answer) -> Result<(), Error> {
+    fn end(&mut self, answer: CallEnd) -> Result<(), Error> {
         let Some(calling) = self.source.take_calling() else { return Ok(()) };
         match request::answered(answer, calling.link())? {
             Response::Bad(bad) => Err(Error::refused(&bad)),
@@ -213,7 +213,7 @@ impl<T: DeserializeOwned> Items<T> {
         let Some(timer) = &mut self.timer else { return Poll::Pending };
         ready!(timer.as_mut().poll(context));
         let Some(mut calling) = self.source.take_calling() else { return Poll::Pending };
-        Poll::Ready(self.time.over(calling.give_up()))
+        Poll::Ready(self.time.expired(calling.cancel()))
     }
 }
 
@@ -235,20 +235,20 @@ impl<T> fmt::Debug for Items<T> {
 #[derive(Debug)]
 pub struct ItemSink {
     /// Absent once the handler has ended.
-    producer: Arc<Mutex<Option<Producer>>>,
-    place: Option<Place>,
+    producer: Arc<Mutex<Option<ItemSender>>>,
+    place: Option<SessionCall>,
 }
 
 /// The other end of a sink: what it gathered for a caller that wants no items.
 #[derive(Debug)]
 pub(super) struct Collector {
-    producer: Arc<Mutex<Option<Producer>>>,
+    producer: Arc<Mutex<Option<ItemSender>>>,
 }
 
 impl ItemSink {
     pub(super) fn new(call: &Call) -> (Self, Collector) {
-        let producer = Arc::new(Mutex::new(Some(Producer::new(call))));
-        (Self { producer: producer.clone(), place: call.place().cloned() }, Collector { producer })
+        let producer = Arc::new(Mutex::new(Some(ItemSender::new(call))));
+        (Self { producer: producer.clone(), place: call.session_call().cloned() }, Collector { producer })
     }
 
     /// Sends an item, as soon as the caller has asked for one more. The item is written by this function, not by the future.
@@ -274,16 +274,16 @@ impl ItemSink {
                 Some(place) if packet.is_some() => {
                     let sent =
                         poll_fn(|context| place.link.poll_item(place.id, &mut packet, context.waker()));
-                    within(clock::now().checked_add(CREDIT_PATIENCE), sent)
+                    within(clock::now().checked_add(CREDIT_TIMEOUT), sent)
                         .await
                         .unwrap_or_else(|| Err(router::timed_out()))
                 }
-                _ => self.with(Producer::collect),
+                _ => self.with(ItemSender::collect),
             }
         }
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Producer) -> Result<T, Refusal>) -> Result<T, Refusal> {
+    fn with<T>(&self, work: impl FnOnce(&mut ItemSender) -> Result<T, Refusal>) -> Result<T, Refusal> {
         let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
         producer.as_mut().ok_or_else(router::cancelled_by_caller).and_then(work)
     }

@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use crate::blocking::handler::Reply;
 use crate::blocking::layers::place;
-use crate::limits::permits::Budget;
+use crate::limits::permits::Semaphore;
 use crate::reply_error::Refusal;
 use crate::tokio::call::Call;
 use crate::tokio::next::Next;
@@ -21,7 +21,7 @@ pub type Layered = Pin<Box<dyn Future<Output = Result<Reply, Refusal>> + Send>>;
 /// let router = Router::new().layer(layers::max_in_flight(8)).method("seven", || async { 7 });
 /// ```
 pub fn max_in_flight(calls: usize) -> impl Fn(Call, Next) -> Layered + Send + Sync + 'static {
-    let places = Budget::new(calls);
+    let places = Semaphore::new(calls);
     move |_, next| {
         let place = place(&places);
         Box::pin(async move {

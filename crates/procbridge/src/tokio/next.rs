@@ -8,7 +8,7 @@ use crate::blocking::handler::Reply;
 use crate::blocking::router::guarded;
 use crate::reply_error::Refusal;
 use crate::tokio::call::Call;
-use crate::tokio::handler_task::{Guarded, Hold, Work, on_a_thread};
+use crate::tokio::handler_task::{CallGuard, GuardedFuture, Work, on_a_thread};
 use crate::tokio::router::{Route, Run};
 
 /// The rest of the way of a call, as a layer sees it; see [`Router::layer`](crate::tokio::Router::layer).
@@ -19,7 +19,7 @@ pub struct Next {
     /// How many of the layers the call has passed.
     pub(super) passed: usize,
     pub(super) route: Option<Arc<Route>>,
-    pub(super) hold: Arc<Hold>,
+    pub(super) hold: Arc<CallGuard>,
     pub(super) leaked: Arc<AtomicUsize>,
 }
 
@@ -53,19 +53,21 @@ impl Next {
         self.reply
     }
 
-    pub(super) fn begin(self) -> Result<Guarded, Refusal> {
+    pub(super) fn begin(self) -> Result<GuardedFuture, Refusal> {
         let layers = self.layers.clone();
         if let Some(layer) = layers.get(self.passed) {
-            return Guarded::begin(|| layer(self.call.clone(), Self { passed: self.passed + 1, ..self }));
+            return GuardedFuture::begin(|| {
+                layer(self.call.clone(), Self { passed: self.passed + 1, ..self })
+            });
         }
         let Self { call, reply, route, hold, leaked, .. } = self;
         match route.as_deref().map(|route| &route.run) {
             None => Err(Refusal::unknown_method(call.method())),
-            Some(Run::Task(handler)) => Guarded::begin(|| handler(call, reply)),
+            Some(Run::Task(handler)) => GuardedFuture::begin(|| handler(call, reply)),
             Some(Run::Thread(handler)) => {
                 let handler = handler.clone();
                 let work = move |call: &crate::Call| guarded(|| handler(call, reply));
-                Guarded::begin(|| on_a_thread(call.into_inner(), hold, leaked, work))
+                GuardedFuture::begin(|| on_a_thread(call.into_inner(), hold, leaked, work))
             }
         }
     }

@@ -4,39 +4,39 @@ use std::sync::Arc;
 
 use procbridge_proto::{CallId, Response};
 
-use crate::classic::client::{Accepted, Opened, Outgoing};
+use crate::classic::client::{Accepted, ClassicClient, Opened};
 use crate::error::Error;
 use crate::limits::admission::Admission;
 use crate::net::socket::{self, Read};
 use crate::peer::Peer;
-use crate::session::Link;
-use crate::session::state::{Hold, Seat};
+use crate::session::Session;
+use crate::session::state::{Reader, SessionPermits};
 use crate::tokio::clock;
-use crate::tokio::session_task::{Driver, Serves};
-use crate::tokio::transport::{Readiness, Stream, within};
+use crate::tokio::session_task::{Role, SessionTask};
+use crate::tokio::transport::{Readiness, Transport, within};
 
 /// A connection with a call on it.
-pub(super) struct Opening {
-    pub(super) stream: Stream,
+pub(super) struct OpenCall {
+    pub(super) stream: Transport,
     pub(super) peer: Peer,
-    pub(super) outgoing: Outgoing,
+    pub(super) outgoing: ClassicClient,
 }
 
 /// A connection that has become a session, with the call that opened it.
-pub(super) struct Session {
-    stream: Stream,
+pub(super) struct OpenedSession {
+    stream: Transport,
     peer: Peer,
     accepted: Accepted,
 }
 
-impl Opening {
+impl OpenCall {
     /// Waits for the answer, or for the session in which it will come.
-    pub(super) async fn run(mut self) -> Result<Result<Response, Session>, Error> {
+    pub(super) async fn run(mut self) -> Result<Result<Response, OpenedSession>, Error> {
         match self.exchange().await? {
             Opened::Response(response) => Ok(Ok(response)),
             Opened::Session => {
                 let accepted = self.outgoing.into_session();
-                Ok(Err(Session { stream: self.stream, peer: self.peer, accepted }))
+                Ok(Err(OpenedSession { stream: self.stream, peer: self.peer, accepted }))
             }
         }
     }
@@ -87,33 +87,33 @@ impl Opening {
     }
 }
 
-impl Session {
+impl OpenedSession {
     /// The session, for any number of calls, with a task that reads it until it ends. The opening call is kept for whoever
     /// waits for it, if it is answered. Without a session there is what became of that call.
     pub(super) fn into_link(
         self,
         admission: &Arc<Admission>,
         is_answered: bool,
-        serves: Serves,
-    ) -> Result<(Arc<Link>, CallId), Result<Response, Error>> {
+        serves: Role,
+    ) -> Result<(Arc<Session>, CallId), Result<Response, Error>> {
         let Self { stream, peer, accepted } = self;
         let socket = match stream.into_watched() {
             Ok(socket) => socket,
             // The socket is gone with that.
-            Err(error) => return Err(accepted.salvage(error, |_| Ok(Read::Nothing))),
+            Err(error) => return Err(accepted.recover(error, |_| Ok(Read::Nothing))),
         };
         let Accepted { connection, id } = accepted;
         if matches!(peer, Peer::Tcp(_)) {
             socket::set_no_delay(&socket);
         }
         let opening = is_answered.then_some(id);
-        let (admission, hold) = (admission.clone(), Hold::default());
+        let (admission, hold) = (admission.clone(), SessionPermits::default());
         let descriptor = socket.socket().clone();
-        let link = Link::new(connection, descriptor, peer, admission, opening, Seat::Driven, hold);
-        if matches!(serves, Serves::Client { router: None, .. }) {
+        let link = Session::new(connection, descriptor, peer, admission, opening, Reader::Task, hold);
+        if matches!(serves, Role::Client { router: None, .. }) {
             clock::watch(&link);
         }
-        ::tokio::spawn(Driver::new(link.clone(), socket, serves));
+        ::tokio::spawn(SessionTask::new(link.clone(), socket, serves));
         Ok((link, id))
     }
 }

@@ -6,34 +6,34 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::classic::client::CallTime;
-use crate::client::request::{self, Form, Style};
+use crate::classic::client::CallTimeout;
+use crate::client::request::{self, CallOptions, ResultForm};
 use crate::error::Error;
-use crate::tokio::call_future::{By, CallFuture, Made};
+use crate::tokio::call_future::{CallFuture, Caller, Prepared};
 use crate::tokio::client::Client;
-use crate::tokio::flow::Reached;
+use crate::tokio::flow::Begun;
 use crate::tokio::item_stream::Items;
 use crate::tokio::session::Session;
 
 /// A call that is being put together, see [`Client::call`] and [`Session::call`].
 pub struct RequestBuilder<'a, P: ?Sized = ()> {
-    via: Via<'a>,
+    via: Target<'a>,
     method: Option<&'a str>,
     payload: Option<&'a P>,
-    style: Style,
+    style: CallOptions,
     fault: Option<Error>,
 }
 
 /// What makes the call.
 #[derive(Clone, Copy)]
-pub(super) enum Via<'a> {
+pub(super) enum Target<'a> {
     Client(&'a Client),
     Session(&'a Session),
 }
 
 impl<'a> RequestBuilder<'a> {
-    pub(super) fn new(via: Via<'a>, method: Option<&'a str>) -> Self {
-        Self { via, method, payload: None, style: Style::default(), fault: None }
+    pub(super) fn new(via: Target<'a>, method: Option<&'a str>) -> Self {
+        Self { via, method, payload: None, style: CallOptions::default(), fault: None }
     }
 }
 
@@ -87,7 +87,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     ///
     /// As [`Client::request`].
     pub fn send<R: DeserializeOwned>(self) -> CallFuture<R> {
-        CallFuture::of_result(self.make(Form::Result))
+        CallFuture::of_result(self.prepare(ResultForm::Result))
     }
 
     /// Sends the call as one that is not answered, see [`Client::notify`].
@@ -104,7 +104,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     ///
     /// As [`Client::notify`].
     pub fn notify(self) -> CallFuture<()> {
-        CallFuture::of_notification(self.make(Form::OneWay))
+        CallFuture::of_notification(self.prepare(ResultForm::OneWay))
     }
 
     /// Sends the call and reads the items of its answer, see [`Client::stream`].
@@ -121,26 +121,26 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     ///
     /// As [`Client::stream`].
     pub fn stream<T: DeserializeOwned>(self) -> CallFuture<Items<T>> {
-        CallFuture::of_stream(self.make(Form::Stream))
+        CallFuture::of_stream(self.prepare(ResultForm::Stream))
     }
 
     /// Sends the call on a session, which is opened for it if there is none, within `time`. It has no limit of its own.
     pub(super) fn begin_session_stream(
         mut self,
-        time: CallTime,
-    ) -> impl Future<Output = Result<Reached, Error>> + Send + use<P> {
+        time: CallTimeout,
+    ) -> impl Future<Output = Result<Begun, Error>> + Send + use<P> {
         self.style.needs_session = true;
-        let made = self.make(Form::Stream);
+        let made = self.prepare(ResultForm::Stream);
         async move {
-            let Made { by, style, packet } = made?;
+            let Prepared { by, style, packet } = made?;
             match by {
-                By::Client(client) => client.begin_within(time, &style, packet).await,
-                By::Session(session) => session.begin(&style, packet).await.map(|(reached, _)| reached),
+                Caller::Client(client) => client.begin_within(time, &style, packet).await,
+                Caller::Session(session) => session.begin(&style, packet).await.map(|(reached, _)| reached),
             }
         }
     }
 
-    fn make(mut self, form: Form) -> Result<Made, Error> {
+    fn prepare(mut self, form: ResultForm) -> Result<Prepared, Error> {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
@@ -148,11 +148,11 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         self.style.form = form;
         let Self { via, method, payload, style, .. } = self;
         let (config, by) = match via {
-            Via::Client(client) => (&client.inner.config, By::Client(client.inner.clone())),
-            Via::Session(session) => (&*session.config, By::Session(session.clone())),
+            Target::Client(client) => (&client.inner.config, Caller::Client(client.inner.clone())),
+            Target::Session(session) => (&*session.config, Caller::Session(session.clone())),
         };
         let packet = request::packet(config, method, payload, &style)?;
-        Ok(Made { by, style, packet })
+        Ok(Prepared { by, style, packet })
     }
 }
 

@@ -12,14 +12,14 @@ use crate::blocking::handler::{Reply, payload};
 use crate::blocking::router::{BoxedHandler, authorized, reply};
 use crate::events::hub::Hub;
 use crate::limits::admission::Admission;
-use crate::limits::permits::Share;
+use crate::limits::permits::Permit;
 use crate::reply_error::Refusal;
 use crate::service::builtin;
 use crate::service::routes::{Kind, Routes};
-use crate::tokio::begin_handler::{Beginning, Inline, Pace};
+use crate::tokio::begin_handler::{HandlerSpeed, HandlerStart, InlineStart};
 use crate::tokio::call::Call;
 use crate::tokio::handler::{Handler, StreamHandler};
-use crate::tokio::handler_task::{Guarded, Held, Hold, Running, Work};
+use crate::tokio::handler_task::{CallGuard, GuardedFuture, Guarding, HandlerTask, Work};
 use crate::tokio::item_stream::ItemSink;
 use crate::tokio::next::{BoxedLayer, Next};
 
@@ -69,7 +69,7 @@ pub struct Router {
 /// A handler, and what is known of it.
 pub(super) struct Route {
     pub(super) run: Run,
-    pub(super) pace: Pace,
+    pub(super) pace: HandlerSpeed,
 }
 
 /// Where a handler runs.
@@ -81,8 +81,8 @@ pub(super) enum Run {
 /// How far a call has come on its way to a handler.
 pub(super) enum Started<'r> {
     /// It is answered without one.
-    Answered(Running),
-    Beginning(Inline<'r>),
+    Answered(HandlerTask),
+    Beginning(InlineStart<'r>),
 }
 
 impl Router {
@@ -287,9 +287,9 @@ impl Router {
         &self,
         call: crate::Call,
         admission: &Admission,
-        slot: Option<Share>,
+        slot: Option<Permit>,
         began: Instant,
-    ) -> Result<Running, Refusal> {
+    ) -> Result<HandlerTask, Refusal> {
         match self.prepare(call, admission, slot, began)? {
             Started::Answered(running) => Ok(running),
             Started::Beginning(beginning) => beginning.begin(),
@@ -301,7 +301,7 @@ impl Router {
         &'r self,
         call: crate::Call,
         admission: &'r Admission,
-        slot: Option<Share>,
+        slot: Option<Permit>,
         began: Instant,
     ) -> Result<Started<'r>, Refusal> {
         let Admission { config, stats, leaked, .. } = admission;
@@ -309,13 +309,13 @@ impl Router {
         let reply = reply(&call, config);
         if let Some(method) = builtin::method(&call, config) {
             let handled = method.answer(&call, reply, config, stats, &self.routes);
-            let work = Guarded::begin(|| Box::pin(std::future::ready(handled)))?;
-            let hold = Held::Alone(Hold { _slot: slot, measured: None });
-            return Ok(Started::Answered(Running::new(call, hold, work)));
+            let work = GuardedFuture::begin(|| Box::pin(std::future::ready(handled)))?;
+            let hold = Guarding::Alone(CallGuard { _slot: slot, measured: None });
+            return Ok(Started::Answered(HandlerTask::new(call, hold, work)));
         }
-        let hold = Hold { _slot: slot, measured: Some(stats.begin_at(call.method(), began)) };
+        let hold = CallGuard { _slot: slot, measured: Some(stats.begin_at(call.method(), began)) };
         let route = self.routes.find(&call);
-        Ok(Started::Beginning(Beginning { call, reply, hold, route, layers: &self.layers, leaked }))
+        Ok(Started::Beginning(HandlerStart { call, reply, hold, route, layers: &self.layers, leaked }))
     }
 }
 
@@ -325,7 +325,7 @@ impl Route {
     }
 
     fn of(run: Run) -> Arc<Self> {
-        Arc::new(Self { run, pace: Pace::default() })
+        Arc::new(Self { run, pace: HandlerSpeed::default() })
     }
 }
 

@@ -6,19 +6,19 @@ use procbridge_proto::{Packet, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::classic::client::CallTime;
-use crate::client::request::{self, Style};
+use crate::classic::client::CallTimeout;
+use crate::client::request::{self, CallOptions};
 use crate::config::client::ClientConfig;
 use crate::error::Error;
 use crate::peer::Peer;
 use crate::reply_error::Refusal;
-use crate::session::Link as Inner;
-use crate::session::session::Refused;
+use crate::session::Session as Inner;
+use crate::session::session::BeginError;
 use crate::tokio::call_future::CallFuture;
 use crate::tokio::clock;
-use crate::tokio::flow::{self, Reached};
+use crate::tokio::flow::{self, Begun};
 use crate::tokio::item_stream::Items;
-use crate::tokio::request_builder::{RequestBuilder, Via};
+use crate::tokio::request_builder::{RequestBuilder, Target};
 
 /// The session on which a call came, for calls in the other direction. Clones are the same session. It may be kept after
 /// the call: it works as long as the peer keeps its connection.
@@ -52,7 +52,7 @@ pub struct Session {
 
 impl Session {
     pub(super) fn of(call: &crate::Call) -> Result<Self, Refusal> {
-        let Some(place) = call.place() else {
+        let Some(place) = call.session_call() else {
             return Err(Refusal::new("the caller holds no session, so it cannot be called"));
         };
         let mut config = ClientConfig::new();
@@ -129,14 +129,18 @@ impl Session {
 
     /// Begins a call that has settings of its own.
     pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
-        RequestBuilder::new(Via::Session(self), Some(method))
+        RequestBuilder::new(Target::Session(self), Some(method))
     }
 
     fn link(&self) -> Result<Arc<Inner>, Error> {
-        self.link.upgrade().ok_or_else(|| request::refused(Refused::Gone))
+        self.link.upgrade().ok_or_else(|| request::refused(BeginError::Gone))
     }
 
-    pub(super) async fn begin(&self, style: &Style, packet: Packet) -> Result<(Reached, CallTime), Error> {
+    pub(super) async fn begin(
+        &self,
+        style: &CallOptions,
+        packet: Packet,
+    ) -> Result<(Begun, CallTimeout), Error> {
         let time = clock::time(style.timeout);
         Ok((
             flow::begin_on(&self.config, &self.link()?, packet, style.form, time)
@@ -146,15 +150,15 @@ impl Session {
         ))
     }
 
-    pub(super) async fn run(&self, style: &Style, packet: Packet) -> Result<Option<Response>, Error> {
+    pub(super) async fn run(&self, style: &CallOptions, packet: Packet) -> Result<Option<Response>, Error> {
         let time = clock::time(style.timeout.or(self.config.call_timeout));
         match flow::begin_on(&self.config, &self.link()?, packet, style.form, time)
             .await
             .map_err(request::in_reverse)?
         {
-            Reached::Response(response) => Ok(Some(response)),
-            Reached::Calling(calling) => flow::finish(calling, time).await.map(Some),
-            Reached::Sent => Ok(None),
+            Begun::Response(response) => Ok(Some(response)),
+            Begun::Calling(calling) => flow::finish(calling, time).await.map(Some),
+            Begun::Sent => Ok(None),
         }
     }
 }

@@ -16,22 +16,22 @@ use ::tokio::time::{Sleep, sleep_until};
 
 use crate::classic::server::LINGER_BYTES;
 use crate::net::socket::Read;
-use crate::session::Link;
-use crate::session::driver::Outlook;
+use crate::session::Session;
+use crate::session::driver::Snapshot;
 use crate::session::state::End;
 use crate::session::writer::Flushed;
-use crate::tokio::call_task::{self, Begun, Methods};
+use crate::tokio::call_task::{self, Methods, StartedCall};
 use crate::tokio::clock;
 use crate::tokio::router::Router;
-use crate::tokio::server::server::{Shared, Ticket};
-use crate::tokio::server::shutdown::Stage;
-use crate::tokio::transport::Watched;
+use crate::tokio::server::server::{ServerContext, TaskGuard};
+use crate::tokio::server::shutdown::Phase;
+use crate::tokio::transport::SessionSocket;
 
 /// Reads a session and serves its calls until it ends.
-pub(super) struct Driver {
-    link: Arc<Link>,
-    socket: Watched,
-    serves: Serves,
+pub(super) struct SessionTask {
+    link: Arc<Session>,
+    socket: SessionSocket,
+    serves: Role,
     /// When to look at the clock: at the latest when something is due.
     timer: Option<Pin<Box<Sleep>>>,
     /// When the server's clock rings, which spares a quiet session a timer of its own.
@@ -43,9 +43,9 @@ pub(super) struct Driver {
 }
 
 /// On whose behalf a session is driven.
-pub(super) enum Serves {
+pub(super) enum Role {
     /// The server ends when its sessions have.
-    Server { shared: Arc<Shared>, id: u64, busy: Option<Ticket>, _alive: Ticket },
+    Server { shared: Arc<ServerContext>, id: u64, busy: Option<TaskGuard>, _alive: TaskGuard },
     Client {
         /// The methods for the server to call, if there are any.
         router: Option<Arc<Router>>,
@@ -55,8 +55,8 @@ pub(super) enum Serves {
     },
 }
 
-impl Driver {
-    pub(super) fn new(link: Arc<Link>, socket: Watched, serves: Serves) -> Self {
+impl SessionTask {
+    pub(super) fn new(link: Arc<Session>, socket: SessionSocket, serves: Role) -> Self {
         Self { link, socket, serves, timer: None, rings: None, linger: None, has_waited: false }
     }
 
@@ -67,33 +67,33 @@ impl Driver {
         let mut answered = None;
         // Where one ends the next one begins.
         let (mut first, mut now) = (None, None);
-        while let Some(work) = link.next_served(answered.take()) {
+        while let Some(work) = link.next_incoming(answered.take()) {
             let began = now.take().unwrap_or_else(Instant::now);
             let first = *first.get_or_insert(began);
             let begun = match serves {
-                Serves::Server { shared, .. } => {
+                Role::Server { shared, .. } => {
                     let methods = || Methods::Server(shared.clone());
                     call_task::begin(&shared.router, link, work, began, || Some(shared.alive()), methods)
                 }
-                Serves::Client { router: Some(router), .. } => {
+                Role::Client { router: Some(router), .. } => {
                     call_task::begin(router, link, work, began, || None, || Methods::Client(router.clone()))
                 }
-                Serves::Client { router: None, .. } => continue,
+                Role::Client { router: None, .. } => continue,
             };
             now = match begun {
-                Begun::Answered { id, answer, ended } => {
+                StartedCall::Answered { id, answer, ended } => {
                     answered = Some((id, answer));
                     ended
                 }
-                Begun::GoesOn { ended } => ended,
-                Begun::Apart => {
+                StartedCall::GoesOn { ended } => ended,
+                StartedCall::Apart => {
                     // The new task is the next one on this thread, which it may hold. A task that yields wakes another
                     // thread of the runtime, and goes on there: else none might look at the sockets.
                     context.waker().wake_by_ref();
                     None
                 }
             };
-            if now.is_some_and(|now| now.saturating_duration_since(first) >= PORTION) {
+            if now.is_some_and(|now| now.saturating_duration_since(first) >= MAX_POLL_TIME) {
                 if let Some((id, answer)) = answered {
                     link.reply(id, answer);
                 }
@@ -119,14 +119,14 @@ impl Driver {
             self.socket.is_writing_at_once()?;
         }
         ready!(self.socket.poll_readable(context))?;
-        if self.link.read_in_room(|buffer| self.socket.read(buffer)) {
+        if self.link.read_once(|buffer| self.socket.read(buffer)) {
             self.serve(context);
         }
         Poll::Ready(Ok(()))
     }
 
     /// Does what is due. Ready if the session may have changed by that.
-    fn poll_time(&mut self, outlook: &Outlook, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_time(&mut self, outlook: &Snapshot, context: &mut Context<'_>) -> Poll<()> {
         // What was planned may be later than what has become due since.
         if let Some(due) = outlook.due
             && self.planned().is_some_and(|planned| due < planned)
@@ -146,12 +146,12 @@ impl Driver {
 
     /// Does what is due at `now`, and plans the next look at the clock. Tells whether there is one.
     fn keep_time(&mut self, now: Instant) -> bool {
-        let Some(next) = self.link.beat(now) else {
+        let Some(next) = self.link.tick(now) else {
             self.timer = None;
             return false;
         };
-        if let Serves::Server { shared, id, .. } = &self.serves
-            && next.saturating_duration_since(now) >= FAR
+        if let Role::Server { shared, id, .. } = &self.serves
+            && next.saturating_duration_since(now) >= MAX_TIMER
         {
             self.timer = None;
             if self.rings.is_none_or(|rings| next < rings) {
@@ -166,7 +166,7 @@ impl Driver {
 
     /// Whether something is due by what the clock said when something `heard` last arrived, however much there is to be
     /// read.
-    fn is_due(&self, outlook: &Outlook) -> bool {
+    fn is_due(&self, outlook: &Snapshot) -> bool {
         let planned = self.planned();
         planned.is_none() || planned.into_iter().chain(outlook.due).any(|due| due <= outlook.heard)
     }
@@ -178,8 +178,8 @@ impl Driver {
     }
 
     /// Waits, unless there is something to be seen to.
-    fn rest(&self, outlook: &Outlook, context: &Context<'_>) -> bool {
-        self.link.rest(context.waker(), outlook, self.planned())
+    fn park(&self, outlook: &Snapshot, context: &Context<'_>) -> bool {
+        self.link.park(context.waker(), outlook, self.planned())
     }
 
     fn set_timer(&mut self, due: Instant) {
@@ -201,7 +201,7 @@ impl Driver {
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
         ready!(self.poll_linger(context));
         self.linger = Some(0);
-        self.link.poll_served(context.waker())
+        self.link.poll_drained(context.waker())
     }
 
     /// What the peer still sends is dropped for a while if it must hear why, and the server has not ended.
@@ -212,21 +212,21 @@ impl Driver {
         if self.linger.is_none() {
             self.linger = Some(LINGER_BYTES as u32);
             // From here on the server does not wait for it.
-            if let Serves::Server { busy, .. } = &mut self.serves {
+            if let Role::Server { busy, .. } = &mut self.serves {
                 *busy = None;
             }
             let limit = clock::now().checked_add(self.link.admission.config.linger_timeout);
             let Some(limit) = limit else { return Poll::Ready(()) };
             self.set_timer(limit);
         }
-        if let Serves::Server { shared, .. } = &self.serves {
+        if let Role::Server { shared, .. } = &self.serves {
             // First the word to be told, then the look.
-            self.link.attend(context.waker());
-            if shared.control.has_reached(Stage::Aborting) {
+            self.link.set_standby(context.waker());
+            if shared.control.has_reached(Phase::Aborting) {
                 return Poll::Ready(());
             }
         }
-        let mut rounds = ROUNDS;
+        let mut rounds = MAX_ROUNDS;
         while self.linger > Some(0) && self.poll_timer(context).is_pending() {
             if ready!(self.socket.poll_readable(context)).is_err() {
                 return Poll::Ready(());
@@ -250,12 +250,12 @@ impl Driver {
     }
 }
 
-impl Future for Driver {
+impl Future for SessionTask {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let driver = &mut *self;
-        if !driver.has_waited && driver.link.is_left() {
+        if !driver.has_waited && driver.link.has_pending_flush() {
             // Those who are to run before this task's next turn may have something to be written too.
             driver.has_waited = true;
             context.waker().wake_by_ref();
@@ -264,8 +264,8 @@ impl Future for Driver {
         driver.has_waited = false;
         // When this turn read first, and whether it has served what it read.
         let (mut since, mut has_served) = (None, false);
-        for _ in 0..ROUNDS {
-            let outlook = driver.link.survey();
+        for _ in 0..MAX_ROUNDS {
+            let outlook = driver.link.snapshot();
             if outlook.is_rung {
                 // There will be no other ring until one is planned, which keep_time does.
                 driver.rings = None;
@@ -284,7 +284,7 @@ impl Future for Driver {
                     driver.keep_time(outlook.heard);
                 }
                 // What is left is served in another turn.
-                if outlook.has_work || outlook.heard.saturating_duration_since(since) >= PORTION {
+                if outlook.has_work || outlook.heard.saturating_duration_since(since) >= MAX_POLL_TIME {
                     break;
                 }
             }
@@ -311,7 +311,7 @@ impl Future for Driver {
                 (Poll::Pending, Poll::Pending) => {}
                 _ => continue,
             }
-            if driver.poll_time(&outlook, context).is_pending() && driver.rest(&outlook, context) {
+            if driver.poll_time(&outlook, context).is_pending() && driver.park(&outlook, context) {
                 return Poll::Pending;
             }
         }
@@ -321,7 +321,7 @@ impl Future for Driver {
     }
 }
 
-impl Serves {
+impl Role {
     /// Tells that the session takes no more calls.
     fn tell(&mut self) {
         if let Self::Client { changed, is_told, .. } = self
@@ -333,21 +333,21 @@ impl Serves {
     }
 }
 
-impl Drop for Driver {
+impl Drop for SessionTask {
     fn drop(&mut self) {
         // Nobody else would read the session, whatever has ended this task. With its runtime the handlers go too.
         self.link.close(End::Closed);
-        self.link.forsake();
+        self.link.drop_calls();
         match &mut self.serves {
-            Serves::Server { shared, id, .. } => shared.control.sessions.leave(*id),
-            serves @ Serves::Client { .. } => serves.tell(),
+            Role::Server { shared, id, .. } => shared.control.sessions.leave(*id),
+            serves @ Role::Client { .. } => serves.tell(),
         }
     }
 }
 
 /// What is due so much later is left to the server's clock, which may be a second late.
-const FAR: Duration = Duration::from_secs(4);
+const MAX_TIMER: Duration = Duration::from_secs(4);
 /// Looks at a session before others have their turn.
-const ROUNDS: u32 = 32;
+const MAX_ROUNDS: u32 = 32;
 /// How long a turn may take before others have theirs, as far as the session decides that.
-const PORTION: Duration = Duration::from_micros(500);
+const MAX_POLL_TIME: Duration = Duration::from_micros(500);

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::events::event::{self, Event, Missed};
 use crate::tokio::client::Client;
 use crate::tokio::clock;
-use crate::tokio::flow::Reached;
+use crate::tokio::flow::Begun;
 use crate::tokio::item_stream::Items;
 
 /// The events of some topics, see [`Client::subscribe`]. Dropping it ends the subscription.
@@ -131,7 +131,7 @@ async fn renew(client: Client, wanted: Value, pause: Duration) -> Renewed {
     }
     let time = clock::time(client.inner.config.patience());
     let reached = client.call("$/subscribe").payload(&wanted).begin_session_stream(time).await?;
-    let Reached::Calling(_) = reached else { return Err(request::no_sessions()) };
+    let Begun::Calling(_) = reached else { return Err(request::no_sessions()) };
     let mut items = Events::new(reached, time, None)?;
     // What else than the word that it is in force comes first is an event, or the end.
     let first = items.next().await.ok_or_else(event::none_there)??;

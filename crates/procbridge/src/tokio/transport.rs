@@ -16,17 +16,17 @@ use ::tokio::io::unix::AsyncFd;
 use ::tokio::time;
 use rustix::io::Errno;
 
-use crate::client::connections::Alone;
+use crate::client::connections::OneShotPermit;
 use crate::endpoint::{Address, Endpoint};
 use crate::error::{Error, cannot_connect};
-use crate::net::connect::{self, Dialled, Dropped, FullQueue};
+use crate::net::connect::{self, BacklogRetry, Connecting, SynRetry};
 use crate::net::socket::{self, Read};
 use crate::peer::Peer;
 use crate::tokio::clock;
 
 /// A connected socket that does not block.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct Transport {
     socket: Socket,
 }
 
@@ -41,7 +41,7 @@ pub(super) enum Readiness {
 /// A socket that the runtime watches: for what arrives only, until somebody waits to write. On a Unix socket the system
 /// reports room to write whenever the peer has read, which would wake the task a second time for each packet.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct SessionSocket {
     socket: Arc<OwnedFd>,
     /// Absent if the runtime could not watch it.
     watch: Option<AsyncFd<Arc<OwnedFd>>>,
@@ -53,12 +53,12 @@ pub(super) struct Watched {
 enum Socket {
     /// Not waited for yet.
     Fresh(OwnedFd),
-    Watched(Watched),
+    Watched(SessionSocket),
     /// The runtime could not watch it.
     Closed,
 }
 
-impl Stream {
+impl Transport {
     pub(super) fn accepted(socket: OwnedFd) -> Self {
         Self { socket: Socket::Fresh(socket) }
     }
@@ -69,12 +69,12 @@ impl Stream {
         endpoint: &Endpoint,
         deadline: Option<Instant>,
         sends_token: bool,
-        alone: &mut Alone<'_>,
+        alone: &mut OneShotPermit<'_>,
     ) -> Result<(Self, Peer), Error> {
         let connected = Self::connect_to(endpoint, deadline, sends_token, alone).await;
         match &connected {
-            Ok(_) => alone.is_connected(),
-            Err(_) => alone.is_crowded(),
+            Ok(_) => alone.on_connected(),
+            Err(_) => alone.on_refused(),
         }
         connected
     }
@@ -83,7 +83,7 @@ impl Stream {
         endpoint: &Endpoint,
         deadline: Option<Instant>,
         sends_token: bool,
-        alone: &mut Alone<'_>,
+        alone: &mut OneShotPermit<'_>,
     ) -> Result<(Self, Peer), Error> {
         let Address::Tcp { host, port } = &endpoint.address else {
             let socket = Self::connect_unix(endpoint, deadline, alone)
@@ -97,7 +97,7 @@ impl Stream {
             .map_err(|error| connect::unresolved(endpoint, host, error))?;
         let mut result = Err(cannot_connect(endpoint, io::Error::from(io::ErrorKind::NotFound)));
         for (tried, address) in addresses.iter().enumerate() {
-            let share = connect::share(deadline, clock::now(), addresses.len() - tried);
+            let share = connect::attempt_deadline(deadline, clock::now(), addresses.len() - tried);
             match Self::connect_tcp(*address, share, alone).await {
                 Ok(connected) => return Ok(connected),
                 // The first address is the preferred one: its error is the one to tell.
@@ -111,16 +111,16 @@ impl Stream {
     async fn connect_tcp(
         address: SocketAddr,
         deadline: Option<Instant>,
-        alone: &mut Alone<'_>,
+        alone: &mut OneShotPermit<'_>,
     ) -> io::Result<(Self, Peer)> {
-        let mut dropped = Dropped::new(&address);
+        let mut dropped = SynRetry::new(&address);
         loop {
             let mut stream = match connect::tcp(address)? {
-                Dialled::Connected(socket) => {
+                Connecting::Connected(socket) => {
                     let peer = connect::tcp_server(&socket, address)?;
                     return Ok((Self::accepted(socket), peer));
                 }
-                Dialled::Begun(socket) => Self::accepted(socket),
+                Connecting::Begun(socket) => Self::accepted(socket),
             };
             let soon = dropped.next(deadline, clock::now());
             if let Some(ready) = within(soon, stream.wait(Readiness::Write)).await {
@@ -132,21 +132,21 @@ impl Stream {
             if !dropped.is_again(deadline, clock::now()) {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            alone.is_crowded();
+            alone.on_refused();
         }
     }
 
     async fn connect_unix(
         endpoint: &Endpoint,
         deadline: Option<Instant>,
-        alone: &mut Alone<'_>,
+        alone: &mut OneShotPermit<'_>,
     ) -> io::Result<OwnedFd> {
-        let mut queue = FullQueue::new();
+        let mut queue = BacklogRetry::new();
         loop {
             match connect::unix(endpoint) {
                 Ok(socket) => return Ok(socket),
                 Err(Errno::AGAIN) => {
-                    alone.is_crowded();
+                    alone.on_refused();
                     time::sleep(queue.pause(deadline, clock::now()).ok_or(io::ErrorKind::TimedOut)?).await;
                 }
                 Err(error) => return Err(error.into()),
@@ -161,7 +161,7 @@ impl Stream {
 
     /// Reads what has arrived and drops it.
     pub(super) fn discard(&self) -> io::Result<Read> {
-        self.read(&mut Vec::with_capacity(DROPPED))
+        self.read(&mut Vec::with_capacity(DISCARD_BUFFER))
     }
 
     /// The same socket, watched by the runtime.
@@ -169,9 +169,9 @@ impl Stream {
     /// # Panics
     ///
     /// Outside a runtime with I/O enabled, if it was not watched.
-    pub(super) fn into_watched(self) -> io::Result<Watched> {
+    pub(super) fn into_watched(self) -> io::Result<SessionSocket> {
         match self.socket {
-            Socket::Fresh(socket) => Watched::new(socket),
+            Socket::Fresh(socket) => SessionSocket::new(socket),
             Socket::Watched(watched) => Ok(watched),
             Socket::Closed => Err(io::ErrorKind::NotConnected.into()),
         }
@@ -202,7 +202,7 @@ impl Stream {
         if let Socket::Fresh(_) = self.socket
             && let Socket::Fresh(socket) = std::mem::replace(&mut self.socket, Socket::Closed)
         {
-            match Watched::new(socket) {
+            match SessionSocket::new(socket) {
                 Ok(watched) => self.socket = Socket::Watched(watched),
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -242,7 +242,7 @@ impl Stream {
     }
 }
 
-impl Watched {
+impl SessionSocket {
     /// Has the runtime watch `socket`, which must not block.
     ///
     /// # Panics
@@ -273,7 +273,7 @@ impl Watched {
 
     /// Reads what has arrived and drops it.
     pub(super) fn discard(&self) -> io::Result<Read> {
-        self.read(&mut Vec::with_capacity(DROPPED))
+        self.read(&mut Vec::with_capacity(DISCARD_BUFFER))
     }
 
     pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -288,7 +288,7 @@ impl Watched {
         if self.writes == 0 {
             self.watch_for(Interest::READABLE | Interest::WRITABLE)?;
         }
-        self.writes = WRITES;
+        self.writes = WRITES_BEFORE_POLL;
         match &self.watch {
             Some(watch) => watch.poll_write_ready(context).map_ok(drop),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
@@ -335,7 +335,7 @@ impl Watched {
     }
 }
 
-impl AsFd for Watched {
+impl AsFd for SessionSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -370,9 +370,9 @@ async fn resolve(host: &str, port: u16, deadline: Option<Instant>) -> io::Result
 }
 
 /// What is read at a time to be dropped.
-const DROPPED: usize = 64 * 1024;
+const DISCARD_BUFFER: usize = 64 * 1024;
 /// Reads after a wait to write during which another is expected.
-const WRITES: u8 = 64;
+const WRITES_BEFORE_POLL: u8 = 64;
 
 #[cfg(test)]
 mod tests {
@@ -385,7 +385,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
-        let mut ours = Watched::new(ours.into()).unwrap();
+        let mut ours = SessionSocket::new(ours.into()).unwrap();
         while socket::sent(socket::send(&ours, &[0; 64 * 1024])).unwrap() > 0 {}
         {
             let mut room = std::pin::pin!(poll_fn(|context| ours.poll_writable(context)));
@@ -396,8 +396,8 @@ mod tests {
                 room.await.unwrap();
             }
         }
-        assert_eq!(ours.writes, WRITES);
-        for _ in 0..WRITES {
+        assert_eq!(ours.writes, WRITES_BEFORE_POLL);
+        for _ in 0..WRITES_BEFORE_POLL {
             // What arrives is heard of whatever the socket is watched for, and while that changes.
             socket::send(&theirs, b"x").unwrap();
             ours.is_writing_at_once().unwrap();

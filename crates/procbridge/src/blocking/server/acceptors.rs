@@ -6,21 +6,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-use crate::blocking::server::server::Shared;
-use crate::blocking::server::shutdown::Stage;
-use crate::blocking::thread_pool::{AGAIN, spawn};
+use crate::blocking::server::server::ServerContext;
+use crate::blocking::server::shutdown::Phase;
+use crate::blocking::thread_pool::{SPAWN_RETRY, spawn};
 use crate::config::cores::cores;
-use crate::net::accept_backoff::Backoff;
-use crate::net::listener::Peers;
+use crate::net::accept_backoff::AcceptBackoff;
+use crate::net::listener::AllowedPeers;
 use crate::net::socket;
-use crate::telemetry::log::Matter;
+use crate::telemetry::log::LogClass;
 
 /// The acceptors of one listener.
 pub(in crate::blocking) struct Acceptors {
-    shared: Arc<Shared>,
+    shared: Arc<ServerContext>,
     /// Not held while a connection is served: a handler must not keep the endpoint from the next server.
     socket: Weak<OwnedFd>,
-    peers: Peers,
+    peers: AllowedPeers,
     kept: usize,
     idle: AtomicUsize,
 }
@@ -28,9 +28,9 @@ pub(in crate::blocking) struct Acceptors {
 impl Acceptors {
     /// Starts the threads that accept at `socket`.
     pub(in crate::blocking) fn begin(
-        shared: &Arc<Shared>,
+        shared: &Arc<ServerContext>,
         socket: Weak<OwnedFd>,
-        peers: Peers,
+        peers: AllowedPeers,
     ) -> io::Result<()> {
         let kept = shared.admission.config.acceptors.unwrap_or_else(default_acceptors);
         let acceptors =
@@ -50,7 +50,7 @@ impl Acceptors {
     }
 
     /// Whether nobody accepts, and somebody should.
-    fn is_lacking(&self) -> bool {
+    fn lacks_thread(&self) -> bool {
         self.idle.load(Ordering::Acquire) == 0
             && self.socket.strong_count() > 0
             && !self.shared.control.is_stopping()
@@ -59,13 +59,13 @@ impl Acceptors {
     /// Accepts and serves. There is always a thread that accepts: the last one to find a connection starts another
     /// before it serves; one that comes back and finds more than enough of them ends.
     fn run(this: &Arc<Self>) {
-        let mut backoff = Backoff::new();
+        let mut backoff = AcceptBackoff::new();
         let journal = &this.shared.admission.journal;
         loop {
             let Some(socket) = this.socket.upgrade() else { return };
             let accepted = socket::accept(&socket);
             // Before the socket is let go: a server that stops waits for that first, and then for what is arriving.
-            let arriving = if accepted.is_ok() { this.shared.arriving.take(1) } else { None };
+            let arriving = if accepted.is_ok() { this.shared.arriving.try_acquire(1) } else { None };
             drop(socket);
             match accepted {
                 Ok(accepted) => {
@@ -73,9 +73,9 @@ impl Acceptors {
                     if this.idle.fetch_sub(1, Ordering::AcqRel) == 1
                         && let Err(error) = Self::start(this)
                     {
-                        journal.write(Matter::Accept, || format!("cannot start a thread: {error}"));
-                        this.shared.lacking().push(this.clone());
-                        this.shared.poller.look_by(Instant::now() + AGAIN);
+                        journal.write(LogClass::Accept, || format!("cannot start a thread: {error}"));
+                        this.shared.short_of_threads().push(this.clone());
+                        this.shared.poller.wake_by(Instant::now() + SPAWN_RETRY);
                     }
                     this.shared.serve(accepted, this.peers, arriving);
                     // Starting threads that end at once would cost more than a few that stand ready.
@@ -86,10 +86,10 @@ impl Acceptors {
                 }
                 Err(_) if this.shared.control.is_stopping() => return,
                 Err(error) => {
-                    journal.write(Matter::Accept, || format!("cannot accept: {}", io::Error::from(error)));
-                    if Backoff::is_needed(error) {
+                    journal.write(LogClass::Accept, || format!("cannot accept: {}", io::Error::from(error)));
+                    if AcceptBackoff::is_needed(error) {
                         let until = Instant::now() + backoff.pause();
-                        this.shared.control.wait_past(Stage::Serving, Some(until));
+                        this.shared.control.wait_past(Phase::Serving, Some(until));
                     }
                 }
             }
@@ -97,15 +97,15 @@ impl Acceptors {
     }
 }
 
-impl Shared {
+impl ServerContext {
     /// Starts a thread at each endpoint where nobody accepts because the system gave none. Tells when to try again.
     pub(in crate::blocking) fn start_acceptors(&self) -> Option<Instant> {
-        let mut lacking = self.lacking();
-        lacking.retain(|acceptors| acceptors.is_lacking() && Acceptors::start(acceptors).is_err());
-        (!lacking.is_empty()).then(|| Instant::now() + AGAIN)
+        let mut lacking = self.short_of_threads();
+        lacking.retain(|acceptors| acceptors.lacks_thread() && Acceptors::start(acceptors).is_err());
+        (!lacking.is_empty()).then(|| Instant::now() + SPAWN_RETRY)
     }
 
-    fn lacking(&self) -> MutexGuard<'_, Vec<Arc<Acceptors>>> {
+    fn short_of_threads(&self) -> MutexGuard<'_, Vec<Arc<Acceptors>>> {
         self.lacking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,34 +3,34 @@
 use std::mem;
 use std::time::Instant;
 
-use crate::blocking::server::server::{INLINE, Shared};
-use crate::blocking::transport::{Readiness, Stream};
-use crate::classic::server::{Incoming, Progress};
-use crate::limits::permits::Share;
+use crate::blocking::server::server::{INLINE_ACCEPT_TIME, ServerContext};
+use crate::blocking::transport::{Readiness, Transport};
+use crate::classic::server::{ClassicServer, Progress};
+use crate::limits::permits::Permit;
 use crate::peer::Peer;
 use crate::reply_error::Refusal;
-use crate::telemetry::log::Matter;
+use crate::telemetry::log::LogClass;
 
 /// One accepted connection and what it holds of the server's limits.
 #[derive(Debug)]
-pub(in crate::blocking) struct Exchange {
-    pub(in crate::blocking) stream: Stream,
-    pub(in crate::blocking) incoming: Incoming,
-    pub(in crate::blocking) place: Share,
-    pub(in crate::blocking) waiting: Option<Share>,
+pub(in crate::blocking) struct ServerConnection {
+    pub(in crate::blocking) stream: Transport,
+    pub(in crate::blocking) incoming: ClassicServer,
+    pub(in crate::blocking) place: Permit,
+    pub(in crate::blocking) waiting: Option<Permit>,
 }
 
-impl Exchange {
+impl ServerConnection {
     pub(in crate::blocking) fn new(
-        shared: &Shared,
-        stream: Stream,
+        shared: &ServerContext,
+        stream: Transport,
         peer: Peer,
-        place: Share,
-        held: Share,
+        place: Permit,
+        held: Permit,
     ) -> Self {
         // A server that stops takes no sessions: they would only have to be ended.
         let terms = shared.admission.config.terms.clone().filter(|_| !shared.control.is_stopping());
-        let incoming = Incoming::new(&shared.admission, peer, held, terms);
+        let incoming = ClassicServer::new(&shared.admission, peer, held, terms);
         Self { stream, incoming, place, waiting: None }
     }
 
@@ -40,13 +40,13 @@ impl Exchange {
     }
 
     /// Reads what has arrived of the request, without waiting.
-    pub(in crate::blocking) fn read(&mut self, shared: &Shared) -> Progress {
+    pub(in crate::blocking) fn read(&mut self, shared: &ServerContext) -> Progress {
         let stream = &self.stream;
         self.incoming.read(&shared.admission, |buffer| stream.read(buffer))
     }
 
     /// Reads the request, and waits a moment for each piece of it.
-    pub(in crate::blocking) fn read_soon(&mut self, shared: &Shared) -> Progress {
+    pub(in crate::blocking) fn read_soon(&mut self, shared: &ServerContext) -> Progress {
         let stream = &self.stream;
         let (mut is_first, mut end) = (true, None);
         self.incoming.read(&shared.admission, |buffer| {
@@ -55,7 +55,7 @@ impl Exchange {
                 return stream.read_soon(buffer);
             }
             let now = Instant::now();
-            if now < *end.get_or_insert(now + INLINE) {
+            if now < *end.get_or_insert(now + INLINE_ACCEPT_TIME) {
                 stream.read_soon(buffer)
             } else {
                 stream.read(buffer)
@@ -64,22 +64,22 @@ impl Exchange {
     }
 
     /// Queues an answer to a request that is not waited for any longer.
-    pub(in crate::blocking) fn refuse(&mut self, shared: &Shared, refusal: &Refusal) {
+    pub(in crate::blocking) fn refuse(&mut self, shared: &ServerContext, refusal: &Refusal) {
         self.incoming.refuse(&shared.admission, refusal);
     }
 
     /// Writes what is queued. It waits for the peer as long as the peer takes something; with `Patience::None` it does
     /// not wait. Tells whether the connection must linger.
-    pub(in crate::blocking) fn write(&mut self, shared: &Shared, patience: Patience) -> bool {
+    pub(in crate::blocking) fn write(&mut self, shared: &ServerContext, patience: WaitUntil) -> bool {
         let Self { stream, incoming, .. } = self;
         let journal = &shared.admission.journal;
         while !incoming.transmit().is_empty() {
             match stream.write(incoming.transmit()) {
-                Ok(0) if patience == Patience::None => return false,
+                Ok(0) if patience == WaitUntil::None => return false,
                 Ok(0) => {
                     let deadline = Instant::now().checked_add(shared.admission.config.write_timeout);
                     if !stream.wait(Readiness::Write, deadline).unwrap_or(false) {
-                        journal.write(Matter::Write, || {
+                        journal.write(LogClass::Write, || {
                             format!("{}: takes no more of its answer", incoming.peer)
                         });
                         return false;
@@ -87,7 +87,7 @@ impl Exchange {
                 }
                 Ok(count) => incoming.transmitted(&shared.admission, count),
                 Err(error) => {
-                    journal.write(Matter::Write, || format!("{}: {error}", incoming.peer));
+                    journal.write(LogClass::Write, || format!("{}: {error}", incoming.peer));
                     return false;
                 }
             }
@@ -98,7 +98,7 @@ impl Exchange {
 
 /// Whether a write may wait for the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::blocking) enum Patience {
+pub(in crate::blocking) enum WaitUntil {
     WriteTimeout,
     None,
 }

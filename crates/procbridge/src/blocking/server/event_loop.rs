@@ -11,21 +11,21 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 
 use crate::blocking::router;
-use crate::blocking::server::connection::{Exchange, Patience};
-use crate::blocking::server::server::Shared;
+use crate::blocking::server::connection::{ServerConnection, WaitUntil};
+use crate::blocking::server::server::ServerContext;
 use crate::blocking::transport::wait_for;
-use crate::classic::server::{LATE, LINGER_BYTES, Progress};
-use crate::limits::permits::Share;
+use crate::classic::server::{LINGER_BYTES, MIN_REPLY_TIME, Progress};
+use crate::limits::permits::Permit;
 use crate::net::socket::{self, Read, Socket};
 use crate::reply_error::Refusal;
-use crate::session::Link;
-use crate::telemetry::log::Matter;
+use crate::session::Session;
+use crate::telemetry::log::LogClass;
 
 /// The way to the poller's thread.
 #[derive(Debug)]
-pub(in crate::blocking) struct Poller {
+pub(in crate::blocking) struct EventLoop {
     inbox: Mutex<Inbox>,
-    bell: Arc<Bell>,
+    bell: Arc<EventLoopWaker>,
     clock: Instant,
     /// When the poller will look at the clock by itself, in microseconds of its own clock.
     planned: AtomicU64,
@@ -41,11 +41,11 @@ struct Inbox {
 
 /// Wakes the poller.
 #[derive(Debug)]
-struct Bell {
+struct EventLoopWaker {
     event: OwnedFd,
 }
 
-impl Wake for Bell {
+impl Wake for EventLoopWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -65,7 +65,7 @@ impl Wake for Bell {
 enum Entry {
     /// Its request has not arrived, as far as is known: a server that stops looks once more, and until then the share
     /// keeps it from ending.
-    Request(Exchange, Option<Share>),
+    Request(ServerConnection, Option<Permit>),
     /// It has its answer; what it still sends is dropped until it ends.
     Lingering(Lingering),
 }
@@ -75,14 +75,14 @@ struct Lingering {
     socket: Arc<dyn Socket>,
     deadline: Option<Instant>,
     budget: usize,
-    _place: Option<Share>,
-    _waiting: Share,
+    _place: Option<Permit>,
+    _waiting: Permit,
 }
 
-impl Poller {
+impl EventLoop {
     pub(in crate::blocking) fn new() -> io::Result<Self> {
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let (bell, clock) = (Arc::new(Bell { event }), Instant::now());
+        let (bell, clock) = (Arc::new(EventLoopWaker { event }), Instant::now());
         Ok(Self { inbox: Mutex::default(), bell, clock, planned: AtomicU64::new(0) })
     }
 
@@ -97,7 +97,7 @@ impl Poller {
 
     /// Makes the poller look at the clock at `time`, if it would not before. What it is to find is stored `SeqCst`, or under
     /// a lock that it takes.
-    pub(in crate::blocking) fn look_by(&self, time: Instant) {
+    pub(in crate::blocking) fn wake_by(&self, time: Instant) {
         let time = self.micros(time);
         // Usually it will: then its line of memory is left alone.
         if self.planned.load(Ordering::SeqCst) > time && self.planned.fetch_min(time, Ordering::AcqRel) > time
@@ -114,28 +114,28 @@ impl Poller {
     /// Hands over a connection whose request has not arrived.
     pub(in crate::blocking) fn wait_for_request(
         &self,
-        shared: &Shared,
-        exchange: Exchange,
-        arriving: Option<Share>,
+        shared: &ServerContext,
+        exchange: ServerConnection,
+        arriving: Option<Permit>,
     ) {
         self.enter(shared, Entry::Request(exchange, arriving));
     }
 
     /// Hands over a connection that was answered and may still be sending.
-    pub(in crate::blocking) fn linger(&self, shared: &Shared, exchange: Exchange) {
+    pub(in crate::blocking) fn linger(&self, shared: &ServerContext, exchange: ServerConnection) {
         if let Some(entry) = Entry::lingering(shared, exchange) {
             self.enter(shared, entry);
         }
     }
 
     /// Hands over a session that has ended and may still be sending.
-    pub(in crate::blocking) fn linger_session(&self, shared: &Shared, link: Arc<Link>) {
+    pub(in crate::blocking) fn linger_session(&self, shared: &ServerContext, link: Arc<Session>) {
         if let Some(entry) = Entry::lingering_session(shared, link) {
             self.enter(shared, entry);
         }
     }
 
-    fn enter(&self, shared: &Shared, entry: Entry) {
+    fn enter(&self, shared: &ServerContext, entry: Entry) {
         let mut inbox = self.inbox();
         if !inbox.is_closed {
             inbox.entries.push(entry);
@@ -146,7 +146,7 @@ impl Poller {
         // The server has ended while this one was on its way here.
         if let Entry::Request(mut exchange, _) = entry {
             exchange.refuse(shared, &router::stopping());
-            exchange.write(shared, Patience::None);
+            exchange.write(shared, WaitUntil::None);
         }
     }
 
@@ -155,9 +155,9 @@ impl Poller {
     }
 
     /// The thread's work, until the server has ended.
-    pub(in crate::blocking) fn run(&self, shared: &Arc<Shared>) {
+    pub(in crate::blocking) fn run(&self, shared: &Arc<ServerContext>) {
         let mut entries: Vec<Entry> = Vec::new();
-        let mut scratch = Vec::with_capacity(SCRATCH);
+        let mut scratch = Vec::with_capacity(DISCARD_BUFFER);
         loop {
             entries.append(&mut self.inbox().entries);
             if shared.control.is_stopping() {
@@ -221,7 +221,7 @@ impl Poller {
 impl Entry {
     /// A connection that lingers is one that the server waits for, and needs a place among them; without one it is
     /// closed at once.
-    fn lingering(shared: &Shared, mut exchange: Exchange) -> Option<Self> {
+    fn lingering(shared: &ServerContext, mut exchange: ServerConnection) -> Option<Self> {
         let waiting = exchange.waiting.take();
         let waiting = waiting.or_else(|| shared.admission.waiting(&exchange.incoming.peer).ok())?;
         let deadline = Instant::now().checked_add(shared.admission.config.linger_timeout);
@@ -239,7 +239,7 @@ impl Entry {
     }
 
     /// The same for a session that has been told why it is over.
-    fn lingering_session(shared: &Shared, link: Arc<Link>) -> Option<Self> {
+    fn lingering_session(shared: &ServerContext, link: Arc<Session>) -> Option<Self> {
         let waiting = shared.admission.waiting(&link.peer).ok()?;
         let deadline = Instant::now().checked_add(shared.admission.config.linger_timeout);
         let budget = LINGER_BYTES;
@@ -261,7 +261,7 @@ impl Entry {
     }
 
     /// Something has arrived. What is left to wait for afterwards, if anything.
-    fn progress(self, shared: &Arc<Shared>, scratch: &mut Vec<u8>) -> Option<Self> {
+    fn progress(self, shared: &Arc<ServerContext>, scratch: &mut Vec<u8>) -> Option<Self> {
         match self {
             Self::Request(mut exchange, arriving) => match exchange.read(shared) {
                 Progress::Waiting => Some(Self::Request(exchange, arriving)),
@@ -293,16 +293,16 @@ impl Entry {
     }
 
     /// The deadline has passed.
-    fn expire(self, shared: &Shared) -> Option<Self> {
+    fn expire(self, shared: &ServerContext) -> Option<Self> {
         let Self::Request(exchange, _) = self else { return None };
         let refused = Self::refuse(shared, exchange, &router::too_slow())?;
         // It has kept its place long enough.
-        Some(refused.until(Instant::now() + LATE))
+        Some(refused.until(Instant::now() + MIN_REPLY_TIME))
     }
 
     /// The server is stopping: what has no request yet will not get one served. The end of the server's time is also the
     /// end of those that linger.
-    fn stop(self, shared: &Arc<Shared>) -> Option<Self> {
+    fn stop(self, shared: &Arc<ServerContext>) -> Option<Self> {
         let rest = match self {
             Self::Request(mut exchange, _held) => match exchange.read(shared) {
                 Progress::Waiting => Self::refuse(shared, exchange, &router::stopping()),
@@ -322,21 +322,23 @@ impl Entry {
         rest.filter(|_| !shared.control.has_ended())
     }
 
-    fn refuse(shared: &Shared, mut exchange: Exchange, refusal: &Refusal) -> Option<Self> {
+    fn refuse(shared: &ServerContext, mut exchange: ServerConnection, refusal: &Refusal) -> Option<Self> {
         exchange.refuse(shared, refusal);
         Self::finish(shared, exchange)
     }
 
     /// Writes what is queued; a short answer fits the socket's buffer, and a peer that fills it is not waited for.
-    fn finish(shared: &Shared, mut exchange: Exchange) -> Option<Self> {
-        if exchange.write(shared, Patience::None) { Self::lingering(shared, exchange) } else { None }
+    fn finish(shared: &ServerContext, mut exchange: ServerConnection) -> Option<Self> {
+        if exchange.write(shared, WaitUntil::None) { Self::lingering(shared, exchange) } else { None }
     }
 }
 
 /// Answers the calls whose time is over. Tells when the next one's will be.
-fn expire_calls(shared: &Shared) -> Option<Instant> {
+fn expire_calls(shared: &ServerContext) -> Option<Instant> {
     let now = Instant::now();
-    for forsaken in shared.running.forsaken(now, shared.admission.is_pressed(), &shared.control.leaked) {
+    for forsaken in
+        shared.running.abandoned_by_peer(now, shared.admission.is_scarce(), &shared.control.leaked)
+    {
         forsaken.call.cancel();
     }
     let (expired, next) = shared.running.expired(now, &shared.control.leaked);
@@ -345,27 +347,27 @@ fn expire_calls(shared: &Shared) -> Option<Instant> {
         shared
             .admission
             .journal
-            .write(Matter::Timeout, || format!("method {method:?} is past its time limit and still runs"));
+            .write(LogClass::Timeout, || format!("method {method:?} is past its time limit and still runs"));
         shared.answer_without_handler(running, &router::timed_out());
     }
     next
 }
 
-impl Shared {
+impl ServerContext {
     /// Answers a call whose handler is still at work, which from now on works for nobody.
     pub(in crate::blocking) fn answer_without_handler(
         &self,
-        running: crate::blocking::server::in_flight::RunningCall,
+        running: crate::blocking::server::in_flight::InFlightCall,
         refusal: &Refusal,
     ) {
-        let crate::blocking::server::in_flight::RunningCall { call, mut exchange, .. } = running;
+        let crate::blocking::server::in_flight::InFlightCall { call, mut exchange, .. } = running;
         call.cancel();
         exchange.incoming.reply(refusal.packet(call.version(), &self.admission.config.limits));
-        if exchange.write(self, Patience::None) {
+        if exchange.write(self, WaitUntil::None) {
             self.poller.linger(self, exchange);
         }
     }
 }
 
 /// Room for what is read to be dropped.
-const SCRATCH: usize = 64 * 1024;
+const DISCARD_BUFFER: usize = 64 * 1024;

@@ -8,28 +8,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::blocking::server::connection::Exchange;
+use crate::blocking::server::connection::ServerConnection;
 use crate::net::socket;
 use crate::service::call::Call;
 
 /// Calls with the connections that wait for their answers.
 #[derive(Debug, Default)]
-pub(in crate::blocking) struct RunningCalls {
+pub(in crate::blocking) struct InFlight {
     table: Mutex<Table>,
 }
 
 /// A call and its connection.
 #[derive(Debug)]
-pub(in crate::blocking) struct RunningCall {
+pub(in crate::blocking) struct InFlightCall {
     pub(in crate::blocking) call: Call,
-    pub(in crate::blocking) exchange: Exchange,
+    pub(in crate::blocking) exchange: ServerConnection,
     began: Instant,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    calls: HashMap<u64, RunningCall>,
+    calls: HashMap<u64, InFlightCall>,
     /// When the poller will look at the deadlines again without being woken.
     next_look: Option<Instant>,
     /// When it was last looked whether the peers are there.
@@ -42,7 +42,7 @@ struct Table {
 #[derive(Debug)]
 pub(in crate::blocking) struct Ticket(u64);
 
-impl RunningCalls {
+impl InFlight {
     /// Enters a call. Tells also whether the poller must be woken, as the call's deadline comes before it would look.
     ///
     /// # Errors
@@ -52,14 +52,16 @@ impl RunningCalls {
     pub(in crate::blocking) fn begin(
         &self,
         call: Call,
-        exchange: Exchange,
-    ) -> Result<(Ticket, bool), Exchange> {
+        exchange: ServerConnection,
+    ) -> Result<(Ticket, bool), ServerConnection> {
         let mut table = self.table();
         if table.is_closed {
             return Err(exchange);
         }
         let began = Instant::now();
-        let look = call.deadline().map_or(began + LOOK, |deadline| deadline.min(began + LOOK));
+        let look = call
+            .deadline()
+            .map_or(began + PEER_CHECK_INTERVAL, |deadline| deadline.min(began + PEER_CHECK_INTERVAL));
         let wake = table.next_look.is_none_or(|next| look < next);
         if wake {
             // Others need not wake it again until it has looked.
@@ -67,12 +69,12 @@ impl RunningCalls {
         }
         table.next += 1;
         let id = table.next;
-        table.calls.insert(id, RunningCall { call, exchange, began });
+        table.calls.insert(id, InFlightCall { call, exchange, began });
         Ok((Ticket(id), wake))
     }
 
     /// Takes a call out whose handler has returned; nothing if it has been answered without the handler.
-    pub(in crate::blocking) fn end(&self, ticket: &Ticket) -> Option<Exchange> {
+    pub(in crate::blocking) fn end(&self, ticket: &Ticket) -> Option<ServerConnection> {
         self.table().calls.remove(&ticket.0).map(|running| running.exchange)
     }
 
@@ -81,14 +83,15 @@ impl RunningCalls {
         &self,
         now: Instant,
         leaked: &AtomicUsize,
-    ) -> (Vec<RunningCall>, Option<Instant>) {
+    ) -> (Vec<InFlightCall>, Option<Instant>) {
         let mut table = self.table();
-        let is_over = |running: &RunningCall| running.call.deadline().is_some_and(|deadline| deadline <= now);
+        let is_over =
+            |running: &InFlightCall| running.call.deadline().is_some_and(|deadline| deadline <= now);
         let expired: Vec<_> =
             table.calls.extract_if(|_, running| is_over(running)).map(|(_, running)| running).collect();
         // Before the table is let go: a handler that ends finds that it was counted.
         leaked.fetch_add(expired.len(), Ordering::Relaxed);
-        let earliest = table.calls.values().map(|running| running.look(now)).min();
+        let earliest = table.calls.values().map(|running| running.next_look(now)).min();
         // The call that set the look may have ended. Looking then all the same spares the next calls, whose deadlines
         // are later as a rule, from waking the poller one by one.
         let planned = table.next_look.filter(|&look| look > now);
@@ -98,19 +101,19 @@ impl RunningCalls {
 
     /// Takes out the calls whose peers have closed their connections for good and take no answer. Their handlers
     /// are `leaked` from now on.
-    pub(in crate::blocking) fn forsaken(
+    pub(in crate::blocking) fn abandoned_by_peer(
         &self,
         now: Instant,
         is_pressed: bool,
         leaked: &AtomicUsize,
-    ) -> Vec<RunningCall> {
+    ) -> Vec<InFlightCall> {
         let mut table = self.table();
-        if table.seen.is_some_and(|seen| now.saturating_duration_since(seen) < LOOK) {
+        if table.seen.is_some_and(|seen| now.saturating_duration_since(seen) < PEER_CHECK_INTERVAL) {
             return Vec::new();
         }
         table.seen = Some(now);
-        let is_forsaken = |running: &RunningCall| {
-            now.saturating_duration_since(running.began) >= LOOK
+        let is_forsaken = |running: &InFlightCall| {
+            now.saturating_duration_since(running.began) >= PEER_CHECK_INTERVAL
                 && socket::is_gone(&running.exchange.stream, is_pressed)
         };
         let forsaken: Vec<_> =
@@ -120,7 +123,7 @@ impl RunningCalls {
     }
 
     /// Takes out all calls and lets no more in. Their handlers are `leaked` from now on.
-    pub(in crate::blocking) fn close(&self, leaked: &AtomicUsize) -> Vec<RunningCall> {
+    pub(in crate::blocking) fn close(&self, leaked: &AtomicUsize) -> Vec<InFlightCall> {
         let mut table = self.table();
         table.is_closed = true;
         leaked.fetch_add(table.calls.len(), Ordering::Relaxed);
@@ -132,14 +135,16 @@ impl RunningCalls {
     }
 }
 
-impl RunningCall {
+impl InFlightCall {
     /// When to look at it next.
-    fn look(&self, now: Instant) -> Instant {
-        let look = if now.saturating_duration_since(self.began) < LOOK { self.began } else { now } + LOOK;
+    fn next_look(&self, now: Instant) -> Instant {
+        let look =
+            if now.saturating_duration_since(self.began) < PEER_CHECK_INTERVAL { self.began } else { now }
+                + PEER_CHECK_INTERVAL;
         self.call.deadline().map_or(look, |deadline| deadline.min(look))
     }
 }
 
 /// A call that goes on for so long is looked at, whether its peer is still there, and again after as long: a crowd of callers
 /// that have gone must not take all places meanwhile.
-const LOOK: Duration = Duration::from_millis(250);
+const PEER_CHECK_INTERVAL: Duration = Duration::from_millis(250);

@@ -16,29 +16,29 @@ use procbridge_proto::Request;
 use crate::blocking::background;
 use crate::blocking::router::{self, Router};
 use crate::blocking::server::acceptors::Acceptors;
-use crate::blocking::server::connection::{Exchange, Patience};
-use crate::blocking::server::event_loop::Poller;
-use crate::blocking::server::in_flight::RunningCalls;
-use crate::blocking::server::session_threads::{Served, Sessions};
-use crate::blocking::server::shutdown::{Control, ServerHandle, Stage};
+use crate::blocking::server::connection::{ServerConnection, WaitUntil};
+use crate::blocking::server::event_loop::EventLoop;
+use crate::blocking::server::in_flight::InFlight;
+use crate::blocking::server::session_threads::{ServedSession, SessionThreads};
+use crate::blocking::server::shutdown::{Phase, ServerHandle, Shutdown};
 use crate::blocking::thread_pool::spawn;
-use crate::blocking::transport::Stream;
+use crate::blocking::transport::Transport;
 use crate::classic::server::Progress;
 use crate::config::server::ServerConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::limits::admission::Admission;
-use crate::limits::permits::{Budget, Share};
-use crate::net::listener::{Gate, Listener, Peers};
+use crate::limits::permits::{Permit, Semaphore};
+use crate::net::listener::{AllowedPeers, Listener, OpenListener};
 use crate::net::socket::{self, Accepted};
 use crate::peer::Peer;
 use crate::reply_error::Refusal;
 use crate::service::call::Call;
-use crate::session::Link;
-use crate::session::incoming_calls::Work;
-use crate::session::state::{End, Hold, Seat};
-use crate::telemetry::log::Matter;
-use crate::telemetry::log_thread::{FLUSH, LINES};
+use crate::session::Session;
+use crate::session::incoming_calls::IncomingCall;
+use crate::session::state::{End, Reader, SessionPermits};
+use crate::telemetry::log::LogClass;
+use crate::telemetry::log_thread::{FLUSH_TIMEOUT, LOG_THREAD};
 
 /// A server that listens and is ready to serve.
 ///
@@ -52,7 +52,7 @@ use crate::telemetry::log_thread::{FLUSH, LINES};
 pub struct Server {
     listeners: Vec<Listener>,
     config: ServerConfig,
-    control: Arc<Control>,
+    control: Arc<Shutdown>,
 }
 
 /// A server on a thread of its own, see [`Server::spawn`]. Dropping it stops the server and waits for that.
@@ -64,15 +64,15 @@ pub struct RunningServer {
 }
 
 /// What a server, its handles and its threads share.
-pub(in crate::blocking) struct Shared {
+pub(in crate::blocking) struct ServerContext {
     pub(in crate::blocking) admission: Arc<Admission>,
-    pub(in crate::blocking) control: Arc<Control>,
-    pub(in crate::blocking) poller: Poller,
-    pub(in crate::blocking) running: RunningCalls,
-    pub(in crate::blocking) sessions: Sessions,
+    pub(in crate::blocking) control: Arc<Shutdown>,
+    pub(in crate::blocking) poller: EventLoop,
+    pub(in crate::blocking) running: InFlight,
+    pub(in crate::blocking) sessions: SessionThreads,
     pub(in crate::blocking) router: Router,
     /// Connections without a handler: each may become a call at any moment.
-    pub(in crate::blocking) arriving: Budget,
+    pub(in crate::blocking) arriving: Semaphore,
     /// The endpoints at which nobody accepts, because the system gave no thread.
     pub(in crate::blocking) lacking: Mutex<Vec<Arc<Acceptors>>>,
 }
@@ -152,12 +152,12 @@ impl Server {
         admission.set_streams(&router.routes.streams());
         admission.leaked = control.leaked.clone();
         let admission = Arc::new(admission);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ServerContext {
             router,
-            arriving: Budget::new(usize::MAX),
-            poller: Poller::new().map_err(failed)?,
-            running: RunningCalls::default(),
-            sessions: Sessions::new(),
+            arriving: Semaphore::new(usize::MAX),
+            poller: EventLoop::new().map_err(failed)?,
+            running: InFlight::default(),
+            sessions: SessionThreads::new(),
             lacking: Mutex::default(),
             admission,
             control: control.clone(),
@@ -168,7 +168,7 @@ impl Server {
         };
         let (mut started, mut sockets) = (Ok(()), Vec::new());
         for listener in &mut listeners {
-            let Some(Gate { socket, file }) = listener.open() else { continue };
+            let Some(OpenListener { socket, file }) = listener.open() else { continue };
             let socket = Arc::new(socket);
             let weak = Arc::downgrade(&socket);
             sockets.push(weak.clone());
@@ -176,11 +176,11 @@ impl Server {
             started = started.and_then(|()| Acceptors::begin(&shared, weak, listener.peers));
         }
         if started.is_err() {
-            control.advance(Stage::Aborting);
+            control.advance(Phase::Aborting);
         }
         shared.finish(&sockets);
         let _ = poller.join();
-        LINES.flush(FLUSH);
+        LOG_THREAD.flush(FLUSH_TIMEOUT);
         started.map_err(failed)
     }
 
@@ -245,18 +245,18 @@ impl Drop for RunningServer {
     }
 }
 
-impl Shared {
+impl ServerContext {
     /// Serves one connection as far as that goes without waiting for the peer.
     pub(in crate::blocking) fn serve(
         self: &Arc<Self>,
         (socket, address): Accepted,
-        peers: Peers,
-        arriving: Option<Share>,
+        peers: AllowedPeers,
+        arriving: Option<Permit>,
     ) {
         let peer = Peer::of(&socket, address);
         let admitted = self.admission.connection(&peer).or_else(|refusal| {
             let may_enter = !self.control.is_stopping() && self.admission.check(peers, &peer).is_ok();
-            if may_enter && self.sessions.make_room(&peer, self.admission.whose_place()) {
+            if may_enter && self.sessions.evict_idle(&peer, self.admission.whose_place()) {
                 self.admission.connection(&peer)
             } else {
                 Err(refusal)
@@ -264,28 +264,28 @@ impl Shared {
         });
         let (place, held) = match admitted {
             Ok(shares) => shares,
-            Err(refusal) => return self.admission.turn_away(&socket, &peer, &refusal),
+            Err(refusal) => return self.admission.refuse_connection(&socket, &peer, &refusal),
         };
-        let mut exchange = Exchange::new(self, Stream::accepted(socket), peer, place, held);
+        let mut exchange = ServerConnection::new(self, Transport::accepted(socket), peer, place, held);
         if let Err(refusal) = self.admission.check(peers, &peer) {
             exchange.refuse(self, &refusal);
-            return self.finish_exchange(exchange, Patience::None);
+            return self.finish_exchange(exchange, WaitUntil::None);
         }
         // Whoever connects sends at once, as a rule.
-        if let Err(error) = exchange.stream.limit_wait(SOON) {
-            return self.admission.dropped(&peer, &error);
+        if let Err(error) = exchange.stream.limit_wait(FIRST_READ_TIMEOUT) {
+            return self.admission.log_dropped(&peer, &error);
         }
         let mut inline_end = None;
         loop {
             match exchange.read_soon(self) {
                 Progress::Request(request) => return self.answer(exchange, request, arriving),
                 Progress::Session => return self.begin_session(exchange, arriving),
-                Progress::Over => return self.finish_exchange(exchange, Patience::None),
+                Progress::Over => return self.finish_exchange(exchange, WaitUntil::None),
                 Progress::Waiting => {}
             }
             // A place is for those who keep the server waiting. Without one they have a moment.
             let now = Instant::now();
-            let inline_end = *inline_end.get_or_insert(now + INLINE);
+            let inline_end = *inline_end.get_or_insert(now + INLINE_ACCEPT_TIME);
             match self.admission.waiting(&peer) {
                 Ok(share) => {
                     exchange.waiting = Some(share);
@@ -294,53 +294,64 @@ impl Shared {
                 Err(_) if now < inline_end => {}
                 Err(refusal) => {
                     exchange.refuse(self, &refusal);
-                    return self.finish_exchange(exchange, Patience::None);
+                    return self.finish_exchange(exchange, WaitUntil::None);
                 }
             }
         }
     }
 
     /// Answers a request that the poller has completed.
-    pub(in crate::blocking) fn answer_on_a_thread(self: &Arc<Self>, exchange: Exchange, request: Request) {
-        let (shared, arriving) = (self.clone(), self.arriving.take(1));
+    pub(in crate::blocking) fn answer_on_a_thread(
+        self: &Arc<Self>,
+        exchange: ServerConnection,
+        request: Request,
+    ) {
+        let (shared, arriving) = (self.clone(), self.arriving.try_acquire(1));
         // If there is no thread the connection is closed: dropping the closure drops what it holds.
         if let Err(error) = spawn("procbridge-server", move || shared.answer(exchange, request, arriving)) {
-            self.admission.journal.write(Matter::Accept, || format!("cannot start a thread: {error}"));
+            self.admission.journal.write(LogClass::Accept, || format!("cannot start a thread: {error}"));
         }
     }
 
     /// Attends to the session that a connection has become, as long as calls come.
-    fn begin_session(self: &Arc<Self>, exchange: Exchange, arriving: Option<Share>) {
+    fn begin_session(self: &Arc<Self>, exchange: ServerConnection, arriving: Option<Permit>) {
         if let Some(served) = self.enter_session(exchange) {
             drop(arriving);
-            self.sessions.attend(self, &served);
+            self.sessions.run_session(self, &served);
         }
     }
 
     /// Has a thread attend to the session that a connection has become.
-    pub(in crate::blocking) fn begin_session_on_a_thread(self: &Arc<Self>, exchange: Exchange) {
+    pub(in crate::blocking) fn begin_session_on_a_thread(self: &Arc<Self>, exchange: ServerConnection) {
         if let Some(served) = self.enter_session(exchange) {
             self.sessions.dispatch(self, &served);
         }
     }
 
-    fn enter_session(self: &Arc<Self>, exchange: Exchange) -> Option<Arc<Served>> {
-        let Exchange { stream, incoming, place, .. } = exchange;
+    fn enter_session(self: &Arc<Self>, exchange: ServerConnection) -> Option<Arc<ServedSession>> {
+        let ServerConnection { stream, incoming, place, .. } = exchange;
         let peer = incoming.peer;
         if matches!(peer, Peer::Tcp(_)) {
             socket::set_no_delay(&stream);
         }
         let (connection, bytes) = incoming.into_session();
-        let hold = Hold {
+        let hold = SessionPermits {
             place: Some(place),
             session: self.admission.stats.sessions.open(),
             bytes: Some(bytes),
             answers: None,
         };
-        let link =
-            Link::new(connection, Arc::new(stream), peer, self.admission.clone(), None, Seat::Free, hold);
+        let link = Session::new(
+            connection,
+            Arc::new(stream),
+            peer,
+            self.admission.clone(),
+            None,
+            Reader::None,
+            hold,
+        );
         let poller = self.poller.waker();
-        link.set_alarm(poller);
+        link.set_blocked_waker(poller);
         // The HELLO goes out before any handler begins.
         link.flush();
         let served = self.sessions.enter(link);
@@ -356,7 +367,12 @@ impl Shared {
     }
 
     /// Runs the handler of a call on a session, which `began` just now, and queues its answer. Tells when it ended.
-    pub(in crate::blocking) fn run(&self, link: &Arc<Link>, work: Work, began: Instant) -> Instant {
+    pub(in crate::blocking) fn run(
+        &self,
+        link: &Arc<Session>,
+        work: IncomingCall,
+        began: Instant,
+    ) -> Instant {
         let ended = background::answer(&self.router, link, &work, began);
         drop(work);
         if self.control.is_stopping() {
@@ -366,15 +382,15 @@ impl Shared {
     }
 
     /// Runs the handler of a request and writes the answer.
-    fn answer(&self, exchange: Exchange, request: Request, arriving: Option<Share>) {
+    fn answer(&self, exchange: ServerConnection, request: Request, arriving: Option<Permit>) {
         let config = &self.admission.config;
         let call = Call::new(request, exchange.incoming.peer, config, Instant::now());
-        let refuse = |mut exchange: Exchange, refusal: Refusal| {
+        let refuse = |mut exchange: ServerConnection, refusal: Refusal| {
             exchange.incoming.reply(refusal.packet(call.version(), &config.limits));
-            self.finish_exchange(exchange, Patience::None);
+            self.finish_exchange(exchange, WaitUntil::None);
         };
 
-        let slot = match self.admission.call(&exchange.incoming.holder(), call.method()) {
+        let slot = match self.admission.call(&exchange.incoming.account(), call.method()) {
             Ok(slot) => slot,
             Err(refusal) => return refuse(exchange, refusal),
         };
@@ -395,7 +411,7 @@ impl Shared {
             Some(mut exchange) => {
                 let (packet, _space) = exchange.incoming.take_space(&self.admission, packet);
                 exchange.incoming.reply(packet);
-                self.finish_exchange(exchange, Patience::WriteTimeout);
+                self.finish_exchange(exchange, WaitUntil::WriteTimeout);
             }
             // It was answered without this handler.
             None => {
@@ -408,7 +424,7 @@ impl Shared {
         }
     }
 
-    fn finish_exchange(&self, mut exchange: Exchange, patience: Patience) {
+    fn finish_exchange(&self, mut exchange: ServerConnection, patience: WaitUntil) {
         if exchange.write(self, patience) {
             self.poller.linger(self, exchange);
         }
@@ -417,29 +433,29 @@ impl Shared {
     /// Waits for the stop, then for the calls in flight within their time, and answers the rest. `listening` are the
     /// sockets at which threads accept.
     fn finish(self: &Arc<Self>, listening: &[Weak<OwnedFd>]) {
-        self.control.wait_past(Stage::Serving, None);
+        self.control.wait_past(Phase::Serving, None);
         self.poller.wake();
-        self.control.close_gates();
+        self.control.close_listeners();
         // The threads that waited in accept leave it now. When the last of them has, the endpoint is free, and what they
         // have accepted is known to be arriving.
-        let late = Instant::now() + GRACE;
+        let late = Instant::now() + FLUSH_GRACE;
         while listening.iter().any(|socket| socket.strong_count() > 0) && Instant::now() < late {
             thread::sleep(Duration::from_micros(100));
         }
         for served in self.sessions.open() {
             drain(&served.link);
         }
-        for (accepted, peers) in self.control.last() {
-            let (shared, arriving) = (self.clone(), self.arriving.take(1));
+        for (accepted, peers) in self.control.drain_backlog() {
+            let (shared, arriving) = (self.clone(), self.arriving.try_acquire(1));
             let serve = move || shared.serve(accepted, peers, arriving);
             // If there is no thread the connection is closed, and its client told that it was.
             if let Err(error) = spawn("procbridge-server", serve) {
-                self.admission.journal.write(Matter::Accept, || format!("cannot start a thread: {error}"));
+                self.admission.journal.write(LogClass::Accept, || format!("cannot start a thread: {error}"));
             }
         }
         let deadline = Instant::now().checked_add(self.admission.config.drain_timeout);
-        while self.control.stage() == Stage::Draining && (self.is_at_work() || self.has_sessions()) {
-            let soon = Instant::now() + DRAIN_LOOK;
+        while self.control.phase() == Phase::Draining && (self.is_at_work() || self.has_sessions()) {
+            let soon = Instant::now() + DRAIN_POLL;
             self.control.wait_change(deadline.map_or(soon, |deadline| soon.min(deadline)));
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 break;
@@ -450,7 +466,7 @@ impl Shared {
         }
         self.close_sessions();
         self.sessions.close();
-        self.control.advance(Stage::Ended);
+        self.control.advance(Phase::Ended);
         // Those that have entered meanwhile.
         self.close_sessions();
         self.poller.wake();
@@ -463,7 +479,7 @@ impl Shared {
     }
 
     /// Ends a session, and answers its calls.
-    fn close_session(&self, link: &Link) {
+    fn close_session(&self, link: &Session) {
         link.refuse_all(&router::cancelled(), &self.control.leaked);
         link.close(End::Closed);
     }
@@ -485,14 +501,14 @@ impl fmt::Debug for Server {
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for ServerContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 
 /// Has a session end with the calls that are in flight.
-fn drain(link: &Link) {
+fn drain(link: &Session) {
     link.end_subscriptions(&router::stopping());
     link.goodbye(STOPPING);
 }
@@ -503,11 +519,11 @@ const STOPPING: &str = "the server is stopping";
 const MAX_CONNECTIONS: usize = 512;
 /// How long an acceptor waits for the next bytes of a request before the poller takes over, as near as the system's coarse
 /// clock comes to it.
-const SOON: Duration = Duration::from_millis(1);
+const FIRST_READ_TIMEOUT: Duration = Duration::from_millis(1);
 /// How long it reads a request that keeps arriving, or waits for one that finds no place with the poller. Clients that
 /// send at once are served so, however many others keep silent.
-pub(in crate::blocking) const INLINE: Duration = Duration::from_millis(20);
+pub(in crate::blocking) const INLINE_ACCEPT_TIME: Duration = Duration::from_millis(20);
 /// How long a server that has ended waits for its threads to let go of the sockets.
-const GRACE: Duration = Duration::from_secs(1);
+const FLUSH_GRACE: Duration = Duration::from_secs(1);
 /// A call can end between a look at the calls and the wait for a change.
-const DRAIN_LOOK: Duration = Duration::from_millis(20);
+const DRAIN_POLL: Duration = Duration::from_millis(20);

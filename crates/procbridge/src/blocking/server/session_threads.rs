@@ -14,20 +14,20 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 
 use crate::blocking::background;
-use crate::blocking::server::server::Shared;
-use crate::blocking::thread_pool::{AGAIN, Pool};
-use crate::blocking::wait::{self, Sleeper};
-use crate::limits::eviction::{MakingRoom, Whose};
+use crate::blocking::server::server::ServerContext;
+use crate::blocking::thread_pool::{SPAWN_RETRY, ThreadPool};
+use crate::blocking::wait::{self, Parker};
+use crate::limits::eviction::{Eviction, Whose};
 use crate::peer::Peer;
-use crate::session::Link;
-use crate::session::incoming_calls::Work;
-use crate::session::leader::{Turn, Visitor};
-use crate::telemetry::log::Matter;
+use crate::session::Session;
+use crate::session::incoming_calls::IncomingCall;
+use crate::session::leader::{Follower, Step};
+use crate::telemetry::log::LogClass;
 
 /// One session of a server.
 #[derive(Debug)]
-pub(in crate::blocking) struct Served {
-    pub(in crate::blocking) link: Arc<Link>,
+pub(in crate::blocking) struct ServedSession {
+    pub(in crate::blocking) link: Arc<Session>,
     /// The turn of the thread that attends to it; whoever had an earlier one is relieved.
     turn: AtomicU32,
     /// When the attending thread began to run a handler, in microseconds of the server's clock; 0 when it does not.
@@ -42,8 +42,8 @@ pub(in crate::blocking) struct Served {
 
 /// All sessions of a server.
 #[derive(Debug)]
-pub(in crate::blocking) struct Sessions {
-    list: Mutex<Vec<Arc<Served>>>,
+pub(in crate::blocking) struct SessionThreads {
+    list: Mutex<Vec<Arc<ServedSession>>>,
     clock: Instant,
     /// Whether a handler has run since the poller last looked.
     active: AtomicBool,
@@ -51,11 +51,11 @@ pub(in crate::blocking) struct Sessions {
     quiet: AtomicU32,
     /// How long after a look the next one comes as long as calls do, in microseconds.
     pause: AtomicU64,
-    pool: Pool,
-    making_room: MakingRoom,
+    pool: ThreadPool,
+    making_room: Eviction,
 }
 
-impl Served {
+impl ServedSession {
     /// Whether it has ended while no thread attends to it, and its peer must hear why: a handler that reads for all may find
     /// that the peer breaks the protocol.
     fn is_left(&self) -> bool {
@@ -63,28 +63,28 @@ impl Served {
     }
 }
 
-impl Sessions {
+impl SessionThreads {
     pub(in crate::blocking) fn new() -> Self {
         Self {
             list: Mutex::default(),
             clock: Instant::now(),
             active: AtomicBool::new(false),
-            quiet: AtomicU32::new(QUIET),
-            pause: AtomicU64::new(FIRST),
-            pool: Pool::default(),
-            making_room: MakingRoom::new(Instant::now()),
+            quiet: AtomicU32::new(QUIET_LOOKS),
+            pause: AtomicU64::new(FIRST_LOOK_MICROS),
+            pool: ThreadPool::default(),
+            making_room: Eviction::new(Instant::now()),
         }
     }
 
     /// Ends the session that has been idle longest, so that `newcomer` has its place. Tells whether one was ended.
-    pub(in crate::blocking) fn make_room(&self, newcomer: &Peer, whose: Whose) -> bool {
+    pub(in crate::blocking) fn evict_idle(&self, newcomer: &Peer, whose: Whose) -> bool {
         let links = || self.open().iter().map(|served| served.link.clone()).collect();
-        self.making_room.end_one(newcomer, whose, links, Instant::now())
+        self.making_room.evict_one(newcomer, whose, links, Instant::now())
     }
 
     /// Enters a session.
-    pub(in crate::blocking) fn enter(&self, link: Arc<Link>) -> Arc<Served> {
-        let served = Arc::new(Served {
+    pub(in crate::blocking) fn enter(&self, link: Arc<Session>) -> Arc<ServedSession> {
+        let served = Arc::new(ServedSession {
             link,
             turn: AtomicU32::new(0),
             since: AtomicU64::new(0),
@@ -98,23 +98,23 @@ impl Sessions {
 
     /// All sessions that have not ended, or go on with one-way calls, or whose end nobody has seen to. No session is
     /// waited for under the lock of all.
-    pub(in crate::blocking) fn open(&self) -> Vec<Arc<Served>> {
+    pub(in crate::blocking) fn open(&self) -> Vec<Arc<ServedSession>> {
         let mut list = self.list();
         list.retain(|served| !served.link.is_over() || served.is_left());
         list.clone()
     }
 
     /// Does what is due at `now`, and tells when something will be.
-    pub(in crate::blocking) fn look(&self, shared: &Arc<Shared>, now: Instant) -> Option<Instant> {
+    pub(in crate::blocking) fn look(&self, shared: &Arc<ServerContext>, now: Instant) -> Option<Instant> {
         let mut next = None;
         let mut is_busy = self.active.swap(false, Ordering::AcqRel);
         let waker = shared.poller.waker();
         for served in self.open() {
-            is_busy |= self.relieve(shared, &served);
+            is_busy |= self.hand_over_reading(shared, &served);
             let is_watched = served.watched.load(Ordering::Acquire);
             let attendant = is_watched.then_some(&waker);
-            let Some(glance) = served.link.glance(now, attendant, &shared.control.leaked) else {
-                next = wait::soonest(next, Some(now + BUSY));
+            let Some(glance) = served.link.scan(now, attendant, &shared.control.leaked) else {
+                next = wait::soonest(next, Some(now + BUSY_LOOK));
                 continue;
             };
             if is_watched && (glance.has_work || served.is_left()) {
@@ -122,34 +122,34 @@ impl Sessions {
             }
             for call in glance.expired {
                 let method = call.method().unwrap_or_default().to_string();
-                shared.admission.journal.write(Matter::Timeout, || {
+                shared.admission.journal.write(LogClass::Timeout, || {
                     format!("method {method:?} is past its time limit and still runs")
                 });
             }
             next = wait::soonest(next, glance.next);
         }
-        if self.pool.make_up(THREAD) {
-            next = wait::soonest(next, Some(now + AGAIN));
+        if self.pool.ensure_spare(THREAD) {
+            next = wait::soonest(next, Some(now + SPAWN_RETRY));
         }
         let quiet = if is_busy { 0 } else { self.quiet.load(Ordering::Relaxed) + 1 };
-        self.quiet.store(quiet.min(QUIET), Ordering::Relaxed);
-        if quiet >= QUIET {
-            self.pause.store(FIRST, Ordering::Relaxed);
+        self.quiet.store(quiet.min(QUIET_LOOKS), Ordering::Relaxed);
+        if quiet >= QUIET_LOOKS {
+            self.pause.store(FIRST_LOOK_MICROS, Ordering::Relaxed);
             return next;
         }
         // Handlers prove quick as long as no look finds one that is not: then looks become rare.
         let pause = self.pause();
-        self.pause.store((2 * self.pause.load(Ordering::Relaxed)).min(LAST), Ordering::Relaxed);
+        self.pause.store((2 * self.pause.load(Ordering::Relaxed)).min(LAST_LOOK_MICROS), Ordering::Relaxed);
         wait::soonest(next, Some(now + pause))
     }
 
     /// The sessions that have no thread, and what they wait for. Tells also when to look again at those that are busy.
-    pub(in crate::blocking) fn waiting(&self) -> (Vec<(Arc<Served>, PollFlags)>, Option<Instant>) {
+    pub(in crate::blocking) fn waiting(&self) -> (Vec<(Arc<ServedSession>, PollFlags)>, Option<Instant>) {
         let (mut waiting, mut again) = (Vec::new(), None);
         for served in self.open() {
             let is_watched = served.watched.load(Ordering::Acquire);
-            let Some(wants) = served.link.wants() else {
-                again = again.or_else(|| Some(Instant::now() + BUSY));
+            let Some(wants) = served.link.interest() else {
+                again = again.or_else(|| Some(Instant::now() + BUSY_LOOK));
                 continue;
             };
             // At a socket that was stopped there is nothing to wait for.
@@ -167,14 +167,19 @@ impl Sessions {
     }
 
     /// A session that waited is `ready`.
-    pub(in crate::blocking) fn wake(&self, shared: &Arc<Shared>, served: &Arc<Served>, ready: PollFlags) {
+    pub(in crate::blocking) fn wake(
+        &self,
+        shared: &Arc<ServerContext>,
+        served: &Arc<ServedSession>,
+        ready: PollFlags,
+    ) {
         served.link.try_flush();
         if served.watched.load(Ordering::Acquire) && ready != PollFlags::OUT {
             self.dispatch(shared, served);
         }
     }
 
-    fn list(&self) -> MutexGuard<'_, Vec<Arc<Served>>> {
+    fn list(&self) -> MutexGuard<'_, Vec<Arc<ServedSession>>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -184,10 +189,10 @@ impl Sessions {
     }
 
     /// A handler of `served` is slow: from now on each call gets a thread.
-    fn spread(&self, served: &Served) {
+    fn spread(&self, served: &ServedSession) {
         served.spread.store(true, Ordering::Relaxed);
         served.quick.store(0, Ordering::Relaxed);
-        self.pause.store(FIRST, Ordering::Relaxed);
+        self.pause.store(FIRST_LOOK_MICROS, Ordering::Relaxed);
     }
 
     /// A time of this server's own clock.
@@ -197,7 +202,7 @@ impl Sessions {
     }
 
     /// Has another thread attend to `served` if a handler holds the one that does. Tells whether one is at work.
-    fn relieve(&self, shared: &Arc<Shared>, served: &Arc<Served>) -> bool {
+    fn hand_over_reading(&self, shared: &Arc<ServerContext>, served: &Arc<ServedSession>) -> bool {
         let since = served.since.load(Ordering::SeqCst);
         if since == 0 {
             return false;
@@ -213,14 +218,18 @@ impl Sessions {
     }
 
     /// Has a thread attend to `served`, instead of the one that may do so now.
-    pub(in crate::blocking) fn dispatch(&self, shared: &Arc<Shared>, served: &Arc<Served>) {
+    pub(in crate::blocking) fn dispatch(&self, shared: &Arc<ServerContext>, served: &Arc<ServedSession>) {
         served.turn.fetch_add(1, Ordering::AcqRel);
         served.watched.store(false, Ordering::Release);
         let (server, session) = (shared.clone(), served.clone());
-        let attended = self.pool.run(THREAD, move || server.sessions.attend(&server, &session));
+        let attended = self.pool.run(THREAD, move || server.sessions.run_session(&server, &session));
         if let Err(error) = attended {
-            served.link.admission.journal.write(Matter::Accept, || format!("cannot start a thread: {error}"));
-            shared.poller.look_by(Instant::now() + AGAIN);
+            served
+                .link
+                .admission
+                .journal
+                .write(LogClass::Accept, || format!("cannot start a thread: {error}"));
+            shared.poller.wake_by(Instant::now() + SPAWN_RETRY);
         }
     }
 
@@ -230,45 +239,45 @@ impl Sessions {
     }
 
     /// Reads a session and serves its calls, until somebody else does, nothing happens, or it ends.
-    pub(in crate::blocking) fn attend(&self, shared: &Arc<Shared>, served: &Arc<Served>) {
+    pub(in crate::blocking) fn run_session(&self, shared: &Arc<ServerContext>, served: &Arc<ServedSession>) {
         let mine = served.turn.load(Ordering::Acquire);
         let link = &served.link;
-        let mut visitor = Visitor::new(Instant::now(), wait::own_waker);
-        let mut quiet = visitor.now + PATIENCE;
+        let mut visitor = Follower::new(Instant::now(), wait::own_waker);
+        let mut quiet = visitor.now + SLOW_SESSION_TIMEOUT;
         loop {
-            let turn = link.turn(&mut visitor, |state, waker| state.next_work(link, waker));
+            let turn = link.turn(&mut visitor, |state, waker| state.next_call(link, waker));
             let is_quiet = quiet <= visitor.now;
             match turn {
-                Turn::Done(Some(work)) => {
+                Step::Done(Some(work)) => {
                     let goes_on = self.serve(shared, served, work, &mut visitor.now);
                     if !goes_on || served.turn.load(Ordering::Acquire) != mine {
                         // What the peer does not take now is left to the poller: no thread waits for that.
                         link.flush();
                         return;
                     }
-                    quiet = visitor.now + PATIENCE;
+                    quiet = visitor.now + SLOW_SESSION_TIMEOUT;
                 }
-                Turn::Done(None) => return self.end(shared, served),
-                Turn::Stand { .. } if !is_quiet => {
+                Step::Done(None) => return self.end(shared, served),
+                Step::Stand { .. } if !is_quiet => {
                     link.flush();
-                    Sleeper::this().sleep(Some(quiet));
+                    Parker::this().park(Some(quiet));
                     visitor.now = Instant::now();
                 }
                 turn if !is_quiet => {
                     if wait::progress(link, &mut visitor, turn, Some(quiet)) {
-                        quiet = visitor.now + PATIENCE;
+                        quiet = visitor.now + SLOW_SESSION_TIMEOUT;
                     }
                 }
                 turn => {
                     // The poller watches it, and writes what the peer has not taken yet.
-                    wait::stand_up(link, turn, visitor.waker());
+                    wait::yield_leadership(link, turn, visitor.waker());
                     if link.has_ended() {
                         return self.end(shared, served);
                     }
                     link.shrink();
                     served.watched.store(true, Ordering::Release);
                     // A handler may read for all, and find calls that nobody attends to.
-                    link.attend(&shared.poller.waker());
+                    link.set_standby(&shared.poller.waker());
                     return shared.poller.wake();
                 }
             }
@@ -277,13 +286,19 @@ impl Sessions {
 
     /// Runs the handler of a call, beginning `now`, which is moved on to its end. Tells whether this thread goes on
     /// attending.
-    fn serve(&self, shared: &Arc<Shared>, served: &Arc<Served>, work: Work, now: &mut Instant) -> bool {
-        if work.call.unread().is_some_and(|size| size >= COSTLY) {
+    fn serve(
+        &self,
+        shared: &Arc<ServerContext>,
+        served: &Arc<ServedSession>,
+        work: IncomingCall,
+        now: &mut Instant,
+    ) -> bool {
+        if work.call.unread().is_some_and(|size| size >= LARGE_REQUEST) {
             // Other calls of the session go on meanwhile.
             self.dispatch(shared, served);
             work.call.read_ahead(&shared.admission);
             if let Some(deadline) = work.call.deadline() {
-                shared.poller.look_by(deadline);
+                shared.poller.wake_by(deadline);
             }
             *now = shared.run(&served.link, work, *now);
             return false;
@@ -297,13 +312,13 @@ impl Sessions {
         // One-way calls of a burst that each got a thread would all be at work before the first of them has ended.
         if served.spread.load(Ordering::Relaxed) && !work.call.is_one_way() {
             if let Some(deadline) = deadline {
-                shared.poller.look_by(deadline);
+                shared.poller.wake_by(deadline);
             }
             self.dispatch(shared, served);
             *now = shared.run(&served.link, work, began);
-            if *now - began >= QUICK {
+            if *now - began >= QUICK_HANDLER {
                 served.quick.store(0, Ordering::Relaxed);
-            } else if served.quick.fetch_add(1, Ordering::Relaxed) >= STEADY {
+            } else if served.quick.fetch_add(1, Ordering::Relaxed) >= STEADY_CALLS {
                 served.spread.store(false, Ordering::Relaxed);
             }
             return false;
@@ -315,12 +330,12 @@ impl Sessions {
             self.active.store(true, Ordering::Release);
         }
         let look = began + self.pause();
-        shared.poller.look_by(deadline.map_or(look, |deadline| deadline.min(look)));
+        shared.poller.wake_by(deadline.map_or(look, |deadline| deadline.min(look)));
         *now = shared.run(&served.link, work, began);
         if *now - began >= SLOW {
             self.spread(served);
         }
-        if *now - began >= NOTABLE {
+        if *now - began >= SLOW_ENOUGH_TO_COUNT {
             // Answers go out together as long as they come quickly; these would wait for the handlers behind them.
             served.link.flush();
         }
@@ -330,14 +345,14 @@ impl Sessions {
 
     /// Removes a session that has ended. If one-way calls go on, `waker` is woken after the last of them, and the next look at
     /// all sessions removes it.
-    fn let_go(&self, served: &Arc<Served>, waker: &Waker) {
+    fn let_go(&self, served: &Arc<ServedSession>, waker: &Waker) {
         // Register before the look, or the last call may end in between unnoticed.
-        served.link.attend(waker);
+        served.link.set_standby(waker);
         self.list().retain(|other| !Arc::ptr_eq(other, served) || !other.link.is_over());
     }
 
     /// A session has ended; what its peer still sends is dropped for a while if it must hear why.
-    fn end(&self, shared: &Arc<Shared>, served: &Arc<Served>) {
+    fn end(&self, shared: &Arc<ServerContext>, served: &Arc<ServedSession>) {
         self.let_go(served, &shared.poller.waker());
         if served.link.must_linger() {
             shared.poller.linger_session(shared, served.link.clone());
@@ -351,23 +366,23 @@ const THREAD: &str = "procbridge-session";
 /// How long a handler may hold the thread that reads its session.
 const SLOW: Duration = Duration::from_micros(1_500);
 /// To inflate and check a request of this size holds the thread for longer than another thread takes to begin.
-const COSTLY: usize = 256 * 1024;
+const LARGE_REQUEST: usize = 256 * 1024;
 /// How long one may run before what it answers does not wait for the next.
-const NOTABLE: Duration = Duration::from_micros(100);
+const SLOW_ENOUGH_TO_COUNT: Duration = Duration::from_micros(100);
 /// When to look at it when calls begin to come, in microseconds. Each look doubles the time until the next.
-const FIRST: u64 = 2_000;
+const FIRST_LOOK_MICROS: u64 = 2_000;
 /// The longest time until the next: how long a slow handler may hold up a session after many quick ones.
-const LAST: u64 = 32_000;
+const LAST_LOOK_MICROS: u64 = 32_000;
 /// Looks without a call after which the poller stops looking.
-const QUIET: u32 = 4;
+const QUIET_LOOKS: u32 = 4;
 /// Handlers that take less are not worth a thread each.
-const QUICK: Duration = Duration::from_micros(100);
+const QUICK_HANDLER: Duration = Duration::from_micros(100);
 /// How many of them in a row show that a session's handlers are quick again.
-const STEADY: u32 = 64;
+const STEADY_CALLS: u32 = 64;
 /// How soon the poller looks again at a session that another thread has.
-const BUSY: Duration = Duration::from_millis(2);
+const BUSY_LOOK: Duration = Duration::from_millis(2);
 /// How long a session may be quiet before the poller watches it.
-const PATIENCE: Duration = Duration::from_millis(200);
+const SLOW_SESSION_TIMEOUT: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
@@ -376,15 +391,16 @@ mod tests {
 
     use super::*;
     use crate::blocking::router::Router;
-    use crate::client::request::Form;
-    use crate::session::state::{End, Seat};
+    use crate::client::request::ResultForm;
+    use crate::session::state::{End, Reader};
     use crate::session::testing::{Bell, Ends, call};
 
     #[test]
     fn a_session_that_has_ended_is_let_go_after_its_last_one_way_call() {
-        let (sessions, mut ends, (bell, waker)) = (Sessions::new(), Ends::server(Seat::Free), Bell::new());
+        let (sessions, mut ends, (bell, waker)) =
+            (SessionThreads::new(), Ends::server(Reader::None), Bell::new());
         let served = sessions.enter(ends.link.clone());
-        ends.peer.call(call("note", &(), Form::OneWay)).unwrap();
+        ends.peer.call(call("note", &(), ResultForm::OneWay)).unwrap();
         ends.deliver();
         let begun = ends.link.next_work().unwrap();
         ends.link.close(End::Closed);
@@ -397,7 +413,8 @@ mod tests {
 
     #[test]
     fn no_session_is_waited_for_under_the_lock_of_all() {
-        let (sessions, ends, other) = (Sessions::new(), Ends::server(Seat::Free), Ends::server(Seat::Free));
+        let (sessions, ends, other) =
+            (SessionThreads::new(), Ends::server(Reader::None), Ends::server(Reader::None));
         let served = sessions.enter(ends.link.clone());
         served.watched.store(true, Ordering::Release);
         let (holds, held) = mpsc::channel();
@@ -417,8 +434,8 @@ mod tests {
             sessions.enter(link);
             let (waiting, again) = sessions.waiting();
             assert!(waiting.is_empty() && again.is_some());
-            assert!(!sessions.make_room(&ends.link.peer, Whose::All));
-            assert!(ends.link.glance(Instant::now(), None, &Default::default()).is_none());
+            assert!(!sessions.evict_idle(&ends.link.peer, Whose::All));
+            assert!(ends.link.scan(Instant::now(), None, &Default::default()).is_none());
             ends.link.try_flush();
             done.send(()).unwrap();
         });

@@ -7,34 +7,34 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::net::listener::Peers;
-use crate::net::process::Maker;
+use crate::net::listener::AllowedPeers;
+use crate::net::process::Creator;
 use crate::net::socket::{self, Accepted};
 use crate::net::socket_file::SocketFile;
 
 /// Stops a server from anywhere, see [`Server::handle`](crate::Server::handle).
 #[derive(Clone)]
 pub struct ServerHandle {
-    pub(in crate::blocking) control: Arc<Control>,
+    pub(in crate::blocking) control: Arc<Shutdown>,
 }
 
 /// The state of a server's life.
 #[derive(Debug, Default)]
-pub(in crate::blocking) struct Control {
-    stage: Mutex<Stage>,
+pub(in crate::blocking) struct Shutdown {
+    stage: Mutex<Phase>,
     changed: Condvar,
     /// The process that serves.
-    server: OnceLock<Maker>,
-    gates: Mutex<Gates>,
+    server: OnceLock<Creator>,
+    gates: Mutex<Listeners>,
     /// Handlers at work for nobody.
     pub(in crate::blocking) leaked: Arc<AtomicUsize>,
 }
 
 /// The sockets that listen, and what was in their queues when they ceased to.
 #[derive(Debug, Default)]
-struct Gates {
+struct Listeners {
     open: Vec<Open>,
-    last: Vec<(Accepted, Peers)>,
+    last: Vec<(Accepted, AllowedPeers)>,
 }
 
 /// A socket that listens, and its file, which goes first.
@@ -42,11 +42,11 @@ struct Gates {
 struct Open {
     file: Option<SocketFile>,
     socket: Arc<OwnedFd>,
-    peers: Peers,
+    peers: AllowedPeers,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::blocking) enum Stage {
+pub(in crate::blocking) enum Phase {
     #[default]
     Serving,
     /// No new work; what runs is finished.
@@ -63,12 +63,12 @@ impl ServerHandle {
     /// [drain time](crate::ServerConfig::with_drain_timeout) and then answered with the code `cancelled`. Returns at once;
     /// [`Server::serve`](crate::Server::serve) returns when it is done.
     pub fn stop(&self) {
-        self.control.advance(Stage::Draining);
+        self.control.advance(Phase::Draining);
     }
 
     /// Stops the server without waiting for the calls in flight, which are answered with the code `cancelled`.
     pub fn abort(&self) {
-        self.control.advance(Stage::Aborting);
+        self.control.advance(Phase::Aborting);
     }
 
     /// Handlers that are still at work although their callers have been answered without them: they ran past their
@@ -78,38 +78,43 @@ impl ServerHandle {
     }
 }
 
-impl Control {
-    pub(in crate::blocking) fn stage(&self) -> Stage {
+impl Shutdown {
+    pub(in crate::blocking) fn phase(&self) -> Phase {
         *self.lock()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Stage> {
+    fn lock(&self) -> MutexGuard<'_, Phase> {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn gates(&self) -> MutexGuard<'_, Gates> {
+    fn listeners(&self) -> MutexGuard<'_, Listeners> {
         self.gates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends listening at `socket` when the server is stopped, or now if that has happened.
-    pub(in crate::blocking) fn watch(&self, socket: Arc<OwnedFd>, file: Option<SocketFile>, peers: Peers) {
-        self.gates().open.push(Open { file, socket, peers });
+    pub(in crate::blocking) fn watch(
+        &self,
+        socket: Arc<OwnedFd>,
+        file: Option<SocketFile>,
+        peers: AllowedPeers,
+    ) {
+        self.listeners().open.push(Open { file, socket, peers });
         if self.is_stopping() {
-            self.close_gates();
+            self.close_listeners();
         }
     }
 
     pub(in crate::blocking) fn is_stopping(&self) -> bool {
-        self.stage() > Stage::Serving
+        self.phase() > Phase::Serving
     }
 
     pub(in crate::blocking) fn has_ended(&self) -> bool {
-        self.stage() == Stage::Ended
+        self.phase() == Phase::Ended
     }
 
     /// Has this process be the one that serves.
     pub(in crate::blocking) fn serve(&self) {
-        self.server.get_or_init(Maker::this);
+        self.server.get_or_init(Creator::this);
     }
 
     /// Whether no other process serves. In a fork of a server the sockets are the server's.
@@ -117,29 +122,29 @@ impl Control {
         self.server.get().is_none_or(|server| server.is_this())
     }
 
-    pub(in crate::blocking) fn advance(&self, stage: Stage) {
+    pub(in crate::blocking) fn advance(&self, stage: Phase) {
         if !self.is_ours() {
             return;
         }
         let mut current = self.lock();
         *current = stage.max(*current);
         drop(current);
-        self.close_gates();
+        self.close_listeners();
         self.changed.notify_all();
     }
 
     /// Ends listening: who connects from now on is refused, and threads that wait in accept return. Who has connected is
     /// among the [last](Self::last): closing would reset what is in the queue of the system, with the requests that
     /// may have arrived.
-    pub(in crate::blocking) fn close_gates(&self) {
-        let Gates { open, last } = &mut *self.gates();
+    pub(in crate::blocking) fn close_listeners(&self) {
+        let Listeners { open, last } = &mut *self.listeners();
         for Open { file, socket, peers } in open.drain(..) {
             // The next server may listen here from now on, while this one finishes its calls.
             drop(file);
             // From here on nobody waits in accept who does not wait there yet.
             let _ = rustix::io::ioctl_fionbio(&socket, true);
             let mut take = || {
-                while last.len() < QUEUED
+                while last.len() < MAX_BACKLOG
                     && let Ok(accepted) = socket::accept(&socket)
                 {
                     last.push((accepted, peers));
@@ -153,8 +158,8 @@ impl Control {
     }
 
     /// Takes the connections that were in the queues when the server was stopped.
-    pub(in crate::blocking) fn last(&self) -> Vec<(Accepted, Peers)> {
-        mem::take(&mut self.gates().last)
+    pub(in crate::blocking) fn drain_backlog(&self) -> Vec<(Accepted, AllowedPeers)> {
+        mem::take(&mut self.listeners().last)
     }
 
     /// Tells those who wait that something has changed.
@@ -163,7 +168,7 @@ impl Control {
     }
 
     /// Waits until the server's stage is past `stage`, or `deadline`.
-    pub(in crate::blocking) fn wait_past(&self, stage: Stage, deadline: Option<Instant>) {
+    pub(in crate::blocking) fn wait_past(&self, stage: Phase, deadline: Option<Instant>) {
         let mut current = self.lock();
         while *current <= stage {
             let left =
@@ -185,9 +190,9 @@ impl Control {
 
 impl fmt::Debug for ServerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerHandle").field("stage", &self.control.stage()).finish_non_exhaustive()
+        f.debug_struct("ServerHandle").field("stage", &self.control.phase()).finish_non_exhaustive()
     }
 }
 
 /// More than any queue of the system holds: the settings have no larger number for it.
-const QUEUED: usize = u16::MAX as usize;
+const MAX_BACKLOG: usize = u16::MAX as usize;

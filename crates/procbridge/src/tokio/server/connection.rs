@@ -10,35 +10,35 @@ use ::tokio::time::sleep_until;
 use procbridge_proto::Packet;
 
 use crate::blocking::router;
-use crate::classic::server::{Incoming, LATE, LINGER_BYTES, Progress};
-use crate::limits::permits::Share;
-use crate::net::listener::Peers;
+use crate::classic::server::{ClassicServer, LINGER_BYTES, MIN_REPLY_TIME, Progress};
+use crate::limits::permits::Permit;
+use crate::net::listener::AllowedPeers;
 use crate::net::socket::{Accepted, Read};
 use crate::peer::Peer;
 use crate::reply_error::Refusal;
 use crate::service::call::Call;
-use crate::telemetry::log::Matter;
+use crate::telemetry::log::LogClass;
 use crate::tokio::clock;
-use crate::tokio::server::server::{Shared, Ticket};
+use crate::tokio::server::server::{ServerContext, TaskGuard};
 use crate::tokio::server::sessions;
-use crate::tokio::server::shutdown::{Patience, Stage, Woken};
-use crate::tokio::transport::{Readiness, Stream};
+use crate::tokio::server::shutdown::{Deadline, Interrupted, Phase};
+use crate::tokio::transport::{Readiness, Transport};
 
 /// One accepted connection and what it holds of the server's limits.
 #[derive(Debug)]
-pub(in crate::tokio) struct Exchange {
-    stream: Stream,
-    incoming: Incoming,
-    peers: Peers,
+pub(in crate::tokio) struct ServerConnection {
+    stream: Transport,
+    incoming: ClassicServer,
+    peers: AllowedPeers,
     /// A server that stops waits for those who hold it: a connection that waits for its request looks once more then.
-    busy: Ticket,
-    hold: Hold,
+    busy: TaskGuard,
+    hold: ConnectionPermits,
     /// Whether the request did not arrive in time.
     is_late: bool,
 }
 
 /// What a connection has become.
-enum Begun {
+enum FirstRequest {
     /// One for this call.
     Call(Call),
     Session,
@@ -46,28 +46,28 @@ enum Begun {
 
 /// What a connection holds as long as it is open.
 #[derive(Debug)]
-struct Hold {
-    place: Share,
+struct ConnectionPermits {
+    place: Permit,
     /// The space of a large answer.
-    answer: Option<Share>,
-    _alive: Ticket,
+    answer: Option<Permit>,
+    _alive: TaskGuard,
 }
 
-impl Exchange {
+impl ServerConnection {
     /// Lets a connection in, or turns it away.
     pub(in crate::tokio) fn admit(
-        shared: &Shared,
+        shared: &ServerContext,
         (socket, address): Accepted,
-        peers: Peers,
+        peers: AllowedPeers,
     ) -> Option<Box<Self>> {
         let admission = &shared.admission;
         let peer = Peer::of(&socket, address);
         // A server that stops takes no sessions: they would only have to be ended.
-        let terms = admission.config.terms.clone().filter(|_| !shared.control.has_reached(Stage::Draining));
+        let terms = admission.config.terms.clone().filter(|_| !shared.control.has_reached(Phase::Draining));
         let admitted = admission.connection(&peer).or_else(|refusal| {
             let control = &shared.control;
-            let may_enter = !control.has_reached(Stage::Draining) && admission.check(peers, &peer).is_ok();
-            if may_enter && control.sessions.make_room(&peer, admission.whose_place()) {
+            let may_enter = !control.has_reached(Phase::Draining) && admission.check(peers, &peer).is_ok();
+            if may_enter && control.sessions.evict_idle(&peer, admission.whose_place()) {
                 admission.connection(&peer)
             } else {
                 Err(refusal)
@@ -75,31 +75,31 @@ impl Exchange {
         });
         match admitted {
             Ok((place, held)) => Some(Box::new(Self {
-                stream: Stream::accepted(socket),
-                incoming: Incoming::new(admission, peer, held, terms),
+                stream: Transport::accepted(socket),
+                incoming: ClassicServer::new(admission, peer, held, terms),
                 peers,
                 busy: shared.busy(),
-                hold: Hold { place, answer: None, _alive: shared.alive() },
+                hold: ConnectionPermits { place, answer: None, _alive: shared.alive() },
                 is_late: false,
             })),
             Err(refusal) => {
-                admission.turn_away(&socket, &peer, &refusal);
+                admission.refuse_connection(&socket, &peer, &refusal);
                 None
             }
         }
     }
 
     /// Serves the connection to its end.
-    pub(in crate::tokio) async fn serve(mut self: Box<Self>, shared: Arc<Shared>) {
+    pub(in crate::tokio) async fn serve(mut self: Box<Self>, shared: Arc<ServerContext>) {
         let changed = pin!(shared.control.changed());
         let timer = pin!(sleep_until(self.incoming.deadline().into()));
-        let mut patience = Patience::new(&shared.control, changed, timer);
+        let mut patience = Deadline::new(&shared.control, changed, timer);
         if let Err(refusal) = shared.admission.check(self.peers, &self.incoming.peer) {
             self.incoming.refuse(&shared.admission, &refusal);
         } else {
             match self.request(&shared, &mut patience).await {
-                Some(Begun::Call(call)) => self.answer(&shared, &mut patience, call).await,
-                Some(Begun::Session) => {
+                Some(FirstRequest::Call(call)) => self.answer(&shared, &mut patience, call).await,
+                Some(FirstRequest::Session) => {
                     let Self { stream, incoming, busy, hold, .. } = *self;
                     return sessions::begin(&shared, stream, incoming, hold.place, busy);
                 }
@@ -113,20 +113,29 @@ impl Exchange {
         {
             // From here on it holds a socket and a place, but no packet, and a server that stops does not wait for it.
             let Self {
-                stream, incoming, busy, hold: Hold { place: _place, answer, _alive }, is_late, ..
+                stream,
+                incoming,
+                busy,
+                hold: ConnectionPermits { place: _place, answer, _alive },
+                is_late,
+                ..
             } = *self;
             drop((incoming, busy, answer));
             let linger_timeout = shared.admission.config.linger_timeout;
-            let limit = if is_late { linger_timeout.min(LATE) } else { linger_timeout };
+            let limit = if is_late { linger_timeout.min(MIN_REPLY_TIME) } else { linger_timeout };
             linger(stream, &shared, &mut patience, clock::now().checked_add(limit)).await;
         }
     }
 
     /// Reads the request, or the offer of a session. There is none if the peer closes, breaks a rule, is too slow, or comes
     /// too late for a server that stops; the answer to that is queued.
-    async fn request(&mut self, shared: &Shared, patience: &mut Patience<'_, '_>) -> Option<Begun> {
+    async fn request(
+        &mut self,
+        shared: &ServerContext,
+        patience: &mut Deadline<'_, '_>,
+    ) -> Option<FirstRequest> {
         let admission = &shared.admission;
-        let soon = clock::now() + SOON;
+        let soon = clock::now() + FIRST_READ_TIMEOUT;
         let mut waiting = None;
         loop {
             match self.read(shared) {
@@ -137,26 +146,26 @@ impl Exchange {
             waiting = waiting.or_else(|| admission.waiting(&self.incoming.peer).ok());
             let deadline = if waiting.is_some() { self.incoming.deadline() } else { soon };
             let woken = if deadline <= clock::now() {
-                Woken::Late
+                Interrupted::Late
             } else {
                 let stream = &mut self.stream;
                 patience
-                    .unless(Stage::Draining, Some(deadline), |context| stream.poll(Readiness::Read, context))
+                    .unless(Phase::Draining, Some(deadline), |context| stream.poll(Readiness::Read, context))
                     .await
             };
             let refusal = match woken {
-                Woken::Done(Ok(())) => continue,
-                Woken::Done(Err(error)) => {
-                    admission.dropped(&self.incoming.peer, &error);
+                Interrupted::Done(Ok(())) => continue,
+                Interrupted::Done(Err(error)) => {
+                    admission.log_dropped(&self.incoming.peer, &error);
                     return None;
                 }
-                Woken::Late if waiting.is_some() => {
+                Interrupted::Late if waiting.is_some() => {
                     self.is_late = true;
                     router::too_slow()
                 }
-                Woken::Late => admission.full(),
+                Interrupted::Late => admission.full(),
                 // What has arrived by now is served.
-                Woken::Stopped => match self.read(shared) {
+                Interrupted::Stopped => match self.read(shared) {
                     Progress::Waiting => router::stopping(),
                     progress => return self.begin(shared, progress),
                 },
@@ -166,33 +175,33 @@ impl Exchange {
         }
     }
 
-    fn read(&mut self, shared: &Shared) -> Progress {
+    fn read(&mut self, shared: &ServerContext) -> Progress {
         let stream = &self.stream;
         self.incoming.read(&shared.admission, |buffer| stream.read(buffer))
     }
 
-    fn begin(&self, shared: &Shared, progress: Progress) -> Option<Begun> {
+    fn begin(&self, shared: &ServerContext, progress: Progress) -> Option<FirstRequest> {
         match progress {
-            Progress::Request(request) => Some(Begun::Call(Call::new(
+            Progress::Request(request) => Some(FirstRequest::Call(Call::new(
                 request,
                 self.incoming.peer,
                 &shared.admission.config,
                 clock::now(),
             ))),
-            Progress::Session => Some(Begun::Session),
+            Progress::Session => Some(FirstRequest::Session),
             Progress::Waiting | Progress::Over => None,
         }
     }
 
     /// Queues the answer to a call, which is its handler's if there is a place for it and it is done in time.
-    async fn answer(&mut self, shared: &Shared, patience: &mut Patience<'_, '_>, call: Call) {
-        let Shared { admission, control, .. } = shared;
-        let handled = match admission.call(&self.incoming.holder(), call.method()) {
+    async fn answer(&mut self, shared: &ServerContext, patience: &mut Deadline<'_, '_>, call: Call) {
+        let ServerContext { admission, control, .. } = shared;
+        let handled = match admission.call(&self.incoming.account(), call.method()) {
             Err(refusal) => Err(refusal),
             Ok(_) if call.deadline().is_some_and(|deadline| deadline <= clock::now()) => {
                 Err(router::timed_out())
             }
-            Ok(_) if control.has_reached(Stage::Aborting) => Err(router::stopping()),
+            Ok(_) if control.has_reached(Phase::Aborting) => Err(router::stopping()),
             Ok(slot) => handle(shared, &self.stream, patience, &call, slot).await,
         };
         let packet =
@@ -204,7 +213,7 @@ impl Exchange {
 
     /// Writes what is queued, waiting for the peer as long as it takes something and the server has time. Tells whether
     /// the connection must linger.
-    async fn write(&mut self, shared: &Shared, patience: &mut Patience<'_, '_>) -> bool {
+    async fn write(&mut self, shared: &ServerContext, patience: &mut Deadline<'_, '_>) -> bool {
         let Self { stream, incoming, .. } = self;
         let admission = &shared.admission;
         while !incoming.transmit().is_empty() {
@@ -212,11 +221,11 @@ impl Exchange {
                 Ok(0) => {
                     let deadline = clock::now().checked_add(admission.config.write_timeout);
                     let room = |context: &mut Context<'_>| stream.poll(Readiness::Write, context);
-                    match patience.unless(Stage::Aborting, deadline, room).await {
-                        Woken::Done(Ok(())) => continue,
-                        Woken::Done(Err(error)) => error.to_string(),
-                        Woken::Late => "takes no more of its answer".to_string(),
-                        Woken::Stopped => "had not taken its answer when the server ended".to_string(),
+                    match patience.unless(Phase::Aborting, deadline, room).await {
+                        Interrupted::Done(Ok(())) => continue,
+                        Interrupted::Done(Err(error)) => error.to_string(),
+                        Interrupted::Late => "takes no more of its answer".to_string(),
+                        Interrupted::Stopped => "had not taken its answer when the server ended".to_string(),
                     }
                 }
                 Ok(count) => {
@@ -225,7 +234,7 @@ impl Exchange {
                 }
                 Err(error) => error.to_string(),
             };
-            admission.journal.write(Matter::Write, || format!("{}: {error}", incoming.peer));
+            admission.journal.write(LogClass::Write, || format!("{}: {error}", incoming.peer));
             return false;
         }
         incoming.must_linger() && stream.finish_writing().is_ok()
@@ -234,44 +243,46 @@ impl Exchange {
 
 /// What the handler of `call` gives, or what is answered in its place.
 async fn handle(
-    shared: &Shared,
-    stream: &Stream,
-    patience: &mut Patience<'_, '_>,
+    shared: &ServerContext,
+    stream: &Transport,
+    patience: &mut Deadline<'_, '_>,
     call: &Call,
-    slot: Option<Share>,
+    slot: Option<Permit>,
 ) -> Result<Packet, Refusal> {
-    let Shared { admission, router, .. } = shared;
+    let ServerContext { admission, router, .. } = shared;
     let mut running = router.start(call.clone(), admission, slot, Instant::now())?;
     let woken = loop {
         let work = |context: &mut Context<'_>| Pin::new(&mut running).poll(context);
-        let look = clock::now().checked_add(LOOK);
+        let look = clock::now().checked_add(PEER_CHECK_INTERVAL);
         let next = [look, call.deadline()].into_iter().flatten().min();
-        let woken = patience.unless(Stage::Aborting, next, work).await;
+        let woken = patience.unless(Phase::Aborting, next, work).await;
         let is_late = call.deadline().is_some_and(|deadline| deadline <= clock::now());
-        if !matches!(woken, Woken::Late) || is_late {
+        if !matches!(woken, Interrupted::Late) || is_late {
             break woken;
         }
-        if stream.is_gone(admission.is_pressed()) {
+        if stream.is_gone(admission.is_scarce()) {
             return Err(router::cancelled_by_caller());
         }
     };
     match woken {
-        Woken::Done(handled) => running.finish(&admission.config, handled).0,
-        Woken::Late => {
+        Interrupted::Done(handled) => running.finish(&admission.config, handled).0,
+        Interrupted::Late => {
             let method = call.method().unwrap_or_default();
-            admission.journal.write(Matter::Timeout, || format!("method {method:?} is past its time limit"));
+            admission
+                .journal
+                .write(LogClass::Timeout, || format!("method {method:?} is past its time limit"));
             Err(router::timed_out())
         }
-        Woken::Stopped => Err(router::cancelled()),
+        Interrupted::Stopped => Err(router::cancelled()),
     }
 }
 
 /// Reads and drops what a peer still sends that has been answered already, within the bounds of PB-CON-13: closing at
 /// once would destroy the answer on its way.
 async fn linger(
-    mut stream: Stream,
-    shared: &Shared,
-    patience: &mut Patience<'_, '_>,
+    mut stream: Transport,
+    shared: &ServerContext,
+    patience: &mut Deadline<'_, '_>,
     deadline: Option<Instant>,
 ) {
     let mut budget = LINGER_BYTES;
@@ -286,7 +297,7 @@ async fn linger(
             }
             Ok(Read::Nothing) => {
                 let more = |context: &mut Context<'_>| stream.poll(Readiness::Read, context);
-                let Woken::Done(Ok(())) = patience.unless(Stage::Aborting, deadline, more).await else {
+                let Interrupted::Done(Ok(())) = patience.unless(Phase::Aborting, deadline, more).await else {
                     return;
                 };
             }
@@ -296,7 +307,7 @@ async fn linger(
 }
 
 /// A call that goes on for so long is looked at, whether its peer is still there, and again after as long.
-const LOOK: Duration = Duration::from_secs(1);
+const PEER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a request may take to arrive that finds no place among those that are waited for. Clients that send at
 /// once are served so, however many others keep silent.
-const SOON: Duration = Duration::from_millis(20);
+const FIRST_READ_TIMEOUT: Duration = Duration::from_millis(20);

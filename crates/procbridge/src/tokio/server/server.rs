@@ -18,15 +18,15 @@ use crate::config::server::ServerConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::limits::admission::Admission;
-use crate::net::accept_backoff::Backoff;
+use crate::net::accept_backoff::AcceptBackoff;
 use crate::net::listener::Listener;
-use crate::telemetry::log::Matter;
-use crate::telemetry::log_thread::{FLUSH, LINES};
+use crate::telemetry::log::LogClass;
+use crate::telemetry::log_thread::{FLUSH_TIMEOUT, LOG_THREAD};
 use crate::tokio::call_task;
 use crate::tokio::clock;
 use crate::tokio::router::Router;
-use crate::tokio::server::connection::Exchange;
-use crate::tokio::server::shutdown::{Control, Gate, Patience, ServerHandle, Stage, Woken};
+use crate::tokio::server::connection::ServerConnection;
+use crate::tokio::server::shutdown::{Deadline, Interrupted, OpenListener, Phase, ServerHandle, Shutdown};
 
 /// A server that listens and is ready to serve.
 ///
@@ -43,7 +43,7 @@ use crate::tokio::server::shutdown::{Control, Gate, Patience, ServerHandle, Stag
 pub struct Server {
     listeners: Vec<Listener>,
     config: ServerConfig,
-    control: Arc<Control>,
+    control: Arc<Shutdown>,
 }
 
 /// A server in a task of its own, see [`Server::spawn`]. Dropping it stops the server as [`ServerHandle::stop`] does, and
@@ -57,16 +57,16 @@ pub struct RunningServer {
 
 /// What a server and its tasks share.
 #[derive(Debug)]
-pub(in crate::tokio) struct Shared {
+pub(in crate::tokio) struct ServerContext {
     pub(in crate::tokio) admission: Arc<Admission>,
-    pub(in crate::tokio) control: Arc<Control>,
+    pub(in crate::tokio) control: Arc<Shutdown>,
     pub(in crate::tokio) router: Router,
     work: watch::Sender<()>,
     tasks: watch::Sender<()>,
 }
 
 /// Held by those who must be waited for. Nothing is ever sent; what counts is whether anybody is left to receive it.
-pub(in crate::tokio) type Ticket = watch::Receiver<()>;
+pub(in crate::tokio) type TaskGuard = watch::Receiver<()>;
 
 impl Server {
     /// Listens at `endpoint` with the default settings. Connections queue from now on; they are served by
@@ -164,13 +164,13 @@ impl Server {
         admission.discard = call_task::discard;
         let admission = Arc::new(admission);
         let (work, tasks) = (watch::Sender::new(()), watch::Sender::new(()));
-        let shared = Arc::new(Shared { admission, control, router, work, tasks });
+        let shared = Arc::new(ServerContext { admission, control, router, work, tasks });
         // Whatever becomes of this future, its tasks hear that it is over.
         let _end = End { control: shared.control.clone() };
         let mut acceptors = Vec::new();
         for listener in &mut listeners {
             let Some(gate) = listener.open() else { continue };
-            let gate = Gate::open(gate, listener.peers)
+            let gate = OpenListener::open(gate, listener.peers)
                 .map_err(|error| Error::io(ErrorKind::Io, "cannot start the server", error))?;
             let gate = Arc::new(gate);
             shared.control.watch(&gate);
@@ -239,14 +239,14 @@ impl Drop for RunningServer {
     }
 }
 
-impl Shared {
+impl ServerContext {
     /// Has a server that stops wait for the holder, as long as calls have time.
-    pub(in crate::tokio) fn busy(&self) -> Ticket {
+    pub(in crate::tokio) fn busy(&self) -> TaskGuard {
         self.work.subscribe()
     }
 
     /// Has a server that ends wait for the holder.
-    pub(in crate::tokio) fn alive(&self) -> Ticket {
+    pub(in crate::tokio) fn alive(&self) -> TaskGuard {
         self.tasks.subscribe()
     }
 
@@ -254,33 +254,33 @@ impl Shared {
     async fn finish(&self, acceptors: Vec<JoinHandle<()>>) {
         let changed = pin!(self.control.changed());
         let timer = pin!(time::sleep(Duration::ZERO));
-        let mut patience = Patience::new(&self.control, changed, timer);
-        patience.unless(Stage::Draining, None, |_| Poll::<()>::Pending).await;
+        let mut patience = Deadline::new(&self.control, changed, timer);
+        patience.unless(Phase::Draining, None, |_| Poll::<()>::Pending).await;
         for acceptor in acceptors {
             let _ = acceptor.await;
         }
         let deadline = clock::now().checked_add(self.admission.config.drain_timeout);
         let mut answered = pin!(self.work.closed());
-        patience.unless(Stage::Aborting, deadline, |context| answered.as_mut().poll(context)).await;
-        self.control.advance(Stage::Aborting);
+        patience.unless(Phase::Aborting, deadline, |context| answered.as_mut().poll(context)).await;
+        self.control.advance(Phase::Aborting);
         // What remains takes no time, unless a handler holds its thread; then it is left behind.
-        let _ = time::timeout(GRACE, self.tasks.closed()).await;
+        let _ = time::timeout(FLUSH_GRACE, self.tasks.closed()).await;
     }
 }
 
 /// Accepts connections at one endpoint and starts a task for each, until the server stops.
-async fn accept(shared: Arc<Shared>, gate: Arc<Gate>) {
+async fn accept(shared: Arc<ServerContext>, gate: Arc<OpenListener>) {
     let changed = pin!(shared.control.changed());
     let timer = pin!(time::sleep(Duration::ZERO));
-    let mut patience = Patience::new(&shared.control, changed, timer);
+    let mut patience = Deadline::new(&shared.control, changed, timer);
     let start = |accepted| {
-        if let Some(exchange) = Exchange::admit(&shared, accepted, gate.peers) {
+        if let Some(exchange) = ServerConnection::admit(&shared, accepted, gate.peers) {
             ::tokio::spawn(exchange.serve(shared.clone()));
         }
     };
     let journal = &shared.admission.journal;
-    let mut backoff = Backoff::new();
-    while !shared.control.has_reached(Stage::Draining) {
+    let mut backoff = AcceptBackoff::new();
+    while !shared.control.has_reached(Phase::Draining) {
         match gate.accept() {
             Ok(accepted) => {
                 backoff.reset();
@@ -290,44 +290,44 @@ async fn accept(shared: Arc<Shared>, gate: Arc<Gate>) {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let arrival = |context: &mut Context<'_>| gate.poll_arrival(context);
-                if let Woken::Done(Err(_)) = patience.unless(Stage::Draining, None, arrival).await {
+                if let Interrupted::Done(Err(_)) = patience.unless(Phase::Draining, None, arrival).await {
                     // The runtime is ending, and this task with it.
                     return;
                 }
             }
             Err(error) => {
-                journal.write(Matter::Accept, || format!("cannot accept: {error}"));
-                if Errno::from_io_error(&error).is_none_or(Backoff::is_needed) {
+                journal.write(LogClass::Accept, || format!("cannot accept: {error}"));
+                if Errno::from_io_error(&error).is_none_or(AcceptBackoff::is_needed) {
                     let until = clock::now() + backoff.pause();
-                    patience.unless(Stage::Draining, Some(until), |_| Poll::<()>::Pending).await;
+                    patience.unless(Phase::Draining, Some(until), |_| Poll::<()>::Pending).await;
                 }
             }
         }
     }
-    for accepted in gate.last() {
+    for accepted in gate.drain_backlog() {
         start(accepted);
     }
 }
 
 /// Waits for the log to take the server's last lines.
 async fn flush_log() {
-    let last = LINES.last();
+    let last = LOG_THREAD.last();
     let taken = async {
-        while !LINES.has_written(last) {
-            time::sleep(LOOK).await;
+        while !LOG_THREAD.has_written(last) {
+            time::sleep(DRAIN_POLL).await;
         }
     };
-    let _ = time::timeout(FLUSH, taken).await;
+    let _ = time::timeout(FLUSH_TIMEOUT, taken).await;
 }
 
 /// Ends the server when it is dropped.
 struct End {
-    control: Arc<Control>,
+    control: Arc<Shutdown>,
 }
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.control.advance(Stage::Aborting);
+        self.control.advance(Phase::Aborting);
     }
 }
 
@@ -340,6 +340,6 @@ impl fmt::Debug for Server {
 /// A connection costs a task and a socket, so there are more than a server of threads would allow.
 const MAX_CONNECTIONS: usize = 4096;
 /// How often a server that has ended looks whether the log has taken its lines.
-const LOOK: Duration = Duration::from_millis(1);
+const DRAIN_POLL: Duration = Duration::from_millis(1);
 /// How long a server that has ended waits for its tasks to end.
-const GRACE: Duration = Duration::from_secs(1);
+const FLUSH_GRACE: Duration = Duration::from_secs(1);

@@ -10,19 +10,19 @@ use std::time::{Duration, Instant};
 use ::tokio::sync::Notify;
 
 use crate::blocking::router;
-use crate::classic::server::Incoming;
-use crate::limits::eviction::{MakingRoom, Whose};
-use crate::limits::permits::Share;
+use crate::classic::server::ClassicServer;
+use crate::limits::eviction::{Eviction, Whose};
+use crate::limits::permits::Permit;
 use crate::net::socket;
 use crate::peer::Peer;
 use crate::reply_error::Refusal;
-use crate::session::Link;
-use crate::session::state::{End, Hold, Seat};
+use crate::session::Session;
+use crate::session::state::{End, Reader, SessionPermits};
 use crate::tokio::clock;
-use crate::tokio::server::server::{Shared, Ticket};
-use crate::tokio::server::shutdown::Stage;
-use crate::tokio::session_task::{Driver, Serves};
-use crate::tokio::transport::Stream;
+use crate::tokio::server::server::{ServerContext, TaskGuard};
+use crate::tokio::server::shutdown::Phase;
+use crate::tokio::session_task::{Role, SessionTask};
+use crate::tokio::transport::Transport;
 
 /// All sessions of a server.
 #[derive(Debug)]
@@ -30,13 +30,13 @@ pub(in crate::tokio) struct Sessions {
     inner: Mutex<Inner>,
     /// Told when something is planned before everything else.
     planned: Notify,
-    making_room: MakingRoom,
+    making_room: Eviction,
 }
 
 #[derive(Debug)]
 struct Inner {
     next: u64,
-    open: HashMap<u64, Weak<Link>>,
+    open: HashMap<u64, Weak<Session>>,
     /// From when on ticks are counted.
     start: Instant,
     /// Which sessions are to be looked at when, in ticks.
@@ -45,7 +45,7 @@ struct Inner {
 
 impl Default for Sessions {
     fn default() -> Self {
-        let making_room = MakingRoom::new(clock::now());
+        let making_room = Eviction::new(clock::now());
         Self { inner: Mutex::default(), planned: Notify::default(), making_room }
     }
 }
@@ -57,7 +57,7 @@ impl Default for Inner {
 }
 
 impl Sessions {
-    fn enter(&self, link: &Arc<Link>) -> u64 {
+    fn enter(&self, link: &Arc<Session>) -> u64 {
         let mut inner = self.lock();
         inner.next += 1;
         let id = inner.next;
@@ -85,11 +85,11 @@ impl Sessions {
     /// Keeps the time for all sessions, which need no timers for what is far away.
     pub(in crate::tokio) async fn keep_time(&self) {
         loop {
-            let next = self.ring();
+            let next = self.notify_due();
             let planned = self.planned.notified();
             match next {
                 Some(next) => {
-                    let (mut due, mut planned) = (pin!(clock::reach(next)), pin!(planned));
+                    let (mut due, mut planned) = (pin!(clock::wait_until(next)), pin!(planned));
                     poll_fn(|context| match planned.as_mut().poll(context) {
                         Poll::Ready(()) => Poll::Ready(()),
                         Poll::Pending => due.as_mut().poll(context),
@@ -102,9 +102,9 @@ impl Sessions {
     }
 
     /// Has the sessions look at the clock that are to do so now, and tells when others are.
-    fn ring(&self) -> Option<Instant> {
+    fn notify_due(&self) -> Option<Instant> {
         let now = clock::now();
-        let mut rung: Vec<(u64, Arc<Link>)> = Vec::new();
+        let mut rung: Vec<(u64, Arc<Session>)> = Vec::new();
         let mut next = {
             let mut inner = self.lock();
             let tick = now.saturating_duration_since(inner.start).as_secs() / TICK.as_secs();
@@ -119,7 +119,7 @@ impl Sessions {
             next.and_then(|next| inner.start.checked_add(next))
         };
         // None of them waits for another one that is busy.
-        for (id, _) in rung.iter().filter(|(_, link)| !link.try_ring()) {
+        for (id, _) in rung.iter().filter(|(_, link)| !link.try_notify_task()) {
             self.plan(*id, now);
             next = next.into_iter().chain([now + TICK]).min();
         }
@@ -127,8 +127,8 @@ impl Sessions {
     }
 
     /// Ends the session that has been idle longest, so that `newcomer` has its place. Tells whether one was ended.
-    pub(in crate::tokio) fn make_room(&self, newcomer: &Peer, whose: Whose) -> bool {
-        self.making_room.end_one(newcomer, whose, || self.open(), clock::now())
+    pub(in crate::tokio) fn evict_idle(&self, newcomer: &Peer, whose: Whose) -> bool {
+        self.making_room.evict_one(newcomer, whose, || self.open(), clock::now())
     }
 
     /// Has all sessions end with the calls that are in flight.
@@ -141,7 +141,7 @@ impl Sessions {
         self.open().iter().for_each(|link| abort(link));
     }
 
-    fn open(&self) -> Vec<Arc<Link>> {
+    fn open(&self) -> Vec<Arc<Session>> {
         self.lock().open.values().filter_map(Weak::upgrade).collect()
     }
 
@@ -152,58 +152,58 @@ impl Sessions {
 
 /// Begins to serve the session that a connection has become, in a task of its own.
 pub(in crate::tokio) fn begin(
-    shared: &Arc<Shared>,
-    stream: Stream,
-    incoming: Incoming,
-    place: Share,
-    busy: Ticket,
+    shared: &Arc<ServerContext>,
+    stream: Transport,
+    incoming: ClassicServer,
+    place: Permit,
+    busy: TaskGuard,
 ) {
     let (admission, peer) = (shared.admission.clone(), incoming.peer);
     let socket = match stream.into_watched() {
         Ok(socket) => socket,
-        Err(error) => return admission.dropped(&peer, &error),
+        Err(error) => return admission.log_dropped(&peer, &error),
     };
     if matches!(peer, Peer::Tcp(_)) {
         socket::set_no_delay(&socket);
     }
     let (connection, bytes) = incoming.into_session();
-    let hold = Hold {
+    let hold = SessionPermits {
         place: Some(place),
         session: admission.stats.sessions.open(),
         bytes: Some(bytes),
         answers: None,
     };
-    let link = Link::new(connection, socket.socket().clone(), peer, admission, None, Seat::Driven, hold);
+    let link = Session::new(connection, socket.socket().clone(), peer, admission, None, Reader::Task, hold);
     // The HELLO goes out before any handler begins.
     link.flush();
     let id = shared.control.sessions.enter(&link);
     // Whoever ends the server finds the session from here on, or this finds that the server ends.
-    if shared.control.has_reached(Stage::Draining) {
+    if shared.control.has_reached(Phase::Draining) {
         drain(&link);
     }
-    if shared.control.has_reached(Stage::Aborting) {
+    if shared.control.has_reached(Phase::Aborting) {
         abort(&link);
     }
-    ::tokio::spawn(Driver::new(
+    ::tokio::spawn(SessionTask::new(
         link,
         socket,
-        Serves::Server { shared: shared.clone(), id, busy: Some(busy), _alive: shared.alive() },
+        Role::Server { shared: shared.clone(), id, busy: Some(busy), _alive: shared.alive() },
     ));
 }
 
-fn drain(link: &Link) {
+fn drain(link: &Session) {
     link.end_subscriptions(&router::stopping());
     link.goodbye(STOPPING);
 }
 
-fn abort(link: &Link) {
+fn abort(link: &Session) {
     refuse(link, &router::cancelled());
     link.close(End::Closed);
     // One that has ended before may linger.
-    link.ring();
+    link.notify_task();
 }
 
-fn refuse(link: &Link, refusal: &Refusal) {
+fn refuse(link: &Session, refusal: &Refusal) {
     // Their handlers are dropped, and count as leaked only where they cannot be.
     link.refuse_all(refusal, &Default::default());
 }

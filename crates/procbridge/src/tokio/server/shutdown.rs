@@ -15,29 +15,29 @@ use ::tokio::sync::Notify;
 use ::tokio::sync::futures::Notified;
 use ::tokio::time::Sleep;
 
-use crate::net::listener::{self, Peers};
-use crate::net::process::Maker;
+use crate::net::listener::{self, AllowedPeers};
+use crate::net::process::Creator;
 use crate::net::socket::{self, Accepted};
 use crate::net::socket_file::SocketFile;
 use crate::tokio::clock;
 use crate::tokio::server::sessions::Sessions;
-use crate::tokio::transport::Watched;
+use crate::tokio::transport::SessionSocket;
 
 /// Stops a server from anywhere, see [`Server::handle`](crate::tokio::Server::handle).
 #[derive(Clone)]
 pub struct ServerHandle {
-    pub(in crate::tokio) control: Arc<Control>,
+    pub(in crate::tokio) control: Arc<Shutdown>,
 }
 
 /// The state of a server's life.
 #[derive(Debug, Default)]
-pub(in crate::tokio) struct Control {
+pub(in crate::tokio) struct Shutdown {
     /// A [`Stage`].
     stage: AtomicU8,
     changed: Notify,
     /// The process that serves.
-    server: OnceLock<Maker>,
-    gates: Mutex<Vec<Weak<Gate>>>,
+    server: OnceLock<Creator>,
+    gates: Mutex<Vec<Weak<OpenListener>>>,
     pub(in crate::tokio) sessions: Sessions,
     /// Handlers at work for nobody.
     pub(in crate::tokio) leaked: Arc<AtomicUsize>,
@@ -45,7 +45,7 @@ pub(in crate::tokio) struct Control {
 
 /// How far a server's end has come. It begins below all of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::tokio) enum Stage {
+pub(in crate::tokio) enum Phase {
     /// No new work; what runs is finished.
     Draining = 1,
     /// What runs is not waited for any longer.
@@ -55,17 +55,17 @@ pub(in crate::tokio) enum Stage {
 /// What a task waits with besides what it waits for: a timer, and an ear for the server's end. They are made once and
 /// serve all waits of the task, which keeps the task small.
 #[derive(Debug)]
-pub(in crate::tokio) struct Patience<'task, 'server> {
-    control: &'server Control,
+pub(in crate::tokio) struct Deadline<'task, 'server> {
+    control: &'server Shutdown,
     changed: Pin<&'task mut Notified<'server>>,
     timer: Pin<&'task mut Sleep>,
 }
 
 /// A socket that listens until the server is stopped.
 #[derive(Debug)]
-pub(in crate::tokio) struct Gate {
-    socket: Watched,
-    pub(in crate::tokio) peers: Peers,
+pub(in crate::tokio) struct OpenListener {
+    socket: SessionSocket,
+    pub(in crate::tokio) peers: AllowedPeers,
     /// The socket's file, until the gate is closed.
     file: Mutex<Option<SocketFile>>,
     /// The connections that were in the queue when the gate was closed.
@@ -74,7 +74,7 @@ pub(in crate::tokio) struct Gate {
 
 /// Why a wait is over.
 #[derive(Debug)]
-pub(in crate::tokio) enum Woken<T> {
+pub(in crate::tokio) enum Interrupted<T> {
     Done(T),
     /// The server has reached the stage.
     Stopped,
@@ -88,12 +88,12 @@ impl ServerHandle {
     /// [drain time](crate::ServerConfig::with_drain_timeout) and then answered with the code `cancelled`. Returns at
     /// once; [`Server::serve`](crate::tokio::Server::serve) returns when it is done.
     pub fn stop(&self) {
-        self.control.advance(Stage::Draining);
+        self.control.advance(Phase::Draining);
     }
 
     /// Stops the server without waiting for the calls in flight, which are answered with the code `cancelled`.
     pub fn abort(&self) {
-        self.control.advance(Stage::Aborting);
+        self.control.advance(Phase::Aborting);
     }
 
     /// Blocking handlers that are still at work although their callers have been answered without them: they ran past
@@ -103,8 +103,8 @@ impl ServerHandle {
     }
 }
 
-impl Control {
-    pub(in crate::tokio) fn has_reached(&self, stage: Stage) -> bool {
+impl Shutdown {
+    pub(in crate::tokio) fn has_reached(&self, stage: Phase) -> bool {
         self.stage.load(Ordering::Acquire) >= stage as u8
     }
 
@@ -115,10 +115,10 @@ impl Control {
 
     /// Has this process be the one that serves.
     pub(in crate::tokio) fn serve(&self) {
-        self.server.get_or_init(Maker::this);
+        self.server.get_or_init(Creator::this);
     }
 
-    pub(in crate::tokio) fn advance(&self, stage: Stage) {
+    pub(in crate::tokio) fn advance(&self, stage: Phase) {
         // In a fork of a server the sockets are the server's.
         if self.server.get().is_some_and(|server| !server.is_this()) {
             return;
@@ -133,29 +133,34 @@ impl Control {
         }
         // Those that have come since.
         match stage {
-            Stage::Draining => self.sessions.drain(),
-            Stage::Aborting => self.sessions.abort(),
+            Phase::Draining => self.sessions.drain(),
+            Phase::Aborting => self.sessions.abort(),
         }
     }
 
     /// Closes `gate` when the server is stopped, or now if that has happened.
-    pub(in crate::tokio) fn watch(&self, gate: &Arc<Gate>) {
+    pub(in crate::tokio) fn watch(&self, gate: &Arc<OpenListener>) {
         self.gates().push(Arc::downgrade(gate));
-        if self.has_reached(Stage::Draining) {
+        if self.has_reached(Phase::Draining) {
             gate.close();
         }
     }
 
-    fn gates(&self) -> MutexGuard<'_, Vec<Weak<Gate>>> {
+    fn gates(&self) -> MutexGuard<'_, Vec<Weak<OpenListener>>> {
         self.gates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Gate {
-    pub(in crate::tokio) fn open(gate: listener::Gate, peers: Peers) -> io::Result<Self> {
-        let listener::Gate { socket, file } = gate;
+impl OpenListener {
+    pub(in crate::tokio) fn open(gate: listener::OpenListener, peers: AllowedPeers) -> io::Result<Self> {
+        let listener::OpenListener { socket, file } = gate;
         rustix::io::ioctl_fionbio(&socket, true)?;
-        Ok(Self { socket: Watched::new(socket)?, peers, file: Mutex::new(file), last: Mutex::default() })
+        Ok(Self {
+            socket: SessionSocket::new(socket)?,
+            peers,
+            file: Mutex::new(file),
+            last: Mutex::default(),
+        })
     }
 
     /// Takes the next connection, without waiting.
@@ -175,7 +180,7 @@ impl Gate {
         let mut last = self.lock();
         // Closing resets what is in the queue of the system, with the requests that may have arrived.
         let mut take = || {
-            while last.len() < QUEUED
+            while last.len() < MAX_BACKLOG
                 && let Ok(accepted) = socket::accept(self.socket.as_fd())
             {
                 last.push(accepted);
@@ -188,7 +193,7 @@ impl Gate {
     }
 
     /// Takes the connections that were there when the gate was closed. It is closed now if a stop has missed it.
-    pub(in crate::tokio) fn last(&self) -> Vec<Accepted> {
+    pub(in crate::tokio) fn drain_backlog(&self) -> Vec<Accepted> {
         self.close();
         std::mem::take(&mut *self.lock())
     }
@@ -198,9 +203,9 @@ impl Gate {
     }
 }
 
-impl<'task, 'server> Patience<'task, 'server> {
+impl<'task, 'server> Deadline<'task, 'server> {
     pub(in crate::tokio) fn new(
-        control: &'server Control,
+        control: &'server Shutdown,
         changed: Pin<&'task mut Notified<'server>>,
         timer: Pin<&'task mut Sleep>,
     ) -> Self {
@@ -211,19 +216,19 @@ impl<'task, 'server> Patience<'task, 'server> {
     /// time counts in this order.
     pub(in crate::tokio) async fn unless<T>(
         &mut self,
-        stage: Stage,
+        stage: Phase,
         deadline: Option<Instant>,
         mut work: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Woken<T> {
+    ) -> Interrupted<T> {
         poll_fn(|context| match work(context) {
-            Poll::Ready(done) => Poll::Ready(Woken::Done(done)),
-            Poll::Pending if self.poll_stage(stage, context).is_ready() => Poll::Ready(Woken::Stopped),
-            Poll::Pending => self.poll_deadline(deadline, context).map(|()| Woken::Late),
+            Poll::Ready(done) => Poll::Ready(Interrupted::Done(done)),
+            Poll::Pending if self.poll_stage(stage, context).is_ready() => Poll::Ready(Interrupted::Stopped),
+            Poll::Pending => self.poll_deadline(deadline, context).map(|()| Interrupted::Late),
         })
         .await
     }
 
-    fn poll_stage(&mut self, stage: Stage, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_stage(&mut self, stage: Phase, context: &mut Context<'_>) -> Poll<()> {
         while !self.control.has_reached(stage) {
             // It hears of every change since it was made, so none is missed between the look and the wait.
             ready!(self.changed.as_mut().poll(context));
@@ -240,10 +245,10 @@ impl<'task, 'server> Patience<'task, 'server> {
 
 impl fmt::Debug for ServerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stopping = self.control.has_reached(Stage::Draining);
+        let stopping = self.control.has_reached(Phase::Draining);
         f.debug_struct("ServerHandle").field("stopping", &stopping).finish_non_exhaustive()
     }
 }
 
 /// More than any queue of the system holds: the settings have no larger number for it.
-const QUEUED: usize = u16::MAX as usize;
+const MAX_BACKLOG: usize = u16::MAX as usize;
