@@ -17,7 +17,7 @@ use crate::header::Version;
 use crate::limits::Limits;
 use crate::packet::Packet;
 use crate::session::session::{Input, Session, Side};
-use crate::settings::Terms;
+use crate::settings::Settings;
 
 /// The state machine of one connection.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Connection {
     /// Makes this side hold a session, on these terms: a client offers it with its call, a server accepts an offer.
     /// Where the other side wants none, everything is as without it. Any number of connections can share the terms.
     #[must_use]
-    pub fn with_session(mut self, terms: impl Into<Arc<Terms>>) -> Self {
+    pub fn with_session(mut self, terms: impl Into<Arc<Settings>>) -> Self {
         if let Kind::Classic(classic) = &mut self.kind {
             let (mut terms, max_body) = (terms.into(), classic.limits.max_body());
             if terms.max_body() != max_body {
@@ -58,7 +58,7 @@ impl Connection {
     }
 
     /// What the other side said of itself, once a session is established. A client may tell its terms late.
-    pub fn peer(&self) -> Option<&Terms> {
+    pub fn peer(&self) -> Option<&Settings> {
         self.session().map(|session| &session.peer)
     }
 
@@ -218,7 +218,7 @@ impl Connection {
 
     /// In a session, has what arrives next go to `room`, whose memory many connections can share: the [read
     /// buffer](Self::read_buffer) is that until it is [given back](Self::give_back_room). Otherwise, `room` is dropped.
-    pub fn lend_room(&mut self, room: Vec<u8>) {
+    pub fn lend_read_buffer(&mut self, room: Vec<u8>) {
         if let Kind::Session(session) = &mut self.kind {
             session.frames.lend(room);
         }
@@ -226,7 +226,7 @@ impl Connection {
 
     /// Gives back the room that was [lent](Self::lend_room). Of what has not fully arrived this keeps a copy, in memory of
     /// its own.
-    pub fn give_back_room(&mut self) -> Vec<u8> {
+    pub fn return_read_buffer(&mut self) -> Vec<u8> {
         self.session_mut().map(|session| session.frames.give_back()).unwrap_or_default()
     }
 
@@ -364,7 +364,7 @@ impl Connection {
     }
 
     /// Bytes of memory held for what has not fully arrived: packets, and in a session bodies in pieces.
-    pub fn held(&self) -> usize {
+    pub fn held_bytes(&self) -> usize {
         match &self.kind {
             Kind::Session(session) => session.frames.held() + session.pieces.held(),
             Kind::Classic(classic) => classic.decoder.held(),
@@ -407,7 +407,7 @@ impl Connection {
     }
 
     /// Calls of the peer in flight, those whose request has not fully arrived included.
-    pub fn serving(&self) -> usize {
+    pub fn served_calls(&self) -> usize {
         match &self.kind {
             Kind::Session(session) => session.theirs.len(),
             Kind::Classic(classic) => usize::from(classic.is_serving()),
@@ -420,7 +420,7 @@ impl Connection {
     }
 
     /// Calls of ours in flight, those that were given up and not answered yet included.
-    pub fn calling(&self) -> usize {
+    pub fn pending_calls(&self) -> usize {
         match &self.kind {
             Kind::Session(session) => session.ours.len(),
             Kind::Classic(classic) => usize::from(classic.is_client() && classic.wants_input()),

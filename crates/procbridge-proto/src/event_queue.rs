@@ -6,11 +6,11 @@ use crate::event::Event;
 
 /// Events that wait to be told.
 #[derive(Debug, Default)]
-pub(crate) struct Events {
+pub(crate) struct EventQueue {
     queue: VecDeque<Event>,
 }
 
-impl Events {
+impl EventQueue {
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

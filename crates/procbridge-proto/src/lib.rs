@@ -116,5 +116,5 @@ pub use message::{Bad, Good, Item, Request, Response};
 #[doc(hidden)]
 pub use message::{member, split_request};
 pub use packet::{Envelope, Packet, PacketBuilder};
-pub use settings::Terms;
+pub use settings::Settings;
 pub use unread::{Unread, UnreadItem, UnreadRequest, UnreadResponse};

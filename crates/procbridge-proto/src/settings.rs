@@ -13,7 +13,7 @@ use crate::message::LARGEST_EXACT;
 
 /// The terms on which one side holds a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct Settings {
     max_body: u32,
     max_calls: u32,
     stream_window: u64,
@@ -22,10 +22,10 @@ pub struct Terms {
     name: Option<String>,
 }
 
-impl Terms {
+impl Settings {
     /// 128 calls at a time, streams of 64 items and 1 MiB ahead, every compression this build has, no name.
     pub fn new() -> Self {
-        Self { max_calls: MAX_CALLS, ..Self::silent(Codecs::available()) }
+        Self { max_calls: MAX_CALLS, ..Self::unknown(Codecs::available()) }
     }
 
     /// How many calls of the peer this side serves at a time; one more is refused as `overloaded`. Default 128.
@@ -96,7 +96,7 @@ impl Terms {
     }
 
     /// The terms of a side that has said nothing but what it can read: the opener of a session before its HELLO.
-    pub(crate) fn silent(codecs: Codecs) -> Self {
+    pub(crate) fn unknown(codecs: Codecs) -> Self {
         let max_body = Limits::default().max_body();
         let (stream_window, stream_bytes) = (STREAM_WINDOW, STREAM_BYTES);
         Self { max_body, max_calls: 0, stream_window, stream_bytes, codecs, name: None }
@@ -132,7 +132,7 @@ impl Terms {
     ) -> Result<Self, ProtocolError> {
         let body = core::str::from_utf8(body)
             .map_err(|error| ProtocolError::InvalidUtf8 { at: error.valid_up_to() })?;
-        let mut terms = Self::silent(codecs);
+        let mut terms = Self::unknown(codecs);
         if from_acceptor {
             terms.max_calls = MAX_CALLS;
         }
@@ -161,7 +161,7 @@ impl Terms {
     }
 }
 
-impl Default for Terms {
+impl Default for Settings {
     fn default() -> Self {
         Self::new()
     }

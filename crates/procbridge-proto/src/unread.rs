@@ -39,7 +39,7 @@ impl<M> Unread<M> {
 
     /// Whether to read it takes time.
     pub(crate) fn is_costly(&self) -> bool {
-        self.codec().is_some() || self.content.len() >= LARGE
+        self.codec().is_some() || self.content.len() >= MIN_UNREAD
     }
 
     /// Returns the bytes that arrived.
@@ -153,4 +153,4 @@ impl Unread<Item> {
 }
 
 /// Checking a text of this size takes so long that other calls of the session would notice.
-const LARGE: usize = 1024 * 1024;
+const MIN_UNREAD: usize = 1024 * 1024;

@@ -32,7 +32,7 @@ pub(crate) fn members_but(
     left: &str,
     mut member: impl FnMut(&str, Range<usize>),
 ) -> Result<(), ProtocolError> {
-    match skim_members(body, max_depth, left, &mut member) {
+    match fast_members(body, max_depth, left, &mut member) {
         Some(()) => Ok(()),
         // Members that were found already are found again.
         None => scan_members(body, max_depth, &mut member),
@@ -41,7 +41,7 @@ pub(crate) fn members_but(
 
 /// The same for a body in which nothing is wrong, and no key escaped; else nothing is said about it.
 #[inline(always)]
-fn skim_members(
+fn fast_members(
     body: &str,
     max_depth: u32,
     left: &str,

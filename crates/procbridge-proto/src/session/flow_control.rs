@@ -4,33 +4,33 @@ use core::mem;
 
 use crate::compression::codec::Codecs;
 use crate::message::LARGEST_EXACT;
-use crate::settings::Terms;
+use crate::settings::Settings;
 
 /// Room for the items of a stream. Both numbers must be above zero for one to go; it may overdraw the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Credit {
+pub(crate) struct SendCredit {
     items: u64,
     bytes: i64,
 }
 
 /// How much of a stream the peer may still send, and what was taken of it since it was last told.
 #[derive(Debug)]
-pub(crate) struct Window {
-    pub(crate) credit: Credit,
-    whole: Credit,
+pub(crate) struct ReceiveWindow {
+    pub(crate) credit: SendCredit,
+    whole: SendCredit,
     taken_items: u64,
     taken_bytes: u64,
 }
 
-impl Credit {
+impl SendCredit {
     /// What the calls of a side with these terms begin with.
-    pub(crate) fn of(terms: &Terms) -> Self {
+    pub(crate) fn of(terms: &Settings) -> Self {
         Self { items: terms.stream_window(), bytes: i64::try_from(terms.stream_bytes()).unwrap_or(i64::MAX) }
     }
 
     /// What they begin with when nothing was said.
     pub(crate) fn silent() -> Self {
-        Self::of(&Terms::silent(Codecs::NONE))
+        Self::of(&Settings::unknown(Codecs::NONE))
     }
 
     pub(crate) fn is_there(&self) -> bool {
@@ -54,8 +54,8 @@ impl Credit {
     }
 }
 
-impl Window {
-    pub(crate) fn new(whole: Credit) -> Self {
+impl ReceiveWindow {
+    pub(crate) fn new(whole: SendCredit) -> Self {
         Self { credit: whole, whole, taken_items: 0, taken_bytes: 0 }
     }
 

@@ -91,7 +91,7 @@ impl Frames {
 
     /// The buffer to append to, with room for the next read.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
-        let read = if self.filled || self.large.is_some() { READ_MORE } else { READ };
+        let read = if self.filled || self.large.is_some() { NEXT_READ } else { FIRST_READ };
         if self.at > 0 {
             self.buffer.drain(..self.at);
             self.at = 0;
@@ -150,7 +150,7 @@ impl Frames {
             return Ok(Next::Nothing);
         };
         let length = frame.length as usize;
-        if length <= LARGE && input.len() - FRONT < length {
+        if length <= MIN_LARGE && input.len() - FRONT < length {
             return Ok(Next::Nothing);
         }
         self.at += FRONT;
@@ -271,14 +271,14 @@ fn read_frame(input: &[u8], max_body: u32) -> Result<Option<Frame>, ProtocolErro
 }
 
 /// Room for one read of a quiet session.
-const READ: usize = 4 * 1024;
+const FIRST_READ: usize = 4 * 1024;
 
 /// Room for one read while much arrives: a piece and what may be behind it, and little enough that an allocator has it at
 /// hand.
-const READ_MORE: usize = 96 * 1024;
+const NEXT_READ: usize = 96 * 1024;
 
 /// A packet with more content than this is taken as it arrives.
-const LARGE: usize = 4 * 1024;
+const MIN_LARGE: usize = 4 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -339,7 +339,7 @@ mod tests {
             if let Some((frame, content)) = next(&mut frames, verdict) {
                 assert_eq!((frame.id, &content[..]), (2, &b"{}"[..]));
             }
-            assert!(frames.held() <= 2 * READ_MORE, "{} B held", frames.held());
+            assert!(frames.held() <= 2 * NEXT_READ, "{} B held", frames.held());
         }
         assert_eq!(frames.end(), Ok(()));
     }
@@ -373,8 +373,12 @@ mod tests {
             arrived += room;
             let next = next(&mut frames, |_| Verdict::Take);
             assert_eq!(next.is_some(), arrived == bytes.len());
-            assert!(frames.held() <= 2 * arrived + READ_MORE + READ, "{} B for {arrived}", frames.held());
+            assert!(
+                frames.held() <= 2 * arrived + NEXT_READ + FIRST_READ,
+                "{} B for {arrived}",
+                frames.held()
+            );
         }
-        assert!(frames.held() <= READ_MORE + READ);
+        assert!(frames.held() <= NEXT_READ + FIRST_READ);
     }
 }

@@ -14,13 +14,13 @@ use crate::session::frames::{Content, Frame};
 /// The bodies that are being put together. A call has at most one on its way to this side. Mostly there are none, and no
 /// memory is held for them.
 #[derive(Debug, Default)]
-pub(crate) struct Pieces {
+pub(crate) struct Reassembly {
     parts: Option<Box<Parts>>,
 }
 
 #[derive(Debug, Default)]
 struct Parts {
-    open: BTreeMap<u32, Open>,
+    open: BTreeMap<u32, OpenBody>,
     /// Bytes of all requests among them.
     requests: usize,
     /// Requests that were answered before their last piece came; pieces that still come are dropped.
@@ -34,7 +34,7 @@ struct Parts {
 struct Ids(Vec<u32>);
 
 #[derive(Debug)]
-struct Open {
+struct OpenBody {
     /// The header of the first piece.
     first: Frame,
     content: Body,
@@ -54,7 +54,7 @@ pub(crate) enum Joined {
     Open,
 }
 
-impl Pieces {
+impl Reassembly {
     /// Whether pieces of this call are here and more must come.
     pub(crate) fn is_open(&self, id: u32) -> bool {
         self.parts.as_ref().is_some_and(|parts| parts.open.contains_key(&id))
@@ -103,7 +103,7 @@ impl Pieces {
         let parts = self.parts.get_or_insert_default();
         let open = match parts.open.get_mut(&frame.id) {
             None => {
-                let open = Open { first: *frame, content: body, length, kept: true };
+                let open = OpenBody { first: *frame, content: body, length, kept: true };
                 parts.open.entry(frame.id).or_insert(open)
             }
             Some(open) => {
@@ -121,8 +121,10 @@ impl Pieces {
             return Joined::Open;
         }
         match self.remove(frame.id) {
-            Some(Open { kept: true, first, content, .. }) => Joined::Whole { flags: first.flags, content },
-            Some(Open { length, .. }) => Joined::Dropped { length },
+            Some(OpenBody { kept: true, first, content, .. }) => {
+                Joined::Whole { flags: first.flags, content }
+            }
+            Some(OpenBody { length, .. }) => Joined::Dropped { length },
             None => Joined::Open,
         }
     }
@@ -197,19 +199,19 @@ impl Pieces {
         *self = Self::default();
     }
 
-    fn all(&self) -> impl Iterator<Item = (u32, &Open)> {
+    fn all(&self) -> impl Iterator<Item = (u32, &OpenBody)> {
         self.parts.iter().flat_map(|parts| &parts.open).map(|(&id, open)| (id, open))
     }
 
-    fn open(&self, id: u32) -> Option<&Open> {
+    fn open(&self, id: u32) -> Option<&OpenBody> {
         self.parts.as_ref()?.open.get(&id)
     }
 
-    fn open_mut(&mut self, id: u32) -> Option<&mut Open> {
+    fn open_mut(&mut self, id: u32) -> Option<&mut OpenBody> {
         self.parts.as_mut()?.open.get_mut(&id)
     }
 
-    fn remove(&mut self, id: u32) -> Option<Open> {
+    fn remove(&mut self, id: u32) -> Option<OpenBody> {
         let parts = self.parts.as_mut()?;
         let open = parts.open.remove(&id)?;
         if open.kept && open.first.kind == Status::REQUEST {

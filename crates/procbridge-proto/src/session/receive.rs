@@ -19,9 +19,9 @@ use crate::json::string;
 use crate::message::{LARGEST_EXACT, text};
 use crate::session::frames::{Content, Frame, Next, Verdict};
 use crate::session::reassembly::Joined;
-use crate::session::send_queue::{PIECE, Taken, ascending};
+use crate::session::send_queue::{PIECE, Withdrawn, ascending};
 use crate::session::session::{Input, MAX_CONTROL, MAX_PING, MAX_REASON, MAX_UNKNOWN, Session, Side};
-use crate::settings::Terms;
+use crate::settings::Settings;
 use crate::unread::{Unread, UnreadItem, UnreadResponse};
 
 impl Session {
@@ -32,7 +32,7 @@ impl Session {
         loop {
             let more = self.advance(&mut happened);
             if let Some(event) = happened.take() {
-                self.tell_later(event);
+                self.push_event(event);
             }
             if !more {
                 return;
@@ -54,7 +54,7 @@ impl Session {
                 if self.events.is_empty() {
                     return happened;
                 }
-                happened.take().into_iter().for_each(|event| self.tell_later(event));
+                happened.take().into_iter().for_each(|event| self.push_event(event));
             } else if !more {
                 let event = self.poll_event();
                 if event.is_none() {
@@ -65,8 +65,8 @@ impl Session {
         }
     }
 
-    fn tell_later(&mut self, event: Event) {
-        self.untold += requested(&event);
+    fn push_event(&mut self, event: Event) {
+        self.untold += request_bytes(&event);
         self.events.push(event);
     }
 
@@ -89,7 +89,7 @@ impl Session {
             Next::Nothing => return Ok(false),
             Next::Packet(frame, content) => (frame, content),
             Next::Header(frame) => {
-                if self.judge(&frame)? == Verdict::Skip {
+                if self.check_frame(&frame)? == Verdict::Skip {
                     self.frames.skip(&frame);
                     return Ok(true);
                 }
@@ -100,7 +100,7 @@ impl Session {
                 }
             }
         };
-        self.take(&frame, content, happened)?;
+        self.accept(&frame, content, happened)?;
         Ok(true)
     }
 
@@ -118,7 +118,7 @@ impl Session {
     }
 
     /// Decides on a packet by its header.
-    fn judge(&mut self, frame: &Frame) -> Result<Verdict, ProtocolError> {
+    fn check_frame(&mut self, frame: &Frame) -> Result<Verdict, ProtocolError> {
         let &Frame { kind, flags, id, .. } = frame;
         self.packets += 1;
         if kind.0 > Status::GOODBYE.0 {
@@ -141,9 +141,9 @@ impl Session {
             return Err(ProtocolError::TooLarge { length: frame.length, limit: MAX_CONTROL });
         }
         match kind {
-            Status::REQUEST => self.judge_request(frame),
-            Status::GOOD | Status::BAD | Status::ITEM => self.judge_answer(frame),
-            Status::CREDIT | Status::CANCEL => self.judge_from_caller(frame),
+            Status::REQUEST => self.check_request(frame),
+            Status::GOOD | Status::BAD | Status::ITEM => self.check_answer(frame),
+            Status::CREDIT | Status::CANCEL => self.check_caller_packet(frame),
             _ if id != 0 => Err(ProtocolError::InvalidId { kind, id }),
             Status::HELLO if self.side == Side::Opener || self.opener_spoke => {
                 Err(ProtocolError::UnexpectedStatus { found: kind, expected: "no second HELLO" })
@@ -155,7 +155,7 @@ impl Session {
         }
     }
 
-    fn judge_request(&mut self, frame: &Frame) -> Result<Verdict, ProtocolError> {
+    fn check_request(&mut self, frame: &Frame) -> Result<Verdict, ProtocolError> {
         let &Frame { kind, flags, id, .. } = frame;
         if id == 0 || self.side.owns(id) {
             return Err(ProtocolError::InvalidId { kind, id });
@@ -196,7 +196,7 @@ impl Session {
     }
 
     /// Judges what the caller of a call says besides its request.
-    fn judge_from_caller(&mut self, frame: &Frame) -> Result<Verdict, ProtocolError> {
+    fn check_caller_packet(&mut self, frame: &Frame) -> Result<Verdict, ProtocolError> {
         let &Frame { kind, id, .. } = frame;
         if id == 0 || self.side.owns(id) || id > self.highest {
             return Err(ProtocolError::InvalidId { kind, id });
@@ -211,7 +211,7 @@ impl Session {
         Ok(Verdict::Skip)
     }
 
-    fn judge_answer(&self, frame: &Frame) -> Result<Verdict, ProtocolError> {
+    fn check_answer(&self, frame: &Frame) -> Result<Verdict, ProtocolError> {
         let &Frame { kind, id, .. } = frame;
         if !self.is_own(id) {
             return Err(ProtocolError::InvalidId { kind, id });
@@ -229,16 +229,16 @@ impl Session {
     }
 
     /// Acts on a whole packet.
-    fn take(
+    fn accept(
         &mut self,
         frame: &Frame,
         content: Content,
         happened: &mut Option<Event>,
     ) -> Result<(), ProtocolError> {
         let content = match frame.kind {
-            Status::REQUEST => return self.take_request(frame, content, happened),
+            Status::REQUEST => return self.accept_request(frame, content, happened),
             Status::GOOD | Status::BAD | Status::ITEM => {
-                self.take_answer(frame, content, happened);
+                self.accept_answer(frame, content, happened);
                 return Ok(());
             }
             _ => content.into_bytes(),
@@ -246,12 +246,12 @@ impl Session {
         match frame.kind {
             Status::HELLO => {
                 let codecs = Codecs::from_bits(frame.options);
-                self.peer = Terms::read(&content, codecs, false, self.limits.max_depth())?;
+                self.peer = Settings::read(&content, codecs, false, self.limits.max_depth())?;
                 self.opener_spoke = true;
                 Ok(())
             }
-            Status::CREDIT => self.take_credit(frame.id, content),
-            Status::CANCEL => self.take_cancel(frame.id, content),
+            Status::CREDIT => self.accept_credit(frame.id, content),
+            Status::CANCEL => self.accept_cancel(frame.id, content),
             Status::PING => {
                 self.pings += 1;
                 check_object(&content, self.limits.max_depth())?;
@@ -262,11 +262,11 @@ impl Session {
                 self.events.push(Event::Pong);
                 Ok(())
             }
-            _ => self.take_goodbye(content),
+            _ => self.accept_goodbye(content),
         }
     }
 
-    fn take_request(
+    fn accept_request(
         &mut self,
         frame: &Frame,
         content: Content,
@@ -324,7 +324,7 @@ impl Session {
         }
     }
 
-    fn take_answer(&mut self, frame: &Frame, content: Content, happened: &mut Option<Event>) {
+    fn accept_answer(&mut self, frame: &Frame, content: Content, happened: &mut Option<Event>) {
         let &Frame { id, kind, .. } = frame;
         let limit = self.limits.max_body();
         let length = self.pieces.length(id).saturating_add(content.len());
@@ -405,7 +405,7 @@ impl Session {
             // Nothing large is to come.
             self.out.drop_spare();
         }
-        if self.out.take_back(id) == Taken::Rest {
+        if self.out.withdraw(id) == Withdrawn::Rest {
             // The answer came before the request was all written. The peer need not wait for the rest.
             self.send(Status::CANCEL, id, b"{}");
         }
@@ -418,7 +418,7 @@ impl Session {
             if let Some(call) = self.ours.get_mut(CallId(id)) {
                 call.discarded = true;
             }
-            self.out.take_back(id);
+            self.out.withdraw(id);
             self.send(Status::CANCEL, id, b"{}");
         } else {
             self.pieces.forget(id);
@@ -427,7 +427,7 @@ impl Session {
         self.events.push(Event::Failed { id: CallId(id), error });
     }
 
-    fn take_credit(&mut self, id: u32, content: Vec<u8>) -> Result<(), ProtocolError> {
+    fn accept_credit(&mut self, id: u32, content: Vec<u8>) -> Result<(), ProtocolError> {
         let body = text(content)?;
         let (mut items, mut bytes) = (Ok(0), Ok(0));
         grammar::scan_members(&body, self.limits.max_depth(), &mut |key, value| {
@@ -450,7 +450,7 @@ impl Session {
         Ok(())
     }
 
-    fn take_cancel(&mut self, id: u32, content: Vec<u8>) -> Result<(), ProtocolError> {
+    fn accept_cancel(&mut self, id: u32, content: Vec<u8>) -> Result<(), ProtocolError> {
         check_object(&content, self.limits.max_depth())?;
         if self.pieces.is_open(id) {
             self.refuse(id, 0, code::CANCELLED, "the call was cancelled")?;
@@ -463,13 +463,13 @@ impl Session {
         Ok(())
     }
 
-    fn take_goodbye(&mut self, content: Vec<u8>) -> Result<(), ProtocolError> {
+    fn accept_goodbye(&mut self, content: Vec<u8>) -> Result<(), ProtocolError> {
         let body = text(content)?;
-        let (mut last_id, mut reason) = (Ok(ALL), None);
+        let (mut last_id, mut reason) = (Ok(MAX_ID), None);
         grammar::scan_members(&body, self.limits.max_depth(), &mut |key, value| {
             let value = body.get(value).unwrap_or_default();
             match key {
-                "last_id" => last_id = number(value, ALL, ALL, "last_id"),
+                "last_id" => last_id = number(value, MAX_ID, MAX_ID, "last_id"),
                 "reason" => {
                     reason = string::read(value).map(|reason| string::cut(&reason.text, MAX_REASON).into())
                 }
@@ -484,7 +484,7 @@ impl Session {
         let mut not_run = self.out.unsent_above(last_id);
         not_run.extend(self.ours.iter().map(|(CallId(id), _)| id).filter(|&id| id > last_id));
         for id in ascending(not_run) {
-            self.out.take_back(id);
+            self.out.withdraw(id);
             self.pieces.forget(id);
             let discarded = self.ours.remove(CallId(id)).is_some_and(|call| call.discarded);
             if !discarded {
@@ -496,7 +496,7 @@ impl Session {
 }
 
 /// Bytes of the request that `event` tells of.
-pub(crate) fn requested(event: &Event) -> u64 {
+pub(crate) fn request_bytes(event: &Event) -> u64 {
     match event {
         Event::Request { request, .. } => request.size() as u64,
         Event::Unread { request, .. } => request.arrived() as u64,
@@ -523,7 +523,7 @@ fn number(value: &str, most: u64, absent: u64, key: &'static str) -> Result<u64,
 }
 
 /// The last id of a goodbye that does not say that any call was not run.
-const ALL: u64 = u32::MAX as u64;
+const MAX_ID: u64 = u32::MAX as u64;
 
 /// All unfinished requests of a session may hold this many bytes, or twice the body limit if that is more.
 const MIN_UNFINISHED: u64 = 32 * 1024 * 1024;

@@ -18,7 +18,7 @@ use crate::packet::{FRONT, HEADROOM};
 
 /// What waits to be written.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox {
+pub(crate) struct SendQueue {
     small: Vec<u8>,
     /// How far the buffer is written, and how far it may be before another packet has its turn.
     at: usize,
@@ -28,7 +28,7 @@ pub(crate) struct Outbox {
     /// How many bytes have left the buffer. Places are counted from the first one ever.
     base: u64,
     /// The requests in the buffer of which nothing is written.
-    requests: VecDeque<Place>,
+    requests: VecDeque<Span>,
     written: u64,
     /// What is rare. A session in which only small packets go out has no memory for it.
     rare: Option<Box<Rare>>,
@@ -38,7 +38,7 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct Rare {
     /// The requests in the buffer that were taken back.
-    holes: VecDeque<Place>,
+    holes: VecDeque<Span>,
     hole_bytes: usize,
     large: VecDeque<Large>,
     /// The piece of the first large body that is being written.
@@ -63,7 +63,7 @@ pub(crate) struct Draft {
 
 /// What became of a request that was to be taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
+pub(crate) enum Withdrawn {
     /// Nothing of it was written, and nothing will be.
     Whole,
     /// A part of it was written, and no further piece will be.
@@ -73,7 +73,7 @@ pub(crate) enum Taken {
 }
 
 #[derive(Debug)]
-struct Place {
+struct Span {
     id: u32,
     start: u64,
     end: u64,
@@ -97,7 +97,7 @@ struct Piece {
     end: usize,
 }
 
-impl Outbox {
+impl SendQueue {
     /// Queues HELLO as the last packet in classic framing. Its JSON begins where that of a session packet does.
     pub(crate) fn push_hello(&mut self, mut buffer: Vec<u8>, options: u8) {
         let length = u32::try_from(buffer.len().saturating_sub(FRONT)).unwrap_or(u32::MAX);
@@ -119,7 +119,7 @@ impl Outbox {
 
     /// Queues a session packet.
     pub(crate) fn push(&mut self, draft: Draft) {
-        self.place(draft);
+        self.enqueue(draft);
         self.prepare();
     }
 
@@ -132,7 +132,7 @@ impl Outbox {
         self.prepare();
     }
 
-    fn place(&mut self, mut draft: Draft) {
+    fn enqueue(&mut self, mut draft: Draft) {
         let large = self.rare.iter_mut().flat_map(|rare| &mut rare.large);
         if let Some(large) = large.into_iter().find(|large| large.draft.id == draft.id) {
             large.behind.push(draft);
@@ -144,7 +144,7 @@ impl Outbox {
                 self.note_request(draft.id, FRONT);
                 self.append(draft.front(0, flag::MORE).to_vec());
             }
-            let after = self.end();
+            let after = self.end_position();
             let large = Large { draft, next: FRONT, led, after, behind: Vec::new() };
             self.rare.get_or_insert_default().large.push_back(large);
         } else {
@@ -162,8 +162,8 @@ impl Outbox {
 
     /// Takes note that a request of `length` bytes goes to the end of the buffer.
     fn note_request(&mut self, id: u32, length: usize) {
-        let start = self.end();
-        self.requests.push_back(Place { id, start, end: start.saturating_add(length as u64) });
+        let start = self.end_position();
+        self.requests.push_back(Span { id, start, end: start.saturating_add(length as u64) });
     }
 
     fn append(&mut self, buffer: Vec<u8>) {
@@ -196,7 +196,7 @@ impl Outbox {
             Some(_) => {}
             None => self.at += count,
         }
-        let here = self.here();
+        let here = self.position();
         while self.requests.front().is_some_and(|request| request.start < here) {
             self.requests.pop_front();
         }
@@ -204,13 +204,13 @@ impl Outbox {
     }
 
     /// Keeps a call's request from being written, as far as it is not.
-    pub(crate) fn take_back(&mut self, id: u32) -> Taken {
-        let taken = self.take(id);
+    pub(crate) fn withdraw(&mut self, id: u32) -> Withdrawn {
+        let taken = self.withdraw_one(id);
         self.prepare();
         taken
     }
 
-    fn take(&mut self, id: u32) -> Taken {
+    fn withdraw_one(&mut self, id: u32) -> Withdrawn {
         if let Ok(at) = self.requests.binary_search_by_key(&id, |request| request.id) {
             if let Some(request) = self.requests.remove(at) {
                 let rare = self.rare.get_or_insert_default();
@@ -221,30 +221,30 @@ impl Outbox {
                 rare.large.retain(|large| !large.is_request(id));
             }
             self.drop_holes();
-            return Taken::Whole;
+            return Withdrawn::Whole;
         }
-        let Some(rare) = &mut self.rare else { return Taken::Nothing };
+        let Some(rare) = &mut self.rare else { return Withdrawn::Nothing };
         let Some(at) = rare.large.iter().position(|large| large.is_request(id)) else {
-            return Taken::Nothing;
+            return Withdrawn::Nothing;
         };
         match (&mut rare.piece, rare.large.get_mut(at)) {
             (Some(piece), Some(large)) if at == 0 && piece.at > piece_start(large.next) => {
                 // A packet that was begun is ended; it may be the last piece anyway.
                 let rest = large.draft.buffer.len() > piece.end;
                 large.draft.buffer.truncate(piece.end);
-                return if rest { Taken::Rest } else { Taken::Nothing };
+                return if rest { Withdrawn::Rest } else { Withdrawn::Nothing };
             }
             _ => {}
         }
         if at == 0 {
             rare.piece = None;
         }
-        let Some(large) = rare.large.remove(at) else { return Taken::Nothing };
+        let Some(large) = rare.large.remove(at) else { return Withdrawn::Nothing };
         rare.waste(large.draft.buffer);
         for draft in large.behind {
-            self.place(draft);
+            self.enqueue(draft);
         }
-        if large.next == FRONT && !large.led { Taken::Whole } else { Taken::Rest }
+        if large.next == FRONT && !large.led { Withdrawn::Whole } else { Withdrawn::Rest }
     }
 
     /// Gives back the memory of requests that were taken back: while the peer reads nothing, those before them are not
@@ -259,13 +259,17 @@ impl Outbox {
             rare.holes.pop_back();
         }
         self.turn = self.turn.min(self.small.len());
-        let end = self.end();
+        let end = self.end_position();
         for large in self.rare.iter_mut().flat_map(|rare| &mut rare.large) {
             // A later packet takes the place of what is gone. A piece that began behind the old end would cut it in two.
             large.after = large.after.min(end);
         }
         let waiting = self.small.len().saturating_sub(self.at);
-        if self.rare.as_ref().is_some_and(|rare| rare.hole_bytes > KEEP && rare.hole_bytes > waiting / 2) {
+        if self
+            .rare
+            .as_ref()
+            .is_some_and(|rare| rare.hole_bytes > MAX_KEPT_CAPACITY && rare.hole_bytes > waiting / 2)
+        {
             self.compact();
         }
     }
@@ -293,7 +297,7 @@ impl Outbox {
                 (request.start.saturating_sub(bytes), request.end.saturating_sub(bytes));
         }
         let moved = |place: u64| {
-            let before = holes.iter().take_while(|hole| hole.start < place).map(Place::length).sum::<usize>();
+            let before = holes.iter().take_while(|hole| hole.start < place).map(Span::length).sum::<usize>();
             place.saturating_sub(before as u64)
         };
         for large in &mut rare.large {
@@ -403,11 +407,11 @@ impl Outbox {
     }
 
     /// The place where the buffer ends.
-    fn end(&self) -> u64 {
+    fn end_position(&self) -> u64 {
         self.base.saturating_add(self.small.len() as u64)
     }
 
-    fn here(&self) -> u64 {
+    fn position(&self) -> u64 {
         self.base.saturating_add(self.at as u64)
     }
 
@@ -433,13 +437,13 @@ impl Outbox {
         if self.at >= self.small.len() {
             self.base = self.base.saturating_add(self.small.len() as u64);
             // What many small packets needed they will need again; one alone brings its own memory.
-            if (KEPT..=KEEP).contains(&self.small.capacity()) {
+            if (MIN_KEPT_CAPACITY..=MAX_KEPT_CAPACITY).contains(&self.small.capacity()) {
                 self.small.clear();
             } else {
                 self.small = Vec::new();
             }
             (self.at, self.until, self.turn) = (0, 0, 0);
-        } else if self.at > KEEP && self.at > self.small.len() / 2 {
+        } else if self.at > MAX_KEPT_CAPACITY && self.at > self.small.len() / 2 {
             self.small.drain(..self.at);
             self.base = self.base.saturating_add(self.at as u64);
             self.turn = self.turn.saturating_sub(self.at);
@@ -448,7 +452,7 @@ impl Outbox {
     }
 
     fn prepare_rare(&mut self) {
-        let here = self.here();
+        let here = self.position();
         let Some(rare) = &mut self.rare else { return };
         if rare.piece.is_some() {
             return;
@@ -505,7 +509,7 @@ impl Outbox {
         let spare = mem::replace(&mut rare.spare, mem::take(&mut large.draft.buffer));
         rare.waste(spare);
         for draft in mem::take(&mut large.behind) {
-            self.place(draft);
+            self.enqueue(draft);
         }
     }
 }
@@ -523,7 +527,7 @@ impl Rare {
     }
 }
 
-impl Place {
+impl Span {
     fn length(&self) -> usize {
         usize::try_from(self.end.saturating_sub(self.start)).unwrap_or(usize::MAX)
     }
@@ -576,14 +580,14 @@ fn piece_start(next: usize) -> usize {
 pub(crate) const PIECE: usize = 64 * 1024;
 
 /// Written bytes that are not worth moving the rest. More memory than that is not kept either.
-const KEEP: usize = 64 * 1024;
+const MAX_KEPT_CAPACITY: usize = 64 * 1024;
 
 /// Memory of so many bytes takes long to be freed, and so many times it is left to the program.
 const WASTE: usize = 512 * 1024;
 const WASTES: usize = 2;
 
 /// Memory that only many small packets need.
-const KEPT: usize = 1024;
+const MIN_KEPT_CAPACITY: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -616,11 +620,11 @@ mod tests {
     /// While the peer reads nothing a caller can give up any number of calls (fault G-E).
     #[test]
     fn calls_that_are_taken_back_leave_no_memory_behind() {
-        let mut out = Outbox::default();
+        let mut out = SendQueue::default();
         out.push(draft(1, 20_000));
         for id in 2..10_000 {
             out.push(draft(id, 20_000));
-            assert_eq!(out.take_back(id), Taken::Whole);
+            assert_eq!(out.withdraw(id), Withdrawn::Whole);
             assert!(out.small.len() < 30_000, "{} B after {id}", out.small.len());
         }
         assert_eq!(ids(&out.small), [1]);
@@ -630,9 +634,9 @@ mod tests {
     /// of the model of a session).
     #[test]
     fn a_large_body_that_waits_for_a_request_taken_back_cuts_no_packet() {
-        let mut out = Outbox::default();
+        let mut out = SendQueue::default();
         let mut written = Vec::new();
-        let mut write = |out: &mut Outbox| {
+        let mut write = |out: &mut SendQueue| {
             written.extend_from_slice(out.transmit());
             out.transmitted(usize::MAX);
         };
@@ -640,7 +644,7 @@ mod tests {
         out.push(draft(3, 10));
         out.push(draft(5, PIECE + 1));
         out.push(Draft { kind: Status::GOOD, ..draft(2, PIECE + 1) });
-        assert_eq!(out.take_back(5), Taken::Whole);
+        assert_eq!(out.withdraw(5), Withdrawn::Whole);
         write(&mut out);
         out.push(draft(7, 500));
         while !out.transmit().is_empty() {
@@ -657,7 +661,7 @@ mod tests {
             (random >> 16) % most
         };
         for round in 0..200 {
-            let (mut out, mut written, mut kept) = (Outbox::default(), Vec::new(), Vec::new());
+            let (mut out, mut written, mut kept) = (SendQueue::default(), Vec::new(), Vec::new());
             let mut waiting = Vec::new();
             for id in 1..200 {
                 let size = if roll(20) == 0 { 200_000 } else { roll(12_000) as usize };
@@ -666,7 +670,7 @@ mod tests {
                 kept.push(id);
                 while waiting.len() > 3 {
                     let id = waiting.remove(roll(waiting.len() as u32) as usize);
-                    if roll(8) > 0 && out.take_back(id) == Taken::Whole {
+                    if roll(8) > 0 && out.withdraw(id) == Withdrawn::Whole {
                         kept.retain(|&other| other != id);
                     }
                 }
@@ -676,7 +680,7 @@ mod tests {
                     out.transmitted(count);
                 }
             }
-            let most = out.queued() + (2 * KEEP).max(out.queued());
+            let most = out.queued() + (2 * MAX_KEPT_CAPACITY).max(out.queued());
             assert!(out.small.len() - out.at <= most, "round {round}: {} B", out.small.len());
             while !out.transmit().is_empty() {
                 written.extend_from_slice(out.transmit());

@@ -12,33 +12,33 @@ use alloc::vec::Vec;
 use crate::call_table::CallTable;
 use crate::error::{Misuse, ProtocolError, code};
 use crate::event::{CallId, Ending, Event};
-use crate::event_queue::Events;
+use crate::event_queue::EventQueue;
 use crate::header::{Status, Version, flag};
 use crate::json::string;
 use crate::limits::Limits;
 use crate::packet::{FRONT, Packet};
-use crate::session::flow_control::{Credit, Window};
+use crate::session::flow_control::{ReceiveWindow, SendCredit};
 use crate::session::frames::Frames;
-use crate::session::reassembly::Pieces;
-use crate::session::receive::requested;
-use crate::session::send_queue::{Draft, Outbox, PIECE, Taken};
-use crate::settings::Terms;
+use crate::session::reassembly::Reassembly;
+use crate::session::receive::request_bytes;
+use crate::session::send_queue::{Draft, PIECE, SendQueue, Withdrawn};
+use crate::settings::Settings;
 
 /// The state of an established session.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) side: Side,
     pub(crate) limits: Limits,
-    pub(crate) terms: Arc<Terms>,
-    pub(crate) peer: Terms,
+    pub(crate) terms: Arc<Settings>,
+    pub(crate) peer: Settings,
     /// Opener: whether its terms were told. Acceptor: whether the opener told its own.
     pub(crate) opener_spoke: bool,
     pub(crate) frames: Frames,
-    pub(crate) pieces: Pieces,
-    pub(crate) out: Outbox,
-    pub(crate) events: Events,
-    pub(crate) ours: CallTable<Made>,
-    pub(crate) theirs: CallTable<Served>,
+    pub(crate) pieces: Reassembly,
+    pub(crate) out: SendQueue,
+    pub(crate) events: EventQueue,
+    pub(crate) ours: CallTable<OutgoingCall>,
+    pub(crate) theirs: CallTable<IncomingCall>,
     /// The id of the next call of ours, and the highest one of the peer's so far.
     pub(crate) next_id: u64,
     pub(crate) highest: u32,
@@ -76,22 +76,22 @@ pub(crate) enum Input {
 
 /// A call of ours.
 #[derive(Debug, Default)]
-pub(crate) struct Made {
-    pub(crate) stream: Option<Box<Window>>,
+pub(crate) struct OutgoingCall {
+    pub(crate) stream: Option<Box<ReceiveWindow>>,
     /// Given up: whatever comes is dropped.
     pub(crate) discarded: bool,
 }
 
 /// A call of the peer.
 #[derive(Debug, Default)]
-pub(crate) struct Served {
-    pub(crate) stream: Option<Box<Credit>>,
+pub(crate) struct IncomingCall {
+    pub(crate) stream: Option<Box<SendCredit>>,
     pub(crate) one_way: bool,
     pub(crate) cancelled: bool,
 }
 
 impl Session {
-    pub(crate) fn new(side: Side, limits: Limits, terms: Arc<Terms>, peer: Terms) -> Self {
+    pub(crate) fn new(side: Side, limits: Limits, terms: Arc<Settings>, peer: Settings) -> Self {
         Self {
             side,
             limits,
@@ -99,9 +99,9 @@ impl Session {
             peer,
             opener_spoke: false,
             frames: Frames::default(),
-            pieces: Pieces::default(),
-            out: Outbox::default(),
-            events: Events::default(),
+            pieces: Reassembly::default(),
+            out: SendQueue::default(),
+            events: EventQueue::default(),
             ours: CallTable::default(),
             theirs: CallTable::default(),
             next_id: side.first_id(),
@@ -120,7 +120,7 @@ impl Session {
     /// Opener: enters the call of the offer, and tells its terms if they are not those of a silent side.
     pub(crate) fn opened(&mut self, flags: u8) {
         self.enter(flags);
-        if *self.terms != Terms::silent(self.terms.codecs()) {
+        if *self.terms != Settings::unknown(self.terms.codecs()) {
             let mut buffer = front();
             self.terms.write(&mut buffer);
             let options = self.terms.codecs().bits();
@@ -143,8 +143,8 @@ impl Session {
     pub(crate) fn serve(&mut self, id: u32, flags: u8) {
         let one_way = flags & flag::ONE_WAY != 0;
         let streams = flags & flag::STREAM != 0 && !one_way;
-        let stream = streams.then(|| Box::new(Credit::of(&self.peer)));
-        self.theirs.insert(CallId(id), Served { stream, one_way, cancelled: false });
+        let stream = streams.then(|| Box::new(SendCredit::of(&self.peer)));
+        self.theirs.insert(CallId(id), IncomingCall { stream, one_way, cancelled: false });
     }
 
     pub(crate) fn call(&mut self, packet: Packet) -> Result<CallId, Misuse> {
@@ -193,9 +193,13 @@ impl Session {
         if flags & flag::ONE_WAY == 0 {
             let stream = (flags & flag::STREAM != 0).then(|| {
                 let told = self.side == Side::Acceptor || self.opener_spoke;
-                Box::new(Window::new(if told { Credit::of(&self.terms) } else { Credit::silent() }))
+                Box::new(ReceiveWindow::new(if told {
+                    SendCredit::of(&self.terms)
+                } else {
+                    SendCredit::silent()
+                }))
             });
-            self.ours.insert(CallId(id), Made { stream, discarded: false });
+            self.ours.insert(CallId(id), OutgoingCall { stream, discarded: false });
         }
         id
     }
@@ -234,7 +238,7 @@ impl Session {
 
     pub(crate) fn may_send_item(&self, CallId(id): CallId) -> bool {
         let credit = self.theirs.get(CallId(id)).and_then(|call| call.stream.as_deref());
-        credit.is_some_and(Credit::is_there)
+        credit.is_some_and(SendCredit::is_there)
     }
 
     pub(crate) fn consumed(&mut self, CallId(id): CallId, items: u64, bytes: u64) {
@@ -257,9 +261,9 @@ impl Session {
             return;
         }
         self.events.retain(|event| event.answered_call() != Some(CallId(id)));
-        let taken = self.out.take_back(id);
+        let taken = self.out.withdraw(id);
         let in_flight = match self.ours.get_mut(CallId(id)) {
-            _ if taken == Taken::Whole => {
+            _ if taken == Withdrawn::Whole => {
                 self.ours.remove(CallId(id));
                 self.events.push(Event::NotRun { id: CallId(id) });
                 return;
@@ -270,7 +274,7 @@ impl Session {
         if in_flight {
             self.pieces.discard(id);
         }
-        if in_flight || taken == Taken::Rest {
+        if in_flight || taken == Withdrawn::Rest {
             self.send(Status::CANCEL, id, b"{}");
         }
     }
@@ -283,11 +287,11 @@ impl Session {
 
     pub(crate) fn goodbye(&mut self, reason: &str) {
         if self.said.is_none() && self.input == Input::Open {
-            self.say_goodbye(reason);
+            self.send_goodbye(reason);
         }
     }
 
-    fn say_goodbye(&mut self, reason: &str) {
+    fn send_goodbye(&mut self, reason: &str) {
         // Told twice it is never raised.
         let last_id = *self.said.get_or_insert(self.highest);
         let mut text = format!("{{\"last_id\":{last_id}").into_bytes();
@@ -363,9 +367,9 @@ impl Session {
 
     /// Ends the session with `error`, and tells the peer.
     pub(crate) fn fail(&mut self, error: ProtocolError) {
-        self.retract();
+        self.withdraw_unsent();
         self.out.drop_large();
-        self.say_goodbye(&error.to_string());
+        self.send_goodbye(&error.to_string());
         self.input = Input::Failed;
         self.frames.clear();
         self.pieces.clear();
@@ -375,9 +379,9 @@ impl Session {
     }
 
     /// Takes back the calls of ours of which nothing was written: nobody will answer them.
-    fn retract(&mut self) {
+    fn withdraw_unsent(&mut self) {
         for id in self.out.unsent_above(0) {
-            self.out.take_back(id);
+            self.out.withdraw(id);
             self.ours.remove(CallId(id));
             self.events.push(Event::NotRun { id: CallId(id) });
         }
@@ -392,7 +396,7 @@ impl Session {
             self.fail(error);
             return;
         }
-        self.retract();
+        self.withdraw_unsent();
         self.input = Input::Ended;
         for id in self.pieces.open_requests().collect::<Vec<_>>() {
             self.theirs.remove(CallId(id));
@@ -409,7 +413,7 @@ impl Session {
             let stale = match self.events.first()? {
                 event @ (Event::Request { .. } | Event::Unread { .. }) => {
                     // The request of the offer came alone, and was not counted.
-                    self.untold = self.untold.saturating_sub(requested(event));
+                    self.untold = self.untold.saturating_sub(request_bytes(event));
                     false
                 }
                 // What concerns a call that was answered meanwhile is of no use to anybody.
@@ -517,7 +521,7 @@ mod tests {
     #[test]
     fn ids_do_not_wrap() {
         for (side, last) in [(Side::Opener, u32::MAX), (Side::Acceptor, u32::MAX - 1)] {
-            let mut session = Session::new(side, Limits::default(), Arc::default(), Terms::new());
+            let mut session = Session::new(side, Limits::default(), Arc::default(), Settings::new());
             session.next_id = u64::from(last);
             let request =
                 || Packet::request(Version::V1_1, Some("m"), None).finish(&Limits::default()).unwrap();

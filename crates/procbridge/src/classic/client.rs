@@ -4,7 +4,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use procbridge_proto::{CallId, Connection, Event, Packet, Response, Terms};
+use procbridge_proto::{CallId, Connection, Event, Packet, Response, Settings};
 
 use crate::client::request;
 use crate::config::client::ClientConfig;
@@ -95,7 +95,7 @@ impl ClassicClient {
         packet: Packet,
         time: CallTimeout,
         now: Instant,
-        terms: Option<Terms>,
+        terms: Option<Settings>,
         patience: Option<Duration>,
     ) -> Result<Self, Error> {
         let connect = config.connect_timeout.and_then(|limit| now.checked_add(limit));

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use procbridge_proto::{CallId, Connection, Ending, Event, Packet, Request, Terms};
+use procbridge_proto::{CallId, Connection, Ending, Event, Packet, Request, Settings};
 
 use crate::blocking::router;
 use crate::limits::admission::Admission;
@@ -47,7 +47,7 @@ pub(crate) const MIN_REPLY_TIME: Duration = Duration::from_millis(250);
 
 impl ClassicServer {
     /// `terms` are those of a session that the connection may become.
-    pub(crate) fn new(admission: &Admission, peer: Peer, held: Permit, terms: Option<Arc<Terms>>) -> Self {
+    pub(crate) fn new(admission: &Admission, peer: Peer, held: Permit, terms: Option<Arc<Settings>>) -> Self {
         let connection = Connection::server(admission.config.limits);
         let connection = match terms {
             Some(terms) => connection.with_session(terms),
@@ -104,7 +104,7 @@ impl ClassicServer {
                     }
                     return Progress::Over;
                 }
-                _ if !self.held.resize(self.connection.held()) => {
+                _ if !self.held.resize(self.connection.held_bytes()) => {
                     let limit = admission.config.max_unfinished;
                     self.refuse(
                         admission,

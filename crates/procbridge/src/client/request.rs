@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use procbridge_proto::{
-    CallId, Envelope, Good, Misuse, Packet, ProtocolError, Response, Terms, Version, code,
+    CallId, Envelope, Good, Misuse, Packet, ProtocolError, Response, Settings, Version, code,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -92,7 +92,7 @@ pub(crate) fn packet<P: Serialize + ?Sized>(
 }
 
 /// What a client offers with a new connection, if it offers a session.
-pub(crate) fn offer(config: &ClientConfig, is_serving: bool) -> Option<Terms> {
+pub(crate) fn offer(config: &ClientConfig, is_serving: bool) -> Option<Settings> {
     if config.version != Version::V1_1 || config.sessions == Sessions::Never {
         return None;
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use procbridge_proto::{Codec, Limits, Terms, Version};
+use procbridge_proto::{Codec, Limits, Settings, Version};
 
 use crate::config::server::{
     HEARTBEAT, SESSION_CALLS, check_limits, check_token, has_time, no_shorter, refused,
@@ -31,7 +31,7 @@ pub struct ClientConfig {
     pub(crate) version: Version,
     pub(crate) sessions: Sessions,
     pub(crate) spin: Option<Duration>,
-    pub(crate) terms: Terms,
+    pub(crate) terms: Settings,
     pub(crate) session_calls: u32,
     pub(crate) compression: Option<Codec>,
     pub(crate) hold: Option<Duration>,
@@ -63,7 +63,7 @@ impl ClientConfig {
             version: Version::V1_1,
             sessions: Sessions::Offered,
             spin: None,
-            terms: Terms::new().with_max_calls(0),
+            terms: Settings::new().with_max_calls(0),
             session_calls: SESSION_CALLS,
             compression: None,
             hold: Some(HOLD),

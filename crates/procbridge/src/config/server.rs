@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use procbridge_proto::{Limits, Terms};
+use procbridge_proto::{Limits, Settings};
 
 use crate::config::token::Token;
 use crate::error::{Error, ErrorKind};
@@ -41,7 +41,7 @@ pub struct ServerConfig {
     pub(crate) allow_remote: bool,
     pub(crate) any_user: bool,
     pub(crate) explicit_null: bool,
-    pub(crate) terms: Option<Arc<Terms>>,
+    pub(crate) terms: Option<Arc<Settings>>,
     pub(crate) token: Option<Token>,
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) session_idle: Option<Duration>,
@@ -74,7 +74,7 @@ impl ServerConfig {
             allow_remote: false,
             any_user: false,
             explicit_null: false,
-            terms: Some(Arc::new(Terms::new().with_max_calls(SESSION_CALLS))),
+            terms: Some(Arc::new(Settings::new().with_max_calls(SESSION_CALLS))),
             token: None,
             heartbeat: Some(HEARTBEAT),
             session_idle: Some(Duration::from_secs(600)),

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use procbridge_proto::{Terms, UnreadRequest, Version, code};
+use procbridge_proto::{Settings, UnreadRequest, Version, code};
 
 use crate::blocking::router::{denied, overloaded};
 use crate::config::client::ClientConfig;
@@ -52,7 +52,7 @@ impl Admission {
     /// `connections` holds where the settings do not say how many there may be. `methods` are those that will be called.
     pub(crate) fn new(mut config: ServerConfig, connections: usize, methods: &[&str]) -> Self {
         let name = config.program_name();
-        let named = |terms: Arc<Terms>| Arc::new(Arc::unwrap_or_clone(terms).with_name(&name));
+        let named = |terms: Arc<Settings>| Arc::new(Arc::unwrap_or_clone(terms).with_name(&name));
         config.terms = config.terms.take().map(named);
         config.limits = config.limits.with_requests_unread().with_answers_unread();
         // Else peers that hold all descriptors would keep everyone out before any share is taken.

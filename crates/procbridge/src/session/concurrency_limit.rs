@@ -171,7 +171,7 @@ impl State {
         match self.connection.peer().map_or(0, |terms| terms.max_calls()) {
             0 => usize::MAX,
             _ if !self.is_open() => usize::MAX,
-            most => (most as usize).saturating_sub(self.connection.calling()),
+            most => (most as usize).saturating_sub(self.connection.pending_calls()),
         }
     }
 

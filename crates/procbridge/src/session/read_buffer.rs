@@ -14,7 +14,7 @@ impl State {
     pub(super) fn borrow_read_buffer(&mut self) {
         let mut room = READ_BUFFER.take();
         room.reserve_exact(SIZE);
-        self.connection.lend_room(room);
+        self.connection.lend_read_buffer(room);
         // It has moved there.
         self.has_buffer = false;
         self.has_shared_buffer = true;
@@ -24,7 +24,7 @@ impl State {
     pub(super) fn return_read_buffer(&mut self) {
         if self.has_shared_buffer {
             self.has_shared_buffer = false;
-            let mut room = self.connection.give_back_room();
+            let mut room = self.connection.return_read_buffer();
             room.clear();
             if room.capacity() <= 2 * SIZE {
                 READ_BUFFER.set(room);

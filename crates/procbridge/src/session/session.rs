@@ -15,7 +15,7 @@ use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use procbridge_proto::{CallId, CallTable, Codec, Connection, Misuse, Terms};
+use procbridge_proto::{CallId, CallTable, Codec, Connection, Misuse, Settings};
 
 use crate::limits::admission::Admission;
 use crate::limits::inflation::Allowance;
@@ -225,7 +225,7 @@ impl Session {
     }
 
     /// What the peer said of itself.
-    pub(crate) fn peer_terms(&self) -> Option<Terms> {
+    pub(crate) fn peer_terms(&self) -> Option<Settings> {
         self.lock().connection.peer().cloned()
     }
 

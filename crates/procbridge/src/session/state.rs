@@ -489,7 +489,7 @@ impl State {
 impl SessionPermits {
     /// Counts what a connection holds of requests that have not fully arrived. Tells whether the limit allows that.
     pub(super) fn recount(&mut self, connection: &Connection) -> bool {
-        self.bytes.as_mut().is_none_or(|bytes| bytes.resize(connection.held()))
+        self.bytes.as_mut().is_none_or(|bytes| bytes.resize(connection.held_bytes()))
     }
 }
 

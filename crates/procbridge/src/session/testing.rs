@@ -104,7 +104,7 @@ fn connected(max_calls: u32) -> (Connection, Connection) {
     // Its terms, now that it knows that this is a session.
     carry(&mut client, &mut server);
     while client.poll_event().is_some() {}
-    assert_eq!((client.is_session(), client.calling()), (true, 0));
+    assert_eq!((client.is_session(), client.pending_calls()), (true, 0));
     (client, server)
 }
 
