@@ -23,97 +23,97 @@ use crate::session::incoming_calls::IncomingCall;
 /// happens if that is done already.
 ///
 /// The thread waits for what arrives, so that it answers in time whatever the server's heartbeat is.
-pub(super) fn tick(link: &Arc<Session>) {
-    if link.is_driven() || link.ticked.swap(true, Ordering::AcqRel) {
+pub(super) fn tick(session: &Arc<Session>) {
+    if session.is_driven() || session.ticked.swap(true, Ordering::AcqRel) {
         return;
     }
-    let session = Arc::downgrade(link);
+    let weak = Arc::downgrade(session);
     let ticker = spawn("procbridge-pulse", move || {
-        while let Some(link) = session.upgrade() {
-            if link.has_ended() {
+        while let Some(session) = weak.upgrade() {
+            if session.has_ended() {
                 return;
             }
-            if !link.is_calling() {
-                link.ticked.store(false, Ordering::Release);
+            if !session.is_calling() {
+                session.ticked.store(false, Ordering::Release);
                 // A stream that was opened in between found that somebody looks after it.
-                if !link.is_calling() || link.ticked.swap(true, Ordering::AcqRel) {
+                if !session.is_calling() || session.ticked.swap(true, Ordering::AcqRel) {
                     return;
                 }
             }
             let now = Instant::now();
             let mut due = now + TICK;
-            if link.become_leader(None) {
+            if session.become_leader(None) {
                 // What a server sends without an end is not read without one.
                 for _ in 0..MAX_READS {
-                    if !wait::read_now(&link) {
+                    if !wait::read_now(&session) {
                         break;
                     }
-                    link.flush();
+                    session.flush();
                 }
-                link.flush();
-                due = link.tick(Instant::now()).map_or(due, |next| next.min(due));
-                link.step_down(None);
+                session.flush();
+                due = session.tick(Instant::now()).map_or(due, |next| next.min(due));
+                session.step_down(None);
             }
             // No longer: the session is kept meanwhile.
-            let _ = wait_for(&mut [PollFd::new(&*link, PollFlags::IN)], Some(due));
-            drop(link);
+            let _ = wait_for(&mut [PollFd::new(&*session, PollFlags::IN)], Some(due));
+            drop(session);
             // A program that reads by itself is the first to.
             thread::sleep(FIRST_TICK);
         }
     });
     if ticker.is_err() {
-        link.ticked.store(false, Ordering::Release);
+        session.ticked.store(false, Ordering::Release);
     }
 }
 
 /// Serves the server's calls on `link` until it ends. As soon as it takes no more calls it is replaced, which gives the next
 /// one somebody who looks after it; so a client that serves has a session until it is gone.
-pub(super) fn serve_background(client: &Weak<Inner>, link: Arc<Session>) -> Result<(), Error> {
+pub(super) fn serve_background(client: &Weak<Inner>, session: Arc<Session>) -> Result<(), Error> {
     let client = client.clone();
-    spawn("procbridge-client", move || run_background(&client, &link))
+    spawn("procbridge-client", move || run_background(&client, &session))
         .map(drop)
         .map_err(|error| Error::io(ErrorKind::Io, "cannot start to serve", error))
 }
 
 /// Reads a session and serves its calls until it ends.
-fn run_background(client: &Weak<Inner>, link: &Arc<Session>) {
+fn run_background(client: &Weak<Inner>, session: &Arc<Session>) {
     let router = client.upgrade().and_then(|client| client.router().clone());
     let (pool, router) = (ThreadPool::default(), router.unwrap_or_default());
     let sleeper = Parker::this();
     let mut is_replaced = false;
     loop {
         // First: what came before the end is run after it, as far as it is for nobody to wait for.
-        let has_ended = link.has_ended();
-        while let Some(work) = link.next_work() {
-            if is_subscription(&router, link, &work) {
-                answer(&router, link, &work, Instant::now());
-                link.flush();
+        let has_ended = session.has_ended();
+        while let Some(work) = session.next_work() {
+            if is_subscription(&router, session, &work) {
+                answer(&router, session, &work, Instant::now());
+                session.flush();
                 continue;
             }
-            let (router, session) = (router.clone(), link.clone());
+            let (router, session) = (router.clone(), session.clone());
             // Without a thread the call is answered when its time is over.
             let _ = pool.run("procbridge-client-call", move || run(&router, &session, work));
         }
-        if !is_replaced && !link.is_open() {
+        if !is_replaced && !session.is_open() {
             // Without a thread it is replaced when it has ended.
             is_replaced = Background::begin(client);
         }
         // Calls have their time limits here as they have at a server, whoever reads.
-        let expire = || link.expire(Instant::now(), &link.admission.leaked).1;
+        let expire = || session.expire(Instant::now(), &session.admission.leaked).1;
         if has_ended {
             // One-way calls go on.
-            link.set_standby(sleeper.waker());
+            session.set_standby(sleeper.waker());
             let Some(due) = expire() else { break };
             sleeper.park(Some(due));
-        } else if link.become_leader(Some(sleeper.waker())) {
-            while !link.has_work() && !link.has_ended() && (is_replaced || link.is_open()) {
-                wait::read(link, expire());
+        } else if session.become_leader(Some(sleeper.waker())) {
+            while !session.has_work() && !session.has_ended() && (is_replaced || session.is_open()) {
+                wait::read(session, expire());
             }
-            link.step_down(None);
+            session.step_down(None);
         } else {
             // Looked at again after it was said whom to tell: whoever reads may have found a call in between.
             let due = expire();
-            if !link.has_work() && !link.has_ended() && (is_replaced || link.is_open()) {
+            if !session.has_work() && !session.has_ended() && (is_replaced || session.is_open()) {
                 sleeper.park(due);
             }
         }
@@ -149,10 +149,10 @@ struct Progress {
 
 impl Background {
     /// Begins with `link`, which the caller greets.
-    pub(super) fn start(&self, link: &Arc<Session>) {
+    pub(super) fn start(&self, session: &Arc<Session>) {
         let mut state = self.lock();
         state.is_on = true;
-        state.greeted = Arc::downgrade(link);
+        state.greeted = Arc::downgrade(session);
         state.backoff.begun(Instant::now());
     }
 
@@ -196,17 +196,17 @@ impl Background {
     fn keep(&self, client: &Weak<Inner>) {
         while let Some(inner) = client.upgrade() {
             match inner.session() {
-                Some(link) => {
-                    if !self.greets_session(&link) {
+                Some(session) => {
+                    if !self.greets_session(&session) {
                         // One that is lost, or opened, from here on begins anew. What was before is looked at once more.
                         self.lock().is_running = false;
-                        let is_kept = |kept: Arc<Session>| Arc::ptr_eq(&kept, &link);
+                        let is_kept = |kept: Arc<Session>| Arc::ptr_eq(&kept, &session);
                         if inner.session().is_some_and(is_kept) || !self.claim() {
                             return;
                         }
                         continue;
                     }
-                    drop(link);
+                    drop(session);
                     // A callback that panics has to do with this session only.
                     let _ = guarded(|| {
                         inner.greet();
@@ -225,12 +225,12 @@ impl Background {
     }
 
     /// Whether `link` was not greeted before. From now on it is.
-    fn greets_session(&self, link: &Arc<Session>) -> bool {
+    fn greets_session(&self, session: &Arc<Session>) -> bool {
         let mut state = self.lock();
-        if ptr::eq(state.greeted.as_ptr(), Arc::as_ptr(link)) {
+        if ptr::eq(state.greeted.as_ptr(), Arc::as_ptr(session)) {
             return false;
         }
-        state.greeted = Arc::downgrade(link);
+        state.greeted = Arc::downgrade(session);
         state.backoff.begun(Instant::now());
         true
     }
@@ -262,33 +262,38 @@ impl Background {
     }
 }
 
-fn run(router: &Router, link: &Arc<Session>, work: IncomingCall) {
-    answer(router, link, &work, Instant::now());
+fn run(router: &Router, session: &Arc<Session>, work: IncomingCall) {
+    answer(router, session, &work, Instant::now());
     drop(work);
-    wait::write_all(link);
+    wait::write_all(session);
 }
 
 /// Whether a call becomes a subscription. It takes no time, and is to be in force before a call behind it begins, which may
 /// publish (PB-EVT-8): so no thread of its own is for it.
-pub(super) fn is_subscription(router: &Router, link: &Session, work: &IncomingCall) -> bool {
-    router.routes.is_subscription(&work.call, &link.admission.config)
+pub(super) fn is_subscription(router: &Router, session: &Session, work: &IncomingCall) -> bool {
+    router.routes.is_subscription(&work.call, &session.admission.config)
 }
 
 /// Runs the handler of a call, which `began` just now, and queues its answer. Tells when it ended.
-pub(super) fn answer(router: &Router, link: &Arc<Session>, work: &IncomingCall, began: Instant) -> Instant {
-    let (call, admission) = (&work.call, &link.admission);
-    let Some(id) = call.session_call().map(|place| place.id) else { return began };
+pub(super) fn answer(
+    router: &Router,
+    session: &Arc<Session>,
+    work: &IncomingCall,
+    began: Instant,
+) -> Instant {
+    let (call, admission) = (&work.call, &session.admission);
+    let Some(id) = call.session_call().map(|session_call| session_call.id) else { return began };
     let (packet, mut ended) = match call.read(admission) {
         Ok(()) => router.answer(call, &admission.config, &admission.stats, began),
         Err(refusal) => (Some(refusal.packet(call.version(), &admission.config.limits)), Instant::now()),
     };
     if let Some(packet) = packet {
-        let answer = call.prepare(packet, link);
+        let answer = call.prepare(packet, session);
         if answer.is_large() {
-            wait::wait(link, None, |waker| link.poll_send_space(id, waker));
+            wait::wait(session, None, |waker| session.poll_send_space(id, waker));
             ended = Instant::now();
         }
-        link.reply(id, answer);
+        session.reply(id, answer);
     }
     call.end_handler(&admission.leaked);
     ended
@@ -321,9 +326,9 @@ mod tests {
     }
 
     /// Attends to `link` on a thread.
-    fn attended(client: &Client, link: &Arc<Session>) -> thread::JoinHandle<()> {
-        let (client, link) = (Arc::downgrade(&client.inner), link.clone());
-        thread::spawn(move || run_background(&client, &link))
+    fn attended(client: &Client, session: &Arc<Session>) -> thread::JoinHandle<()> {
+        let (client, session) = (Arc::downgrade(&client.inner), session.clone());
+        thread::spawn(move || run_background(&client, &session))
     }
 
     /// Whoever reads for all may find the end with the call.
@@ -334,10 +339,10 @@ mod tests {
         let mut ends = Ends::client(Reader::None, 8);
         ends.peer.call(call("note", &7, ResultForm::OneWay)).unwrap();
         ends.deliver();
-        let Ends { link, socket, .. } = ends;
+        let Ends { session, socket, .. } = ends;
         drop(socket);
-        assert!(wait::read_now(&link) && link.has_ended());
-        let attending = attended(&client, &link);
+        assert!(wait::read_now(&session) && session.has_ended());
+        let attending = attended(&client, &session);
         assert_eq!(hears.recv_timeout(Duration::from_secs(5)), Ok(7));
         drop(client);
         attending.join().unwrap();
@@ -363,10 +368,10 @@ mod tests {
         let (timeout, form) = (Some(Duration::from_millis(300)), ResultForm::OneWay);
         ends.peer.call(styled("work", &(), CallOptions { timeout, form, ..CallOptions::default() })).unwrap();
         ends.deliver();
-        let Ends { link, socket, .. } = ends;
+        let Ends { session, socket, .. } = ends;
         drop(socket);
-        assert!(wait::read_now(&link) && link.has_ended());
-        let attending = attended(&client, &link);
+        assert!(wait::read_now(&session) && session.has_ended());
+        let attending = attended(&client, &session);
         assert_eq!(hears.recv(), Ok(true));
         drop(client);
         attending.join().unwrap();
@@ -377,13 +382,13 @@ mod tests {
         let (client, hears) = patient();
         let mut ends = Ends::client(Reader::None, 8);
         // This thread is the one that reads, and finds a call.
-        assert!(ends.link.become_leader(None));
-        let attending = attended(&client, &ends.link);
+        assert!(ends.session.become_leader(None));
+        let attending = attended(&client, &ends.session);
         let timeout = Some(Duration::from_millis(50));
         ends.peer.call(styled("work", &(), CallOptions { timeout, ..CallOptions::default() })).unwrap();
         ends.deliver();
         assert_eq!(hears.recv(), Ok(true));
-        ends.link.close(End::Closed);
+        ends.session.close(End::Closed);
         drop(client);
         attending.join().unwrap();
     }

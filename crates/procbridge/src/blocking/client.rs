@@ -194,8 +194,8 @@ impl Client {
     /// more, within 0.3 s. Calls on connections of their own, as a server without sessions gets them, go on; only their
     /// time limits end them.
     pub fn cancel_calls(&self) {
-        if let Some(link) = self.inner.session() {
-            link.cancel_calls();
+        if let Some(session) = self.inner.session() {
+            session.cancel_calls();
         }
     }
 
@@ -222,17 +222,17 @@ impl Client {
             }
         }
         // One that was opened before told the server that it takes no calls.
-        if let Some(link) = self.inner.current.session() {
-            link.goodbye("a session that serves takes its place");
+        if let Some(session) = self.inner.current.session() {
+            session.goodbye("a session that serves takes its place");
         }
         let time = CallTimeout::new(self.inner.config.patience());
-        let link = self.inner.open_session(time).inspect_err(|_| {
+        let session = self.inner.open_session(time).inspect_err(|_| {
             // It may be tried again.
             *self.inner.router() = None;
         })?;
-        self.inner.keeping.start(&link);
+        self.inner.keeping.start(&session);
         self.inner.greet();
-        if !self.inner.session().is_some_and(|now| Arc::ptr_eq(&now, &link)) {
+        if !self.inner.session().is_some_and(|now| Arc::ptr_eq(&now, &session)) {
             self.inner.keep_open();
         }
         Ok(())

@@ -39,11 +39,11 @@ enum Source {
 }
 
 impl<T: DeserializeOwned> Items<T> {
-    pub(super) fn new(reached: Begun, time: CallTimeout) -> Result<Self, Error> {
-        let source = match reached {
-            Begun::Calling(calling) => {
-                background::tick(calling.link());
-                Source::Session(calling)
+    pub(super) fn new(begun: Begun, time: CallTimeout) -> Result<Self, Error> {
+        let source = match begun {
+            Begun::Calling(pending) => {
+                background::tick(pending.session());
+                Source::Session(pending)
             }
             Begun::Response(response) => match request::elements(&response)? {
                 Some(elements) => Source::Array(elements),
@@ -90,17 +90,17 @@ impl<T: DeserializeOwned> Items<T> {
                     None
                 }
             },
-            Source::Session(calling) => {
-                let link = calling.link().clone();
-                let next = wait::wait(&link, self.time.deadline, |waker| calling.poll_item(waker));
+            Source::Session(pending) => {
+                let session = pending.session().clone();
+                let next = wait::wait(&session, self.time.deadline, |waker| pending.poll_item(waker));
                 let next = next.map(|next| match next? {
                     ReceivedRequest::Read(item) => Ok(item),
-                    ReceivedRequest::Unread(item) => calling.read(item),
+                    ReceivedRequest::Unread(item) => pending.read(item),
                 });
                 let ended = match next {
                     Some(Ok(item)) => return Some(Ok(Raw::Item(item))),
-                    Some(Err(answer)) => request::answered(answer, &link),
-                    None => Err(self.time.expired(calling.cancel())),
+                    Some(Err(answer)) => request::answered(answer, &session),
+                    None => Err(self.time.expired(pending.cancel())),
                 };
                 let ended = ended.and_then(|response| match &response {
                     Response::Bad(bad) => Err(Error::refused(bad)),
@@ -165,9 +165,11 @@ impl ItemSink {
     /// While the caller has not asked for more items. The caller's asking wakes it, its going away, and the call's end.
     pub fn send<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Refusal> {
         let Some(packet) = self.producer.item(item)? else { return self.producer.collect() };
-        let Some(place) = self.producer.place() else { return Ok(()) };
+        let Some(session_call) = self.producer.session_call() else { return Ok(()) };
         let mut packet = Some(packet);
-        let sent = wait::wait(&place.link, None, |waker| place.link.poll_item(place.id, &mut packet, waker));
+        let sent = wait::wait(&session_call.session, None, |waker| {
+            session_call.session.poll_item(session_call.id, &mut packet, waker)
+        });
         sent.unwrap_or_else(|| Err(Refusal::new("the item was not sent").with_code(code::INTERNAL)))
     }
 

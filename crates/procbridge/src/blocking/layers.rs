@@ -18,9 +18,9 @@ use crate::service::call::Call;
 pub fn max_in_flight(
     calls: usize,
 ) -> impl Fn(&Call, Next<'_>) -> Result<Reply, Refusal> + Send + Sync + 'static {
-    let places = Semaphore::new(calls);
+    let permits = Semaphore::new(calls);
     move |_, next| {
-        let _place = place(&places)?;
+        let _place = permit(&permits)?;
         next.run()
     }
 }
@@ -45,8 +45,8 @@ pub fn trace() -> impl Fn(&Call, Next<'_>) -> Result<Reply, Refusal> + Send + Sy
 }
 
 /// A place of [`max_in_flight`].
-pub(crate) fn place(places: &Semaphore) -> Result<Permit, Refusal> {
-    places.try_acquire(1).ok_or_else(|| overloaded("calls in flight", places.limit(), "max_in_flight"))
+pub(crate) fn permit(permits: &Semaphore) -> Result<Permit, Refusal> {
+    permits.try_acquire(1).ok_or_else(|| overloaded("calls in flight", permits.limit(), "max_in_flight"))
 }
 
 /// The span of a call. What a caller chose is escaped and cut.

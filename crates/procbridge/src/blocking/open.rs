@@ -33,7 +33,7 @@ pub(super) struct OpenedSession {
 impl OpenCall {
     /// Waits for the answer, or for the session in which it will come.
     pub(super) fn run(mut self) -> Result<Result<Response, OpenedSession>, Error> {
-        match self.exchange()? {
+        match self.connection()? {
             Opened::Response(response) => Ok(Ok(response)),
             Opened::Session => {
                 let accepted = self.outgoing.into_session();
@@ -42,7 +42,7 @@ impl OpenCall {
         }
     }
 
-    fn exchange(&mut self) -> Result<Opened, Error> {
+    fn connection(&mut self) -> Result<Opened, Error> {
         // The request: usually one write. A server that refuses it may answer before it has read all of it.
         while !self.outgoing.transmit().is_empty() {
             match self.stream.write(self.outgoing.transmit()) {
@@ -91,7 +91,7 @@ impl OpenCall {
 impl OpenedSession {
     /// The session, for any number of calls. The opening call is kept for whoever waits for it, if it is answered. Without a
     /// session there is what became of that call.
-    pub(super) fn into_link(
+    pub(super) fn into_session(
         self,
         admission: &Arc<Admission>,
         is_answered: bool,

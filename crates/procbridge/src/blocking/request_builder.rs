@@ -21,7 +21,7 @@ pub struct RequestBuilder<'a, P: ?Sized = ()> {
     via: Target<'a>,
     method: Option<&'a str>,
     payload: Option<&'a P>,
-    style: CallOptions,
+    options: CallOptions,
     fault: Option<Error>,
 }
 
@@ -34,22 +34,22 @@ pub(super) enum Target<'a> {
 
 impl<'a> RequestBuilder<'a> {
     pub(super) fn new(via: Target<'a>, method: Option<&'a str>) -> Self {
-        Self { via, method, payload: None, style: CallOptions::default(), fault: None }
+        Self { via, method, payload: None, options: CallOptions::default(), fault: None }
     }
 }
 
 impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     /// The payload: anything that serde can write. Without it, or with one that is null, the request has none.
     pub fn payload<Q: Serialize + ?Sized>(self, payload: &'a Q) -> RequestBuilder<'a, Q> {
-        let Self { via, method, style, fault, .. } = self;
-        RequestBuilder { via, method, payload: Some(payload), style, fault }
+        let Self { via, method, options, fault, .. } = self;
+        RequestBuilder { via, method, payload: Some(payload), options, fault }
     }
 
     /// How long this call may take, in place of the client's setting. The server is told, and need not work on when
     /// nobody waits. With zero it ends at once, error kind `Timeout`.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.style.timeout = Some(limit);
+        self.options.timeout = Some(limit);
         self
     }
 
@@ -59,7 +59,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     /// first. A value that JSON cannot say makes the call fail with `InvalidInput`.
     #[must_use]
     pub fn meta(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
-        if let Err(error) = self.style.meta.insert(key.into(), &value) {
+        if let Err(error) = self.options.meta.insert(key.into(), &value) {
             self.fault.get_or_insert(error);
         }
         self
@@ -69,7 +69,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     /// whether it has run.
     #[must_use]
     pub fn idempotent(mut self) -> Self {
-        self.style.is_idempotent = true;
+        self.options.is_idempotent = true;
         self
     }
 
@@ -99,7 +99,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     ///
     /// As [`Client::notify`].
     pub fn notify(mut self) -> Result<(), Error> {
-        self.style.form = ResultForm::OneWay;
+        self.options.form = ResultForm::OneWay;
         self.run().map(drop)
     }
 
@@ -113,50 +113,50 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     ///
     /// As [`Client::stream`].
     pub fn stream<T: DeserializeOwned>(self) -> Result<Items<T>, Error> {
-        let (reached, time) = self.begin_stream()?;
-        Items::new(reached, time)
+        let (begun, time) = self.begin_stream()?;
+        Items::new(begun, time)
     }
 
     fn begin_stream(mut self) -> Result<(Begun, CallTimeout), Error> {
-        self.style.form = ResultForm::Stream;
+        self.options.form = ResultForm::Stream;
         self.begin()
     }
 
     /// Sends the call on a session, which is opened for it if there is none, within `time`. It has no limit of its own.
     pub(super) fn begin_session_stream(mut self, time: CallTimeout) -> Result<Begun, Error> {
-        (self.style.form, self.style.needs_session) = (ResultForm::Stream, true);
+        (self.options.form, self.options.needs_session) = (ResultForm::Stream, true);
         self.check()?;
-        let Self { via, method, payload, style, .. } = &self;
-        let make = || request::packet(via.config(), *method, *payload, style);
+        let Self { via, method, payload, options, .. } = &self;
+        let make = || request::packet(via.config(), *method, *payload, options);
         match via {
-            Target::Client(client) => client.inner.begin_within(time, style, make),
-            Target::Session(session) => session.begin(style, make()?).map(|(reached, _)| reached),
+            Target::Client(client) => client.inner.begin_within(time, options, make),
+            Target::Session(session) => session.begin(options, make()?).map(|(begun, _)| begun),
         }
     }
 
     fn begin(mut self) -> Result<(Begun, CallTimeout), Error> {
         self.check()?;
-        let Self { via, method, payload, style, .. } = &self;
-        let make = || request::packet(via.config(), *method, *payload, style);
+        let Self { via, method, payload, options, .. } = &self;
+        let make = || request::packet(via.config(), *method, *payload, options);
         match via {
-            Target::Client(client) => client.inner.begin(style, make),
-            Target::Session(session) => session.begin(style, make()?),
+            Target::Client(client) => client.inner.begin(options, make),
+            Target::Session(session) => session.begin(options, make()?),
         }
     }
 
     fn run(mut self) -> Result<Option<Response>, Error> {
         self.check()?;
-        let Self { via, method, payload, style, .. } = &self;
-        let make = || -> Result<Packet, Error> { request::packet(via.config(), *method, *payload, style) };
+        let Self { via, method, payload, options, .. } = &self;
+        let make = || -> Result<Packet, Error> { request::packet(via.config(), *method, *payload, options) };
         match via {
-            Target::Client(client) => client.inner.run(style, make),
-            Target::Session(session) => session.run(style, make()?),
+            Target::Client(client) => client.inner.run(options, make),
+            Target::Session(session) => session.run(options, make()?),
         }
     }
 
     fn check(&mut self) -> Result<(), Error> {
         self.fault.take().map_or(Ok(()), Err)?;
-        request::check_time(&self.style)
+        request::check_time(&self.options)
     }
 }
 
@@ -171,7 +171,10 @@ impl Target<'_> {
 
 impl<P: ?Sized> fmt::Debug for RequestBuilder<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { method, style, .. } = self;
-        f.debug_struct("RequestBuilder").field("method", method).field("style", style).finish_non_exhaustive()
+        let Self { method, options, .. } = self;
+        f.debug_struct("RequestBuilder")
+            .field("method", method)
+            .field("style", options)
+            .finish_non_exhaustive()
     }
 }

@@ -40,21 +40,21 @@ use crate::session::session::BeginError;
 #[derive(Clone, Debug)]
 pub struct Session {
     /// Whoever keeps a session does not keep its connection: that has ended when the peer's has.
-    link: Weak<Inner>,
+    session: Weak<Inner>,
     peer: Peer,
     pub(super) config: Arc<ClientConfig>,
 }
 
 impl Session {
     pub(crate) fn of(call: &Call) -> Result<Self, Refusal> {
-        let Some(place) = call.session_call() else {
+        let Some(session_call) = call.session_call() else {
             return Err(Refusal::new("the caller holds no session, so it cannot be called"));
         };
-        let admission = &place.link.admission.config;
+        let admission = &session_call.session.admission.config;
         let mut config = ClientConfig::new();
         config.limits = admission.limits;
-        let (link, peer) = (Arc::downgrade(&place.link), place.link.peer);
-        Ok(Self { link, peer, config: Arc::new(config) })
+        let (session, peer) = (Arc::downgrade(&session_call.session), session_call.session.peer);
+        Ok(Self { session, peer, config: Arc::new(config) })
     }
 
     /// Who is at the other end.
@@ -64,12 +64,12 @@ impl Session {
 
     /// What the other end calls itself, if it says so.
     pub fn name(&self) -> Option<String> {
-        self.link.upgrade()?.peer_terms().and_then(|terms| terms.name().map(str::to_string))
+        self.session.upgrade()?.peer_terms().and_then(|terms| terms.name().map(str::to_string))
     }
 
     /// Whether calls can still begin on this session.
     pub fn is_open(&self) -> bool {
-        self.link.upgrade().is_some_and(|link| link.is_open())
+        self.session.upgrade().is_some_and(|session| session.is_open())
     }
 
     /// Calls a method of the other end, see [`Client::request`](crate::Client::request). Nothing is sent again.
@@ -123,24 +123,24 @@ impl Session {
         RequestBuilder::new(Target::Session(self), Some(method))
     }
 
-    fn link(&self) -> Result<Arc<Inner>, Error> {
-        self.link.upgrade().ok_or_else(|| request::refused(BeginError::Gone))
+    fn session(&self) -> Result<Arc<Inner>, Error> {
+        self.session.upgrade().ok_or_else(|| request::refused(BeginError::Gone))
     }
 
-    pub(super) fn begin(&self, style: &CallOptions, packet: Packet) -> Result<(Begun, CallTimeout), Error> {
-        let time = CallTimeout::new(style.timeout);
-        let reached = flow::begin_on(&self.config, &self.link()?, packet, style.form, time)
+    pub(super) fn begin(&self, options: &CallOptions, packet: Packet) -> Result<(Begun, CallTimeout), Error> {
+        let time = CallTimeout::new(options.timeout);
+        let begun = flow::begin_on(&self.config, &self.session()?, packet, options.form, time)
             .map_err(request::in_reverse)?;
-        Ok((reached, time))
+        Ok((begun, time))
     }
 
-    pub(super) fn run(&self, style: &CallOptions, packet: Packet) -> Result<Option<Response>, Error> {
-        let time = CallTimeout::new(style.timeout.or(self.config.call_timeout));
-        let reached = flow::begin_on(&self.config, &self.link()?, packet, style.form, time);
-        match reached.map_err(request::in_reverse)? {
+    pub(super) fn run(&self, options: &CallOptions, packet: Packet) -> Result<Option<Response>, Error> {
+        let time = CallTimeout::new(options.timeout.or(self.config.call_timeout));
+        let begun = flow::begin_on(&self.config, &self.session()?, packet, options.form, time);
+        match begun.map_err(request::in_reverse)? {
             Begun::Response(response) => Ok(Some(response)),
-            Begun::Calling(calling) => flow::finish(calling, time, time.started).map(Some),
-            Begun::Ready(link, packet) => flow::answer(&self.config, &link, packet, time, time.started)
+            Begun::Calling(pending) => flow::finish(pending, time, time.started).map(Some),
+            Begun::Ready(session, packet) => flow::answer(&self.config, &session, packet, time, time.started)
                 .map_err(request::in_reverse)
                 .map(Some),
             Begun::Sent => Ok(None),

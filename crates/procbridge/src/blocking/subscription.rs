@@ -48,9 +48,9 @@ impl Subscription {
     fn renew(&mut self) -> Result<Items<Option<Event>>, Error> {
         let time = CallTimeout::new(self.client.inner.config.patience());
         let call = self.client.call("$/subscribe").payload(&self.wanted);
-        let reached = call.begin_session_stream(time)?;
-        let Begun::Calling(_) = reached else { return Err(request::no_sessions()) };
-        let mut items = Items::new(reached, time)?;
+        let begun = call.begin_session_stream(time)?;
+        let Begun::Calling(_) = begun else { return Err(request::no_sessions()) };
+        let mut items = Items::new(begun, time)?;
         // What else than the word that it is in force comes first is an event, or the end.
         self.first = items.next().ok_or_else(event::none_there)??;
         // Without that word it is not known from when on nothing was missed.

@@ -47,12 +47,12 @@ impl Transport {
         endpoint: &Endpoint,
         deadline: Option<Instant>,
         sends_token: bool,
-        alone: &mut OneShotPermit<'_>,
+        permit: &mut OneShotPermit<'_>,
     ) -> Result<(Self, Peer), Error> {
-        let connected = Self::connect_to(endpoint, deadline, sends_token, alone);
+        let connected = Self::connect_to(endpoint, deadline, sends_token, permit);
         match &connected {
-            Ok(_) => alone.on_connected(),
-            Err(_) => alone.on_refused(),
+            Ok(_) => permit.on_connected(),
+            Err(_) => permit.on_refused(),
         }
         connected
     }
@@ -61,10 +61,10 @@ impl Transport {
         endpoint: &Endpoint,
         deadline: Option<Instant>,
         sends_token: bool,
-        alone: &mut OneShotPermit<'_>,
+        permit: &mut OneShotPermit<'_>,
     ) -> Result<(Self, Peer), Error> {
         let Address::Tcp { host, port } = &endpoint.address else {
-            let socket = Self::connect_unix(endpoint, deadline, alone)
+            let socket = Self::connect_unix(endpoint, deadline, permit)
                 .map_err(|error| cannot_connect(endpoint, error))?;
             let peer = connect::unix_server(endpoint, &socket, sends_token)?;
             return Ok((Self { socket }, peer));
@@ -73,7 +73,7 @@ impl Transport {
         let mut result = Err(cannot_connect(endpoint, io::Error::from(io::ErrorKind::NotFound)));
         for (tried, address) in addresses.iter().enumerate() {
             let share = connect::attempt_deadline(deadline, Instant::now(), addresses.len() - tried);
-            match Self::connect_tcp(*address, share, alone) {
+            match Self::connect_tcp(*address, share, permit) {
                 Ok(connected) => return Ok(connected),
                 // The first address is the preferred one: its error is the one to tell.
                 Err(error) if tried == 0 => result = Err(cannot_connect(endpoint, error)),
@@ -86,7 +86,7 @@ impl Transport {
     fn connect_tcp(
         address: SocketAddr,
         deadline: Option<Instant>,
-        alone: &mut OneShotPermit<'_>,
+        permit: &mut OneShotPermit<'_>,
     ) -> io::Result<(Self, Peer)> {
         let mut dropped = SynRetry::new(&address);
         loop {
@@ -108,21 +108,21 @@ impl Transport {
             if !dropped.is_again(deadline, Instant::now()) {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            alone.on_refused();
+            permit.on_refused();
         }
     }
 
     fn connect_unix(
         endpoint: &Endpoint,
         deadline: Option<Instant>,
-        alone: &mut OneShotPermit<'_>,
+        permit: &mut OneShotPermit<'_>,
     ) -> io::Result<OwnedFd> {
         let mut queue = BacklogRetry::new();
         loop {
             match connect::unix(endpoint) {
                 Ok(socket) => return Ok(socket),
                 Err(Errno::AGAIN) => {
-                    alone.on_refused();
+                    permit.on_refused();
                     thread::sleep(queue.pause(deadline, Instant::now()).ok_or(io::ErrorKind::TimedOut)?);
                 }
                 Err(error) => return Err(error.into()),

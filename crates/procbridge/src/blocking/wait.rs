@@ -85,120 +85,120 @@ pub(super) fn own_waker() -> Waker {
 /// Makes a call and waits for its answer, or until `deadline`: then nothing. `now` is what the clock said lately. A call that
 /// the peer does not take for now is held back for `hold`, if it is given.
 pub(super) fn call(
-    link: &Arc<Session>,
+    session: &Arc<Session>,
     packet: Packet,
     hold: Option<Duration>,
     deadline: Option<Instant>,
     now: Instant,
 ) -> Result<Started<(PendingCall, Option<CallEnd>)>, BeginError> {
-    let mut visitor = Follower::new(now, own_waker);
-    Ok(match link.call(packet, hold, &mut visitor)? {
-        Started::Now((mut calling, turn)) => {
-            let answer = follow(&mut calling, visitor, turn, deadline);
-            Started::Now((calling, answer))
+    let mut follower = Follower::new(now, own_waker);
+    Ok(match session.call(packet, hold, &mut follower)? {
+        Started::Now((mut pending, turn)) => {
+            let answer = follow(&mut pending, follower, turn, deadline);
+            Started::Now((pending, answer))
         }
         Started::Queued(held) => Started::Queued(held),
     })
 }
 
 /// Waits for the answer to a call that was made.
-pub(super) fn answer(calling: &mut PendingCall, deadline: Option<Instant>, now: Instant) -> Option<CallEnd> {
-    let mut visitor = Follower::new(now, own_waker);
-    let turn = calling.step(&mut visitor);
-    follow(calling, visitor, turn, deadline)
+pub(super) fn answer(pending: &mut PendingCall, deadline: Option<Instant>, now: Instant) -> Option<CallEnd> {
+    let mut follower = Follower::new(now, own_waker);
+    let turn = pending.step(&mut follower);
+    follow(pending, follower, turn, deadline)
 }
 
 fn follow(
-    calling: &mut PendingCall,
-    mut visitor: Follower,
+    pending: &mut PendingCall,
+    mut follower: Follower,
     mut turn: Step<CallEnd>,
     deadline: Option<Instant>,
 ) -> Option<CallEnd> {
     loop {
-        let link = calling.link();
-        let is_over = deadline.is_some_and(|deadline| deadline <= visitor.now);
+        let session = pending.session();
+        let is_over = deadline.is_some_and(|deadline| deadline <= follower.now);
         match turn {
             Step::Done(answer) => return Some(answer),
             Step::Stand { .. } if is_over => {
-                link.hand_over(visitor.waker());
+                session.hand_over(follower.waker());
                 return None;
             }
             Step::Stand { is_blocked, is_promised } => {
-                visitor.has_waited = true;
+                follower.has_waited = true;
                 if is_blocked {
-                    wait_to_write(link, deadline);
+                    wait_to_write(session, deadline);
                 } else {
                     // A promise is no more than that.
-                    let soon = is_promised.then(|| visitor.now + PROMOTED_TIMEOUT);
+                    let soon = is_promised.then(|| follower.now + PROMOTED_TIMEOUT);
                     Parker::this().park(soonest(deadline, soon));
                 }
-                visitor.now = Instant::now();
+                follower.now = Instant::now();
             }
             turn if is_over => {
-                yield_leadership(link, turn, visitor.waker());
+                yield_leadership(session, turn, follower.waker());
                 return None;
             }
             turn => {
-                progress(link, &mut visitor, turn, deadline);
+                progress(session, &mut follower, turn, deadline);
             }
         }
-        turn = calling.step(&mut visitor);
+        turn = pending.step(&mut follower);
     }
 }
 
 /// Reads or writes as a turn says, waiting at most until `deadline`. Tells whether anything came.
 pub(super) fn progress<T>(
-    link: &Arc<Session>,
-    visitor: &mut Follower,
+    session: &Arc<Session>,
+    follower: &mut Follower,
     turn: Step<T>,
     deadline: Option<Instant>,
 ) -> bool {
     let came = match turn {
         Step::Read { mut buffer, due } => {
-            let spun = link.spin.find(|| match Read::of(socket::receive(link, &mut buffer)) {
+            let spun = session.spin.find(|| match Read::of(socket::receive(session, &mut buffer)) {
                 Ok(Read::Nothing) => None,
                 read => Some(read),
             });
             let read = spun.unwrap_or_else(|| {
-                limit_wait(link, soonest(deadline, due), visitor.now)?;
-                Read::of(socket::receive_waiting(link, &mut buffer))
+                limit_wait(session, soonest(deadline, due), follower.now)?;
+                Read::of(socket::receive_waiting(session, &mut buffer))
             });
             let came = !matches!(read, Ok(Read::Nothing));
-            visitor.came = Some((buffer, read));
+            follower.came = Some((buffer, read));
             came
         }
         Step::Write { is_reading_paused, due } => {
-            wait_blocked(link, is_reading_paused, soonest(deadline, due))
+            wait_blocked(session, is_reading_paused, soonest(deadline, due))
         }
         Step::Done(_) | Step::Stand { .. } => false,
     };
-    visitor.now = Instant::now();
+    follower.now = Instant::now();
     came
 }
 
 /// Does not what a turn says: whoever had it waits no longer. `own` is its waker.
-pub(super) fn yield_leadership<T>(link: &Arc<Session>, turn: Step<T>, own: Option<&Waker>) {
+pub(super) fn yield_leadership<T>(session: &Arc<Session>, turn: Step<T>, own: Option<&Waker>) {
     match turn {
         Step::Read { buffer, .. } => {
-            link.received(buffer, Ok(Read::Nothing));
-            link.step_down(own);
+            session.received(buffer, Ok(Read::Nothing));
+            session.step_down(own);
         }
-        Step::Write { .. } => link.step_down(own),
+        Step::Write { .. } => session.step_down(own),
         Step::Done(_) | Step::Stand { .. } => {}
     }
 }
 
 /// Waits for a socket that takes nothing, or for something to arrive.
-fn wait_blocked(link: &Arc<Session>, is_reading_paused: bool, due: Option<Instant>) -> bool {
+fn wait_blocked(session: &Arc<Session>, is_reading_paused: bool, due: Option<Instant>) -> bool {
     let events = if is_reading_paused { PollFlags::OUT } else { PollFlags::IN | PollFlags::OUT };
-    let _ = wait_for(&mut [PollFd::new(link, events)], due);
-    link.flush();
-    !link.is_reading_paused() && read_now(link)
+    let _ = wait_for(&mut [PollFd::new(session, events)], due);
+    session.flush();
+    !session.is_reading_paused() && read_now(session)
 }
 
 /// Waits on `link` until `poll` is ready, or `deadline` has passed: then nothing.
 pub(super) fn wait<T>(
-    link: &Arc<Session>,
+    session: &Arc<Session>,
     deadline: Option<Instant>,
     mut poll: impl FnMut(&Waker) -> Poll<T>,
 ) -> Option<T> {
@@ -213,18 +213,18 @@ pub(super) fn wait<T>(
             // It may have been woken to read for those who still wait; one that comes too late to wait, too: it was among
             // them for a moment.
             if waited || done.is_none() {
-                link.hand_over(done.is_none().then(|| sleeper.waker()));
+                session.hand_over(done.is_none().then(|| sleeper.waker()));
             }
             return done;
         }
-        if link.become_leader(None) {
-            let done = read_until(link, deadline, || poll(sleeper.waker()));
-            link.step_down(done.is_none().then(|| sleeper.waker()));
+        if session.become_leader(None) {
+            let done = read_until(session, deadline, || poll(sleeper.waker()));
+            session.step_down(done.is_none().then(|| sleeper.waker()));
             return done;
         }
         waited = true;
-        if link.is_blocked() && !link.is_driven() {
-            wait_to_write(link, deadline);
+        if session.is_blocked() && !session.is_driven() {
+            wait_to_write(session, deadline);
         } else {
             sleeper.park(deadline);
         }
@@ -233,23 +233,23 @@ pub(super) fn wait<T>(
 
 /// Waits a while for the socket to take more, and writes. The seat may become free meanwhile, of which a thread that waits
 /// in the system does not hear; so it is not for long.
-fn wait_to_write(link: &Arc<Session>, deadline: Option<Instant>) {
+fn wait_to_write(session: &Arc<Session>, deadline: Option<Instant>) {
     let soon = soonest(deadline, Some(Instant::now() + BLOCKED_POLL));
-    let due = soonest(soon, link.tick(Instant::now()));
-    let _ = wait_for(&mut [PollFd::new(link, PollFlags::OUT)], due);
-    link.flush();
+    let due = soonest(soon, session.tick(Instant::now()));
+    let _ = wait_for(&mut [PollFd::new(session, PollFlags::OUT)], due);
+    session.flush();
 }
 
 /// Writes what is queued, waiting for the peer as long as it takes something and the session lives. It reads if nobody
 /// else does: a peer may take nothing before it has been read.
-pub(super) fn write_all(link: &Arc<Session>) {
-    link.flush();
-    while link.is_blocked() && !link.is_driven() && !link.has_ended() {
-        if link.become_leader(None) {
-            read(link, Some(Instant::now() + BLOCKED_POLL));
-            link.step_down(None);
+pub(super) fn write_all(session: &Arc<Session>) {
+    session.flush();
+    while session.is_blocked() && !session.is_driven() && !session.has_ended() {
+        if session.become_leader(None) {
+            read(session, Some(Instant::now() + BLOCKED_POLL));
+            session.step_down(None);
         } else {
-            wait_to_write(link, None);
+            wait_to_write(session, None);
         }
     }
 }
@@ -257,25 +257,26 @@ pub(super) fn write_all(link: &Arc<Session>) {
 /// Has what the socket has not taken written by a thread of its own, as whoever waited for that leaves. The one that reads
 /// for all, if there is one, sleeps in the system and hears of nothing; and what a peer is sent a part of it waits for, though
 /// not for long. A server's poller does this anyway.
-pub(super) fn write_in_background(link: &Arc<Session>) {
-    let must_write = |link: &Session| link.is_blocked() && !link.is_driven() && !link.has_ended();
-    if !link.admission.is_client || !must_write(link) || link.has_writer.swap(true, Ordering::AcqRel) {
+pub(super) fn write_in_background(session: &Arc<Session>) {
+    let must_write = |session: &Session| session.is_blocked() && !session.is_driven() && !session.has_ended();
+    if !session.admission.is_client || !must_write(session) || session.has_writer.swap(true, Ordering::AcqRel)
+    {
         return;
     }
-    let session = link.clone();
+    let written = session.clone();
     let writer = spawn("procbridge-write", move || {
         loop {
-            write_all(&session);
-            session.has_writer.store(false, Ordering::Release);
+            write_all(&written);
+            written.has_writer.store(false, Ordering::Release);
             // Whoever came in between found that somebody writes.
-            if !must_write(&session) || session.has_writer.swap(true, Ordering::AcqRel) {
+            if !must_write(&written) || written.has_writer.swap(true, Ordering::AcqRel) {
                 return;
             }
         }
     });
     if writer.is_err() {
         // It is written with what comes next.
-        link.has_writer.store(false, Ordering::Release);
+        session.has_writer.store(false, Ordering::Release);
     }
 }
 
@@ -283,13 +284,13 @@ pub(super) fn write_in_background(link: &Arc<Session>) {
 /// comes is read, or both sides could wait for the other to read. Returns false if the session ended first, and nothing if
 /// `deadline` has passed.
 #[must_use]
-pub(super) fn written(link: &Arc<Session>, deadline: Option<Instant>) -> Option<bool> {
-    wait(link, deadline, |waker| link.poll_written(waker))
+pub(super) fn written(session: &Arc<Session>, deadline: Option<Instant>) -> Option<bool> {
+    wait(session, deadline, |waker| session.poll_written(waker))
 }
 
 /// Reads for all who wait on `link`, until `poll` is ready or `deadline` has passed. Whoever does this has the seat.
 fn read_until<T>(
-    link: &Arc<Session>,
+    session: &Arc<Session>,
     deadline: Option<Instant>,
     mut poll: impl FnMut() -> Poll<T>,
 ) -> Option<T> {
@@ -300,47 +301,47 @@ fn read_until<T>(
         if is_past(deadline) {
             return None;
         }
-        read(link, deadline);
+        read(session, deadline);
     }
 }
 
 /// Waits for something to arrive, at most until `deadline`, and takes it in. Whoever does this has the seat. Tells
 /// whether anything came.
-pub(super) fn read(link: &Arc<Session>, deadline: Option<Instant>) -> bool {
-    link.flush();
+pub(super) fn read(session: &Arc<Session>, deadline: Option<Instant>) -> bool {
+    session.flush();
     let now = Instant::now();
-    let due = soonest(deadline, link.tick(now));
-    if link.is_blocked() {
-        return wait_blocked(link, link.is_reading_paused(), due);
+    let due = soonest(deadline, session.tick(now));
+    if session.is_blocked() {
+        return wait_blocked(session, session.is_reading_paused(), due);
     }
-    if let Err(error) = limit_wait(link, due, now) {
-        link.received(Vec::new(), Err(error));
+    if let Err(error) = limit_wait(session, due, now) {
+        session.received(Vec::new(), Err(error));
         return false;
     }
-    let mut buffer = link.lend_buffer();
-    let read = Read::of(socket::receive_waiting(link, &mut buffer));
+    let mut buffer = session.lend_buffer();
+    let read = Read::of(socket::receive_waiting(session, &mut buffer));
     let came = !matches!(read, Ok(Read::Nothing));
-    link.received(buffer, read);
+    session.received(buffer, read);
     came
 }
 
 /// Takes in what has arrived, without waiting.
-pub(super) fn read_now(link: &Arc<Session>) -> bool {
-    link.read(|buffer| Read::of(socket::receive(link, buffer)))
+pub(super) fn read_now(session: &Arc<Session>) -> bool {
+    session.read(|buffer| Read::of(socket::receive(session, buffer)))
 }
 
 /// Has the next wait in the system end at `due`, or somewhat before it. The system is told only when what it was told
 /// before will not do: for calls in a row with the same time limit that is never.
-fn limit_wait(link: &Session, due: Option<Instant>, now: Instant) -> io::Result<()> {
+fn limit_wait(session: &Session, due: Option<Instant>, now: Instant) -> io::Result<()> {
     let wanted =
         due.map_or(MAX_RECEIVE_TIMEOUT, |due| due.saturating_duration_since(now).min(MAX_RECEIVE_TIMEOUT));
     let wanted = u64::try_from(wanted.as_micros()).unwrap_or(u64::MAX).max(MIN_RECEIVE_TIMEOUT);
     // A power of two, so that a limit that comes down slowly is set rarely.
     let wanted = 1_u64 << wanted.ilog2();
-    let set = link.wait_limit.load(Ordering::Relaxed);
+    let set = session.wait_limit.load(Ordering::Relaxed);
     if set != wanted && !(set < wanted && set >= wanted / 2 && set > 0) {
-        socket::set_receive_timeout(link.as_fd(), Duration::from_micros(wanted))?;
-        link.wait_limit.store(wanted, Ordering::Relaxed);
+        socket::set_receive_timeout(session.as_fd(), Duration::from_micros(wanted))?;
+        session.wait_limit.store(wanted, Ordering::Relaxed);
     }
     Ok(())
 }
@@ -378,16 +379,16 @@ mod tests {
     /// It was told of for an instant, between its look and the one at the clock.
     #[test]
     fn who_comes_too_late_to_wait_passes_the_seat_on() {
-        let Ends { link, socket: _socket, .. } = Ends::client(Reader::None, 8);
-        let begin = || link.begin(call("work", &(), ResultForm::Stream)).unwrap();
+        let Ends { session, socket: _socket, .. } = Ends::client(Reader::None, 8);
+        let begin = || session.begin(call("work", &(), ResultForm::Stream)).unwrap();
         let (mut own, mut other) = (begin(), begin());
         let (bell, waker) = Bell::new();
-        assert!(link.become_leader(None));
+        assert!(session.become_leader(None));
         assert!(other.poll_arrival(&waker).is_pending());
-        let over = wait(&link, Some(Instant::now()), |waker| {
+        let over = wait(&session, Some(Instant::now()), |waker| {
             let arrived = own.poll_arrival(waker);
             // Somebody else leaves the seat meanwhile.
-            link.step_down(None);
+            session.step_down(None);
             arrived
         });
         assert_eq!((over, bell.rung()), (None, 1));
@@ -396,22 +397,22 @@ mod tests {
     /// The thread that reads is asleep in the system when another one's call does not fit the socket.
     #[test]
     fn what_was_begun_is_written_when_its_caller_has_given_up() {
-        let Ends { link, mut peer, mut socket } = Ends::client(Reader::None, 8);
-        socket::set_blocking(&*link).unwrap();
+        let Ends { session, mut peer, mut socket } = Ends::client(Reader::None, 8);
+        socket::set_blocking(&*session).unwrap();
         let make = |deadline: Duration, payload: &str| {
-            let (link, packet) = (link.clone(), call("work", payload, ResultForm::Result));
+            let (session, packet) = (session.clone(), call("work", payload, ResultForm::Result));
             let time = CallTimeout::new(Some(deadline));
             let config = ClientConfig::new();
-            thread::spawn(move || flow::answer(&config, &link, packet, time, Instant::now()).is_err())
+            thread::spawn(move || flow::answer(&config, &session, packet, time, Instant::now()).is_err())
         };
         let reads = make(Duration::from_secs(60), "");
-        while link.become_leader(None) {
-            link.step_down(None);
+        while session.become_leader(None) {
+            session.step_down(None);
             thread::yield_now();
         }
         thread::sleep(Duration::from_millis(50));
         assert!(make(Duration::from_millis(100), &"x".repeat(8 << 20)).join().unwrap());
-        assert!(link.is_blocked());
+        assert!(session.is_blocked());
         // The peer comes to read.
         socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let mut bytes = vec![0; 1 << 20];
@@ -419,11 +420,11 @@ mod tests {
             let count = socket.read(&mut bytes).unwrap();
             peer.receive(&bytes[..count]);
             while peer.poll_event().is_some() {}
-            if !link.is_blocked() && !peer.is_receiving() {
+            if !session.is_blocked() && !peer.is_receiving() {
                 break;
             }
         }
-        link.close(End::Closed);
+        session.close(End::Closed);
         assert!(reads.join().unwrap());
     }
 }

@@ -60,7 +60,7 @@ impl ClassicServer {
 
     /// Returns the holder of what the connection takes of the server's budgets.
     pub(crate) fn account(&self) -> Arc<Account> {
-        self.held.holder().cloned().unwrap_or_default()
+        self.held.account().cloned().unwrap_or_default()
     }
 
     /// When the request is too slow.
@@ -100,7 +100,7 @@ impl ClassicServer {
                 Some(Event::Session) => return Progress::Session,
                 Some(Event::Closed { error }) => {
                     if let Some(error) = error {
-                        admission.journal.write(LogClass::Protocol, || format!("{}: {error}", self.peer));
+                        admission.log.write(LogClass::Protocol, || format!("{}: {error}", self.peer));
                     }
                     return Progress::Over;
                 }
@@ -124,7 +124,7 @@ impl ClassicServer {
 
     /// Queues an answer to a request that is not waited for any longer.
     pub(crate) fn refuse(&mut self, admission: &Admission, refusal: &Refusal) {
-        admission.journal.write(LogClass::Refused, || format!("{}: {}", self.peer, refusal.message()));
+        admission.log.write(LogClass::Refused, || format!("{}: {}", self.peer, refusal.message()));
         self.connection.refuse(refusal.packet(self.connection.version(), &admission.config.limits));
     }
 

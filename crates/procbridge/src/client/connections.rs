@@ -18,9 +18,9 @@ pub(crate) struct Connections {
 
 #[derive(Debug)]
 struct Inner {
-    link: Option<Arc<Session>>,
+    session: Option<Arc<Session>>,
     /// Calls on connections of their own.
-    alone: usize,
+    permit: usize,
     /// How many of their connections are in the making.
     connecting: usize,
     /// How many may be, at present and at most.
@@ -66,8 +66,8 @@ pub(crate) struct OneShotPermit<'a> {
 impl<'a> Checkout<'a> {
     /// The way for a call now.
     pub(crate) fn route(&mut self, waker: impl FnOnce() -> Waker) -> Route<'a> {
-        if let Some(link) = self.current.session() {
-            return Route::Session(link);
+        if let Some(session) = self.current.session() {
+            return Route::Session(session);
         }
         self.one_shot_route(waker)
     }
@@ -76,7 +76,7 @@ impl<'a> Checkout<'a> {
     pub(crate) fn one_shot_route(&mut self, waker: impl FnOnce() -> Waker) -> Route<'a> {
         let mut inner = self.current.lock();
         if inner.has_permit() {
-            inner.alone += 1;
+            inner.permit += 1;
             inner.connecting += 1;
             if let Some(number) = self.number.take() {
                 inner.waiting.remove(&number);
@@ -112,7 +112,7 @@ impl Drop for Checkout<'_> {
 
 impl Inner {
     fn has_permit(&self) -> bool {
-        self.alone < MAX_ONE_SHOT && self.connecting < self.limit
+        self.permit < MAX_ONE_SHOT && self.connecting < self.limit
     }
 
     /// The next of those that wait, if there is room for it. One that is told and does not come [passes that on](Seeking).
@@ -126,7 +126,7 @@ impl Connections {
     pub(crate) fn new(most: usize) -> Self {
         let most = most.max(1);
         let (limit, waiting) = (most.min(INITIAL_CONNECTING), BTreeMap::new());
-        let inner = Inner { link: None, alone: 0, connecting: 0, limit, most, made: 0, waiting, last: 0 };
+        let inner = Inner { session: None, permit: 0, connecting: 0, limit, most, made: 0, waiting, last: 0 };
         Self { inner: Mutex::new(inner) }
     }
 
@@ -138,35 +138,35 @@ impl Connections {
     /// The session of the last call, which may be over.
     #[cfg(feature = "tokio")]
     pub(crate) fn last_session(&self) -> Option<Arc<Session>> {
-        self.lock().link.clone()
+        self.lock().session.clone()
     }
 
     /// The session that there is.
     pub(crate) fn session(&self) -> Option<Arc<Session>> {
         let mut inner = self.lock();
-        if inner.link.as_ref()?.is_open() {
-            return inner.link.clone();
+        if inner.session.as_ref()?.is_open() {
+            return inner.session.clone();
         }
-        inner.link = None;
+        inner.session = None;
         None
     }
 
     /// Makes no more use of a session, which goes on where it is in use.
-    pub(crate) fn forget(&self, link: &Arc<Session>) {
+    pub(crate) fn forget(&self, session: &Arc<Session>) {
         let mut inner = self.lock();
-        if inner.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
-            inner.link = None;
+        if inner.session.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
+            inner.session = None;
         }
     }
 
     /// Makes `link` the session for the calls to come, unless there is one. Whether it `fits` is asked when no other can be
     /// installed: who changes what fits, and then looks for the session, finds either this one or that it was refused.
-    pub(crate) fn install(&self, link: &Arc<Session>, fits: impl FnOnce() -> bool) -> bool {
+    pub(crate) fn install(&self, session: &Arc<Session>, fits: impl FnOnce() -> bool) -> bool {
         let mut inner = self.lock();
-        if inner.link.as_ref().is_some_and(|link| link.is_open()) || !fits() {
+        if inner.session.as_ref().is_some_and(|session| session.is_open()) || !fits() {
             return false;
         }
-        inner.link = Some(link.clone());
+        inner.session = Some(session.clone());
         let waiting = std::mem::take(&mut inner.waiting);
         drop(inner);
         waiting.into_values().for_each(Waker::wake);
@@ -209,7 +209,7 @@ impl OneShotPermit<'_> {
 impl Drop for OneShotPermit<'_> {
     fn drop(&mut self) {
         let mut inner = self.current.lock();
-        inner.alone -= 1;
+        inner.permit -= 1;
         inner.connecting -= usize::from(self.is_connecting);
         let next = inner.next();
         drop(inner);
@@ -227,21 +227,21 @@ mod tests {
     use super::*;
     use crate::session::testing::Bell;
 
-    fn has_way(seeking: &mut Checkout<'_>, waker: &Waker) -> bool {
-        !matches!(seeking.route(|| waker.clone()), Route::Full)
+    fn has_way(checkout: &mut Checkout<'_>, waker: &Waker) -> bool {
+        !matches!(checkout.route(|| waker.clone()), Route::Full)
     }
 
-    fn alone(current: &Connections) -> Option<OneShotPermit<'_>> {
+    fn permit(current: &Connections) -> Option<OneShotPermit<'_>> {
         match current.checkout().route(|| Waker::noop().clone()) {
-            Route::OneShot(alone) => Some(alone),
+            Route::OneShot(permit) => Some(permit),
             _ => None,
         }
     }
 
     fn connected(current: &Connections) -> Option<OneShotPermit<'_>> {
-        let mut alone = alone(current)?;
-        alone.on_connected();
-        Some(alone)
+        let mut permit = permit(current)?;
+        permit.on_connected();
+        Some(permit)
     }
 
     #[test]
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn who_is_told_of_room_and_gives_up_passes_it_on() {
         let current = Connections::new(1);
-        let busy = alone(&current);
+        let busy = permit(&current);
         let (first, second) = (Bell::new(), Bell::new());
         let (mut early, mut late) = (current.checkout(), current.checkout());
         assert!(!has_way(&mut early, &first.1) && !has_way(&mut late, &second.1));
@@ -277,13 +277,13 @@ mod tests {
     #[test]
     fn who_comes_late_for_its_room_keeps_its_place() {
         let current = Connections::new(1);
-        let busy = alone(&current);
+        let busy = permit(&current);
         let (first, second) = (Bell::new(), Bell::new());
         let (mut early, mut late) = (current.checkout(), current.checkout());
         assert!(!has_way(&mut early, &first.1) && !has_way(&mut late, &second.1));
         drop(busy);
         // Another call is faster.
-        let busy = alone(&current);
+        let busy = permit(&current);
         assert!(busy.is_some() && !has_way(&mut early, &first.1));
         drop(busy);
         assert_eq!((first.0.rung(), second.0.rung()), (2, 0));
@@ -294,7 +294,7 @@ mod tests {
         let current = Connections::new(6);
         let limit = || current.lock().limit;
         assert_eq!(limit(), INITIAL_CONNECTING);
-        let mut dropped = alone(&current).unwrap();
+        let mut dropped = permit(&current).unwrap();
         for _ in 0..3 {
             // Once for each connection, however often it is tried.
             dropped.on_refused();
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(limit(), 2);
         dropped.on_connected();
         for _ in 0..10 {
-            alone(&current).unwrap().on_refused();
+            permit(&current).unwrap().on_refused();
         }
         assert_eq!(limit(), 1);
         for _ in 0..100 {
@@ -311,6 +311,6 @@ mod tests {
         assert_eq!(limit(), 6);
         drop(dropped);
         let inner = current.lock();
-        assert_eq!((inner.alone, inner.connecting), (0, 0));
+        assert_eq!((inner.permit, inner.connecting), (0, 0));
     }
 }

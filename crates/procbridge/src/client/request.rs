@@ -55,8 +55,8 @@ pub(crate) fn check_endpoint(endpoint: &Endpoint) -> Result<(), Error> {
 }
 
 /// Refuses a call whose time is over before it begins: nothing is sent of it.
-pub(crate) fn check_time(style: &CallOptions) -> Result<(), Error> {
-    match style.timeout {
+pub(crate) fn check_time(options: &CallOptions) -> Result<(), Error> {
+    match options.timeout {
         Some(limit) if limit.is_zero() => Err(Error::timed_out(limit, Outcome::NotSent)),
         _ => Ok(()),
     }
@@ -67,20 +67,20 @@ pub(crate) fn packet<P: Serialize + ?Sized>(
     config: &ClientConfig,
     method: Option<&str>,
     payload: Option<&P>,
-    style: &CallOptions,
+    options: &CallOptions,
 ) -> Result<Packet, Error> {
     let milliseconds = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
     // A call that a handler makes belongs to the trace of the call that it answers.
-    let meta = trace_context::outgoing_meta(&style.meta);
+    let meta = trace_context::outgoing_meta(&options.meta);
     let envelope = Envelope {
-        timeout_ms: style.timeout.map(milliseconds),
+        timeout_ms: options.timeout.map(milliseconds),
         meta: meta.as_deref(),
         token: config.token.as_ref().map(Token::text),
     };
     let invalid =
         |error| Error::unsent(ErrorKind::InvalidInput, format!("the meta data cannot be sent: {error}"));
     let mut packet = Packet::request_with(config.version, method, &envelope).map_err(invalid)?;
-    match style.form {
+    match options.form {
         ResultForm::Result => {}
         ResultForm::OneWay => packet = packet.one_way(),
         ResultForm::Stream => packet = packet.stream(),
@@ -101,9 +101,9 @@ pub(crate) fn offer(config: &ClientConfig, is_serving: bool) -> Option<Settings>
 }
 
 /// `packet` as it goes out on a session.
-pub(crate) fn for_session(config: &ClientConfig, link: &Session, packet: Packet) -> Packet {
+pub(crate) fn for_session(config: &ClientConfig, session: &Session, packet: Packet) -> Packet {
     match config.compression {
-        Some(codec) if link.reads(codec) => packet.compressed(codec),
+        Some(codec) if session.reads(codec) => packet.compressed(codec),
         _ => packet,
     }
 }
@@ -191,13 +191,13 @@ pub(crate) fn dropped(response: &Response) -> Result<(), Error> {
 }
 
 /// What the end of a call on a session means.
-pub(crate) fn answered(answer: CallEnd, link: &Session) -> Result<Response, Error> {
+pub(crate) fn answered(answer: CallEnd, session: &Session) -> Result<Response, Error> {
     match answer {
         CallEnd::Response(response) => Ok(response),
         CallEnd::Unread(response) => response.read().map_err(unreadable),
         CallEnd::Failed(error) => Err(unreadable(error)),
         CallEnd::NotRun => Err(gone()),
-        CallEnd::Lost { sent } => Err(lost(link, sent)),
+        CallEnd::Lost { sent } => Err(lost(session, sent)),
         CallEnd::Late { sent } | CallEnd::Cancelled { sent } => Err(cancelled(sent)),
     }
 }
@@ -238,13 +238,13 @@ pub(crate) fn gone() -> Error {
 }
 
 /// What it means for a call that wants no answer that its session ended before everything was written.
-pub(crate) fn unwritten(link: &Session, id: CallId) -> Result<(), Error> {
-    Err(lost(link, link.has_sent(id)))
+pub(crate) fn unwritten(session: &Session, id: CallId) -> Result<(), Error> {
+    Err(lost(session, session.has_sent(id)))
 }
 
-fn lost(link: &Session, sent: Sent) -> Error {
+fn lost(session: &Session, sent: Sent) -> Error {
     let disconnected = |why| Error::new(ErrorKind::Disconnected, sent, why);
-    match link.end_reason() {
+    match session.end_reason() {
         Some(End::Protocol(error)) => Error::protocol(error, sent),
         Some(End::Io(kind, reason)) => Error::lost(std::io::Error::new(kind, reason), sent),
         Some(End::Silent) => {

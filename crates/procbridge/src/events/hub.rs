@@ -73,7 +73,7 @@ pub(crate) struct Subscriber {
     /// Its number in the hub.
     number: u64,
     patterns: BTreeSet<String>,
-    link: Weak<Session>,
+    session: Weak<Session>,
     id: CallId,
     queue: Mutex<Queue>,
     /// Whether it was told that it is in force; before that nothing is sent.
@@ -156,7 +156,7 @@ impl Hub {
     }
 
     fn accept(&self, call: &Call) -> Result<(), Refusal> {
-        let Some(place) = call.session_call().filter(|_| call.wants_items()) else {
+        let Some(session_call) = call.session_call().filter(|_| call.wants_items()) else {
             return Err(
                 Refusal::new("events need a session and a streamed call").with_code(code::INVALID_REQUEST)
             );
@@ -173,19 +173,19 @@ impl Hub {
                 format!("\"topics\" must name 1 to {MAX_TOPICS} topics, each of at most {MAX_TOPIC} B");
             return Err(Refusal::new(message).with_code(code::INVALID_PAYLOAD));
         }
-        let link = Arc::downgrade(&place.link);
+        let session = Arc::downgrade(&session_call.session);
         let subscriber = self.inner.registry().enter(|number| Subscriber {
             hub: Arc::downgrade(&self.inner),
             number,
             patterns: topics.into_iter().collect(),
-            link,
-            id: place.id,
+            session,
+            id: session_call.id,
             queue: Mutex::default(),
             begun: AtomicBool::new(false),
             send: Subscriber::send,
             leave: Subscriber::leave,
         })?;
-        place.link.subscribe(place.id, &subscriber);
+        session_call.session.subscribe(session_call.id, &subscriber);
         Ok(())
     }
 }
@@ -246,12 +246,12 @@ impl Registry {
 impl Subscriber {
     /// Stands for the session that subscribed, as long as this does: the memory of its link is not used for another.
     fn session(&self) -> usize {
-        self.link.as_ptr() as usize
+        self.session.as_ptr() as usize
     }
 
     /// Queues an event, and sends what can be sent. There are so many `subscriptions` in the hub.
     fn push(self: &Arc<Self>, hub: &Inner, event: Arc<Published>, subscriptions: usize) {
-        let Some(link) = self.link.upgrade() else { return self.end() };
+        let Some(session) = self.session.upgrade() else { return self.end() };
         let mut queue = self.queue();
         if queue.has_ended {
             return;
@@ -269,7 +269,7 @@ impl Subscriber {
             queue.dropped += 1;
         }
         drop(queue);
-        link.pump(self.id, self);
+        session.pump(self.id, self);
     }
 
     /// Sends what there is credit and room for, and tells whether that was anything. `id` is the subscribing call.
@@ -414,10 +414,10 @@ mod tests {
     fn subscribe(ends: &mut Ends, hub: &Hub, topics: &[String]) -> Result<(), String> {
         ends.peer.call(call("$/subscribe", &json!({ "topics": topics }), ResultForm::Stream)).unwrap();
         ends.deliver();
-        let work = ends.link.next_work().unwrap();
+        let work = ends.session.next_work().unwrap();
         let Some(packet) = hub.answer(&work.call, &ServerConfig::new()) else { return Ok(()) };
         let text = String::from_utf8_lossy(packet.bytes()).into_owned();
-        ends.link.reply(work.call.session_call().unwrap().id, packet);
+        ends.session.reply(work.call.session_call().unwrap().id, packet);
         Err(text)
     }
 
@@ -444,7 +444,7 @@ mod tests {
         assert!(queued() > 8 << 20, "{}", queued());
         for (left, ends) in ends.iter().enumerate() {
             let before = queued();
-            ends.link.close(End::Closed);
+            ends.session.close(End::Closed);
             assert!(queued() < before, "{left}");
         }
         assert_eq!((queued(), hub.subscriptions()), (0, 0));
@@ -494,7 +494,7 @@ mod tests {
         subscribe(&mut small, &hub, &topics("small", FEW_PATTERNS)).unwrap();
         assert_eq!(hub.publish("small.7", &1).unwrap(), 1);
         // Topics that are named twice are one, and what has ended is given back.
-        many.iter().for_each(|ends| ends.link.close(End::Closed));
+        many.iter().for_each(|ends| ends.session.close(End::Closed));
         assert_eq!(hub.inner.registry().patterns, FEW_PATTERNS);
     }
 

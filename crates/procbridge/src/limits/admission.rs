@@ -27,7 +27,7 @@ use crate::telemetry::stats::Stats;
 #[derive(Debug)]
 pub(crate) struct Admission {
     pub(crate) config: ServerConfig,
-    pub(crate) journal: Log,
+    pub(crate) log: Log,
     /// Whether these are a client's limits, for the calls that its server makes.
     pub(crate) is_client: bool,
     /// What time it is. The async face goes by the clock of its runtime, which a test may stop.
@@ -41,7 +41,7 @@ pub(crate) struct Admission {
     calls: Semaphore,
     held: Semaphore,
     answers: Semaphore,
-    holders: Accounts,
+    accounts: Accounts,
     /// What all sessions together may make this side inflate.
     inflated: Mutex<Allowance>,
     /// The methods that stream, in order.
@@ -63,10 +63,10 @@ impl Admission {
             calls: Semaphore::shared(config.max_calls, Resource::Calls),
             held: Semaphore::shared(config.max_unfinished, Resource::Requests),
             answers: Semaphore::shared(config.max_unread, Resource::Answers),
-            holders: Accounts::new(),
+            accounts: Accounts::new(),
             inflated: Mutex::default(),
             streams: Mutex::default(),
-            journal: Log::new(),
+            log: Log::new(),
             is_client: false,
             clock: Instant::now,
             discard: drop,
@@ -76,7 +76,7 @@ impl Admission {
     }
 
     /// The limits of a client that serves calls of its server.
-    pub(crate) fn of_client(client: &ClientConfig) -> Self {
+    pub(crate) fn for_client(client: &ClientConfig) -> Self {
         let mut config = ServerConfig::new().without_session_idle();
         config.limits = client.limits;
         config.heartbeat = client.heartbeat;
@@ -90,17 +90,17 @@ impl Admission {
 
     /// Returns the holder for a session with `peer`.
     pub(crate) fn session(&self, peer: &Peer) -> Arc<Account> {
-        self.holders.session(peer)
+        self.accounts.session(peer)
     }
 
     /// Takes a connection's place, and its share of the bytes that are held for requests.
     pub(crate) fn connection(&self, peer: &Peer) -> Result<(Permit, Permit), Refusal> {
         let connections = &self.stats.connections;
-        let classic = self.holders.classic(peer);
-        let place = connections.open_for(classic.process());
-        place
+        let classic = self.accounts.classic(peer);
+        let permit = connections.open_for(classic.process());
+        permit
             .zip(self.held.try_acquire_for(classic, 0))
-            .ok_or_else(|| limit_reached(connections.budget(), 1, "connections", "max_connections"))
+            .ok_or_else(|| limit_reached(connections.semaphore(), 1, "connections", "max_connections"))
     }
 
     /// Returns whose session may end for a connection that found no place.
@@ -111,7 +111,7 @@ impl Admission {
 
     /// Takes the place of a connection whose request has not arrived yet.
     pub(crate) fn waiting(&self, peer: &Peer) -> Result<Permit, Refusal> {
-        self.waiting.try_acquire_for(self.holders.process(peer), 1).ok_or_else(|| self.full())
+        self.waiting.try_acquire_for(self.accounts.process(peer), 1).ok_or_else(|| self.full())
     }
 
     /// Returns the answer to a connection that does not get such a place.
@@ -123,34 +123,34 @@ impl Admission {
     /// a server is full.
     pub(crate) fn call(
         &self,
-        holder: &Arc<Account>,
+        account: &Arc<Account>,
         method: Option<&str>,
     ) -> Result<Option<Permit>, Refusal> {
         if builtin::needs_no_permit(method, &self.config) {
             return Ok(None);
         }
-        let slot = self.calls.try_acquire_for(holder, 1);
+        let slot = self.calls.try_acquire_for(account, 1);
         slot.map(Some).ok_or_else(|| limit_reached(&self.calls, 1, "calls in flight", "max_calls"))
     }
 
     /// Takes space for the bytes of a request of a session. Small requests are bounded by the number of calls, so no
     /// other peer's large ones can keep them out.
-    pub(crate) fn request(&self, holder: &Arc<Account>, bytes: usize) -> Result<Option<Permit>, Refusal> {
+    pub(crate) fn request(&self, account: &Arc<Account>, bytes: usize) -> Result<Option<Permit>, Refusal> {
         if bytes < UNCOUNTED_BYTES {
             return Ok(None);
         }
-        let space = self.held.try_acquire_for(holder, bytes);
+        let space = self.held.try_acquire_for(account, bytes);
         space
             .map(Some)
             .ok_or_else(|| limit_reached(&self.held, bytes, "bytes of unanswered requests", "max_unfinished"))
     }
 
     /// Takes space for a large answer, until its peer has taken it. A small one needs none.
-    pub(crate) fn answer(&self, holder: &Arc<Account>, bytes: usize) -> Result<Option<Permit>, Refusal> {
+    pub(crate) fn answer(&self, account: &Arc<Account>, bytes: usize) -> Result<Option<Permit>, Refusal> {
         if bytes <= LARGE {
             return Ok(None);
         }
-        let space = self.answers.try_acquire_for(holder, bytes);
+        let space = self.answers.try_acquire_for(account, bytes);
         space.map(Some).ok_or_else(|| self.full_of_answers(bytes))
     }
 
@@ -225,12 +225,12 @@ impl Admission {
 
     /// Logs that an accepted connection is given up because the system does not let it be served.
     pub(crate) fn log_dropped(&self, peer: &Peer, error: &std::io::Error) {
-        self.journal.write(LogClass::Accept, || format!("{peer}: connection dropped: {error}"));
+        self.log.write(LogClass::Accept, || format!("{peer}: connection dropped: {error}"));
     }
 
     /// Tells a connection beyond the limit that it is one. It holds nothing of the server, so it is not waited for.
     pub(crate) fn refuse_connection(&self, socket: impl AsFd, peer: &Peer, refusal: &Refusal) {
-        self.journal.write(LogClass::Refused, || format!("{peer}: {}", refusal.message()));
+        self.log.write(LogClass::Refused, || format!("{peer}: {}", refusal.message()));
         // What it has sent is taken, or closing would reset the connection and destroy the answer.
         self.stats
             .received(socket::receive(&socket, &mut Vec::with_capacity(REFUSAL_READ_LIMIT)).unwrap_or(0));
@@ -241,9 +241,9 @@ impl Admission {
 }
 
 /// Tells whether all that there is of a budget is taken, or only the caller's share.
-fn limit_reached(budget: &Semaphore, more: usize, what: &str, setting: &str) -> Refusal {
-    let limit = budget.limit();
-    if budget.used().saturating_add(more) > limit {
+fn limit_reached(semaphore: &Semaphore, more: usize, what: &str, setting: &str) -> Refusal {
+    let limit = semaphore.limit();
+    if semaphore.used().saturating_add(more) > limit {
         return overloaded(what, limit, setting);
     }
     Refusal::new(format!("this peer has its share of the server's {what} ({setting} = {limit})"))

@@ -60,13 +60,14 @@ impl Eviction {
             return false;
         }
         let sessions = sessions();
-        let idle = |link: &Arc<Session>| match link.idle() {
+        let idle = |session: &Arc<Session>| match session.idle() {
             Some(Idle::Since(since)) => Some(since),
             Some(Idle::Busy) | None => None,
         };
-        let found: Vec<_> = sessions.iter().map(|link| (Owner::of(&link.peer), idle(link))).collect();
+        let found: Vec<_> =
+            sessions.iter().map(|session| (Owner::of(&session.peer), idle(session))).collect();
         for at in candidates(Owner::of(newcomer), whose, &found, now) {
-            if sessions.get(at).is_some_and(|link| link.end_idle()) {
+            if sessions.get(at).is_some_and(|session| session.end_idle()) {
                 return true;
             }
         }

@@ -26,7 +26,7 @@ struct Inner {
     used: AtomicUsize,
     limit: usize,
     /// What one process gets while it is alone.
-    alone: usize,
+    permit: usize,
     resource: Resource,
 }
 
@@ -74,8 +74,8 @@ struct Held {
 /// Units that are held.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    budget: Semaphore,
-    holder: Option<Arc<Account>>,
+    semaphore: Semaphore,
+    account: Option<Arc<Account>>,
     units: usize,
 }
 
@@ -87,8 +87,8 @@ impl Semaphore {
 
     /// A budget of which each holder gets a share.
     pub(crate) fn shared(limit: usize, resource: Resource) -> Self {
-        let alone = alone(limit);
-        Self { inner: Arc::new(Inner { used: AtomicUsize::new(0), limit, alone, resource }) }
+        let permit = permit(limit);
+        Self { inner: Arc::new(Inner { used: AtomicUsize::new(0), limit, permit, resource }) }
     }
 
     pub(crate) fn limit(&self) -> usize {
@@ -105,12 +105,12 @@ impl Semaphore {
     }
 
     /// Takes `units` for `holder`, if the limit and the holder's share allow.
-    pub(crate) fn try_acquire_for(&self, holder: &Arc<Account>, units: usize) -> Option<Permit> {
-        self.acquire(Some(holder.clone()), units)
+    pub(crate) fn try_acquire_for(&self, account: &Arc<Account>, units: usize) -> Option<Permit> {
+        self.acquire(Some(account.clone()), units)
     }
 
-    fn acquire(&self, holder: Option<Arc<Account>>, units: usize) -> Option<Permit> {
-        let mut share = Permit { budget: self.clone(), holder, units: 0 };
+    fn acquire(&self, account: Option<Arc<Account>>, units: usize) -> Option<Permit> {
+        let mut share = Permit { semaphore: self.clone(), account, units: 0 };
         (units == 0 || share.resize(units)).then_some(share)
     }
 }
@@ -118,23 +118,23 @@ impl Semaphore {
 impl Permit {
     /// Holds `units` from now on. Tells whether the limit and the holder's share allow that; if not, nothing changes.
     pub(crate) fn resize(&mut self, units: usize) -> bool {
-        let Inner { used, limit, resource, .. } = &*self.budget.inner;
-        let holder = self.holder.as_deref();
+        let Inner { used, limit, resource, .. } = &*self.semaphore.inner;
+        let account = self.account.as_deref();
         if units > self.units {
             let more = units - self.units;
-            let held = holder.and_then(|holder| holder.add(*resource, more));
+            let held = account.and_then(|account| account.add(*resource, more));
             let within = |used: usize| {
                 let free = limit.saturating_sub(used);
-                let is_fair = held.is_none_or(|held| self.budget.inner.is_fair(held, more, free));
+                let is_fair = held.is_none_or(|held| self.semaphore.inner.is_fair(held, more, free));
                 used.checked_add(more).filter(|sum| sum <= limit && is_fair)
             };
             if used.fetch_update(Ordering::AcqRel, Ordering::Acquire, within).is_err() {
-                release(holder, *resource, more);
+                release(account, *resource, more);
                 return false;
             }
         } else if units < self.units {
             used.fetch_sub(self.units - units, Ordering::AcqRel);
-            release(holder, *resource, self.units - units);
+            release(account, *resource, self.units - units);
         }
         self.units = units;
         true
@@ -145,8 +145,8 @@ impl Permit {
     }
 
     /// Returns the holder, if it is of a budget that is shared out.
-    pub(crate) fn holder(&self) -> Option<&Arc<Account>> {
-        self.holder.as_ref()
+    pub(crate) fn account(&self) -> Option<&Arc<Account>> {
+        self.account.as_ref()
     }
 
     /// Holds what `other` holds besides, which is of the same budget and holder.
@@ -155,10 +155,10 @@ impl Permit {
     }
 
     /// Has `holder` hold what another one held.
-    pub(crate) fn transfer_to(&mut self, holder: &Arc<Account>) {
-        let resource = self.budget.inner.resource;
-        holder.add(resource, self.units);
-        let before = self.holder.replace(holder.clone());
+    pub(crate) fn transfer_to(&mut self, account: &Arc<Account>) {
+        let resource = self.semaphore.inner.resource;
+        account.add(resource, self.units);
+        let before = self.account.replace(account.clone());
         release(before.as_deref(), resource, self.units);
     }
 }
@@ -203,12 +203,12 @@ impl Inner {
     /// Whether a holder may hold `held` while so much is free, of which `more` is new.
     fn is_fair(&self, held: Held, more: usize, free: usize) -> bool {
         // As a rule there is enough for all.
-        if free >= self.limit / 2 && held.process.unwrap_or(held.own) <= self.alone / 2 {
+        if free >= self.limit / 2 && held.process.unwrap_or(held.own) <= self.permit / 2 {
             return true;
         }
         let share = fair_share(free, self.limit);
         let Some(process) = held.process else { return held.own <= share };
-        let share = share.min(self.alone);
+        let share = share.min(self.permit);
         // Another thread may have counted units that it does not get: then less seems free, for a moment.
         let free = share.saturating_sub(process.saturating_sub(more));
         process <= share && held.own <= fair_share(free, share)
@@ -257,11 +257,11 @@ pub(crate) fn process_of(peer: &Peer) -> u64 {
 }
 
 #[inline]
-fn release(holder: Option<&Account>, resource: Resource, units: usize) {
-    let Some(holder) = holder else { return };
-    let Some(own) = holder.counter(resource) else { return };
+fn release(account: Option<&Account>, resource: Resource, units: usize) {
+    let Some(account) = account else { return };
+    let Some(own) = account.counter(resource) else { return };
     own.fetch_sub(units, Ordering::AcqRel);
-    if let Some(account) = holder.process.as_ref().and_then(|process| process.counter(resource)) {
+    if let Some(account) = account.process.as_ref().and_then(|process| process.counter(resource)) {
         account.fetch_sub(units, Ordering::AcqRel);
     }
 }
@@ -281,7 +281,7 @@ fn fair_share(free: usize, limit: usize) -> usize {
 }
 
 /// Returns what one holder gets of a limit while it is alone.
-fn alone(limit: usize) -> usize {
+fn permit(limit: usize) -> usize {
     let (mut least, mut most) = (0, limit);
     while least < most {
         let next = least + (most - least).div_ceil(2);
@@ -314,22 +314,22 @@ mod tests {
 
     #[test]
     fn a_share_is_bounded_and_given_back() {
-        let budget = Semaphore::new(10);
-        let mut first = budget.try_acquire(4).unwrap();
-        let second = budget.try_acquire(6).unwrap();
-        assert!(budget.try_acquire(1).is_none());
+        let semaphore = Semaphore::new(10);
+        let mut first = semaphore.try_acquire(4).unwrap();
+        let second = semaphore.try_acquire(6).unwrap();
+        assert!(semaphore.try_acquire(1).is_none());
         assert!(!first.resize(5));
         assert!(first.resize(1));
-        assert_eq!(budget.used(), 7);
+        assert_eq!(semaphore.used(), 7);
         drop(second);
         assert!(first.resize(10));
         drop(first);
-        assert_eq!(budget.used(), 0);
+        assert_eq!(semaphore.used(), 0);
     }
 
     /// Takes single units for `holder` until it gets no more.
-    fn fill(budget: &Semaphore, holder: &Arc<Account>) -> Vec<Permit> {
-        std::iter::from_fn(|| budget.try_acquire_for(holder, 1)).collect()
+    fn fill(semaphore: &Semaphore, account: &Arc<Account>) -> Vec<Permit> {
+        std::iter::from_fn(|| semaphore.try_acquire_for(account, 1)).collect()
     }
 
     #[test]
@@ -354,15 +354,15 @@ mod tests {
     #[test]
     fn something_is_left_however_many_take_all_they_can() {
         for (greedy, left) in [(1, 120), (2, 30), (9, 1), (120, 1)] {
-            let budget = Semaphore::shared(1024, Resource::Calls);
-            let holders: Vec<Arc<Account>> = (0..greedy).map(|_| Arc::default()).collect();
-            let held: Vec<_> = holders.iter().flat_map(|holder| fill(&budget, holder)).collect();
+            let semaphore = Semaphore::shared(1024, Resource::Calls);
+            let accounts: Vec<Arc<Account>> = (0..greedy).map(|_| Arc::default()).collect();
+            let held: Vec<_> = accounts.iter().flat_map(|account| fill(&semaphore, account)).collect();
             let newcomer = Arc::default();
-            let places = fill(&budget, &newcomer);
-            assert!(places.len() >= left, "{greedy} leave {}", places.len());
-            assert_eq!(budget.used(), held.len() + places.len());
-            drop((held, places));
-            assert_eq!((budget.used(), holders[0].used(Resource::Calls)), (0, 0));
+            let permits = fill(&semaphore, &newcomer);
+            assert!(permits.len() >= left, "{greedy} leave {}", permits.len());
+            assert_eq!(semaphore.used(), held.len() + permits.len());
+            drop((held, permits));
+            assert_eq!((semaphore.used(), accounts[0].used(Resource::Calls)), (0, 0));
         }
     }
 
@@ -371,79 +371,79 @@ mod tests {
     }
 
     /// Sessions of a process, of which each takes all that it can.
-    fn sessions(holders: &Accounts, peer: &Peer, count: usize, budget: &Semaphore) -> Vec<Permit> {
-        (0..count).flat_map(|_| fill(budget, &holders.session(peer))).collect()
+    fn sessions(accounts: &Accounts, peer: &Peer, count: usize, semaphore: &Semaphore) -> Vec<Permit> {
+        (0..count).flat_map(|_| fill(semaphore, &accounts.session(peer))).collect()
     }
 
     #[test]
     fn many_sessions_of_one_process_take_no_more_than_one_process() {
         for resource in [Resource::Calls, Resource::Requests, Resource::Answers] {
-            let (budget, holders) = (Semaphore::shared(1024, resource), Accounts::new());
-            let held = sessions(&holders, &unix(1), 1000, &budget);
+            let (semaphore, accounts) = (Semaphore::shared(1024, resource), Accounts::new());
+            let held = sessions(&accounts, &unix(1), 1000, &semaphore);
             assert!((512..=736).contains(&held.len()), "{}", held.len());
-            assert_eq!(holders.process(&unix(1)).used(resource), held.len());
+            assert_eq!(accounts.process(&unix(1)).used(resource), held.len());
             // Two processes may share a holder by chance.
-            let is_other = |peer: &Peer| !Arc::ptr_eq(holders.process(peer), holders.process(&unix(1)));
+            let is_other = |peer: &Peer| !Arc::ptr_eq(accounts.process(peer), accounts.process(&unix(1)));
             let other = (2..).map(unix).find(is_other).unwrap();
-            assert!(fill(&budget, holders.classic(&other)).len() >= 50);
+            assert!(fill(&semaphore, accounts.classic(&other)).len() >= 50);
         }
     }
 
     #[test]
     fn a_session_leaves_something_to_other_sessions_of_its_process() {
         for (greedy, left) in [(1, 90), (9, 1), (80, 1)] {
-            let (budget, holders) = (Semaphore::shared(1024, Resource::Calls), Accounts::new());
-            let held = sessions(&holders, &unix(1), greedy, &budget);
-            assert!(fill(&budget, &holders.session(&unix(1))).len() >= left, "{greedy}: {}", held.len());
-            assert!(!fill(&budget, holders.classic(&unix(1))).is_empty(), "{greedy}: {}", held.len());
+            let (semaphore, accounts) = (Semaphore::shared(1024, Resource::Calls), Accounts::new());
+            let held = sessions(&accounts, &unix(1), greedy, &semaphore);
+            assert!(fill(&semaphore, &accounts.session(&unix(1))).len() >= left, "{greedy}: {}", held.len());
+            assert!(!fill(&semaphore, accounts.classic(&unix(1))).is_empty(), "{greedy}: {}", held.len());
         }
     }
 
     #[test]
     fn all_units_of_a_process_are_given_back() {
-        let (budget, holders) = (Semaphore::shared(100, Resource::Requests), Accounts::new());
-        let mut share = budget.try_acquire_for(holders.classic(&unix(1)), 10).unwrap();
-        let session = holders.session(&unix(1));
+        let (semaphore, accounts) = (Semaphore::shared(100, Resource::Requests), Accounts::new());
+        let mut share = semaphore.try_acquire_for(accounts.classic(&unix(1)), 10).unwrap();
+        let session = accounts.session(&unix(1));
         share.transfer_to(&session);
         assert!(share.resize(12) && !share.resize(99));
-        let held = |holder: &Arc<Account>| holder.used(Resource::Requests);
-        let classic = holders.classic(&unix(1));
-        assert_eq!((held(&session), held(classic), held(holders.process(&unix(1)))), (12, 0, 12));
+        let held = |account: &Arc<Account>| account.used(Resource::Requests);
+        let classic = accounts.classic(&unix(1));
+        assert_eq!((held(&session), held(classic), held(accounts.process(&unix(1)))), (12, 0, 12));
         drop(share);
-        assert_eq!((held(&session), held(holders.process(&unix(1))), budget.used()), (0, 0, 0));
+        assert_eq!((held(&session), held(accounts.process(&unix(1))), semaphore.used()), (0, 0, 0));
     }
 
     #[test]
     fn bytes_cannot_be_filled_to_the_last() {
-        let budget = Semaphore::shared(256 << 20, Resource::Requests);
+        let semaphore = Semaphore::shared(256 << 20, Resource::Requests);
         let mut held = Vec::new();
         for greedy in 1..=512 {
-            let holder = Arc::default();
+            let account = Arc::default();
             for size in [16 << 20, 1 << 20, 64 << 10, 4096, 100] {
-                held.extend(std::iter::from_fn(|| budget.try_acquire_for(&holder, size)));
+                held.extend(std::iter::from_fn(|| semaphore.try_acquire_for(&account, size)));
             }
             let next = if greedy < 16 { 128 << 10 } else { 512 };
-            assert!(budget.try_acquire_for(&Arc::default(), next).is_some(), "after {greedy}");
+            assert!(semaphore.try_acquire_for(&Arc::default(), next).is_some(), "after {greedy}");
         }
     }
 
     #[test]
     fn what_is_passed_on_counts_for_who_holds_it() {
-        let budget = Semaphore::shared(100, Resource::Requests);
+        let semaphore = Semaphore::shared(100, Resource::Requests);
         let (first, second): (Arc<Account>, Arc<Account>) = Default::default();
-        let mut share = budget.try_acquire_for(&first, 10).unwrap();
+        let mut share = semaphore.try_acquire_for(&first, 10).unwrap();
         share.transfer_to(&second);
         assert_eq!((first.used(Resource::Requests), second.used(Resource::Requests)), (0, 10));
-        assert_eq!(budget.used(), 10);
+        assert_eq!(semaphore.used(), 10);
         drop(share);
-        assert_eq!((second.used(Resource::Requests), budget.used()), (0, 0));
+        assert_eq!((second.used(Resource::Requests), semaphore.used()), (0, 0));
     }
 
     #[test]
     fn connections_of_one_process_have_one_holder() {
-        let holders = Accounts::new();
+        let accounts = Accounts::new();
         let tcp = |port| Peer::Tcp(std::net::SocketAddr::from(([127, 0, 0, 1], port)));
-        assert!(Arc::ptr_eq(holders.classic(&tcp(1)), holders.classic(&tcp(2))));
-        assert!(Arc::ptr_eq(holders.session(&tcp(1)).process(), holders.process(&tcp(2))));
+        assert!(Arc::ptr_eq(accounts.classic(&tcp(1)), accounts.classic(&tcp(2))));
+        assert!(Arc::ptr_eq(accounts.session(&tcp(1)).process(), accounts.process(&tcp(2))));
     }
 }

@@ -41,7 +41,7 @@ struct Inner {
     cancelled: AtomicBool,
     /// Whether it was answered without its handler.
     abandoned: AtomicBool,
-    place: Option<SessionCall>,
+    session_call: Option<SessionCall>,
     /// The bytes of the request, as long as anybody holds the call; on a connection of its own that holds them.
     _held: Option<Permit>,
 }
@@ -66,7 +66,7 @@ impl Call {
         arrived: ReceivedRequest<Request>,
         peer: Peer,
         admission: &Admission,
-        place: SessionCall,
+        session_call: SessionCall,
         held: Option<Permit>,
         now: Instant,
     ) -> Self {
@@ -75,7 +75,7 @@ impl Call {
             ReceivedRequest::Read(request) => handler_timeout(request, admission),
             ReceivedRequest::Unread(_) => config.handler_timeout,
         };
-        Self::at(arrived, peer, limit, config, Some(place), held, now)
+        Self::at(arrived, peer, limit, config, Some(session_call), held, now)
     }
 
     fn at(
@@ -83,7 +83,7 @@ impl Call {
         peer: Peer,
         limit: Option<Duration>,
         config: &ServerConfig,
-        place: Option<SessionCall>,
+        session_call: Option<SessionCall>,
         held: Option<Permit>,
         began: Instant,
     ) -> Self {
@@ -113,7 +113,7 @@ impl Call {
             limits: config.limits,
             cancelled: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
-            place,
+            session_call,
             _held: held,
         };
         Self { inner: Arc::new(inner) }
@@ -277,16 +277,16 @@ impl Call {
 
     /// Where this call is on its session, if it came on one.
     pub(crate) fn session_call(&self) -> Option<&SessionCall> {
-        self.inner.place.as_ref()
+        self.inner.session_call.as_ref()
     }
 
     /// The answer to this call with the space that it takes, or the refusal where there is none.
-    pub(crate) fn prepare(&self, packet: Packet, link: &Session) -> PreparedReply {
+    pub(crate) fn prepare(&self, packet: Packet, session: &Session) -> PreparedReply {
         // One that nobody gets is not queued.
         if self.is_one_way() {
             return packet.into();
         }
-        match link.prepare(packet) {
+        match session.prepare(packet) {
             Ok(answer) => answer.map(|packet| self.matching_version(packet)),
             Err(refusal) => refusal.packet(self.version(), &self.limits()).into(),
         }
@@ -295,8 +295,10 @@ impl Call {
     /// `packet` as it answers this call: compressed if the call was.
     pub(crate) fn matching_version(&self, packet: Packet) -> Packet {
         // A caller need not be able to read what it can write.
-        match (self.inner.codec, &self.inner.place) {
-            (Some(codec), Some(place)) if place.link.reads(codec) => packet.compressed(codec),
+        match (self.inner.codec, &self.inner.session_call) {
+            (Some(codec), Some(session_call)) if session_call.session.reads(codec) => {
+                packet.compressed(codec)
+            }
             _ => packet,
         }
     }

@@ -37,7 +37,7 @@ impl ItemSender {
     }
 
     /// The session and call that items go to.
-    pub(crate) fn place(&self) -> Option<&SessionCall> {
+    pub(crate) fn session_call(&self) -> Option<&SessionCall> {
         self.call.session_call()
     }
 
@@ -53,7 +53,7 @@ impl ItemSender {
             let packet = Packet::item().write(|out| serialize::write(out, item)).map_err(unsendable)?;
             let packet = packet.finish(&self.limits).map_err(router::unsendable)?;
             let prepared = match self.call.session_call() {
-                Some(place) => place.link.prepare(packet)?,
+                Some(session_call) => session_call.session.prepare(packet)?,
                 None => packet.into(),
             };
             return Ok(Some(prepared.map(|packet| self.call.matching_version(packet))));
@@ -71,8 +71,8 @@ impl ItemSender {
             );
             return Err(Refusal::new(message).with_code(procbridge_proto::code::TOO_LARGE));
         }
-        if let Some(place) = self.call.session_call() {
-            place.link.grow_reply_bytes(space, text.len())?;
+        if let Some(session_call) = self.call.session_call() {
+            session_call.session.grow_reply_bytes(space, text.len())?;
         }
         Ok(None)
     }
@@ -131,7 +131,7 @@ mod tests {
         let mut ends = Ends::server(Reader::None);
         ends.peer.call(testing::call("work", &(), ResultForm::Result)).unwrap();
         ends.deliver();
-        let mut producer = ItemSender::new(&ends.link.next_work().unwrap().call);
+        let mut producer = ItemSender::new(&ends.session.next_work().unwrap().call);
         let mut send = |item: &[f64]| producer.item(item).and_then(|_| producer.collect());
         assert!(send(&[f64::NAN]).is_err());
         send(&[1.0]).unwrap();

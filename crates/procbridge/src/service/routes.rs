@@ -86,7 +86,7 @@ impl<H: ?Sized> Routes<H> {
     }
 
     pub(crate) fn find(&self, call: &Call) -> Option<&Arc<H>> {
-        let entry = call.method().and_then(|method| self.entries.get(self.place(method).ok()?));
+        let entry = call.method().and_then(|method| self.entries.get(self.position(method).ok()?));
         entry.and_then(|(_, entry)| entry.handler.as_ref()).or(self.fallback.as_ref())
     }
 
@@ -130,13 +130,13 @@ impl<H: ?Sized> Routes<H> {
         self.entries.iter().filter(|(_, entry)| entry.handler.is_some())
     }
 
-    fn place(&self, name: &str) -> Result<usize, usize> {
+    fn position(&self, name: &str) -> Result<usize, usize> {
         self.entries.binary_search_by(|(known, _)| known.as_str().cmp(name))
     }
 
     /// Makes a change to the entry of this name, a new one if there is none.
     fn change(&mut self, name: String, change: impl FnOnce(&mut Entry<H>)) {
-        match self.place(&name) {
+        match self.position(&name) {
             Ok(at) => self.entries.get_mut(at).map(|(_, entry)| change(entry)).unwrap_or_default(),
             Err(at) => {
                 let mut entry = Entry::default();

@@ -14,7 +14,7 @@ use crate::session::state::State;
 /// A call that is not begun yet. Dropping it leaves the queue.
 #[derive(Debug)]
 pub(crate) struct QueuedCall {
-    link: Arc<Session>,
+    session: Arc<Session>,
     packet: Option<Packet>,
     /// Its place in the queue.
     ticket: Option<u64>,
@@ -67,8 +67,8 @@ impl Session {
 
     /// Has a call wait for its turn.
     pub(super) fn enqueue(self: &Arc<Self>, packet: Packet, hold: Duration) -> Box<QueuedCall> {
-        let (link, until) = (self.clone(), self.admission.now().checked_add(hold));
-        Box::new(QueuedCall { link, packet: Some(packet), ticket: None, until })
+        let (session, until) = (self.clone(), self.admission.now().checked_add(hold));
+        Box::new(QueuedCall { session, packet: Some(packet), ticket: None, until })
     }
 }
 
@@ -80,8 +80,8 @@ impl QueuedCall {
 
     /// The call, begun as soon as it is its turn.
     pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Result<PendingCall, BeginError>> {
-        let link = self.link.clone();
-        link.with(|state| {
+        let session = self.session.clone();
+        session.with(|state| {
             if state.is_given_up(self.ticket) {
                 self.leave(state);
                 return Poll::Ready(Err(BeginError::Cancelled));
@@ -89,7 +89,7 @@ impl QueuedCall {
             if state.has_permit(self.ticket) {
                 return Poll::Ready(self.send(state));
             }
-            let queue = state.queued.get_or_insert_with(|| Queue::new(link.admission.clock));
+            let queue = state.queued.get_or_insert_with(|| Queue::new(session.admission.clock));
             let ticket = *self.ticket.get_or_insert_with(|| queue.next_ticket());
             queue.waiting.insert(ticket, Waiter { waker: Some(waker.clone()), until: self.until });
             Poll::Pending
@@ -98,22 +98,24 @@ impl QueuedCall {
 
     /// Begins the call: it is the peer's to refuse it.
     pub(crate) fn send_anyway(&mut self) -> Result<PendingCall, BeginError> {
-        let link = self.link.clone();
-        link.with(|state| {
+        let session = self.session.clone();
+        session.with(|state| {
             let sent = self.send(state);
             if sent.is_err() {
                 // As for one that is dropped.
-                state.promote_follower(&link, None);
+                state.promote_follower(&session, None);
             }
             sent
         })
     }
 
     fn send(&mut self, state: &mut State) -> Result<PendingCall, BeginError> {
-        let sent: Result<CallId, _> =
-            self.packet.take().map_or(Err(BeginError::Gone), |packet| state.send(&self.link, packet, true));
+        let sent: Result<CallId, _> = self
+            .packet
+            .take()
+            .map_or(Err(BeginError::Gone), |packet| state.send(&self.session, packet, true));
         self.leave(state);
-        sent.map(|id| self.link.pending(id))
+        sent.map(|id| self.session.pending(id))
     }
 
     fn leave(&mut self, state: &mut State) {
@@ -129,11 +131,11 @@ impl QueuedCall {
 impl Drop for QueuedCall {
     fn drop(&mut self) {
         if self.ticket.is_some() {
-            let link = self.link.clone();
-            link.with(|state| {
+            let session = self.session.clone();
+            session.with(|state| {
                 self.leave(state);
                 // It may have been told of the seat, and those behind it still wait.
-                state.promote_follower(&link, None);
+                state.promote_follower(&session, None);
             });
         }
     }
@@ -228,29 +230,29 @@ mod tests {
     fn waiting() -> (Ends, [Waits; 2], PendingCall) {
         let ends = Ends::client(Reader::None, 1);
         let work = || call("work", &(), ResultForm::Result);
-        let calling = ends.link.begin(work()).unwrap();
+        let pending = ends.session.begin(work()).unwrap();
         let held = [(), ()].map(|()| {
-            let mut held = *ends.link.enqueue(work(), Duration::from_secs(5));
+            let mut held = *ends.session.enqueue(work(), Duration::from_secs(5));
             let (bell, waker) = Bell::new();
             assert!(held.poll(&waker).is_pending());
             (held, bell, waker)
         });
-        (ends, held, calling)
+        (ends, held, pending)
     }
 
     /// Whoever leaves has not left the queue yet.
     #[test]
     fn the_seat_is_not_offered_to_the_one_who_leaves_it() {
         let (ends, [(_early, first, leaves), (_late, second, _)], _calling) = waiting();
-        assert!(ends.link.become_leader(None));
-        ends.link.step_down(Some(&leaves));
+        assert!(ends.session.become_leader(None));
+        ends.session.step_down(Some(&leaves));
         assert_eq!((first.rung(), second.rung()), (0, 1));
     }
 
     #[test]
     fn who_leaves_the_queue_passes_the_seat_on() {
         let (ends, [(early, first, _), (_late, second, _)], _calling) = waiting();
-        ends.link.hand_over(None);
+        ends.session.hand_over(None);
         assert_eq!((first.rung(), second.rung()), (1, 0));
         drop(early);
         assert_eq!(second.rung(), 1);
@@ -272,16 +274,16 @@ mod tests {
     #[test]
     fn who_is_not_looked_at_keeps_others_waiting_until_its_hold_is_over() {
         let mut ends = Ends::client(Reader::None, 1);
-        let link = ends.link.clone();
+        let session = ends.session.clone();
         let work = || call("work", &(), ResultForm::Result);
         let hold = |hold| {
-            let mut held = *link.enqueue(work(), hold);
+            let mut held = *session.enqueue(work(), hold);
             let (bell, waker) = Bell::new();
             assert!(held.poll(&waker).is_pending());
             (held, bell)
         };
-        let has_turn = || link.with(|state| state.has_permit(None));
-        let _answered = link.begin(work()).unwrap();
+        let has_turn = || session.with(|state| state.has_permit(None));
+        let _answered = session.begin(work()).unwrap();
         let (mut over, _) = hold(Duration::ZERO);
         let (mut next, told) = hold(Duration::from_secs(5));
         answer_calls(&mut ends);

@@ -243,9 +243,9 @@ impl State {
     }
 
     /// Whether the next packet waits until a call has ended.
-    fn waits_for_an_end(&mut self, link: &Session) -> bool {
+    fn waits_for_an_end(&mut self, session: &Session) -> bool {
         if self.receive_gate == ReceiveGate::Open && self.connection.is_full() {
-            let until = link.admission.now().checked_add(GATE_TIMEOUT);
+            let until = session.admission.now().checked_add(GATE_TIMEOUT);
             self.receive_gate = until.map_or(ReceiveGate::Passed, ReceiveGate::ClosedUntil);
         }
         self.is_gate_closed()
@@ -253,23 +253,23 @@ impl State {
 
     /// Looks at what was read until there is a call to be served. Without one all of it has been looked at, or a
     /// portion: others who wait for the session go first.
-    fn pull_call(&mut self, link: &Arc<Session>) -> Option<IncomingCall> {
+    fn pull_call(&mut self, session: &Arc<Session>) -> Option<IncomingCall> {
         if !self.has_shared_buffer {
             return None;
         }
         for count in 0..=EVENTS_PER_LOCK {
-            if count >= EVENTS_PER_LOCK || self.waits_for_an_end(link) {
+            if count >= EVENTS_PER_LOCK || self.waits_for_an_end(session) {
                 return None;
             }
             let Some(event) = self.next_event() else { break };
-            let work = self.handle_event(link, event);
+            let work = self.handle_event(session, event);
             if work.is_some() {
                 return work;
             }
         }
-        self.count_dropped(link);
+        self.count_dropped(session);
         self.return_read_buffer();
-        self.check_receive_rate(link, self.arrived, self.keepalive.heard());
+        self.check_receive_rate(session, self.arrived, self.keepalive.heard());
         self.wake_eligible();
         None
     }
@@ -293,47 +293,47 @@ mod tests {
             ends.peer.call(call("note", &(), ResultForm::OneWay)).unwrap();
         }
         ends.deliver();
-        let begun = ends.link.next_work().unwrap();
-        ends.link.close(End::Closed);
-        assert!(!ends.link.is_over());
-        ends.link.drop_calls();
+        let begun = ends.session.next_work().unwrap();
+        ends.session.close(End::Closed);
+        assert!(!ends.session.is_over());
+        ends.session.drop_calls();
         assert!(begun.call.is_cancelled());
-        let link = Arc::downgrade(&ends.link);
+        let session = Arc::downgrade(&ends.session);
         drop((ends, begun));
-        assert!(link.upgrade().is_none());
+        assert!(session.upgrade().is_none());
     }
 
     /// What happens between a task's survey and its rest wakes nobody, so the rest must find it.
     #[test]
     fn a_task_does_not_rest_while_a_call_ends_before_it_looks_at_the_clock() {
-        let Ends { link, socket: _socket, .. } = Ends::client(Reader::Task, 8);
-        let found = link.snapshot();
+        let Ends { session, socket: _socket, .. } = Ends::client(Reader::Task, 8);
+        let found = session.snapshot();
         let now = Instant::now();
         let (sooner, later) = (now + Duration::from_secs(1), now + Duration::from_secs(15));
-        assert!(link.park(Waker::noop(), &found, Some(later)));
+        assert!(session.park(Waker::noop(), &found, Some(later)));
 
-        let found = link.snapshot();
+        let found = session.snapshot();
         let work = call("work", &(), ResultForm::Result);
-        let _calling = link.begin_copied(&work, None, Some(sooner), Waker::noop()).unwrap().unwrap();
-        assert!(!link.park(Waker::noop(), &found, Some(later)));
-        assert!(!link.park(Waker::noop(), &found, None));
-        assert!(link.park(Waker::noop(), &link.snapshot(), Some(sooner)));
+        let _calling = session.begin_copied(&work, None, Some(sooner), Waker::noop()).unwrap().unwrap();
+        assert!(!session.park(Waker::noop(), &found, Some(later)));
+        assert!(!session.park(Waker::noop(), &found, None));
+        assert!(session.park(Waker::noop(), &session.snapshot(), Some(sooner)));
     }
 
     #[test]
     fn a_task_does_not_rest_while_it_does_not_wait_for_a_socket_that_is_full() {
-        let Ends { link, socket: _socket, .. } = Ends::client(Reader::Task, 8);
-        let found = link.snapshot();
+        let Ends { session, socket: _socket, .. } = Ends::client(Reader::Task, 8);
+        let found = session.snapshot();
         let later = Some(Instant::now() + Duration::from_secs(3600));
-        let _calling = link.begin(call("work", &"x".repeat(4 << 20), ResultForm::Result)).unwrap();
+        let _calling = session.begin(call("work", &"x".repeat(4 << 20), ResultForm::Result)).unwrap();
         // A portion of it was written, and here are the next.
-        while !link.is_blocked() {
-            link.flush();
+        while !session.is_blocked() {
+            session.flush();
         }
-        assert!(!link.park(Waker::noop(), &found, later));
+        assert!(!session.park(Waker::noop(), &found, later));
         // It looks again, and waits for the socket, and for the peer that may never read.
-        let found = link.snapshot();
-        assert!(!link.park(Waker::noop(), &found, later));
-        assert!(link.park(Waker::noop(), &found, found.due));
+        let found = session.snapshot();
+        assert!(!session.park(Waker::noop(), &found, later));
+        assert!(session.park(Waker::noop(), &found, found.due));
     }
 }

@@ -40,11 +40,11 @@ pub(crate) enum Idle {
 }
 
 impl State {
-    fn idle(&self, link: &Session) -> Idle {
+    fn idle(&self, session: &Session) -> Idle {
         let is_unused = self.calls.is_empty() && self.serving.is_empty() && self.ready.is_empty();
         let is_quiet = self.is_open() && self.queued.is_none() && !self.connection.is_receiving();
         // What has arrived and was not read yet may be a call.
-        if is_unused && is_quiet && !socket::has_input(link.socket()) {
+        if is_unused && is_quiet && !socket::has_input(session.socket()) {
             Idle::Since(self.keepalive.used())
         } else {
             Idle::Busy
@@ -79,12 +79,12 @@ impl Session {
     pub(crate) fn scan(
         &self,
         now: Instant,
-        attendant: Option<&Waker>,
+        standby: Option<&Waker>,
         leaked: &AtomicUsize,
     ) -> Option<IdleScan> {
         self.try_with(|state| {
             // First the word to be told, then the look: what comes between them is told.
-            if let Some(waker) = attendant {
+            if let Some(waker) = standby {
                 keep_waker(&mut state.standby, waker);
             }
             let has_work = !state.ready.is_empty();

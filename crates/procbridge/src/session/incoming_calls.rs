@@ -87,7 +87,7 @@ impl ServedCall {
 /// Where the answer to a call goes.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionCall {
-    pub(crate) link: Arc<Session>,
+    pub(crate) session: Arc<Session>,
     pub(crate) id: CallId,
 }
 
@@ -96,11 +96,11 @@ impl State {
     /// is one `waker` is told of it.
     pub(crate) fn next_call(
         &mut self,
-        link: &Arc<Session>,
+        session: &Arc<Session>,
         waker: Option<&Waker>,
     ) -> Option<Option<IncomingCall>> {
         while self.ready.is_empty() && self.has_undispatched {
-            self.dispatch(link);
+            self.dispatch(session);
         }
         if let Some(work) = self.ready.pop_front() {
             return Some(Some(work));
@@ -117,16 +117,16 @@ impl State {
     /// Lets a call in, or answers it at once.
     pub(super) fn admit(
         &mut self,
-        link: &Arc<Session>,
+        session: &Arc<Session>,
         id: CallId,
         request: ReceivedRequest<Request>,
     ) -> Option<IncomingCall> {
-        let admission = &link.admission;
-        let place = SessionCall { link: link.clone(), id };
+        let admission = &session.admission;
+        let session_call = SessionCall { session: session.clone(), id };
         // Its time runs from when it arrived.
         let now = self.keepalive.heard();
-        let shares = admission.call(&link.holder, request.method()).and_then(|slot| {
-            let held = admission.request(&link.holder, request.size())?;
+        let shares = admission.call(&session.account, request.method()).and_then(|slot| {
+            let held = admission.request(&session.account, request.size())?;
             if let ReceivedRequest::Unread(request) = &request {
                 admission.inflate(&mut self.inflation, request, now)?;
             }
@@ -135,12 +135,12 @@ impl State {
         let refusal = match shares {
             Err(refusal) => {
                 if request.is_one_way() {
-                    link.drop_one_way(1);
+                    session.drop_one_way(1);
                 }
                 refusal
             }
             Ok((slot, held)) => {
-                let call = Call::of_session(request, link.peer, admission, place, held, now);
+                let call = Call::of_session(request, session.peer, admission, session_call, held, now);
                 if call.deadline().is_none_or(|deadline| deadline > now) {
                     self.serving.insert(id, ServedCall::of(call.clone()));
                     return Some(IncomingCall { call, slot });
@@ -177,7 +177,7 @@ impl State {
     }
 
     /// Queues the answer to a call, and tells whether anybody waited for it.
-    pub(super) fn reply(&mut self, link: &Session, id: CallId, answer: PreparedReply) -> bool {
+    pub(super) fn reply(&mut self, session: &Session, id: CallId, answer: PreparedReply) -> bool {
         let serving = self.serving.remove(id);
         self.has_served();
         let Some(mut serving) = serving else { return false };
@@ -185,7 +185,7 @@ impl State {
         self.to_wake.extend(serving.waiting());
         self.answer(id, answer);
         if self.is_enough() {
-            self.flush(link);
+            self.flush(session);
         }
         true
     }
@@ -220,7 +220,7 @@ impl State {
     /// Answers a call without its handler, and has it written.
     fn abandon(
         &mut self,
-        link: &Session,
+        session: &Session,
         id: CallId,
         refusal: &Refusal,
         leaked: &AtomicUsize,
@@ -229,7 +229,7 @@ impl State {
         self.to_wake.extend(serving.waiting());
         let ServedCall { call, subscriber, .. } = serving;
         let waiting = self.ready.len();
-        self.ready.retain(|work| work.call.session_call().is_none_or(|place| place.id != id));
+        self.ready.retain(|work| work.call.session_call().is_none_or(|session_call| session_call.id != id));
         match subscriber {
             Some(subscriber) => subscriber.end(),
             // Before the state is let go: a handler that ends finds that it was counted.
@@ -238,23 +238,25 @@ impl State {
             None => {}
         }
         self.has_served();
-        self.answer(id, refusal.packet(call.version(), &link.admission.config.limits).into());
-        self.flush(link);
+        self.answer(id, refusal.packet(call.version(), &session.admission.config.limits).into());
+        self.flush(session);
         Some(call)
     }
 
     /// Answers the calls whose time is over, see [`Link::expire`].
     pub(super) fn expire(
         &mut self,
-        link: &Session,
+        session: &Session,
         now: Instant,
         leaked: &AtomicUsize,
     ) -> (Vec<Call>, Option<Instant>) {
         let is_over = |serving: &ServedCall| serving.due().is_some_and(|due| due <= now);
         let over: Vec<_> =
             self.serving.iter().filter(|(_, serving)| is_over(serving)).map(|(id, _)| id).collect();
-        let calls =
-            over.into_iter().filter_map(|id| self.abandon(link, id, &router::timed_out(), leaked)).collect();
+        let calls = over
+            .into_iter()
+            .filter_map(|id| self.abandon(session, id, &router::timed_out(), leaked))
+            .collect();
         (calls, self.serving.iter().filter_map(|(_, serving)| serving.due()).min())
     }
 
@@ -307,7 +309,7 @@ impl Session {
             return Ok(None);
         }
         self.check_share(bytes)?;
-        self.admission.answer(&self.holder, bytes)
+        self.admission.answer(&self.account, bytes)
     }
 
     /// Holds space for the text of an answer as it grows.
@@ -317,7 +319,7 @@ impl Session {
             return Ok(());
         }
         // Nothing of it can be written before it is whole, so others of the session would not help by being written first.
-        let (share, all) = (self.admission.session_share(), self.holder.used(Resource::Answers));
+        let (share, all) = (self.admission.session_share(), self.account.used(Resource::Answers));
         if all.saturating_add(LARGE) > share {
             return Err(router::overloaded("bytes of answers of this peer", share, "max_unread"));
         }
@@ -331,14 +333,14 @@ impl Session {
                     Err(self.admission.full_of_answers(LARGE))
                 }
             }
-            None => self.admission.answer(&self.holder, wanted).map(|taken| *space = taken),
+            None => self.admission.answer(&self.account, wanted).map(|taken| *space = taken),
         }
     }
 
     /// Judges whether `bytes` more may wait for this peer: not beyond its share while it takes nothing.
     fn check_share(&self, bytes: usize) -> Result<(), Refusal> {
         let (share, admission) = (self.admission.session_share(), &self.admission);
-        if self.holder.used(Resource::Answers).saturating_add(bytes) <= share {
+        if self.account.used(Resource::Answers).saturating_add(bytes) <= share {
             return Ok(());
         }
         let now = admission.now();
@@ -356,7 +358,7 @@ impl Session {
     pub(super) fn drop_one_way(&self, calls: u64) {
         self.admission.stats.dropped(calls);
         let peer = &self.peer;
-        self.admission.journal.write(LogClass::Refused, || {
+        self.admission.log.write(LogClass::Refused, || {
             format!("{peer}: {calls} one-way calls dropped, as many are in flight as the limits allow")
         });
     }
@@ -501,8 +503,8 @@ mod tests {
     use crate::session::testing::{self, Bell, Ends, answer, call};
 
     /// The next call that the link is to serve.
-    fn next(link: &Session) -> (IncomingCall, CallId) {
-        let work = link.next_work().unwrap();
+    fn next(session: &Session) -> (IncomingCall, CallId) {
+        let work = session.next_work().unwrap();
         let id = work.call.session_call().unwrap().id;
         (work, id)
     }
@@ -514,16 +516,16 @@ mod tests {
             ends.peer.call(call("work", &(), form)).unwrap();
         }
         ends.deliver();
-        let link = &ends.link;
-        let (_large, large) = next(link);
-        let (_note, note) = next(link);
-        link.reply(large, answer(&format!("\"{}\"", "x".repeat(8 << 20))));
-        link.flush();
-        assert!(link.is_blocked());
-        assert!(link.poll_send_space(note, Waker::noop()).is_ready());
+        let session = &ends.session;
+        let (_large, large) = next(session);
+        let (_note, note) = next(session);
+        session.reply(large, answer(&format!("\"{}\"", "x".repeat(8 << 20))));
+        session.flush();
+        assert!(session.is_blocked());
+        assert!(session.poll_send_space(note, Waker::noop()).is_ready());
         // The call goes on after the session; nothing would ever make room.
-        link.close(End::Closed);
-        assert!(link.poll_send_space(note, Waker::noop()).is_ready());
+        session.close(End::Closed);
+        assert!(session.poll_send_space(note, Waker::noop()).is_ready());
     }
 
     /// Small calls would wait until nearly all of it is written.
@@ -534,23 +536,23 @@ mod tests {
             ends.peer.call(call("work", &(), ResultForm::Result)).unwrap();
         }
         ends.deliver();
-        let link = ends.link.clone();
+        let session = ends.session.clone();
         let reply = |size: usize| {
-            let (work, id) = next(&link);
+            let (work, id) = next(&session);
             let packet = answer(&format!("\"{}\"", "x".repeat(size)));
-            link.reply(id, work.call.prepare(packet, &link));
-            link.flush();
+            session.reply(id, work.call.prepare(packet, &session));
+            session.flush();
         };
         reply(8 << 20);
-        while !link.is_blocked() {
-            link.flush();
+        while !session.is_blocked() {
+            session.flush();
         }
         // What takes no space is bounded by that.
         for _ in 0..17 {
-            assert!(!link.is_reading_paused());
+            assert!(!session.is_reading_paused());
             reply(LARGE - 100);
         }
-        assert!(link.is_reading_paused());
+        assert!(session.is_reading_paused());
     }
 
     /// A handler that ran all the same would work for nobody, and one that never ran would be counted for ever.
@@ -561,11 +563,11 @@ mod tests {
             ends.peer.call(call("work", &(), ResultForm::Result)).unwrap();
         }
         ends.deliver();
-        let (begun, _) = next(&ends.link);
+        let (begun, _) = next(&ends.session);
         let leaked = AtomicUsize::new(0);
-        let (over, next) = ends.link.expire(Instant::now() + Duration::from_secs(3600), &leaked);
+        let (over, next) = ends.session.expire(Instant::now() + Duration::from_secs(3600), &leaked);
         assert_eq!((over.len(), next), (3, None));
-        assert_eq!((leaked.load(Ordering::Relaxed), ends.link.has_work()), (1, false));
+        assert_eq!((leaked.load(Ordering::Relaxed), ends.session.has_work()), (1, false));
         begun.call.end_handler(&leaked);
         assert_eq!(leaked.load(Ordering::Relaxed), 0);
     }
@@ -574,21 +576,21 @@ mod tests {
     #[test]
     fn a_stream_without_credit_ends_after_ten_minutes() {
         let mut ends = Ends::server(Reader::None);
-        ends.link.admission.set_streams(&["work"]);
+        ends.session.admission.set_streams(&["work"]);
         ends.peer.call(call("work", &(), ResultForm::Stream)).unwrap();
         ends.deliver();
-        let (_work, id) = next(&ends.link);
+        let (_work, id) = next(&ends.session);
         let mut sent = 0;
         let mut item = Some(PreparedReply::from(testing::item("1")));
-        while ends.link.poll_item(id, &mut item, Waker::noop()).is_ready() {
+        while ends.session.poll_item(id, &mut item, Waker::noop()).is_ready() {
             item = Some(PreparedReply::from(testing::item("1")));
             sent += 1;
         }
         assert_eq!(sent, 64);
         let (now, leaked) = (Instant::now(), AtomicUsize::new(0));
-        let (over, due) = ends.link.expire(now + Duration::from_secs(599), &leaked);
+        let (over, due) = ends.session.expire(now + Duration::from_secs(599), &leaked);
         assert!(over.is_empty() && due.is_some_and(|due| due <= now + CREDIT_TIMEOUT));
-        let (over, due) = ends.link.expire(now + CREDIT_TIMEOUT, &leaked);
+        let (over, due) = ends.session.expire(now + CREDIT_TIMEOUT, &leaked);
         assert_eq!((over.len(), due), (1, None));
     }
 
@@ -598,13 +600,13 @@ mod tests {
         let mut ends = Ends::server(Reader::None);
         ends.peer.call(call("work", &(), ResultForm::Result)).unwrap();
         ends.deliver();
-        let link = &ends.link;
-        let (_work, id) = next(link);
-        while socket::sent(socket::send(link, &[0; 4096])).unwrap() > 0 {}
-        let calling = link.begin(call("large", &"x".repeat(2 << 20), ResultForm::Result)).unwrap();
+        let session = &ends.session;
+        let (_work, id) = next(session);
+        while socket::sent(socket::send(session, &[0; 4096])).unwrap() > 0 {}
+        let pending = session.begin(call("large", &"x".repeat(2 << 20), ResultForm::Result)).unwrap();
         let (bell, waker) = Bell::new();
-        assert!(link.poll_send_space(id, &waker).is_pending());
-        drop(calling);
+        assert!(session.poll_send_space(id, &waker).is_pending());
+        drop(pending);
         assert_eq!(bell.rung(), 1);
     }
 
@@ -616,20 +618,20 @@ mod tests {
             ends.peer.call(call("work", &(), form)).unwrap();
         }
         ends.deliver();
-        let link = ends.link.clone();
-        let ((_large, large), (_stream, stream)) = (next(&link), next(&link));
-        link.reply(large, answer(&format!("\"{}\"", "x".repeat(4 << 20))));
-        link.flush();
+        let session = ends.session.clone();
+        let ((_large, large), (_stream, stream)) = (next(&session), next(&session));
+        session.reply(large, answer(&format!("\"{}\"", "x".repeat(4 << 20))));
+        session.flush();
         let ((producer, sends), (answering, answers)) = (Bell::new(), Bell::new());
         let mut item = Some(PreparedReply::from(call("item", &(), ResultForm::Result)));
         for _ in 0..2 {
-            assert!(link.poll_item(stream, &mut item, &sends).is_pending());
-            assert!(link.poll_send_space(stream, &answers).is_pending());
+            assert!(session.poll_item(stream, &mut item, &sends).is_pending());
+            assert!(session.poll_send_space(stream, &answers).is_pending());
         }
         let mut bytes = vec![0; 64 << 10];
-        while link.is_blocked() {
+        while session.is_blocked() {
             assert!(std::io::Read::read(&mut &ends.socket, &mut bytes).unwrap() > 0);
-            link.flush();
+            session.flush();
         }
         assert_eq!((producer.rung(), answering.rung()), (1, 1));
     }
@@ -640,29 +642,29 @@ mod tests {
         let mut ends = Ends::server(Reader::None);
         ends.peer.call(call("$/subscribe", &json!({ "topics": ["a"] }), ResultForm::Stream)).unwrap();
         ends.deliver();
-        let link = &ends.link;
-        let (work, _) = next(link);
-        link.end_subscriptions(&router::stopping());
-        link.goodbye("the server is stopping");
+        let session = &ends.session;
+        let (work, _) = next(session);
+        session.end_subscriptions(&router::stopping());
+        session.goodbye("the server is stopping");
         let hub = Hub::new();
         assert!(hub.answer(&work.call, &ServerConfig::new()).is_none());
-        assert_eq!((hub.subscriptions(), link.has_ended()), (0, true));
+        assert_eq!((hub.subscriptions(), session.has_ended()), (0, true));
     }
 
     /// A peer that reads no more may go on to send, so the end may be far. Nobody waits for it who can go elsewhere.
     #[test]
     fn those_who_wait_to_call_hear_that_nothing_can_be_written() {
-        let Ends { link, socket, .. } = Ends::client(Reader::Task, 1);
-        let _calling = link.begin(call("work", &(), ResultForm::Result)).unwrap();
+        let Ends { session, socket, .. } = Ends::client(Reader::Task, 1);
+        let _calling = session.begin(call("work", &(), ResultForm::Result)).unwrap();
         let hold = Duration::from_secs(5);
-        let mut held = link.enqueue(call("work", &(), ResultForm::Result), hold);
+        let mut held = session.enqueue(call("work", &(), ResultForm::Result), hold);
         let ((caller, waits), (task, rests)) = (Bell::new(), Bell::new());
         assert!(held.poll(&waits).is_pending());
         socket.shutdown(std::net::Shutdown::Read).unwrap();
-        link.notify(call("note", &(), ResultForm::OneWay)).unwrap();
-        link.set_standby(&rests);
-        link.flush();
-        assert!(!link.is_open() && !link.has_ended());
+        session.notify(call("note", &(), ResultForm::OneWay)).unwrap();
+        session.set_standby(&rests);
+        session.flush();
+        assert!(!session.is_open() && !session.has_ended());
         assert_eq!((caller.rung(), task.rung()), (1, 1));
     }
 
@@ -672,6 +674,6 @@ mod tests {
         let ends = Ends::server(Reader::None);
         std::io::Write::write_all(&mut &ends.socket, b"something else").unwrap();
         ends.read();
-        assert!(ends.link.must_linger(), "{:?}", ends.link.end_reason());
+        assert!(ends.session.must_linger(), "{:?}", ends.session.end_reason());
     }
 }

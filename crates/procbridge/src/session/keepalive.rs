@@ -110,14 +110,14 @@ impl Keepalive {
     pub(crate) fn tick(
         &mut self,
         now: Instant,
-        rhythm: KeepaliveConfig,
+        config: KeepaliveConfig,
         in_flight: bool,
     ) -> (KeepaliveAction, Option<Instant>) {
         if in_flight {
             self.used = now;
         }
         let mut next = None;
-        if let Some(heartbeat) = rhythm.heartbeat {
+        if let Some(heartbeat) = config.heartbeat {
             // Each PING has its time to be answered, however late it was sent: this process may have been asleep.
             let asked = Duration::from_millis(self.asked.into());
             let silence = if self.pinged == 0 { heartbeat.max(PING_PAUSE) } else { heartbeat };
@@ -133,7 +133,7 @@ impl Keepalive {
             }
             next = due;
         }
-        if let Some(idle) = rhythm.idle {
+        if let Some(idle) = config.idle {
             let due = self.used.checked_add(idle);
             if due.is_some_and(|due| now >= due) {
                 return (KeepaliveAction::Idle, None);
@@ -164,71 +164,71 @@ mod tests {
     #[test]
     fn a_silent_peer_is_pinged_twice_and_given_up() {
         let start = Instant::now();
-        let rhythm = KeepaliveConfig { heartbeat: Some(15 * SECOND), idle: None };
+        let config = KeepaliveConfig { heartbeat: Some(15 * SECOND), idle: None };
         let mut pulse = Keepalive::new(start);
         assert_eq!(
-            pulse.tick(start + 14 * SECOND, rhythm, true),
+            pulse.tick(start + 14 * SECOND, config, true),
             (KeepaliveAction::Nothing, Some(start + 15 * SECOND))
         );
         assert_eq!(
-            pulse.tick(start + 15 * SECOND, rhythm, true),
+            pulse.tick(start + 15 * SECOND, config, true),
             (KeepaliveAction::Ping, Some(start + 30 * SECOND))
         );
-        assert_eq!(pulse.tick(start + 16 * SECOND, rhythm, true).0, KeepaliveAction::Nothing);
-        assert_eq!(pulse.tick(start + 30 * SECOND, rhythm, true).0, KeepaliveAction::Ping);
-        assert_eq!(pulse.tick(start + 45 * SECOND, rhythm, true).0, KeepaliveAction::Dead);
+        assert_eq!(pulse.tick(start + 16 * SECOND, config, true).0, KeepaliveAction::Nothing);
+        assert_eq!(pulse.tick(start + 30 * SECOND, config, true).0, KeepaliveAction::Ping);
+        assert_eq!(pulse.tick(start + 45 * SECOND, config, true).0, KeepaliveAction::Dead);
     }
 
     #[test]
     fn a_peer_has_time_to_answer_each_ping_of_who_was_asleep() {
         let start = Instant::now();
-        let rhythm = KeepaliveConfig { heartbeat: Some(15 * SECOND), idle: None };
+        let config = KeepaliveConfig { heartbeat: Some(15 * SECOND), idle: None };
         let mut pulse = Keepalive::new(start);
         assert_eq!(
-            pulse.tick(start + 100 * SECOND, rhythm, true),
+            pulse.tick(start + 100 * SECOND, config, true),
             (KeepaliveAction::Ping, Some(start + 115 * SECOND))
         );
         let next = Some(start + 115 * SECOND);
-        assert_eq!(pulse.tick(start + 100 * SECOND, rhythm, true), (KeepaliveAction::Nothing, next));
+        assert_eq!(pulse.tick(start + 100 * SECOND, config, true), (KeepaliveAction::Nothing, next));
         assert_eq!(
-            pulse.tick(start + 200 * SECOND, rhythm, true),
+            pulse.tick(start + 200 * SECOND, config, true),
             (KeepaliveAction::Ping, Some(start + 215 * SECOND))
         );
-        assert_eq!(pulse.tick(start + 214 * SECOND, rhythm, true).0, KeepaliveAction::Nothing);
-        assert_eq!(pulse.tick(start + 215 * SECOND, rhythm, true).0, KeepaliveAction::Dead);
+        assert_eq!(pulse.tick(start + 214 * SECOND, config, true).0, KeepaliveAction::Nothing);
+        assert_eq!(pulse.tick(start + 215 * SECOND, config, true).0, KeepaliveAction::Dead);
     }
 
     #[test]
     fn whatever_arrives_is_a_sign_of_life() {
         let start = Instant::now();
-        let rhythm = KeepaliveConfig { heartbeat: Some(15 * SECOND), idle: None };
+        let config = KeepaliveConfig { heartbeat: Some(15 * SECOND), idle: None };
         let mut pulse = Keepalive::new(start);
-        assert_eq!(pulse.tick(start + 15 * SECOND, rhythm, true).0, KeepaliveAction::Ping);
+        assert_eq!(pulse.tick(start + 15 * SECOND, config, true).0, KeepaliveAction::Ping);
         pulse.note_received(start + 16 * SECOND);
-        assert_eq!(pulse.tick(start + 30 * SECOND, rhythm, true).0, KeepaliveAction::Nothing);
-        assert_eq!(pulse.tick(start + 31 * SECOND, rhythm, true).0, KeepaliveAction::Ping);
+        assert_eq!(pulse.tick(start + 30 * SECOND, config, true).0, KeepaliveAction::Nothing);
+        assert_eq!(pulse.tick(start + 31 * SECOND, config, true).0, KeepaliveAction::Ping);
     }
 
     #[test]
     fn a_session_without_calls_ends() {
         let start = Instant::now();
-        let rhythm = KeepaliveConfig { heartbeat: None, idle: Some(600 * SECOND) };
+        let config = KeepaliveConfig { heartbeat: None, idle: Some(600 * SECOND) };
         let mut pulse = Keepalive::new(start);
-        assert_eq!(pulse.tick(start + 500 * SECOND, rhythm, true).0, KeepaliveAction::Nothing);
-        assert_eq!(pulse.tick(start + 1099 * SECOND, rhythm, false).0, KeepaliveAction::Nothing);
-        assert_eq!(pulse.tick(start + 1100 * SECOND, rhythm, false).0, KeepaliveAction::Idle);
+        assert_eq!(pulse.tick(start + 500 * SECOND, config, true).0, KeepaliveAction::Nothing);
+        assert_eq!(pulse.tick(start + 1099 * SECOND, config, false).0, KeepaliveAction::Nothing);
+        assert_eq!(pulse.tick(start + 1100 * SECOND, config, false).0, KeepaliveAction::Idle);
     }
 
     #[test]
     fn a_call_between_two_looks_is_a_use() {
         let start = Instant::now();
-        let rhythm = KeepaliveConfig { heartbeat: None, idle: Some(600 * SECOND) };
+        let config = KeepaliveConfig { heartbeat: None, idle: Some(600 * SECOND) };
         let mut pulse = Keepalive::new(start);
         pulse.note_received(start + 500 * SECOND);
-        assert_eq!(pulse.tick(start + 600 * SECOND, rhythm, false).0, KeepaliveAction::Idle);
+        assert_eq!(pulse.tick(start + 600 * SECOND, config, false).0, KeepaliveAction::Idle);
         pulse.note_used();
         let next = Some(start + 1100 * SECOND);
-        assert_eq!(pulse.tick(start + 600 * SECOND, rhythm, false), (KeepaliveAction::Nothing, next));
+        assert_eq!(pulse.tick(start + 600 * SECOND, config, false), (KeepaliveAction::Nothing, next));
     }
 
     #[test]
@@ -244,12 +244,12 @@ mod tests {
     #[test]
     fn a_short_heartbeat_is_no_flood_for_a_peer_that_answers() {
         let start = Instant::now();
-        let rhythm = KeepaliveConfig { heartbeat: Some(SECOND / 10), idle: None };
+        let config = KeepaliveConfig { heartbeat: Some(SECOND / 10), idle: None };
         let (mut pulse, mut peer) = (Keepalive::new(start), Keepalive::new(start));
         let (mut now, mut pings) = (start, 0);
         while now < start + 100 * SECOND {
             now += SECOND / 100;
-            if pulse.tick(now, rhythm, true).0 == KeepaliveAction::Ping {
+            if pulse.tick(now, config, true).0 == KeepaliveAction::Ping {
                 pings += 1;
                 assert!(!peer.is_flooded(now, pings), "after {pings} pings in {:?}", now - start);
                 pulse.note_received(now);
@@ -258,7 +258,7 @@ mod tests {
         assert!(pings >= 90);
         // One that does not answer is given up soon.
         let dead =
-            (1..).find(|&n| pulse.tick(now + n * SECOND / 100, rhythm, true).0 == KeepaliveAction::Dead);
+            (1..).find(|&n| pulse.tick(now + n * SECOND / 100, config, true).0 == KeepaliveAction::Dead);
         assert!(dead.is_some_and(|dead| dead <= 130), "{dead:?}");
     }
 

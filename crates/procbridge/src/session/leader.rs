@@ -61,27 +61,27 @@ impl Session {
     /// else does. If somebody does, `poll` is asked again with the waker that is to be told.
     pub(crate) fn turn<T>(
         self: &Arc<Self>,
-        visitor: &mut Follower,
+        follower: &mut Follower,
         mut poll: impl FnMut(&mut State, Option<&Waker>) -> Option<T>,
     ) -> Step<T> {
-        if let Some((buffer, read)) = visitor.came.take() {
+        if let Some((buffer, read)) = follower.came.take() {
             let mut is_more = false;
             let turn = self.with(|state| {
                 state.give_back(buffer);
-                is_more = state.received(self, read, visitor.now);
+                is_more = state.received(self, read, follower.now);
                 if is_more {
                     return None;
                 }
                 // Those who are woken call again as a rule. What they queue meanwhile goes out with one write.
                 state.is_reader_waking = state.to_wake.len() > 1;
-                (!state.is_reader_waking).then(|| state.turn(self, visitor, &mut poll))
+                (!state.is_reader_waking).then(|| state.turn(self, follower, &mut poll))
             });
             if let Some(turn) = turn {
                 return turn;
             }
-            self.dispatch_rest(is_more, visitor.now);
+            self.dispatch_rest(is_more, follower.now);
         }
-        self.with(|state| state.turn(self, visitor, poll))
+        self.with(|state| state.turn(self, follower, poll))
     }
 }
 
@@ -89,27 +89,27 @@ impl State {
     /// The same for who has the state.
     pub(super) fn turn<T>(
         &mut self,
-        link: &Arc<Session>,
-        visitor: &mut Follower,
+        session: &Arc<Session>,
+        follower: &mut Follower,
         mut poll: impl FnMut(&mut State, Option<&Waker>) -> Option<T>,
     ) -> Step<T> {
-        if visitor.is_seated {
+        if follower.is_seated {
             self.is_reader_waking = false;
         }
         if let Some(done) = poll(self, None) {
-            if visitor.is_seated {
-                visitor.is_seated = false;
+            if follower.is_seated {
+                follower.is_seated = false;
                 self.clear_reader();
-                self.promote_follower(link, visitor.waker());
-            } else if visitor.has_waited {
-                self.promote_follower(link, None);
+                self.promote_follower(session, follower.waker());
+            } else if follower.has_waited {
+                self.promote_follower(session, None);
             }
             return Step::Done(done);
         }
-        if !visitor.is_seated {
-            let is_promised = self.is_leader_promoted && !visitor.has_waited;
+        if !follower.is_seated {
+            let is_promised = self.is_leader_promoted && !follower.has_waited;
             if self.reader != Reader::None || is_promised || self.has_ended() {
-                let waker = visitor.waker.get_or_insert_with(visitor.own);
+                let waker = follower.waker.get_or_insert_with(follower.own);
                 let done = poll(self, Some(waker));
                 debug_assert!(done.is_none(), "nothing has changed meanwhile");
                 let is_blocked = self.blocked.is_some() && self.reader != Reader::Task;
@@ -117,14 +117,14 @@ impl State {
             }
             self.reader = Reader::Thread;
             self.is_leader_promoted = false;
-            visitor.is_seated = true;
+            follower.is_seated = true;
         }
         // What is here is looked at before more is read.
-        self.dispatch_all(link);
-        self.flush(link);
-        let due = link.tick_with(self, visitor.now);
+        self.dispatch_all(session);
+        self.flush(session);
+        let due = session.tick_with(self, follower.now);
         if self.blocked.is_some() {
-            return Step::Write { is_reading_paused: link.is_paused(self), due };
+            return Step::Write { is_reading_paused: session.is_paused(self), due };
         }
         Step::Read { buffer: self.lend_buffer(), due }
     }
@@ -150,16 +150,16 @@ mod tests {
         while sent < bytes.len() {
             sent += socket::send(&ends.socket, &bytes[sent..]).unwrap();
             loop {
-                let more = ends.link.with(|state| {
+                let more = ends.session.with(|state| {
                     let before = state.ready.len();
                     let more = if is_more {
-                        state.receive_more(&ends.link, Instant::now())
+                        state.receive_more(&ends.session, Instant::now())
                     } else {
-                        let read = Read::of(socket::receive(&ends.link, state.connection.read_buffer()));
+                        let read = Read::of(socket::receive(&ends.session, state.connection.read_buffer()));
                         if matches!(read, Ok(Read::Nothing)) {
                             return None;
                         }
-                        state.received(&ends.link, read, Instant::now())
+                        state.received(&ends.session, read, Instant::now())
                     };
                     assert!(state.ready.len() - before <= EVENTS_PER_LOCK);
                     Some(more)
@@ -168,7 +168,7 @@ mod tests {
                 (is_more, portions) = (more, portions + 1);
             }
         }
-        assert_eq!(ends.link.with(|state| state.ready.len()), 2 * EVENTS_PER_LOCK);
+        assert_eq!(ends.session.with(|state| state.ready.len()), 2 * EVENTS_PER_LOCK);
         assert!(portions >= 2);
     }
 }

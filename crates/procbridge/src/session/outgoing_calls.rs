@@ -17,7 +17,7 @@ use crate::session::state::State;
 /// A call that is waited for. Dropping it cancels the call, if it has not ended.
 #[derive(Debug)]
 pub(crate) struct PendingCall {
-    link: Arc<Session>,
+    session: Arc<Session>,
     id: CallId,
     over: bool,
 }
@@ -79,7 +79,7 @@ impl Session {
     /// Begins a call, and writes it as far as the socket takes it.
     pub(crate) fn begin(self: &Arc<Self>, packet: Packet) -> Result<PendingCall, BeginError> {
         let id = self.send(packet, true)?;
-        Ok(PendingCall { link: self.clone(), id, over: false })
+        Ok(PendingCall { session: self.clone(), id, over: false })
     }
 
     /// Begins a call and takes the first [turn](Link::turn) of who waits for its answer; whoever reads writes before. A call
@@ -88,21 +88,21 @@ impl Session {
         self: &Arc<Self>,
         packet: Packet,
         hold: Option<Duration>,
-        visitor: &mut Follower,
+        follower: &mut Follower,
     ) -> Result<Started<(PendingCall, Step<CallEnd>)>, BeginError> {
         let called = self.with(|state| {
             if hold.is_some() && !state.has_permit(None) {
                 return Ok(Err(packet));
             }
-            let is_alone = state.calls.is_empty();
+            let is_only_call = state.calls.is_empty();
             let id = state.begin(packet)?;
             state.calls.insert(id, Slot::default());
             if !state.has_no_reader() {
-                state.flush_later(self, is_alone);
+                state.flush_later(self, is_only_call);
             }
-            let turn = state.turn(self, visitor, |state, waker| answer(state, self, id, waker));
+            let turn = state.turn(self, follower, |state, waker| answer(state, self, id, waker));
             let over = matches!(turn, Step::Done(_));
-            Ok(Ok((PendingCall { link: self.clone(), id, over }, turn)))
+            Ok(Ok((PendingCall { session: self.clone(), id, over }, turn)))
         })?;
         Ok(match called {
             Ok(begun) => Started::Now(begun),
@@ -128,14 +128,14 @@ impl Session {
                 return Ok(None);
             }
             let id = state.connection.call_copied(packet).map_err(BeginError::of)?;
-            let is_alone = state.calls.is_empty();
+            let is_only_call = state.calls.is_empty();
             let waker = Some(waker.clone());
             state.calls.insert(id, Slot { waker, deadline, ..Slot::default() });
-            state.flush_later(self, is_alone);
+            state.flush_later(self, is_only_call);
             if let Some(deadline) = deadline {
                 state.schedule(deadline);
             }
-            Ok(Some(PendingCall { link: self.clone(), id, over: false }))
+            Ok(Some(PendingCall { session: self.clone(), id, over: false }))
         })
     }
 
@@ -163,7 +163,7 @@ impl Session {
 
     /// The call that opened this session.
     pub(crate) fn pending(self: &Arc<Self>, id: CallId) -> PendingCall {
-        PendingCall { link: self.clone(), id, over: false }
+        PendingCall { session: self.clone(), id, over: false }
     }
 
     /// Gives up all calls of ours that are in flight: the peer is told, and whoever waits for them.
@@ -196,17 +196,17 @@ impl BeginError {
 impl State {
     pub(super) fn send(
         &mut self,
-        link: &Session,
+        session: &Session,
         packet: Packet,
         is_answered: bool,
     ) -> Result<CallId, BeginError> {
         let is_large = packet.json_len() > LARGE;
         let id = self.begin(packet)?;
-        let is_alone = self.calls.is_empty();
+        let is_only_call = self.calls.is_empty();
         if is_answered {
             self.calls.insert(id, Slot { is_large, ..Slot::default() });
         }
-        self.flush_later(link, is_alone);
+        self.flush_later(session, is_only_call);
         Ok(id)
     }
 
@@ -225,11 +225,11 @@ impl State {
     }
 
     /// Has a call that was queued written: at once if it is alone.
-    fn flush_later(&mut self, link: &Session, is_alone: bool) {
-        if is_alone {
-            self.flush(link);
+    fn flush_later(&mut self, session: &Session, is_only_call: bool) {
+        if is_only_call {
+            self.flush(session);
         } else {
-            self.flush_soon(link);
+            self.flush_soon(session);
         }
     }
 
@@ -247,10 +247,10 @@ impl State {
     }
 
     /// Takes note that the program has an item of so many bytes.
-    fn consume(&mut self, link: &Session, id: CallId, bytes: u64) {
+    fn consume(&mut self, session: &Session, id: CallId, bytes: u64) {
         self.connection.consumed(id, 1, bytes);
         if self.connection.queued() > 0 {
-            self.flush_soon(link);
+            self.flush_soon(session);
         }
     }
 
@@ -261,7 +261,7 @@ impl State {
     }
 
     /// Gives up the calls whose time is over at `now`, and tells when to ask again.
-    pub(super) fn expire_calls(&mut self, link: &Session, now: Instant) -> Option<Instant> {
+    pub(super) fn expire_calls(&mut self, session: &Session, now: Instant) -> Option<Instant> {
         let next = self.deadlines.as_ref()?.calls?;
         if next > now {
             return Some(next);
@@ -273,7 +273,7 @@ impl State {
             self.cancel(id, |sent| CallEnd::Late { sent });
         }
         if !over.is_empty() {
-            self.flush(link);
+            self.flush(session);
             self.wake_eligible();
         }
         let next = left.into_iter().map(|(_, deadline)| deadline).min();
@@ -283,32 +283,32 @@ impl State {
 }
 
 impl PendingCall {
-    pub(crate) fn link(&self) -> &Arc<Session> {
-        &self.link
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
     }
 
     /// The call's end. Items that came before it are dropped.
     #[cfg(feature = "tokio")]
     pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<CallEnd> {
-        let answer = self.link.with(|state| answer(state, &self.link, self.id, Some(waker)));
+        let answer = self.session.with(|state| answer(state, &self.session, self.id, Some(waker)));
         self.over |= answer.is_some();
         answer.map_or(Poll::Pending, Poll::Ready)
     }
 
     /// The call's end, as `visitor` finds it; see [`Link::turn`].
-    pub(crate) fn step(&mut self, visitor: &mut Follower) -> Step<CallEnd> {
-        let turn = self.link.turn(visitor, |state, waker| answer(state, &self.link, self.id, waker));
+    pub(crate) fn step(&mut self, follower: &mut Follower) -> Step<CallEnd> {
+        let turn = self.session.turn(follower, |state, waker| answer(state, &self.session, self.id, waker));
         self.over |= matches!(turn, Step::Done(_));
         turn
     }
 
     /// The next item of a stream, or its end. One that has not been read is to be given to [`took`](Self::took) once it is.
     pub(crate) fn poll_item(&mut self, waker: &Waker) -> Poll<Result<ReceivedRequest<Item>, CallEnd>> {
-        let next = self.link.with(|state| {
+        let next = self.session.with(|state| {
             let slot = state.calls.get_mut(self.id)?;
             if let Some(item) = slot.items.pop_front() {
                 if let ReceivedRequest::Read(item) = &item {
-                    state.consume(&self.link, self.id, item.size());
+                    state.consume(&self.session, self.id, item.size());
                 }
                 return Some(Ok(item));
             }
@@ -325,9 +325,9 @@ impl PendingCall {
     /// Takes note that an item for which so much was `charged` has been read. One that cannot be read ends the call.
     pub(crate) fn took(&mut self, charged: u64, read: Result<Item, ProtocolError>) -> Result<Item, CallEnd> {
         match &read {
-            Ok(item) => self.link.with(|state| {
+            Ok(item) => self.session.with(|state| {
                 state.connection.charge(self.id, item.size().saturating_sub(charged));
-                state.consume(&self.link, self.id, item.size());
+                state.consume(&self.session, self.id, item.size());
             }),
             Err(_) => {
                 self.cancel();
@@ -345,7 +345,7 @@ impl PendingCall {
     /// Ready when the next item is there, or the end.
     #[cfg(test)]
     pub(crate) fn poll_arrival(&mut self, waker: &Waker) -> Poll<()> {
-        self.link.with(|state| match state.calls.get_mut(self.id) {
+        self.session.with(|state| match state.calls.get_mut(self.id) {
             Some(slot) if slot.items.is_empty() && slot.answer.is_none() => {
                 keep_waker(&mut slot.waker, waker);
                 Poll::Pending
@@ -359,12 +359,12 @@ impl PendingCall {
     pub(crate) fn cancel(&mut self) -> Sent {
         self.over = true;
         // What has come may be large, so it is freed when the state has been let go.
-        let (sent, _came) = self.link.with(|state| {
+        let (sent, _came) = self.session.with(|state| {
             let sent = Sent::of(&state.connection, self.id);
             let slot = state.calls.remove(self.id);
             if slot.as_ref().is_some_and(|slot| slot.answer.is_none()) && !state.has_ended() {
                 state.connection.cancel(self.id);
-                state.flush(&self.link);
+                state.flush(&self.session);
                 state.wake_eligible();
             }
             (sent, slot)
@@ -382,7 +382,7 @@ impl Drop for PendingCall {
 }
 
 /// The end of a call. Until there is one `waker` is told of it.
-fn answer(state: &mut State, link: &Session, id: CallId, waker: Option<&Waker>) -> Option<CallEnd> {
+fn answer(state: &mut State, session: &Session, id: CallId, waker: Option<&Waker>) -> Option<CallEnd> {
     let slot = state.calls.get_mut(id)?;
     if let answer @ Some(_) = slot.answer.take() {
         state.calls.discard(id);
@@ -395,7 +395,7 @@ fn answer(state: &mut State, link: &Session, id: CallId, waker: Option<&Waker>) 
         let items = std::mem::take(&mut slot.items);
         let bytes = items.iter().map(charged).sum();
         state.connection.consumed(id, items.len() as u64, bytes);
-        state.flush_soon(link);
+        state.flush_soon(session);
     }
     None
 }
@@ -452,8 +452,8 @@ mod tests {
         format!("{{\"payload\":\"{}\"{end}", "x".repeat(2 << 20)).into_bytes()
     }
 
-    fn next_item(calling: &mut PendingCall) -> ReceivedRequest<Item> {
-        match calling.poll_item(Waker::noop()) {
+    fn next_item(pending: &mut PendingCall) -> ReceivedRequest<Item> {
+        match pending.poll_item(Waker::noop()) {
             Poll::Ready(Ok(item)) => item,
             other => panic!("no item but {other:?}"),
         }
@@ -463,12 +463,12 @@ mod tests {
     fn a_large_item_that_cannot_be_read_ends_its_call_and_no_other() {
         let mut ends = Ends::client(Reader::None, 8);
         let [mut broken, mut whole] =
-            [(); 2].map(|()| ends.link.begin(call("work", &(), ResultForm::Stream)).unwrap());
-        ends.link.flush();
+            [(); 2].map(|()| ends.session.begin(call("work", &(), ResultForm::Stream)).unwrap());
+        ends.session.flush();
         ends.collect();
         while ends.peer.poll_event().is_some() {}
-        for (calling, text) in [(&broken, large("]")), (&whole, large("}"))] {
-            let id = calling.id;
+        for (pending, text) in [(&broken, large("]")), (&whole, large("}"))] {
+            let id = pending.id;
             send(&mut ends, ITEM, id, &text);
         }
         let ReceivedRequest::Unread(item) = next_item(&mut broken) else {
@@ -489,26 +489,26 @@ mod tests {
         ends.peer.reply(whole.id, answer("1")).unwrap();
         ends.deliver();
         assert!(matches!(whole.poll_item(Waker::noop()), Poll::Ready(Err(CallEnd::Response(_)))));
-        assert!(!ends.link.has_ended());
+        assert!(!ends.session.has_ended());
     }
 
     #[test]
     fn a_large_answer_is_left_to_its_caller() {
         let mut ends = Ends::client(Reader::None, 8);
-        let begin = || ends.link.begin(call("work", &(), ResultForm::Result)).unwrap();
+        let begin = || ends.session.begin(call("work", &(), ResultForm::Result)).unwrap();
         let (mut broken, mut whole) = (begin(), begin());
-        for (calling, text) in [(&broken, large("]")), (&whole, large("}"))] {
-            let id = calling.id;
+        for (pending, text) in [(&broken, large("]")), (&whole, large("}"))] {
+            let id = pending.id;
             send(&mut ends, GOOD, id, &text);
         }
-        for (calling, is_whole) in [(&mut broken, false), (&mut whole, true)] {
+        for (pending, is_whole) in [(&mut broken, false), (&mut whole, true)] {
             let Step::Done(answer) =
-                calling.step(&mut Follower::new(Instant::now(), || Waker::noop().clone()))
+                pending.step(&mut Follower::new(Instant::now(), || Waker::noop().clone()))
             else {
                 panic!("no answer")
             };
             assert!(matches!(answer, CallEnd::Unread(_)), "{answer:?}");
-            let read = crate::client::request::answered(answer, &ends.link);
+            let read = crate::client::request::answered(answer, &ends.session);
             assert_eq!(read.is_ok(), is_whole);
         }
     }

@@ -39,7 +39,7 @@ pub(crate) struct Session {
     maker: Creator,
     pub(crate) peer: Peer,
     /// What the session holds of a server's budgets.
-    pub(crate) holder: Arc<Account>,
+    pub(crate) account: Arc<Account>,
     /// The limits under which the peer's calls are served.
     pub(crate) admission: Arc<Admission>,
     /// Blocking face: how long the system waits for what arrives, in microseconds; 0 before it was told.
@@ -81,12 +81,12 @@ impl Session {
         peer: Peer,
         admission: Arc<Admission>,
         opening: Option<CallId>,
-        seat: Reader,
+        reader: Reader,
         mut hold: SessionPermits,
     ) -> Arc<Self> {
-        let holder = admission.session(&peer);
+        let account = admission.session(&peer);
         if let Some(bytes) = &mut hold.bytes {
-            bytes.transfer_to(&holder);
+            bytes.transfer_to(&account);
         }
         let mut calls = CallTable::default();
         if let Some(id) = opening {
@@ -97,7 +97,7 @@ impl Session {
             calls,
             serving: CallTable::default(),
             ready: VecDeque::new(),
-            reader: seat,
+            reader: reader,
             standby: None,
             blocked_waker: None,
             written_wakers: Vec::new(),
@@ -134,12 +134,12 @@ impl Session {
             inflation: Allowance::default(),
         };
         let spin = Spin::new(admission.config.spin);
-        let link = Arc::new(Self {
+        let session = Arc::new(Self {
             spin,
             socket,
             maker: Creator::this(),
             peer,
-            holder,
+            account,
             admission,
             wait_limit: AtomicU64::new(0),
             ticked: AtomicBool::new(false),
@@ -151,12 +151,12 @@ impl Session {
             clock: AtomicU64::new(0),
             state: Mutex::new(state),
         });
-        link.with(|state| {
-            while state.dispatch(&link) {}
+        session.with(|state| {
+            while state.dispatch(&session) {}
             // What has arrived whole is from now on held by its call.
             state.permits.recount(&state.connection);
         });
-        link
+        session
     }
 
     pub(super) fn socket(&self) -> &Arc<dyn Socket> {
@@ -195,8 +195,8 @@ impl Session {
             (self.admission.discard)(waste);
         }
         if let Some(note) = note {
-            let (matter, what) = *note;
-            self.admission.journal.write(matter, || format!("{}: {what}", self.peer));
+            let (class, what) = *note;
+            self.admission.log.write(class, || format!("{}: {what}", self.peer));
         }
         done
     }
@@ -282,13 +282,13 @@ impl Session {
 
     /// Takes the seat of the one who reads, if it is free; else `waker` is told when it may be, or when there is
     /// something to serve.
-    pub(crate) fn become_leader(&self, attendant: Option<&Waker>) -> bool {
+    pub(crate) fn become_leader(&self, standby: Option<&Waker>) -> bool {
         let mut state = self.lock();
         let is_free = state.reader == Reader::None && state.end.is_none();
         if is_free {
             state.reader = Reader::Thread;
             state.is_leader_promoted = false;
-        } else if let Some(waker) = attendant {
+        } else if let Some(waker) = standby {
             state.standby = Some(waker.clone());
         }
         is_free
@@ -451,16 +451,16 @@ mod tests {
     #[test]
     fn a_forks_copy_of_a_session_neither_says_goodbye_nor_shuts_the_socket_down() {
         let mut ends = Ends::client(Reader::None, 8);
-        Arc::get_mut(&mut ends.link).unwrap().maker = Creator::other();
-        ends.link.goodbye("the copy is done");
-        ends.link.close(End::Closed);
+        Arc::get_mut(&mut ends.session).unwrap().maker = Creator::other();
+        ends.session.goodbye("the copy is done");
+        ends.session.close(End::Closed);
         ends.socket.set_nonblocking(true).unwrap();
         let error = ends.socket.read(&mut [0; 64]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
 
         let current = Connections::new(16);
-        assert!(current.install(&ends.link, || true));
-        current.forget(&ends.link);
+        assert!(current.install(&ends.session, || true));
+        current.forget(&ends.session);
         assert!(current.session().is_none());
     }
 }

@@ -107,7 +107,7 @@ pub(crate) struct State {
 #[derive(Debug, Default)]
 #[allow(dead_code, reason = "shares count as long as they are held")]
 pub(crate) struct SessionPermits {
-    pub(crate) place: Option<Permit>,
+    pub(crate) permit: Option<Permit>,
     pub(crate) session: Option<Permit>,
     /// Bytes of requests that have not fully arrived.
     pub(crate) bytes: Option<Permit>,
@@ -158,8 +158,8 @@ impl State {
 
     /// Wakes whoever serves the peer's calls and reads when nobody else does.
     pub(super) fn wake_standby(&mut self) {
-        let attendant = self.standby.take();
-        self.wake(attendant);
+        let standby = self.standby.take();
+        self.wake(standby);
     }
 
     /// Leaves a call of the peer to be served by whoever does that.
@@ -217,9 +217,9 @@ impl State {
 
     /// Takes note that `count` bytes have arrived, and whether they leave something that is not whole: it holds memory,
     /// so it must go on at the pace of any request.
-    fn update_receive_rate(&mut self, link: &Session, count: usize, now: Instant) {
-        let config = &link.admission.config;
-        if !self.connection.is_receiving() || link.admission.is_client {
+    fn update_receive_rate(&mut self, session: &Session, count: usize, now: Instant) {
+        let config = &session.admission.config;
+        if !self.connection.is_receiving() || session.admission.is_client {
             self.receive_rate = None;
         } else if let Some(pace) = &mut self.receive_rate {
             pace.arrived(now, count, true);
@@ -232,7 +232,7 @@ impl State {
 
     /// `own` is the waker of somebody who does not wait any longer. It may still stand here, with a call that is about to
     /// be given up or a stream that is read later: to wake it would be to wake nobody.
-    pub(super) fn promote_follower(&mut self, link: &Session, own: Option<&Waker>) {
+    pub(super) fn promote_follower(&mut self, session: &Session, own: Option<&Waker>) {
         if let Some(own) = own {
             let waiting = iter::once(&mut self.standby);
             for waker in waiting.chain(self.calls.iter_mut().map(|(_, slot)| &mut slot.waker)) {
@@ -250,7 +250,7 @@ impl State {
             }
             self.to_wake.extend(next);
             if self.is_flush_pending && !self.is_leader_promoted {
-                self.flush(link);
+                self.flush(session);
             }
         }
     }
@@ -274,52 +274,52 @@ impl State {
     }
 
     /// Takes in what was read, which came at `now`. Tells whether there is [more](Self::take_more) of it.
-    pub(super) fn received(&mut self, link: &Arc<Session>, read: io::Result<Read>, now: Instant) -> bool {
+    pub(super) fn received(&mut self, session: &Arc<Session>, read: io::Result<Read>, now: Instant) -> bool {
         if self.end.is_some() {
             return false;
         }
         match read {
             Ok(Read::Bytes(count)) => {
-                self.note_bytes(link, count, now);
+                self.note_bytes(session, count, now);
                 self.connection.appended();
                 self.arrived = count;
-                return self.receive_more(link, now);
+                return self.receive_more(session, now);
             }
             Ok(Read::End) => {
                 self.connection.receive_end();
-                while self.dispatch(link) {}
+                while self.dispatch(session) {}
             }
             Ok(Read::Nothing) => {}
-            Err(error) => self.end(link.socket(), End::io(&error)),
+            Err(error) => self.end(session.socket(), End::io(&error)),
         }
         false
     }
 
     /// Takes in the next portion of what was read. Tells whether there is more.
-    pub(super) fn receive_more(&mut self, link: &Arc<Session>, now: Instant) -> bool {
-        let is_more = self.dispatch(link);
+    pub(super) fn receive_more(&mut self, session: &Arc<Session>, now: Instant) -> bool {
+        let is_more = self.dispatch(session);
         if !is_more {
-            self.check_receive_rate(link, self.arrived, now);
+            self.check_receive_rate(session, self.arrived, now);
         }
         is_more
     }
 
     /// Takes note that `count` bytes have come.
-    pub(super) fn note_bytes(&mut self, link: &Session, count: usize, now: Instant) {
+    pub(super) fn note_bytes(&mut self, session: &Session, count: usize, now: Instant) {
         self.keepalive.note_received(now);
-        link.admission.stats.received(count);
+        session.admission.stats.received(count);
     }
 
     /// Judges how `count` bytes have come, all of which have been looked at.
-    pub(super) fn check_receive_rate(&mut self, link: &Session, count: usize, now: Instant) {
+    pub(super) fn check_receive_rate(&mut self, session: &Session, count: usize, now: Instant) {
         if self.end.is_some() {
             return;
         }
-        self.update_receive_rate(link, count, now);
+        self.update_receive_rate(session, count, now);
         if self.keepalive.is_flooded(now, self.connection.pings()) {
             self.connection.goodbye("too many pings");
-            self.flush(link);
-            return self.end(link.socket(), End::Closed);
+            self.flush(session);
+            return self.end(session.socket(), End::Closed);
         }
         // What is too much for the server is taken from who sends the largest request here.
         while !self.permits.recount(&self.connection) && self.connection.shed() {}
@@ -328,10 +328,10 @@ impl State {
     /// Hands out what has happened, or a portion of it. Tells whether there may be more. While calls that nobody has begun
     /// take all places, what comes behind them waits: they may be quick, and a one-way call beyond the limit would be
     /// dropped.
-    pub(super) fn dispatch(&mut self, link: &Arc<Session>) -> bool {
+    pub(super) fn dispatch(&mut self, session: &Arc<Session>) -> bool {
         for _ in 0..EVENTS_PER_LOCK {
             self.has_undispatched = self.is_full_of_ready();
-            if self.has_undispatched || !self.dispatch_one(link) {
+            if self.has_undispatched || !self.dispatch_one(session) {
                 self.wake_eligible();
                 return false;
             }
@@ -341,9 +341,9 @@ impl State {
     }
 
     /// The same for a thread that is about to read more, and serves no calls.
-    pub(super) fn dispatch_all(&mut self, link: &Arc<Session>) {
+    pub(super) fn dispatch_all(&mut self, session: &Arc<Session>) {
         if std::mem::take(&mut self.has_undispatched) {
-            while self.dispatch_one(link) {}
+            while self.dispatch_one(session) {}
             self.wake_eligible();
         }
     }
@@ -352,22 +352,22 @@ impl State {
         !self.ready.is_empty() && self.connection.is_full()
     }
 
-    fn dispatch_one(&mut self, link: &Arc<Session>) -> bool {
+    fn dispatch_one(&mut self, session: &Arc<Session>) -> bool {
         let Some(event) = self.next_event() else {
-            self.count_dropped(link);
+            self.count_dropped(session);
             return false;
         };
-        if let Some(work) = self.handle_event(link, event) {
+        if let Some(work) = self.handle_event(session, event) {
             self.queue_call(work);
         }
         true
     }
 
     /// Tells of one-way calls that the limit of the session kept out: nobody else does.
-    pub(super) fn count_dropped(&mut self, link: &Session) {
+    pub(super) fn count_dropped(&mut self, session: &Session) {
         let dropped = self.connection.dropped_calls();
         if dropped > self.dropped_one_way {
-            link.drop_one_way(dropped - self.dropped_one_way);
+            session.drop_one_way(dropped - self.dropped_one_way);
             self.dropped_one_way = dropped;
         }
     }
@@ -391,15 +391,15 @@ impl State {
     }
 
     /// Hands out what has happened, but for a call that is to be served.
-    pub(super) fn handle_event(&mut self, link: &Arc<Session>, event: Event) -> Option<IncomingCall> {
+    pub(super) fn handle_event(&mut self, session: &Arc<Session>, event: Event) -> Option<IncomingCall> {
         match event {
             Event::Request { id, request } => {
                 self.keepalive.note_used();
-                return self.admit(link, id, ReceivedRequest::Read(request));
+                return self.admit(session, id, ReceivedRequest::Read(request));
             }
             Event::Unread { id, request } => {
                 self.keepalive.note_used();
-                return self.admit(link, id, ReceivedRequest::Unread(request));
+                return self.admit(session, id, ReceivedRequest::Unread(request));
             }
             Event::Response { id, response } => {
                 self.keepalive.note_used();
@@ -422,11 +422,11 @@ impl State {
                 if let Some(error) = &error {
                     self.log_line = Some(Box::new((LogClass::Protocol, error.to_string())));
                     // The end is not that of a session in which nothing is left to do.
-                    self.write(link);
+                    self.write(session);
                 }
                 let broken = self.write_error.take().map(|end| *end);
                 let end = error.map(End::Protocol).or(broken).unwrap_or(End::Closed);
-                self.end(link.socket(), end);
+                self.end(session.socket(), end);
             }
             _ => {}
         }

@@ -20,43 +20,43 @@ use crate::session::state::{Reader, SessionPermits};
 
 /// A link, and its peer: a connection and a socket that are used by hand.
 pub(crate) struct Ends {
-    pub(crate) link: Arc<Session>,
+    pub(crate) session: Arc<Session>,
     pub(crate) peer: Connection,
     pub(crate) socket: UnixStream,
 }
 
 impl Ends {
     /// The link is the client's end. Its server takes up to `max_calls` at a time.
-    pub(crate) fn client(seat: Reader, max_calls: u32) -> Self {
+    pub(crate) fn client(reader: Reader, max_calls: u32) -> Self {
         let (client, server) = connected(max_calls);
-        Self::new(client, server, Admission::of_client(&ClientConfig::new()), seat)
+        Self::new(client, server, Admission::for_client(&ClientConfig::new()), reader)
     }
 
     /// The link is the server's end.
-    pub(crate) fn server(seat: Reader) -> Self {
-        Self::server_of(seat, 8)
+    pub(crate) fn server(reader: Reader) -> Self {
+        Self::server_of(reader, 8)
     }
 
     /// The link is the server's end, which takes up to `max_calls` at a time.
-    pub(crate) fn server_of(seat: Reader, max_calls: u32) -> Self {
+    pub(crate) fn server_of(reader: Reader, max_calls: u32) -> Self {
         let (client, server) = connected(max_calls);
-        Self::new(server, client, Admission::new(ServerConfig::new(), 8, &[]), seat)
+        Self::new(server, client, Admission::new(ServerConfig::new(), 8, &[]), reader)
     }
 
-    fn new(own: Connection, peer: Connection, admission: Admission, seat: Reader) -> Self {
+    fn new(own: Connection, peer: Connection, admission: Admission, reader: Reader) -> Self {
         let (near, far) = UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         let named = Peer::of_socket(&near).unwrap();
-        let link = Session::new(
+        let session = Session::new(
             own,
             Arc::new(near),
             named,
             Arc::new(admission),
             None,
-            seat,
+            reader,
             SessionPermits::default(),
         );
-        Self { link, peer, socket: far }
+        Self { session, peer, socket: far }
     }
 
     /// Has the link read what the peer has queued.
@@ -82,7 +82,7 @@ impl Ends {
 
     /// Has the link read what is there.
     pub(crate) fn read(&self) {
-        while self.link.read(|buffer| Read::of(socket::receive(&self.link, buffer))) {}
+        while self.session.read(|buffer| Read::of(socket::receive(&self.session, buffer))) {}
     }
 }
 
@@ -119,8 +119,8 @@ pub(crate) fn call(method: &str, payload: &(impl Serialize + ?Sized), form: Resu
     styled(method, payload, CallOptions { form, ..CallOptions::default() })
 }
 
-pub(crate) fn styled(method: &str, payload: &(impl Serialize + ?Sized), style: CallOptions) -> Packet {
-    request::packet(&ClientConfig::new(), Some(method), Some(payload), &style).unwrap()
+pub(crate) fn styled(method: &str, payload: &(impl Serialize + ?Sized), options: CallOptions) -> Packet {
+    request::packet(&ClientConfig::new(), Some(method), Some(payload), &options).unwrap()
 }
 
 pub(crate) fn answer(payload: &str) -> Packet {

@@ -32,7 +32,7 @@ impl Session {
     fn is_too_slow(&self, state: &mut State, now: Instant) -> bool {
         let Some((since, taken)) = state.over_share else { return false };
         let share = self.admission.session_share();
-        if self.holder.used(Resource::Answers) <= share {
+        if self.account.used(Resource::Answers) <= share {
             state.over_share = None;
         } else if now.saturating_duration_since(since) >= self.admission.config.write_timeout {
             if state.bytes_taken.saturating_sub(taken) < share as u64 {
@@ -128,23 +128,23 @@ mod tests {
 
     #[test]
     fn a_peer_that_says_nothing_is_given_up() {
-        let Ends { link, socket: _socket, .. } = Ends::client(Reader::None, 8);
-        let _waiting = link.begin(call("work", &(), ResultForm::Result)).unwrap();
-        let heartbeat = link.admission.config.heartbeat.unwrap();
+        let Ends { session, socket: _socket, .. } = Ends::client(Reader::None, 8);
+        let _waiting = session.begin(call("work", &(), ResultForm::Result)).unwrap();
+        let heartbeat = session.admission.config.heartbeat.unwrap();
         let start = Instant::now();
         for count in 1..=3 {
-            assert!(!link.has_ended());
-            link.tick(start + count * heartbeat + Duration::from_secs(1));
+            assert!(!session.has_ended());
+            session.tick(start + count * heartbeat + Duration::from_secs(1));
         }
-        assert!(matches!(link.end_reason(), Some(End::Silent)), "{:?}", link.end_reason());
+        assert!(matches!(session.end_reason(), Some(End::Silent)), "{:?}", session.end_reason());
     }
 
     #[test]
     fn what_was_sent_and_not_read_yet_is_a_sign_of_life() {
-        let Ends { link, mut peer, mut socket } = Ends::client(Reader::None, 8);
-        let heartbeat = link.admission.config.heartbeat.unwrap();
+        let Ends { session, mut peer, mut socket } = Ends::client(Reader::None, 8);
+        let heartbeat = session.admission.config.heartbeat.unwrap();
         let start = Instant::now();
-        let beat = |count| link.tick(start + count * heartbeat + Duration::from_secs(1));
+        let beat = |count| session.tick(start + count * heartbeat + Duration::from_secs(1));
         beat(1);
         beat(2);
         peer.ping();
@@ -154,51 +154,51 @@ mod tests {
             beat(count);
         }
         // It is still there: nobody reads.
-        assert!(link.is_open());
+        assert!(session.is_open());
     }
 
     #[test]
     fn a_peer_that_has_begun_to_take_what_is_written_is_not_given_up() {
-        let Ends { link, mut socket, .. } = Ends::client(Reader::None, 8);
-        link.notify(call("large", &"x".repeat(8 << 20), ResultForm::OneWay)).unwrap();
-        assert!(link.is_blocked());
-        let limit = link.admission.config.write_timeout;
+        let Ends { session, mut socket, .. } = Ends::client(Reader::None, 8);
+        session.notify(call("large", &"x".repeat(8 << 20), ResultForm::OneWay)).unwrap();
+        assert!(session.is_blocked());
+        let limit = session.admission.config.write_timeout;
         let mut bytes = vec![0; 64 << 10];
         assert!(socket.read(&mut bytes).unwrap() > 0);
-        link.tick(Instant::now() + limit);
-        assert!(!link.has_ended());
+        session.tick(Instant::now() + limit);
+        assert!(!session.has_ended());
         // The other way round the socket is full again.
-        link.tick(Instant::now() + 2 * limit);
-        assert!(matches!(link.end_reason(), Some(End::Stalled)));
+        session.tick(Instant::now() + 2 * limit);
+        assert!(matches!(session.end_reason(), Some(End::Stalled)));
     }
 
     /// Fault H7: a peer that reads a little now and then would keep what waits for it for ever.
     #[test]
     fn a_peer_that_does_not_read_its_share_in_time_is_given_up() {
-        let Ends { link, socket: _socket, .. } = Ends::server(Reader::None);
-        let (share, limit) = (link.admission.session_share(), link.admission.config.write_timeout);
-        let waiting = link.admission.answer(&link.holder, share).unwrap();
-        let more = link.acquire_reply_bytes(1 << 20).unwrap();
+        let Ends { session, socket: _socket, .. } = Ends::server(Reader::None);
+        let (share, limit) = (session.admission.session_share(), session.admission.config.write_timeout);
+        let waiting = session.admission.answer(&session.account, share).unwrap();
+        let more = session.acquire_reply_bytes(1 << 20).unwrap();
         let start = Instant::now();
-        assert!(link.tick(start) <= Some(start + limit));
+        assert!(session.tick(start) <= Some(start + limit));
         // It has taken as much as it must.
-        link.with(|state| state.bytes_taken += share as u64);
-        link.tick(start + limit + Duration::from_millis(1));
-        assert!(!link.has_ended());
-        link.tick(start + 2 * limit + Duration::from_secs(1));
-        assert!(matches!(link.end_reason(), Some(End::Stalled)));
+        session.with(|state| state.bytes_taken += share as u64);
+        session.tick(start + limit + Duration::from_millis(1));
+        assert!(!session.has_ended());
+        session.tick(start + 2 * limit + Duration::from_secs(1));
+        assert!(matches!(session.end_reason(), Some(End::Stalled)));
         drop((waiting, more));
     }
 
     #[test]
     fn a_session_within_its_share_is_not_given_up_for_what_waits() {
-        let Ends { link, socket: _socket, .. } = Ends::server(Reader::None);
-        let (share, limit) = (link.admission.session_share(), link.admission.config.write_timeout);
-        let waiting = link.admission.answer(&link.holder, share).unwrap();
-        let more = link.acquire_reply_bytes(1 << 20).unwrap();
+        let Ends { session, socket: _socket, .. } = Ends::server(Reader::None);
+        let (share, limit) = (session.admission.session_share(), session.admission.config.write_timeout);
+        let waiting = session.admission.answer(&session.account, share).unwrap();
+        let more = session.acquire_reply_bytes(1 << 20).unwrap();
         drop(waiting);
-        link.tick(Instant::now() + limit + Duration::from_millis(1));
-        assert!(link.is_open());
+        session.tick(Instant::now() + limit + Duration::from_millis(1));
+        assert!(session.is_open());
         drop(more);
     }
 }

@@ -18,14 +18,14 @@ impl State {
     /// Has what is queued written soon. With a task that drives the session that is its next turn: whatever others queue
     /// until then goes out with the same write, unless that is [enough](Self::is_enough) by itself. Without one it is now,
     /// unless somebody is about to read, and writes before.
-    pub(crate) fn flush_soon(&mut self, link: &Session) {
+    pub(crate) fn flush_soon(&mut self, session: &Session) {
         if self.reader == Reader::Task && !self.is_enough() {
             self.is_flush_pending = true;
             self.wake_standby();
         } else if self.is_leader_promoted || self.is_reader_waking {
             self.is_flush_pending = true;
         } else {
-            self.flush(link);
+            self.flush(session);
         }
     }
 
@@ -36,18 +36,18 @@ impl State {
     }
 
     /// Writes what is queued, as far as the socket takes it. That may have been the last that was to be done here.
-    pub(crate) fn flush(&mut self, link: &Session) -> Flushed {
-        let flushed = self.write(link);
+    pub(crate) fn flush(&mut self, session: &Session) -> Flushed {
+        let flushed = self.write(session);
         let is_written = flushed == Flushed::All && self.write_error.is_none();
         if is_written && self.connection.is_leaving() && self.connection.is_finished() {
-            self.end(link.socket(), End::Closed);
+            self.end(session.socket(), End::Closed);
         }
         flushed
     }
 
     /// The same, without an end to the session if that was the last.
-    pub(super) fn write(&mut self, link: &Session) -> Flushed {
-        let flushed = self.write_all(link);
+    pub(super) fn write(&mut self, session: &Session) -> Flushed {
+        let flushed = self.write_all(session);
         self.free_space();
         flushed
     }
@@ -69,7 +69,7 @@ impl State {
         self.connection.queued().saturating_sub(space)
     }
 
-    fn write_all(&mut self, link: &Session) -> Flushed {
+    fn write_all(&mut self, session: &Session) -> Flushed {
         self.is_flush_pending = false;
         if self.end.is_some() {
             return Flushed::All;
@@ -78,7 +78,7 @@ impl State {
             // A peer that can read nothing and still calls is not served without bound.
             if self.connection.queued() > BACKPRESSURE_AT {
                 let end = self.write_error.take().map_or(End::Closed, |end| *end);
-                self.end(link.socket(), end);
+                self.end(session.socket(), end);
             }
             return Flushed::All;
         }
@@ -97,8 +97,8 @@ impl State {
             }
             if bytes.len() >= LARGE_WRITE && !self.has_large_buffers {
                 self.has_large_buffers = true;
-                if matches!(link.peer, Peer::Unix(_)) {
-                    socket::enlarge_buffers(link.socket());
+                if matches!(session.peer, Peer::Unix(_)) {
+                    socket::enlarge_buffers(session.socket());
                 }
             }
             if written >= WRITE_PER_LOCK && self.reader == Reader::Task {
@@ -107,22 +107,22 @@ impl State {
                 self.wake_standby();
                 break;
             }
-            match socket::sent(socket::send(link.socket(), bytes)) {
+            match socket::sent(socket::send(session.socket(), bytes)) {
                 Ok(0) => {
-                    self.blocked.get_or_insert_with(link.admission.clock);
-                    let (alarm, attendant) = (self.blocked_waker.clone(), self.standby.take());
-                    self.to_wake.extend(alarm.into_iter().chain(attendant));
+                    self.blocked.get_or_insert_with(session.admission.clock);
+                    let (alarm, standby) = (self.blocked_waker.clone(), self.standby.take());
+                    self.to_wake.extend(alarm.into_iter().chain(standby));
                     return Flushed::Blocked;
                 }
                 Ok(count) => {
                     written += count;
-                    link.admission.stats.sent(count);
+                    session.admission.stats.sent(count);
                     self.bytes_taken = self.bytes_taken.saturating_add(count as u64);
                     self.connection.transmitted(count);
                     if self.blocked.is_some() {
                         // The socket has room again because the peer has read. That is a sign of life, and may be the
                         // only one: its PONG may wait behind what is written, or not be read for what is not.
-                        let now = link.admission.now();
+                        let now = session.admission.now();
                         self.blocked = Some(now);
                         self.keepalive.note_received(now);
                     }

@@ -35,21 +35,21 @@ impl Log {
 
     /// Queues the line that `text` makes, unless this matter had ten in the running second. The text is escaped and
     /// cut, as parts of it may come from a peer. It waits for nothing.
-    pub(crate) fn write(&self, matter: LogClass, text: impl FnOnce() -> String) {
-        let level = match matter {
+    pub(crate) fn write(&self, class: LogClass, text: impl FnOnce() -> String) {
+        let level = match class {
             LogClass::Protocol | LogClass::Write => log::Level::Debug,
             LogClass::Accept | LogClass::Refused | LogClass::Timeout => log::Level::Warn,
         };
         // The log itself is asked by no thread but its own: it may be slow to say whether it wants a line.
         let is_wanted = level <= log::STATIC_MAX_LEVEL && level <= log::max_level();
-        if is_wanted && self.is_allowed(matter, Instant::now()) {
+        if is_wanted && self.is_allowed(class, Instant::now()) {
             LOG_THREAD.push(level, escaped(&text()));
         }
     }
 
-    fn is_allowed(&self, matter: LogClass, now: Instant) -> bool {
+    fn is_allowed(&self, class: LogClass, now: Instant) -> bool {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(window) = windows.get_mut(matter as usize) else { return false };
+        let Some(window) = windows.get_mut(class as usize) else { return false };
         let (start, lines) = window.get_or_insert((now, 0));
         if now.duration_since(*start) >= Duration::from_secs(1) {
             (*start, *lines) = (now, 0);
@@ -83,9 +83,9 @@ mod tests {
 
     #[test]
     fn ten_lines_a_second_of_each_matter() {
-        let journal = Log::new();
+        let log = Log::new();
         let start = Instant::now();
-        let lines = |matter, at| (0..50).filter(|_| journal.is_allowed(matter, at)).count();
+        let lines = |class, at| (0..50).filter(|_| log.is_allowed(class, at)).count();
         assert_eq!(lines(LogClass::Accept, start), 10);
         assert_eq!(lines(LogClass::Protocol, start), 10);
         assert_eq!(lines(LogClass::Accept, start + Duration::from_millis(999)), 0);

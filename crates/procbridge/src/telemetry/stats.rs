@@ -134,8 +134,8 @@ impl Gauge {
     }
 
     /// The same for `holder`, if its share allows too.
-    pub(crate) fn open_for(&self, holder: &Arc<Account>) -> Option<Permit> {
-        self.count(self.open.try_acquire_for(holder, 1))
+    pub(crate) fn open_for(&self, account: &Arc<Account>) -> Option<Permit> {
+        self.count(self.open.try_acquire_for(account, 1))
     }
 
     fn count(&self, share: Option<Permit>) -> Option<Permit> {
@@ -143,7 +143,7 @@ impl Gauge {
         share
     }
 
-    pub(crate) fn budget(&self) -> &Semaphore {
+    pub(crate) fn semaphore(&self) -> &Semaphore {
         &self.open
     }
 

@@ -18,7 +18,7 @@ use crate::tokio::flow::Inner;
 
 /// Opens a new session whenever there is none, in a task of its own, until the client is gone.
 pub(super) fn keep(client: &Arc<Inner>) {
-    let session = client.session().map(|link| Arc::downgrade(&link)).unwrap_or_default();
+    let session = client.session().map(|session| Arc::downgrade(&session)).unwrap_or_default();
     ::tokio::spawn(attend(Arc::downgrade(client), client.changed.clone(), session));
 }
 
@@ -27,18 +27,18 @@ async fn attend(client: Weak<Inner>, changed: Arc<Notify>, mut greeted: Weak<Ses
     backoff.begun(clock::now());
     loop {
         // One that another call has opened meanwhile is a new session as well.
-        let is_greeted = |client: &Inner| client.session().is_some_and(|link| is_same(&link, &greeted));
+        let is_greeted = |client: &Inner| client.session().is_some_and(|session| is_same(&session, &greeted));
         wait(&client, &changed, None, is_greeted).await;
         wait(&client, &changed, Some(backoff.pause(clock::now())), |client| client.session().is_none()).await;
         let Some(client) = client.upgrade() else { return };
         let time = clock::time(client.config.patience());
         if client.open_session(time).await.is_ok()
-            && let Some(link) = client.session()
-            && !is_same(&link, &greeted)
+            && let Some(session) = client.session()
+            && !is_same(&session, &greeted)
         {
             backoff.begun(clock::now());
-            greeted = Arc::downgrade(&link);
-            drop(link);
+            greeted = Arc::downgrade(&session);
+            drop(session);
             let mut greeting = pin!(client.greet());
             // A callback that panics has to do with this session only.
             poll_fn(|context| guarded(|| Ok(greeting.as_mut().poll(context))).unwrap_or(Poll::Ready(())))
@@ -47,8 +47,8 @@ async fn attend(client: Weak<Inner>, changed: Arc<Notify>, mut greeted: Weak<Ses
     }
 }
 
-fn is_same(link: &Arc<Session>, other: &Weak<Session>) -> bool {
-    ptr::eq(Arc::as_ptr(link), other.as_ptr())
+fn is_same(session: &Arc<Session>, other: &Weak<Session>) -> bool {
+    ptr::eq(Arc::as_ptr(session), other.as_ptr())
 }
 
 /// Waits as long as it `is_so`, at most for `limit`; not at all if the client is gone.

@@ -31,7 +31,7 @@ pub struct CallFuture<T> {
 /// A call that is ready to be made.
 pub(super) struct Prepared {
     pub(super) by: Caller,
-    pub(super) style: CallOptions,
+    pub(super) options: CallOptions,
     pub(super) packet: Packet,
 }
 
@@ -59,7 +59,7 @@ enum State {
 
 struct OnSession {
     client: Arc<Inner>,
-    calling: PendingCall,
+    pending: PendingCall,
     /// To be sent again if it was not run.
     packet: Packet,
     time: CallTimeout,
@@ -95,7 +95,7 @@ impl CallFuture<()> {
 impl<T: DeserializeOwned> CallFuture<Items<T>> {
     pub(super) fn of_stream(made: Result<Prepared, Error>) -> Self {
         Self::new(State::Made(made), |ended| match ended {
-            End::Streaming(reached, time, client) => Items::new(reached, time, client),
+            End::Streaming(begun, time, client) => Items::new(begun, time, client),
             _ => Err(unanswered()),
         })
     }
@@ -134,8 +134,8 @@ impl State {
                         return Poll::Pending;
                     }
                 }
-                Self::Session(OnSession { calling, time, .. }) => {
-                    let answer = match ready!(calling.poll(context.waker())) {
+                Self::Session(OnSession { pending, time, .. }) => {
+                    let answer = match ready!(pending.poll(context.waker())) {
                         CallEnd::Unread(response) if flow::takes_time(response.size()) => {
                             let Self::Session(made) = std::mem::replace(self, Self::Over) else { continue };
                             *self = Self::boxed(made.read(response));
@@ -143,7 +143,7 @@ impl State {
                         }
                         answer => answer,
                     };
-                    match flow::ended(answer, calling.link(), *time) {
+                    match flow::ended(answer, pending.session(), *time) {
                         Ok(response) => return Poll::Ready(Ok(End::Answered(Some(response)))),
                         Err(error) => {
                             let Self::Session(failed) = std::mem::replace(self, Self::Over) else { continue };
@@ -167,40 +167,40 @@ impl State {
 impl Prepared {
     /// Makes the call. On a session that is in use, `waker` is woken when it has ended.
     fn begin(self, waker: &Waker) -> State {
-        let Self { by, style, packet } = self;
+        let Self { by, options, packet } = self;
         let client = match by {
             Caller::Client(client) => client,
             Caller::Session(session) => {
                 return State::boxed(async move {
-                    if style.form == ResultForm::Stream {
-                        let (reached, time) = session.begin(&style, packet).await?;
-                        return Ok(End::Streaming(reached, time, None));
+                    if options.form == ResultForm::Stream {
+                        let (begun, time) = session.begin(&options, packet).await?;
+                        return Ok(End::Streaming(begun, time, None));
                     }
-                    session.run(&style, packet).await.map(End::Answered)
+                    session.run(&options, packet).await.map(End::Answered)
                 });
             }
         };
-        if style.form == ResultForm::Stream {
+        if options.form == ResultForm::Stream {
             return State::boxed(async move {
-                let (reached, time) = client.begin(&style, packet).await?;
-                Ok(End::Streaming(reached, time, Some(client)))
+                let (begun, time) = client.begin(&options, packet).await?;
+                Ok(End::Streaming(begun, time, Some(client)))
             });
         }
-        let time = clock::time(style.timeout.or(client.config.call_timeout));
-        let is_idempotent = style.is_idempotent;
-        let Some(link) = client.ready_session(&style, &packet) else {
+        let time = clock::time(options.timeout.or(client.config.call_timeout));
+        let is_idempotent = options.is_idempotent;
+        let Some(session) = client.ready_session(&options, &packet) else {
             let attempts = Attempts::new(packet, time, is_idempotent);
             return State::boxed(async move {
-                client.retry_after(style.form, attempts, None).await.map(End::Answered)
+                client.retry_after(options.form, attempts, None).await.map(End::Answered)
             });
         };
-        if !clock::is_watched(&link) {
+        if !clock::is_watched(&session) {
             return State::boxed(async move {
-                client.run_on_session(link, packet, time, is_idempotent).await.map(End::Answered)
+                client.run_on_session(session, packet, time, is_idempotent).await.map(End::Answered)
             });
         }
-        match link.begin_copied(&packet, time.started.checked_sub(flow::STALE), time.deadline, waker) {
-            Ok(Some(calling)) => State::Session(OnSession { client, calling, packet, time, is_idempotent }),
+        match session.begin_copied(&packet, time.started.checked_sub(flow::STALE), time.deadline, waker) {
+            Ok(Some(pending)) => State::Session(OnSession { client, pending, packet, time, is_idempotent }),
             begun => {
                 let failed = begun.err().map(request::refused);
                 let attempts = Attempts::new(packet, time, is_idempotent);

@@ -28,7 +28,7 @@ use crate::tokio::server::server::{ServerContext, TaskGuard};
 struct CallTask {
     running: HandlerTask,
     id: CallId,
-    link: Arc<Session>,
+    session: Arc<Session>,
     /// Held until the handler is gone, if somebody waits for that.
     _ticket: Option<TaskGuard>,
 }
@@ -63,19 +63,19 @@ pub(super) enum StartedCall {
 /// goes on with it, which holds a ticket. A handler that would take long to begin is begun on such a task.
 pub(super) fn begin(
     router: &Router,
-    link: &Arc<Session>,
+    session: &Arc<Session>,
     IncomingCall { call, slot }: IncomingCall,
     began: Instant,
     ticket: impl FnOnce() -> Option<TaskGuard>,
     methods: impl FnOnce() -> Methods,
 ) -> StartedCall {
-    let Some(id) = call.session_call().map(|place| place.id) else {
+    let Some(id) = call.session_call().map(|session_call| session_call.id) else {
         return StartedCall::GoesOn { ended: None };
     };
-    let admission = &link.admission;
+    let admission = &session.admission;
     let config = &admission.config;
     if call.unread().is_some() {
-        ::tokio::spawn(read(methods(), link.clone(), id, IncomingCall { call, slot }, ticket()));
+        ::tokio::spawn(read(methods(), session.clone(), id, IncomingCall { call, slot }, ticket()));
         return StartedCall::Apart;
     }
     if router.routes.is_subscription(&call, config) && authorized(&call, config).is_ok() {
@@ -89,7 +89,7 @@ pub(super) fn begin(
     let started = match router.prepare(call, admission, slot, began) {
         Ok(Started::Answered(running)) => Ok(running),
         Ok(Started::Beginning(beginning)) if beginning.is_spawned() => {
-            ::tokio::spawn(run_spawned(beginning.spawned(), link.clone(), id, ticket()));
+            ::tokio::spawn(run_spawned(beginning.spawned(), session.clone(), id, ticket()));
             return StartedCall::Apart;
         }
         Ok(Started::Beginning(beginning)) => {
@@ -115,7 +115,7 @@ pub(super) fn begin(
     // Its task looks again as soon as it begins; until then nobody needs to be woken.
     let look = Pin::new(&mut running).poll(&mut Context::from_waker(Waker::noop()));
     let Poll::Ready(handled) = look else {
-        let handling = CallTask { running, id, link: link.clone(), _ticket: ticket() };
+        let handling = CallTask { running, id, session: session.clone(), _ticket: ticket() };
         ::tokio::spawn(handling.run(Poll::Pending));
         return StartedCall::GoesOn { ended: note(None) };
     };
@@ -125,10 +125,10 @@ pub(super) fn begin(
     let call = running.call();
     if packet.json_len() > LARGE {
         // It may have to be compressed, or to wait, which takes its time.
-        ::tokio::spawn(answer(link.clone(), id, call.clone(), packet, ticket()));
+        ::tokio::spawn(answer(session.clone(), id, call.clone(), packet, ticket()));
         return StartedCall::GoesOn { ended };
     }
-    StartedCall::Answered { id, answer: call.prepare(packet, link), ended }
+    StartedCall::Answered { id, answer: call.prepare(packet, session), ended }
 }
 
 /// Whose methods answer, for a task that may outlive the session's.
@@ -140,7 +140,7 @@ pub(super) enum Methods {
 impl Methods {
     fn router(&self) -> &Router {
         match self {
-            Self::Server(shared) => &shared.router,
+            Self::Server(server) => &server.router,
             Self::Client(router) => router,
         }
     }
@@ -150,12 +150,12 @@ impl Methods {
 /// work: sessions with many of them leave the runtime's own threads to others.
 async fn read(
     methods: Methods,
-    link: Arc<Session>,
+    session: Arc<Session>,
     id: CallId,
     IncomingCall { call, slot }: IncomingCall,
     ticket: Option<TaskGuard>,
 ) {
-    let (admission, config) = (&link.admission, &link.admission.config);
+    let (admission, config) = (&session.admission, &session.admission.config);
     let (reading, limits) = (call.clone(), admission.clone());
     // It fails only when the runtime ends.
     let read =
@@ -164,7 +164,7 @@ async fn read(
     let is_subscription = read.is_ok() && router.routes.is_subscription(&call, config);
     if is_subscription && authorized(&call, config).is_ok() {
         if let Some(packet) = router.routes.subscribe(&call, config) {
-            answer(link.clone(), id, call, packet, ticket).await;
+            answer(session.clone(), id, call, packet, ticket).await;
         }
         return;
     }
@@ -175,20 +175,20 @@ async fn read(
     let refusal = match started {
         Ok(Started::Beginning(beginning)) => {
             let beginning = beginning.spawned();
-            return run_spawned(beginning, link.clone(), id, ticket).await;
+            return run_spawned(beginning, session.clone(), id, ticket).await;
         }
         Ok(Started::Answered(running)) => {
-            let handling = CallTask { running, id, link: link.clone(), _ticket: ticket };
+            let handling = CallTask { running, id, session: session.clone(), _ticket: ticket };
             return handling.run(Poll::Pending).await;
         }
         Err(refusal) => refusal,
     };
     let packet = refusal.packet(call.version(), &config.limits);
-    answer(link.clone(), id, call, packet, ticket).await;
+    answer(session.clone(), id, call, packet, ticket).await;
 }
 
 /// Begins the handler of a call on a task of its own, and goes on with it.
-async fn run_spawned(beginning: SpawnedStart, link: Arc<Session>, id: CallId, ticket: Option<TaskGuard>) {
+async fn run_spawned(beginning: SpawnedStart, session: Arc<Session>, id: CallId, ticket: Option<TaskGuard>) {
     let (call, route) = (beginning.call.clone(), beginning.route());
     let began = Instant::now();
     // The task may have waited for its turn until nobody waited for the answer.
@@ -210,10 +210,10 @@ async fn run_spawned(beginning: SpawnedStart, link: Arc<Session>, id: CallId, ti
         route.pace.ran_spawned(began.elapsed());
     }
     match begun {
-        Ok(running) => CallTask { running, id, link, _ticket: ticket }.run(look).await,
+        Ok(running) => CallTask { running, id, session, _ticket: ticket }.run(look).await,
         Err(refusal) => {
-            let packet = refusal.packet(call.version(), &link.admission.config.limits);
-            answer(link, id, call, packet, ticket).await;
+            let packet = refusal.packet(call.version(), &session.admission.config.limits);
+            answer(session, id, call, packet, ticket).await;
         }
     }
 }
@@ -221,19 +221,19 @@ async fn run_spawned(beginning: SpawnedStart, link: Arc<Session>, id: CallId, ti
 impl CallTask {
     /// Goes on with a handler of which this is what the first `look` gave.
     async fn run(self, look: Poll<Result<Reply, Refusal>>) {
-        let Self { mut running, id, link, _ticket: ticket } = self;
+        let Self { mut running, id, session, _ticket: ticket } = self;
         let call = running.call().clone();
         let outcome = match look {
             Poll::Ready(handled) => Outcome::Handled(handled),
-            Poll::Pending => Self::wait(&mut running, &call, &link, id).await,
+            Poll::Pending => Self::wait(&mut running, &call, &session, id).await,
         };
-        let config = &link.admission.config;
+        let config = &session.admission.config;
         let packet = match outcome {
             Outcome::Handled(handled) => running.finish(config, handled).0,
             Outcome::Late => {
                 let method = call.method().unwrap_or_default();
                 let late = || format!("method {method:?} is past its time limit");
-                link.admission.journal.write(LogClass::Timeout, late);
+                session.admission.log.write(LogClass::Timeout, late);
                 Err(router::timed_out())
             }
             Outcome::Cancelled => Err(router::cancelled_by_caller()),
@@ -241,10 +241,10 @@ impl CallTask {
         // A handler that is not done is gone before anybody is told.
         drop(running);
         let packet = packet.unwrap_or_else(|refusal| refusal.packet(call.version(), &config.limits));
-        answer(link, id, call, packet, ticket).await;
+        answer(session, id, call, packet, ticket).await;
     }
 
-    async fn wait(running: &mut HandlerTask, call: &Call, link: &Session, id: CallId) -> Outcome {
+    async fn wait(running: &mut HandlerTask, call: &Call, session: &Session, id: CallId) -> Outcome {
         let mut late = pin!(async {
             match call.deadline() {
                 Some(deadline) => clock::wait_until(deadline).await,
@@ -255,7 +255,7 @@ impl CallTask {
             if let Poll::Ready(handled) = Pin::new(&mut *running).poll(context) {
                 return Poll::Ready(Outcome::Handled(handled));
             }
-            if link.poll_cancelled(id, context.waker()).is_ready() {
+            if session.poll_cancelled(id, context.waker()).is_ready() {
                 return Poll::Ready(Outcome::Cancelled);
             }
             late.as_mut().poll(context).map(|()| Outcome::Late)
@@ -265,13 +265,13 @@ impl CallTask {
 }
 
 /// Answers a call; a large answer waits while the peer has much to read.
-async fn answer(link: Arc<Session>, id: CallId, call: Call, packet: Packet, ticket: Option<TaskGuard>) {
-    let answer = call.prepare(packet, &link);
+async fn answer(session: Arc<Session>, id: CallId, call: Call, packet: Packet, ticket: Option<TaskGuard>) {
+    let answer = call.prepare(packet, &session);
     if answer.is_large() {
-        poll_fn(|context| link.poll_send_space(id, context.waker())).await;
+        poll_fn(|context| session.poll_send_space(id, context.waker())).await;
     }
-    if link.reply(id, answer) {
-        link.flush_answers();
+    if session.reply(id, answer) {
+        session.flush_answers();
     }
     drop(ticket);
 }

@@ -262,8 +262,8 @@ impl Client {
         }
         let mut intent = ServeGuard { client: inner, is_done: false };
         // One that was opened before told the server that it takes no calls.
-        if let Some(link) = inner.current.session() {
-            link.goodbye("a session that serves takes its place");
+        if let Some(session) = inner.current.session() {
+            session.goodbye("a session that serves takes its place");
         }
         inner.open_session(clock::time(inner.config.patience())).await?;
         intent.is_done = true;
@@ -310,8 +310,8 @@ impl Drop for ServeGuard<'_> {
         if !self.is_done {
             *self.client.lock() = None;
             // It may have been opened already, and has told the server that it takes calls.
-            if let Some(link) = self.client.current.session() {
-                link.goodbye("the client does not serve after all");
+            if let Some(session) = self.client.current.session() {
+                session.goodbye("the client does not serve after all");
             }
         }
     }

@@ -58,13 +58,13 @@ pub(super) fn time(limit: Option<Duration>) -> CallTimeout {
 }
 
 /// The task that drives `link` is in this runtime, and ends the calls on it whose time is over.
-pub(super) fn watch(link: &Session) {
-    link.clock.store(here(), Ordering::Relaxed);
+pub(super) fn watch(session: &Session) {
+    session.clock.store(here(), Ordering::Relaxed);
 }
 
 /// Whether such a task is in this runtime.
-pub(super) fn is_watched(link: &Session) -> bool {
-    let clock = link.clock.load(Ordering::Relaxed);
+pub(super) fn is_watched(session: &Session) -> bool {
+    let clock = session.clock.load(Ordering::Relaxed);
     clock != 0 && clock == here()
 }
 

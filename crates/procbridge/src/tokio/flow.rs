@@ -69,7 +69,7 @@ pub(super) enum Begun {
 
 impl Inner {
     pub(super) fn new(endpoint: Endpoint, config: ClientConfig) -> Self {
-        let mut admission = Admission::of_client(&config);
+        let mut admission = Admission::for_client(&config);
         admission.clock = clock::now;
         admission.discard = call_task::discard;
         let admission = Arc::new(admission);
@@ -79,46 +79,46 @@ impl Inner {
     }
 
     /// The session of the usual case: a call that may be sent again as it is, on the session that there is.
-    pub(super) fn ready_session(&self, style: &CallOptions, packet: &Packet) -> Option<Arc<Session>> {
-        let is_usual = style.form == ResultForm::Result
+    pub(super) fn ready_session(&self, options: &CallOptions, packet: &Packet) -> Option<Arc<Session>> {
+        let is_usual = options.form == ResultForm::Result
             && self.config.compression.is_none()
             && packet.json_len() <= MAX_RETRY_COPY;
-        self.link().filter(|_| is_usual)
+        self.last_session().filter(|_| is_usual)
     }
 
     /// Makes a call on a session that another runtime drives, and waits for its answer.
     pub(super) async fn run_on_session(
         &self,
-        link: Arc<Session>,
+        session: Arc<Session>,
         packet: Packet,
         time: CallTimeout,
         is_idempotent: bool,
     ) -> Result<Option<Response>, Error> {
         let since = time.started.checked_sub(STALE);
-        let (mut link, mut calling) = (Some(link), None);
+        let (mut session, mut pending) = (Some(session), None);
         let answer = poll_fn(|context| {
             let waker = context.waker();
-            if let Some(link) = link.take() {
-                match link.begin_copied(&packet, since, None, waker) {
-                    Ok(Some(begun)) => calling = Some(begun),
+            if let Some(session) = session.take() {
+                match session.begin_copied(&packet, since, None, waker) {
+                    Ok(Some(begun)) => pending = Some(begun),
                     Ok(None) => return Poll::Ready(None),
                     Err(refused) => return Poll::Ready(Some(Err(request::refused(refused)))),
                 }
                 return Poll::Pending;
             }
-            let Some(calling) = &mut calling else { return Poll::Pending };
-            calling.poll(waker).map(|answer| Some(Ok(answer)))
+            let Some(pending) = &mut pending else { return Poll::Pending };
+            pending.poll(waker).map(|answer| Some(Ok(answer)))
         });
-        let failed = match (within(time.deadline, answer).await, &mut calling) {
-            (Some(Some(Ok(answer))), Some(calling)) => match read(answer, calling.link(), time).await {
+        let failed = match (within(time.deadline, answer).await, &mut pending) {
+            (Some(Some(Ok(answer))), Some(pending)) => match read(answer, pending.session(), time).await {
                 Ok(response) => return Ok(Some(response)),
                 Err(error) => Some(error),
             },
             (Some(Some(Err(error))), _) => Some(error),
-            (None, Some(calling)) => Some(time.expired(calling.cancel())),
+            (None, Some(pending)) => Some(time.expired(pending.cancel())),
             (Some(_), _) | (None, None) => None,
         };
-        drop(calling);
+        drop(pending);
         self.retry_after(ResultForm::Result, Attempts::new(packet, time, is_idempotent), failed).await
     }
 
@@ -134,10 +134,10 @@ impl Inner {
             if let Some(error) = failed {
                 attempts.after(error).await?;
             }
-            let reached = self.begin_once(&mut attempts, form).await;
-            let answered = match reached {
+            let begun = self.begin_once(&mut attempts, form).await;
+            let answered = match begun {
                 Ok(Begun::Response(response)) => Ok(Some(response)),
-                Ok(Begun::Calling(calling)) => finish(calling, time).await.map(Some),
+                Ok(Begun::Calling(pending)) => finish(pending, time).await.map(Some),
                 Ok(Begun::Sent) => Ok(None),
                 Err(error) => Err(error),
             };
@@ -151,25 +151,25 @@ impl Inner {
     /// Makes a call whose answer is waited for elsewhere.
     pub(super) async fn begin(
         &self,
-        style: &CallOptions,
+        options: &CallOptions,
         packet: Packet,
     ) -> Result<(Begun, CallTimeout), Error> {
-        let time = clock::time(style.timeout);
-        self.begin_within(time, style, packet).await.map(|reached| (reached, time))
+        let time = clock::time(options.timeout);
+        self.begin_within(time, options, packet).await.map(|begun| (begun, time))
     }
 
     /// Makes such a call, which must be sent within `time`.
     pub(super) async fn begin_within(
         &self,
         time: CallTimeout,
-        style: &CallOptions,
+        options: &CallOptions,
         packet: Packet,
     ) -> Result<Begun, Error> {
         let mut attempts = Attempts::new(packet, time, false);
-        attempts.needs_session = style.needs_session;
+        attempts.needs_session = options.needs_session;
         loop {
-            match self.begin_once(&mut attempts, style.form).await {
-                Ok(reached) => return Ok(reached),
+            match self.begin_once(&mut attempts, options.form).await {
+                Ok(begun) => return Ok(begun),
                 Err(error) => attempts.after(error).await?,
             }
         }
@@ -186,38 +186,38 @@ impl Inner {
         let is_patient = form == ResultForm::Result && !needs_session;
         let opened = if is_patient { time } else { time.or(clock::now(), self.config.patience()) };
         match self.route(opened).await? {
-            Route::OneShot(alone) if needs_session => {
+            Route::OneShot(permit) if needs_session => {
                 // A session that ends at once is not opened again here, but after the pause of a call that was not run.
-                Box::pin(self.open(alone, opened)).await?;
-                let link = self.session().ok_or_else(request::gone)?;
-                begin_on(&self.config, &link, attempts.packet()?, form, time).await
+                Box::pin(self.open(permit, opened)).await?;
+                let session = self.session().ok_or_else(request::gone)?;
+                begin_on(&self.config, &session, attempts.packet()?, form, time).await
             }
             // It is rare and large.
-            Route::OneShot(alone) => {
-                Box::pin(self.begin_one_shot(alone, attempts.packet()?, time, form)).await
+            Route::OneShot(permit) => {
+                Box::pin(self.begin_one_shot(permit, attempts.packet()?, time, form)).await
             }
-            Route::Session(link) => begin_on(&self.config, &link, attempts.packet()?, form, time).await,
+            Route::Session(session) => begin_on(&self.config, &session, attempts.packet()?, form, time).await,
             Route::Full => Err(opened.no_connection_free()),
         }
     }
 
     async fn begin_one_shot(
         &self,
-        mut alone: OneShotPermit<'_>,
+        mut permit: OneShotPermit<'_>,
         packet: Packet,
         time: CallTimeout,
         form: ResultForm,
     ) -> Result<Begun, Error> {
         let patience = self.config.patience().filter(|_| form == ResultForm::Stream);
-        let (opening, router) = self.connect(&mut alone, packet, time, patience).await?;
+        let (opening, router) = self.connect(&mut permit, packet, time, patience).await?;
         let answered = |response| match form {
             ResultForm::OneWay => request::dropped(&response).map(|()| Begun::Sent),
             ResultForm::Result | ResultForm::Stream => Ok(Begun::Response(response)),
         };
         match opening.run().await? {
             Ok(response) => answered(response),
-            Err(session) => match self.install(session, router, form != ResultForm::OneWay) {
-                Ok(calling) => Ok(calling.map_or(Begun::Sent, Begun::Calling)),
+            Err(opened) => match self.install(opened, router, form != ResultForm::OneWay) {
+                Ok(pending) => Ok(pending.map_or(Begun::Sent, Begun::Calling)),
                 // It was sent, and has nothing to wait for.
                 Err(_) if form == ResultForm::OneWay => Ok(Begun::Sent),
                 Err(ended) => ended.and_then(answered),
@@ -228,7 +228,7 @@ impl Inner {
     /// A new connection with a call on it, and what the server can call on the session that it may become.
     async fn connect(
         &self,
-        alone: &mut OneShotPermit<'_>,
+        permit: &mut OneShotPermit<'_>,
         packet: Packet,
         time: CallTimeout,
         patience: Option<Duration>,
@@ -238,7 +238,7 @@ impl Inner {
         let outgoing = ClassicClient::new(&self.config, packet, time, clock::now(), terms, patience)?;
         let sends_token = self.config.token.is_some();
         let (stream, peer) =
-            Transport::connect(&self.endpoint, outgoing.connect_deadline, sends_token, alone).await?;
+            Transport::connect(&self.endpoint, outgoing.connect_deadline, sends_token, permit).await?;
         Ok((OpenCall { stream, peer, outgoing }, router))
     }
 
@@ -246,39 +246,39 @@ impl Inner {
     /// calls where this client does, it ends with its call. Without a session there is what became of the call.
     fn install(
         &self,
-        session: OpenedSession,
+        opened: OpenedSession,
         router: Option<Arc<Router>>,
         is_answered: bool,
     ) -> Result<Option<PendingCall>, Result<Response, Error>> {
         let is_serving = router.is_some();
         let serves = Role::Client { router, changed: self.changed.clone(), is_told: false };
-        let (link, id) = session.into_link(&self.admission, is_answered, serves)?;
-        let calling = is_answered.then(|| link.pending(id));
-        if self.current.install(&link, || is_serving == self.lock().is_some()) {
+        let (session, id) = opened.into_session(&self.admission, is_answered, serves)?;
+        let pending = is_answered.then(|| session.pending(id));
+        if self.current.install(&session, || is_serving == self.lock().is_some()) {
             self.changed.notify_waiters();
         } else {
-            link.goodbye("another session takes its place");
+            session.goodbye("another session takes its place");
         }
-        Ok(calling)
+        Ok(pending)
     }
 
     /// The way for a call now; it waits while there is none.
     async fn route(&self, time: CallTimeout) -> Result<Route<'_>, Error> {
-        if let Some(link) = self.fresh_session(time) {
-            return Ok(Route::Session(link));
+        if let Some(session) = self.fresh_session(time) {
+            return Ok(Route::Session(session));
         }
-        let mut seeking = self.current.checkout();
+        let mut checkout = self.current.checkout();
         let way = poll_fn(move |context| {
             loop {
                 let way = match self.config.sessions {
-                    Sessions::Never => seeking.one_shot_route(|| context.waker().clone()),
-                    Sessions::Offered | Sessions::Required => seeking.route(|| context.waker().clone()),
+                    Sessions::Never => checkout.one_shot_route(|| context.waker().clone()),
+                    Sessions::Offered | Sessions::Required => checkout.route(|| context.waker().clone()),
                 };
                 match way {
-                    Route::Session(link) if is_stale(&link, clock::now()) && link.was_forked() => {
-                        self.current.forget(&link);
+                    Route::Session(session) if is_stale(&session, clock::now()) && session.was_forked() => {
+                        self.current.forget(&session);
                     }
-                    Route::Session(link) if is_stale(&link, clock::now()) => refresh(&link),
+                    Route::Session(session) if is_stale(&session, clock::now()) => refresh(&session),
                     Route::Full => return Poll::Pending,
                     way => return Poll::Ready(way),
                 }
@@ -290,29 +290,29 @@ impl Inner {
     /// Sees to it that there is a session, opened without a call of the user's.
     pub(super) async fn open_session(&self, time: CallTimeout) -> Result<(), Error> {
         match self.route(time).await? {
-            Route::OneShot(alone) => self.open(alone, time).await,
+            Route::OneShot(permit) => self.open(permit, time).await,
             Route::Session(_) => Ok(()),
             Route::Full => Err(time.no_connection_free()),
         }
     }
 
     /// Opens a session with a `$/ping`, of which a call that waits for the session hears nothing but that it was not sent.
-    async fn open(&self, alone: OneShotPermit<'_>, time: CallTimeout) -> Result<(), Error> {
-        self.try_open(alone, time).await.map_err(Error::before_call)
+    async fn open(&self, permit: OneShotPermit<'_>, time: CallTimeout) -> Result<(), Error> {
+        self.try_open(permit, time).await.map_err(Error::before_call)
     }
 
-    async fn try_open(&self, mut alone: OneShotPermit<'_>, time: CallTimeout) -> Result<(), Error> {
+    async fn try_open(&self, mut permit: OneShotPermit<'_>, time: CallTimeout) -> Result<(), Error> {
         let ping = request::packet::<()>(&self.config, Some("$/ping"), None, &CallOptions::default())?;
-        let (opening, router) = self.connect(&mut alone, ping, time, None).await?;
-        let session = match opening.run().await? {
+        let (opening, router) = self.connect(&mut permit, ping, time, None).await?;
+        let opened = match opening.run().await? {
             Ok(response) => return Err(request::without_session(&response)),
-            Err(session) => session,
+            Err(opened) => opened,
         };
-        let calling =
-            self.install(session, router, true).map_err(|ended| ended.err().unwrap_or_else(request::gone))?;
-        drop(alone);
-        if let Some(calling) = calling {
-            finish(calling, time).await?;
+        let pending =
+            self.install(opened, router, true).map_err(|ended| ended.err().unwrap_or_else(request::gone))?;
+        drop(permit);
+        if let Some(pending) = pending {
+            finish(pending, time).await?;
         }
         Ok(())
     }
@@ -320,11 +320,11 @@ impl Inner {
     /// The session that there is, if it was looked at lately.
     fn fresh_session(&self, time: CallTimeout) -> Option<Arc<Session>> {
         let since = time.started.checked_sub(STALE);
-        self.link().filter(|link| link.is_open_since(since))
+        self.last_session().filter(|session| session.is_open_since(since))
     }
 
     /// The session of the last call, which may be over.
-    fn link(&self) -> Option<Arc<Session>> {
+    fn last_session(&self) -> Option<Arc<Session>> {
         if self.config.sessions == Sessions::Never { None } else { self.current.last_session() }
     }
 
@@ -354,10 +354,10 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // The task that reads it would keep it open. Streams that are being read go on; whoever calls this client is told
         // that it is gone.
-        if let Some(link) = self.current.session() {
-            link.goodbye("the client is done");
-            if !link.is_calling() {
-                link.close(End::Closed);
+        if let Some(session) = self.current.session() {
+            session.goodbye("the client is done");
+            if !session.is_calling() {
+                session.close(End::Closed);
             }
         }
         self.changed.notify_waiters();
@@ -403,25 +403,25 @@ impl Attempts {
 /// Begins a call on a session.
 pub(super) async fn begin_on(
     config: &ClientConfig,
-    link: &Arc<Session>,
+    session: &Arc<Session>,
     packet: Packet,
     form: ResultForm,
     time: CallTimeout,
 ) -> Result<Begun, Error> {
-    let packet = request::for_session(config, link, packet);
+    let packet = request::for_session(config, session, packet);
     if form != ResultForm::OneWay {
         let hold = config.hold.filter(|_| form == ResultForm::Result);
-        return match link.begin_or_queue(packet, hold).map_err(request::refused)? {
-            Started::Now(calling) => Ok(Begun::Calling(calling)),
+        return match session.begin_or_queue(packet, hold).map_err(request::refused)? {
+            Started::Now(pending) => Ok(Begun::Calling(pending)),
             // It is rare and large.
             Started::Queued(held) => Box::pin(wait_for_permit(held, time)).await.map(Begun::Calling),
         };
     }
-    let id = link.notify(packet).map_err(request::refused)?;
-    match within(time.deadline, poll_fn(|context| link.poll_written(context.waker()))).await {
+    let id = session.notify(packet).map_err(request::refused)?;
+    match within(time.deadline, poll_fn(|context| session.poll_written(context.waker()))).await {
         Some(true) => Ok(Begun::Sent),
-        Some(false) => request::unwritten(link, id).map(|()| Begun::Sent),
-        None => Err(time.expired(link.take_back(id))),
+        Some(false) => request::unwritten(session, id).map(|()| Begun::Sent),
+        None => Err(time.expired(session.take_back(id))),
     }
 }
 
@@ -438,19 +438,19 @@ async fn wait_for_permit(mut held: Box<QueuedCall>, time: CallTimeout) -> Result
 }
 
 /// Waits for the answer to a call.
-pub(super) async fn finish(mut calling: PendingCall, time: CallTimeout) -> Result<Response, Error> {
-    match within(time.deadline, poll_fn(|context| calling.poll(context.waker()))).await {
-        Some(answer) => read(answer, calling.link(), time).await,
+pub(super) async fn finish(mut pending: PendingCall, time: CallTimeout) -> Result<Response, Error> {
+    match within(time.deadline, poll_fn(|context| pending.poll(context.waker()))).await {
+        Some(answer) => read(answer, pending.session(), time).await,
         // Dropping the call cancels it.
-        None => Err(time.expired(calling.cancel())),
+        None => Err(time.expired(pending.cancel())),
     }
 }
 
 /// What the end of a call means, whose answer may take time to be read.
-async fn read(answer: CallEnd, link: &Session, time: CallTimeout) -> Result<Response, Error> {
+async fn read(answer: CallEnd, session: &Session, time: CallTimeout) -> Result<Response, Error> {
     match answer {
         CallEnd::Unread(response) if takes_time(response.size()) => read_apart(response).await,
-        answer => ended(answer, link, time),
+        answer => ended(answer, session, time),
     }
 }
 
@@ -467,28 +467,28 @@ pub(super) fn takes_time(bytes: usize) -> bool {
 }
 
 /// What the end of a call means.
-pub(super) fn ended(answer: CallEnd, link: &Session, time: CallTimeout) -> Result<Response, Error> {
+pub(super) fn ended(answer: CallEnd, session: &Session, time: CallTimeout) -> Result<Response, Error> {
     match answer {
         CallEnd::Late { sent } => Err(time.expired(sent)),
-        answer => request::answered(answer, link),
+        answer => request::answered(answer, session),
     }
 }
 
 /// Nobody has looked at the session for a while, be it that its runtime did not run. The peer may have said goodbye.
-fn is_stale(link: &Session, now: Instant) -> bool {
-    now.saturating_duration_since(link.seen()) > STALE
+fn is_stale(session: &Session, now: Instant) -> bool {
+    now.saturating_duration_since(session.seen()) > STALE
 }
 
 /// Looks at what has come to a session.
-fn refresh(link: &Arc<Session>) {
+fn refresh(session: &Arc<Session>) {
     // A peer that sends as fast as it is read is read on by the session's task.
     for _ in 0..MAX_READS {
-        if !link.read_all(|buffer| Read::of(socket::receive(link, buffer))) {
+        if !session.read_all(|buffer| Read::of(socket::receive(session, buffer))) {
             break;
         }
     }
-    link.flush();
-    link.note_seen();
+    session.flush();
+    session.note_seen();
 }
 
 /// Reads of a session that is looked at before it is used.

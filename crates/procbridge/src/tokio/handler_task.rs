@@ -144,7 +144,7 @@ pub(super) fn on_a_thread(
     leaked: Arc<AtomicUsize>,
     handle: impl FnOnce(&Call) -> Result<Reply, Refusal> + Send + 'static,
 ) -> Work {
-    let leak = Leak { leaked, stage: Arc::new(AtomicU8::new(QUEUED)) };
+    let leak = Leak { leaked, phase: Arc::new(AtomicU8::new(QUEUED)) };
     let at_work = AtWork { leak: leak.clone(), _hold: hold };
     let handler = spawn_blocking(move || {
         // It may have waited for a thread until nobody waited for it.
@@ -166,7 +166,7 @@ pub(super) fn on_a_thread(
 #[derive(Clone)]
 struct Leak {
     leaked: Arc<AtomicUsize>,
-    stage: Arc<AtomicU8>,
+    phase: Arc<AtomicU8>,
 }
 
 /// It waits for a thread.
@@ -192,7 +192,7 @@ struct WaitedFor {
 impl Leak {
     /// Goes on from one stage to the next, unless it is at another one.
     fn goes_on(&self, from: u8, to: u8) -> bool {
-        self.stage.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.phase.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 
@@ -205,8 +205,8 @@ impl AtWork {
 
 impl Drop for AtWork {
     fn drop(&mut self) {
-        let Leak { leaked, stage } = &self.leak;
-        if stage.swap(OVER, Ordering::AcqRel) == LEAKED {
+        let Leak { leaked, phase } = &self.leak;
+        if phase.swap(OVER, Ordering::AcqRel) == LEAKED {
             leaked.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -218,7 +218,7 @@ impl Drop for WaitedFor {
         if leak.goes_on(QUEUED, OVER) {
             // It never begins.
             handler.abort();
-        } else if leak.stage.load(Ordering::Acquire) == AT_WORK {
+        } else if leak.phase.load(Ordering::Acquire) == AT_WORK {
             // Counted first: the handler's end must find it counted.
             leak.leaked.fetch_add(1, Ordering::Relaxed);
             if !leak.goes_on(AT_WORK, LEAKED) {

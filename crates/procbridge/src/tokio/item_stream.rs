@@ -70,16 +70,16 @@ impl Source {
     /// Takes the call of a session out; the stream is over then.
     fn take_calling(&mut self) -> Option<PendingCall> {
         match std::mem::replace(self, Self::Over(None)) {
-            Self::Session(calling) | Self::Reading(calling, _) => Some(calling),
+            Self::Session(pending) | Self::Reading(pending, _) => Some(pending),
             Self::Array(_) | Self::Over(_) => None,
         }
     }
 }
 
 impl<T: DeserializeOwned> Items<T> {
-    pub(super) fn new(reached: Begun, time: CallTimeout, client: Option<Arc<Inner>>) -> Result<Self, Error> {
-        let source = match reached {
-            Begun::Calling(calling) => Source::Session(calling),
+    pub(super) fn new(begun: Begun, time: CallTimeout, client: Option<Arc<Inner>>) -> Result<Self, Error> {
+        let source = match begun {
+            Begun::Calling(pending) => Source::Session(pending),
             Begun::Response(response) => match request::elements(&response)? {
                 Some(elements) => Source::Array(elements),
                 None => Source::Over(Some(response)),
@@ -168,28 +168,28 @@ impl<T: DeserializeOwned> Items<T> {
     fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<Result<Item, CallEnd>> {
         loop {
             match &mut self.source {
-                Source::Session(calling) => match ready!(calling.poll_item(context.waker()))? {
+                Source::Session(pending) => match ready!(pending.poll_item(context.waker()))? {
                     ReceivedRequest::Read(item) => return Poll::Ready(Ok(item)),
                     ReceivedRequest::Unread(item) if !flow::takes_time(item.size()) => {
-                        return Poll::Ready(calling.read(item));
+                        return Poll::Ready(pending.read(item));
                     }
                     ReceivedRequest::Unread(item) => {
                         let charged = item.charged();
                         let reading = Reading { charged, read: spawn_blocking(move || item.read()) };
-                        let Some(calling) = self.source.take_calling() else { continue };
-                        self.source = Source::Reading(calling, reading);
+                        let Some(pending) = self.source.take_calling() else { continue };
+                        self.source = Source::Reading(pending, reading);
                     }
                 },
                 Source::Reading(_, reading) => {
                     let read = ready!(Pin::new(&mut reading.read).poll(context));
                     let charged = reading.charged;
-                    let Some(mut calling) = self.source.take_calling() else { continue };
+                    let Some(mut pending) = self.source.take_calling() else { continue };
                     let item = match read {
-                        Ok(read) => calling.took(charged, read),
+                        Ok(read) => pending.took(charged, read),
                         // It fails only when the runtime ends.
-                        Err(_) => Err(CallEnd::Cancelled { sent: calling.cancel() }),
+                        Err(_) => Err(CallEnd::Cancelled { sent: pending.cancel() }),
                     };
-                    self.source = Source::Session(calling);
+                    self.source = Source::Session(pending);
                     return Poll::Ready(item);
                 }
                 Source::Array(_) | Source::Over(_) => return Poll::Pending,
@@ -199,8 +199,8 @@ impl<T: DeserializeOwned> Items<T> {
 
     /// The stream has ended with `answer`.
     fn end(&mut self, answer: CallEnd) -> Result<(), Error> {
-        let Some(calling) = self.source.take_calling() else { return Ok(()) };
-        match request::answered(answer, calling.link())? {
+        let Some(pending) = self.source.take_calling() else { return Ok(()) };
+        match request::answered(answer, pending.session())? {
             Response::Bad(bad) => Err(Error::refused(&bad)),
             response => {
                 self.source = Source::Over(Some(response));
@@ -212,8 +212,8 @@ impl<T: DeserializeOwned> Items<T> {
     fn poll_time(&mut self, context: &mut Context<'_>) -> Poll<Error> {
         let Some(timer) = &mut self.timer else { return Poll::Pending };
         ready!(timer.as_mut().poll(context));
-        let Some(mut calling) = self.source.take_calling() else { return Poll::Pending };
-        Poll::Ready(self.time.expired(calling.cancel()))
+        let Some(mut pending) = self.source.take_calling() else { return Poll::Pending };
+        Poll::Ready(self.time.expired(pending.cancel()))
     }
 }
 
@@ -236,7 +236,7 @@ impl<T> fmt::Debug for Items<T> {
 pub struct ItemSink {
     /// Absent once the handler has ended.
     producer: Arc<Mutex<Option<ItemSender>>>,
-    place: Option<SessionCall>,
+    session_call: Option<SessionCall>,
 }
 
 /// The other end of a sink: what it gathered for a caller that wants no items.
@@ -248,7 +248,10 @@ pub(super) struct Collector {
 impl ItemSink {
     pub(super) fn new(call: &Call) -> (Self, Collector) {
         let producer = Arc::new(Mutex::new(Some(ItemSender::new(call))));
-        (Self { producer: producer.clone(), place: call.session_call().cloned() }, Collector { producer })
+        (
+            Self { producer: producer.clone(), session_call: call.session_call().cloned() },
+            Collector { producer },
+        )
     }
 
     /// Sends an item, as soon as the caller has asked for one more. The item is written by this function, not by the future.
@@ -270,10 +273,11 @@ impl ItemSink {
             // A handler that sends item after item must not keep the thread.
             coop::consume_budget().await;
             let mut packet = packet?;
-            match &self.place {
-                Some(place) if packet.is_some() => {
-                    let sent =
-                        poll_fn(|context| place.link.poll_item(place.id, &mut packet, context.waker()));
+            match &self.session_call {
+                Some(session_call) if packet.is_some() => {
+                    let sent = poll_fn(|context| {
+                        session_call.session.poll_item(session_call.id, &mut packet, context.waker())
+                    });
                     within(clock::now().checked_add(CREDIT_TIMEOUT), sent)
                         .await
                         .unwrap_or_else(|| Err(router::timed_out()))

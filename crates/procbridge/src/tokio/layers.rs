@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use crate::blocking::handler::Reply;
-use crate::blocking::layers::place;
+use crate::blocking::layers::permit;
 use crate::limits::permits::Semaphore;
 use crate::reply_error::Refusal;
 use crate::tokio::call::Call;
@@ -21,11 +21,11 @@ pub type Layered = Pin<Box<dyn Future<Output = Result<Reply, Refusal>> + Send>>;
 /// let router = Router::new().layer(layers::max_in_flight(8)).method("seven", || async { 7 });
 /// ```
 pub fn max_in_flight(calls: usize) -> impl Fn(Call, Next) -> Layered + Send + Sync + 'static {
-    let places = Semaphore::new(calls);
+    let permits = Semaphore::new(calls);
     move |_, next| {
-        let place = place(&places);
+        let permit = permit(&permits);
         Box::pin(async move {
-            let _place = place?;
+            let _place = permit?;
             next.run().await
         })
     }

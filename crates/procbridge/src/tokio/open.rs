@@ -32,7 +32,7 @@ pub(super) struct OpenedSession {
 impl OpenCall {
     /// Waits for the answer, or for the session in which it will come.
     pub(super) async fn run(mut self) -> Result<Result<Response, OpenedSession>, Error> {
-        match self.exchange().await? {
+        match self.connection().await? {
             Opened::Response(response) => Ok(Ok(response)),
             Opened::Session => {
                 let accepted = self.outgoing.into_session();
@@ -41,7 +41,7 @@ impl OpenCall {
         }
     }
 
-    async fn exchange(&mut self) -> Result<Opened, Error> {
+    async fn connection(&mut self) -> Result<Opened, Error> {
         // The request: usually one write. A server that refuses it may answer before it has read all of it.
         while !self.outgoing.transmit().is_empty() {
             match self.stream.write(self.outgoing.transmit()) {
@@ -90,7 +90,7 @@ impl OpenCall {
 impl OpenedSession {
     /// The session, for any number of calls, with a task that reads it until it ends. The opening call is kept for whoever
     /// waits for it, if it is answered. Without a session there is what became of that call.
-    pub(super) fn into_link(
+    pub(super) fn into_session(
         self,
         admission: &Arc<Admission>,
         is_answered: bool,
@@ -109,11 +109,11 @@ impl OpenedSession {
         let opening = is_answered.then_some(id);
         let (admission, hold) = (admission.clone(), SessionPermits::default());
         let descriptor = socket.socket().clone();
-        let link = Session::new(connection, descriptor, peer, admission, opening, Reader::Task, hold);
+        let session = Session::new(connection, descriptor, peer, admission, opening, Reader::Task, hold);
         if matches!(serves, Role::Client { router: None, .. }) {
-            clock::watch(&link);
+            clock::watch(&session);
         }
-        ::tokio::spawn(SessionTask::new(link.clone(), socket, serves));
-        Ok((link, id))
+        ::tokio::spawn(SessionTask::new(session.clone(), socket, serves));
+        Ok((session, id))
     }
 }

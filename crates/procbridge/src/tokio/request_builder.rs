@@ -20,7 +20,7 @@ pub struct RequestBuilder<'a, P: ?Sized = ()> {
     via: Target<'a>,
     method: Option<&'a str>,
     payload: Option<&'a P>,
-    style: CallOptions,
+    options: CallOptions,
     fault: Option<Error>,
 }
 
@@ -33,22 +33,22 @@ pub(super) enum Target<'a> {
 
 impl<'a> RequestBuilder<'a> {
     pub(super) fn new(via: Target<'a>, method: Option<&'a str>) -> Self {
-        Self { via, method, payload: None, style: CallOptions::default(), fault: None }
+        Self { via, method, payload: None, options: CallOptions::default(), fault: None }
     }
 }
 
 impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     /// The payload: anything that serde can write. Without it, or with one that is null, the request has none.
     pub fn payload<Q: Serialize + ?Sized>(self, payload: &'a Q) -> RequestBuilder<'a, Q> {
-        let Self { via, method, style, fault, .. } = self;
-        RequestBuilder { via, method, payload: Some(payload), style, fault }
+        let Self { via, method, options, fault, .. } = self;
+        RequestBuilder { via, method, payload: Some(payload), options, fault }
     }
 
     /// How long this call may take, in place of the client's setting. The server is told, and need not work on when
     /// nobody waits. With zero it ends at once, error kind `Timeout`.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.style.timeout = Some(limit);
+        self.options.timeout = Some(limit);
         self
     }
 
@@ -58,7 +58,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     /// first. A value that JSON cannot say makes the call fail with `InvalidInput`.
     #[must_use]
     pub fn meta(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
-        if let Err(error) = self.style.meta.insert(key.into(), &value) {
+        if let Err(error) = self.options.meta.insert(key.into(), &value) {
             self.fault.get_or_insert(error);
         }
         self
@@ -68,7 +68,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     /// whether it has run. Like any call, it is sent again only if it has at most 64 KiB.
     #[must_use]
     pub fn idempotent(mut self) -> Self {
-        self.style.is_idempotent = true;
+        self.options.is_idempotent = true;
         self
     }
 
@@ -129,13 +129,13 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         mut self,
         time: CallTimeout,
     ) -> impl Future<Output = Result<Begun, Error>> + Send + use<P> {
-        self.style.needs_session = true;
+        self.options.needs_session = true;
         let made = self.prepare(ResultForm::Stream);
         async move {
-            let Prepared { by, style, packet } = made?;
+            let Prepared { by, options, packet } = made?;
             match by {
-                Caller::Client(client) => client.begin_within(time, &style, packet).await,
-                Caller::Session(session) => session.begin(&style, packet).await.map(|(reached, _)| reached),
+                Caller::Client(client) => client.begin_within(time, &options, packet).await,
+                Caller::Session(session) => session.begin(&options, packet).await.map(|(begun, _)| begun),
             }
         }
     }
@@ -144,21 +144,24 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
-        request::check_time(&self.style)?;
-        self.style.form = form;
-        let Self { via, method, payload, style, .. } = self;
+        request::check_time(&self.options)?;
+        self.options.form = form;
+        let Self { via, method, payload, options, .. } = self;
         let (config, by) = match via {
             Target::Client(client) => (&client.inner.config, Caller::Client(client.inner.clone())),
             Target::Session(session) => (&*session.config, Caller::Session(session.clone())),
         };
-        let packet = request::packet(config, method, payload, &style)?;
-        Ok(Prepared { by, style, packet })
+        let packet = request::packet(config, method, payload, &options)?;
+        Ok(Prepared { by, options, packet })
     }
 }
 
 impl<P: ?Sized> fmt::Debug for RequestBuilder<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { method, style, .. } = self;
-        f.debug_struct("RequestBuilder").field("method", method).field("style", style).finish_non_exhaustive()
+        let Self { method, options, .. } = self;
+        f.debug_struct("RequestBuilder")
+            .field("method", method)
+            .field("style", options)
+            .finish_non_exhaustive()
     }
 }

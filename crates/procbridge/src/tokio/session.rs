@@ -45,20 +45,20 @@ use crate::tokio::request_builder::{RequestBuilder, Target};
 #[derive(Clone, Debug)]
 pub struct Session {
     /// Whoever keeps a session does not keep its connection: that has ended when the peer's has.
-    link: Weak<Inner>,
+    session: Weak<Inner>,
     peer: Peer,
     pub(super) config: Arc<ClientConfig>,
 }
 
 impl Session {
     pub(super) fn of(call: &crate::Call) -> Result<Self, Refusal> {
-        let Some(place) = call.session_call() else {
+        let Some(session_call) = call.session_call() else {
             return Err(Refusal::new("the caller holds no session, so it cannot be called"));
         };
         let mut config = ClientConfig::new();
-        config.limits = place.link.admission.config.limits;
-        let (link, peer) = (Arc::downgrade(&place.link), place.link.peer);
-        Ok(Self { link, peer, config: Arc::new(config) })
+        config.limits = session_call.session.admission.config.limits;
+        let (session, peer) = (Arc::downgrade(&session_call.session), session_call.session.peer);
+        Ok(Self { session, peer, config: Arc::new(config) })
     }
 
     /// Who is at the other end.
@@ -68,12 +68,12 @@ impl Session {
 
     /// What the other end calls itself, if it says so.
     pub fn name(&self) -> Option<String> {
-        self.link.upgrade()?.peer_terms().and_then(|terms| terms.name().map(str::to_string))
+        self.session.upgrade()?.peer_terms().and_then(|terms| terms.name().map(str::to_string))
     }
 
     /// Whether calls can still begin on this session.
     pub fn is_open(&self) -> bool {
-        self.link.upgrade().is_some_and(|link| link.is_open())
+        self.session.upgrade().is_some_and(|session| session.is_open())
     }
 
     /// Calls a method of the other end, see [`Client::request`](crate::tokio::Client::request). Nothing is sent again. It
@@ -132,32 +132,32 @@ impl Session {
         RequestBuilder::new(Target::Session(self), Some(method))
     }
 
-    fn link(&self) -> Result<Arc<Inner>, Error> {
-        self.link.upgrade().ok_or_else(|| request::refused(BeginError::Gone))
+    fn session(&self) -> Result<Arc<Inner>, Error> {
+        self.session.upgrade().ok_or_else(|| request::refused(BeginError::Gone))
     }
 
     pub(super) async fn begin(
         &self,
-        style: &CallOptions,
+        options: &CallOptions,
         packet: Packet,
     ) -> Result<(Begun, CallTimeout), Error> {
-        let time = clock::time(style.timeout);
+        let time = clock::time(options.timeout);
         Ok((
-            flow::begin_on(&self.config, &self.link()?, packet, style.form, time)
+            flow::begin_on(&self.config, &self.session()?, packet, options.form, time)
                 .await
                 .map_err(request::in_reverse)?,
             time,
         ))
     }
 
-    pub(super) async fn run(&self, style: &CallOptions, packet: Packet) -> Result<Option<Response>, Error> {
-        let time = clock::time(style.timeout.or(self.config.call_timeout));
-        match flow::begin_on(&self.config, &self.link()?, packet, style.form, time)
+    pub(super) async fn run(&self, options: &CallOptions, packet: Packet) -> Result<Option<Response>, Error> {
+        let time = clock::time(options.timeout.or(self.config.call_timeout));
+        match flow::begin_on(&self.config, &self.session()?, packet, options.form, time)
             .await
             .map_err(request::in_reverse)?
         {
             Begun::Response(response) => Ok(Some(response)),
-            Begun::Calling(calling) => flow::finish(calling, time).await.map(Some),
+            Begun::Calling(pending) => flow::finish(pending, time).await.map(Some),
             Begun::Sent => Ok(None),
         }
     }

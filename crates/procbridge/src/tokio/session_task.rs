@@ -29,7 +29,7 @@ use crate::tokio::transport::SessionSocket;
 
 /// Reads a session and serves its calls until it ends.
 pub(super) struct SessionTask {
-    link: Arc<Session>,
+    session: Arc<Session>,
     socket: SessionSocket,
     serves: Role,
     /// When to look at the clock: at the latest when something is due.
@@ -45,7 +45,7 @@ pub(super) struct SessionTask {
 /// On whose behalf a session is driven.
 pub(super) enum Role {
     /// The server ends when its sessions have.
-    Server { shared: Arc<ServerContext>, id: u64, busy: Option<TaskGuard>, _alive: TaskGuard },
+    Server { server: Arc<ServerContext>, id: u64, busy: Option<TaskGuard>, _alive: TaskGuard },
     Client {
         /// The methods for the server to call, if there are any.
         router: Option<Arc<Router>>,
@@ -56,28 +56,33 @@ pub(super) enum Role {
 }
 
 impl SessionTask {
-    pub(super) fn new(link: Arc<Session>, socket: SessionSocket, serves: Role) -> Self {
-        Self { link, socket, serves, timer: None, rings: None, linger: None, has_waited: false }
+    pub(super) fn new(session: Arc<Session>, socket: SessionSocket, serves: Role) -> Self {
+        Self { session, socket, serves, timer: None, rings: None, linger: None, has_waited: false }
     }
 
     /// Looks at what was read, as far as that takes no longer than a [portion](PORTION). The handlers of calls are begun one
     /// after the other; what one answers at once is queued before the next one begins.
     fn serve(&self, context: &Context<'_>) {
-        let Self { link, serves, .. } = self;
+        let Self { session, serves, .. } = self;
         let mut answered = None;
         // Where one ends the next one begins.
         let (mut first, mut now) = (None, None);
-        while let Some(work) = link.next_incoming(answered.take()) {
+        while let Some(work) = session.next_incoming(answered.take()) {
             let began = now.take().unwrap_or_else(Instant::now);
             let first = *first.get_or_insert(began);
             let begun = match serves {
-                Role::Server { shared, .. } => {
-                    let methods = || Methods::Server(shared.clone());
-                    call_task::begin(&shared.router, link, work, began, || Some(shared.alive()), methods)
+                Role::Server { server, .. } => {
+                    let methods = || Methods::Server(server.clone());
+                    call_task::begin(&server.router, session, work, began, || Some(server.alive()), methods)
                 }
-                Role::Client { router: Some(router), .. } => {
-                    call_task::begin(router, link, work, began, || None, || Methods::Client(router.clone()))
-                }
+                Role::Client { router: Some(router), .. } => call_task::begin(
+                    router,
+                    session,
+                    work,
+                    began,
+                    || None,
+                    || Methods::Client(router.clone()),
+                ),
                 Role::Client { router: None, .. } => continue,
             };
             now = match begun {
@@ -95,7 +100,7 @@ impl SessionTask {
             };
             if now.is_some_and(|now| now.saturating_duration_since(first) >= MAX_POLL_TIME) {
                 if let Some((id, answer)) = answered {
-                    link.reply(id, answer);
+                    session.reply(id, answer);
                 }
                 return;
             }
@@ -106,7 +111,7 @@ impl SessionTask {
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.socket.poll_writable(context))?;
         // Blocked again, which the next look finds.
-        let _ = self.socket.attempt(Interest::WRITABLE, |_| match self.link.flush() {
+        let _ = self.socket.attempt(Interest::WRITABLE, |_| match self.session.flush() {
             Flushed::All => Ok(()),
             Flushed::Blocked => Err(io::Error::from(io::ErrorKind::WouldBlock)),
         });
@@ -119,16 +124,16 @@ impl SessionTask {
             self.socket.is_writing_at_once()?;
         }
         ready!(self.socket.poll_readable(context))?;
-        if self.link.read_once(|buffer| self.socket.read(buffer)) {
+        if self.session.read_once(|buffer| self.socket.read(buffer)) {
             self.serve(context);
         }
         Poll::Ready(Ok(()))
     }
 
     /// Does what is due. Ready if the session may have changed by that.
-    fn poll_time(&mut self, outlook: &Snapshot, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_time(&mut self, snapshot: &Snapshot, context: &mut Context<'_>) -> Poll<()> {
         // What was planned may be later than what has become due since.
-        if let Some(due) = outlook.due
+        if let Some(due) = snapshot.due
             && self.planned().is_some_and(|planned| due < planned)
         {
             self.set_timer(due);
@@ -139,23 +144,23 @@ impl SessionTask {
             return Poll::Pending;
         }
         if !self.keep_time(clock::now()) {
-            return if self.link.has_ended() { Poll::Ready(()) } else { Poll::Pending };
+            return if self.session.has_ended() { Poll::Ready(()) } else { Poll::Pending };
         }
         self.poll_timer(context)
     }
 
     /// Does what is due at `now`, and plans the next look at the clock. Tells whether there is one.
     fn keep_time(&mut self, now: Instant) -> bool {
-        let Some(next) = self.link.tick(now) else {
+        let Some(next) = self.session.tick(now) else {
             self.timer = None;
             return false;
         };
-        if let Role::Server { shared, id, .. } = &self.serves
+        if let Role::Server { server, id, .. } = &self.serves
             && next.saturating_duration_since(now) >= MAX_TIMER
         {
             self.timer = None;
             if self.rings.is_none_or(|rings| next < rings) {
-                shared.control.sessions.plan(*id, next);
+                server.control.sessions.plan(*id, next);
                 self.rings = Some(next);
             }
             return true;
@@ -166,9 +171,9 @@ impl SessionTask {
 
     /// Whether something is due by what the clock said when something `heard` last arrived, however much there is to be
     /// read.
-    fn is_due(&self, outlook: &Snapshot) -> bool {
+    fn is_due(&self, snapshot: &Snapshot) -> bool {
         let planned = self.planned();
-        planned.is_none() || planned.into_iter().chain(outlook.due).any(|due| due <= outlook.heard)
+        planned.is_none() || planned.into_iter().chain(snapshot.due).any(|due| due <= snapshot.heard)
     }
 
     /// When it looks at the clock next.
@@ -178,8 +183,8 @@ impl SessionTask {
     }
 
     /// Waits, unless there is something to be seen to.
-    fn park(&self, outlook: &Snapshot, context: &Context<'_>) -> bool {
-        self.link.park(context.waker(), outlook, self.planned())
+    fn park(&self, snapshot: &Snapshot, context: &Context<'_>) -> bool {
+        self.session.park(context.waker(), snapshot, self.planned())
     }
 
     fn set_timer(&mut self, due: Instant) {
@@ -201,12 +206,12 @@ impl SessionTask {
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
         ready!(self.poll_linger(context));
         self.linger = Some(0);
-        self.link.poll_drained(context.waker())
+        self.session.poll_drained(context.waker())
     }
 
     /// What the peer still sends is dropped for a while if it must hear why, and the server has not ended.
     fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if !self.link.must_linger() {
+        if !self.session.must_linger() {
             return Poll::Ready(());
         }
         if self.linger.is_none() {
@@ -215,14 +220,14 @@ impl SessionTask {
             if let Role::Server { busy, .. } = &mut self.serves {
                 *busy = None;
             }
-            let limit = clock::now().checked_add(self.link.admission.config.linger_timeout);
+            let limit = clock::now().checked_add(self.session.admission.config.linger_timeout);
             let Some(limit) = limit else { return Poll::Ready(()) };
             self.set_timer(limit);
         }
-        if let Role::Server { shared, .. } = &self.serves {
+        if let Role::Server { server, .. } = &self.serves {
             // First the word to be told, then the look.
-            self.link.set_standby(context.waker());
-            if shared.control.has_reached(Phase::Aborting) {
+            self.session.set_standby(context.waker());
+            if server.control.has_reached(Phase::Aborting) {
                 return Poll::Ready(());
             }
         }
@@ -233,7 +238,7 @@ impl SessionTask {
             }
             match self.socket.discard() {
                 Ok(Read::Bytes(count)) => {
-                    self.link.admission.stats.received(count);
+                    self.session.admission.stats.received(count);
                     let count = u32::try_from(count).unwrap_or(u32::MAX);
                     self.linger = self.linger.map(|left| left.saturating_sub(count));
                     rounds -= 1;
@@ -255,7 +260,7 @@ impl Future for SessionTask {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let driver = &mut *self;
-        if !driver.has_waited && driver.link.has_pending_flush() {
+        if !driver.has_waited && driver.session.has_pending_flush() {
             // Those who are to run before this task's next turn may have something to be written too.
             driver.has_waited = true;
             context.waker().wake_by_ref();
@@ -265,44 +270,44 @@ impl Future for SessionTask {
         // When this turn read first, and whether it has served what it read.
         let (mut since, mut has_served) = (None, false);
         for _ in 0..MAX_ROUNDS {
-            let outlook = driver.link.snapshot();
-            if outlook.is_rung {
+            let snapshot = driver.session.snapshot();
+            if snapshot.is_rung {
                 // There will be no other ring until one is planned, which keep_time does.
                 driver.rings = None;
             }
-            if outlook.wakes_large {
+            if snapshot.wakes_large {
                 // That caller is the next one on this thread, as a new task is.
                 context.waker().wake_by_ref();
             }
-            if !outlook.is_open {
+            if !snapshot.is_open {
                 driver.serves.tell();
             }
             if has_served {
-                let since = *since.get_or_insert(outlook.heard);
+                let since = *since.get_or_insert(snapshot.heard);
                 // The clock is looked at whatever arrives.
-                if !outlook.has_ended && driver.is_due(&outlook) {
-                    driver.keep_time(outlook.heard);
+                if !snapshot.has_ended && driver.is_due(&snapshot) {
+                    driver.keep_time(snapshot.heard);
                 }
                 // What is left is served in another turn.
-                if outlook.has_work || outlook.heard.saturating_duration_since(since) >= MAX_POLL_TIME {
+                if snapshot.has_work || snapshot.heard.saturating_duration_since(since) >= MAX_POLL_TIME {
                     break;
                 }
             }
-            if outlook.has_work {
+            if snapshot.has_work {
                 driver.serve(context);
                 has_served = true;
                 continue;
             }
-            if outlook.has_ended {
+            if snapshot.has_ended {
                 return driver.poll_end(context);
             }
             // Small calls come and go while something large is written, so each look does both.
             let (mut written, mut read) = (Poll::Pending, Poll::Pending);
-            if outlook.is_blocked {
+            if snapshot.is_blocked {
                 written = driver.poll_write(context);
             }
-            if !outlook.is_reading_paused {
-                read = driver.poll_read(outlook.is_blocked, context);
+            if !snapshot.is_reading_paused {
+                read = driver.poll_read(snapshot.is_blocked, context);
                 has_served |= read.is_ready();
             }
             match (written, read) {
@@ -311,7 +316,7 @@ impl Future for SessionTask {
                 (Poll::Pending, Poll::Pending) => {}
                 _ => continue,
             }
-            if driver.poll_time(&outlook, context).is_pending() && driver.park(&outlook, context) {
+            if driver.poll_time(&snapshot, context).is_pending() && driver.park(&snapshot, context) {
                 return Poll::Pending;
             }
         }
@@ -336,10 +341,10 @@ impl Role {
 impl Drop for SessionTask {
     fn drop(&mut self) {
         // Nobody else would read the session, whatever has ended this task. With its runtime the handlers go too.
-        self.link.close(End::Closed);
-        self.link.drop_calls();
+        self.session.close(End::Closed);
+        self.session.drop_calls();
         match &mut self.serves {
-            Role::Server { shared, id, .. } => shared.control.sessions.leave(*id),
+            Role::Server { server, id, .. } => server.control.sessions.leave(*id),
             serves @ Role::Client { .. } => serves.tell(),
         }
     }

@@ -130,9 +130,9 @@ async fn renew(client: Client, wanted: Value, pause: Duration) -> Renewed {
         sleep(pause).await;
     }
     let time = clock::time(client.inner.config.patience());
-    let reached = client.call("$/subscribe").payload(&wanted).begin_session_stream(time).await?;
-    let Begun::Calling(_) = reached else { return Err(request::no_sessions()) };
-    let mut items = Events::new(reached, time, None)?;
+    let begun = client.call("$/subscribe").payload(&wanted).begin_session_stream(time).await?;
+    let Begun::Calling(_) = begun else { return Err(request::no_sessions()) };
+    let mut items = Events::new(begun, time, None)?;
     // What else than the word that it is in force comes first is an event, or the end.
     let first = items.next().await.ok_or_else(event::none_there)??;
     items.without_limit();

@@ -69,12 +69,12 @@ impl Transport {
         endpoint: &Endpoint,
         deadline: Option<Instant>,
         sends_token: bool,
-        alone: &mut OneShotPermit<'_>,
+        permit: &mut OneShotPermit<'_>,
     ) -> Result<(Self, Peer), Error> {
-        let connected = Self::connect_to(endpoint, deadline, sends_token, alone).await;
+        let connected = Self::connect_to(endpoint, deadline, sends_token, permit).await;
         match &connected {
-            Ok(_) => alone.on_connected(),
-            Err(_) => alone.on_refused(),
+            Ok(_) => permit.on_connected(),
+            Err(_) => permit.on_refused(),
         }
         connected
     }
@@ -83,10 +83,10 @@ impl Transport {
         endpoint: &Endpoint,
         deadline: Option<Instant>,
         sends_token: bool,
-        alone: &mut OneShotPermit<'_>,
+        permit: &mut OneShotPermit<'_>,
     ) -> Result<(Self, Peer), Error> {
         let Address::Tcp { host, port } = &endpoint.address else {
-            let socket = Self::connect_unix(endpoint, deadline, alone)
+            let socket = Self::connect_unix(endpoint, deadline, permit)
                 .await
                 .map_err(|error| cannot_connect(endpoint, error))?;
             let peer = connect::unix_server(endpoint, &socket, sends_token)?;
@@ -98,7 +98,7 @@ impl Transport {
         let mut result = Err(cannot_connect(endpoint, io::Error::from(io::ErrorKind::NotFound)));
         for (tried, address) in addresses.iter().enumerate() {
             let share = connect::attempt_deadline(deadline, clock::now(), addresses.len() - tried);
-            match Self::connect_tcp(*address, share, alone).await {
+            match Self::connect_tcp(*address, share, permit).await {
                 Ok(connected) => return Ok(connected),
                 // The first address is the preferred one: its error is the one to tell.
                 Err(error) if tried == 0 => result = Err(cannot_connect(endpoint, error)),
@@ -111,7 +111,7 @@ impl Transport {
     async fn connect_tcp(
         address: SocketAddr,
         deadline: Option<Instant>,
-        alone: &mut OneShotPermit<'_>,
+        permit: &mut OneShotPermit<'_>,
     ) -> io::Result<(Self, Peer)> {
         let mut dropped = SynRetry::new(&address);
         loop {
@@ -132,21 +132,21 @@ impl Transport {
             if !dropped.is_again(deadline, clock::now()) {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            alone.on_refused();
+            permit.on_refused();
         }
     }
 
     async fn connect_unix(
         endpoint: &Endpoint,
         deadline: Option<Instant>,
-        alone: &mut OneShotPermit<'_>,
+        permit: &mut OneShotPermit<'_>,
     ) -> io::Result<OwnedFd> {
         let mut queue = BacklogRetry::new();
         loop {
             match connect::unix(endpoint) {
                 Ok(socket) => return Ok(socket),
                 Err(Errno::AGAIN) => {
-                    alone.on_refused();
+                    permit.on_refused();
                     time::sleep(queue.pause(deadline, clock::now()).ok_or(io::ErrorKind::TimedOut)?).await;
                 }
                 Err(error) => return Err(error.into()),
@@ -183,8 +183,8 @@ impl Transport {
     }
 
     /// Whether the peer has closed its end for good.
-    pub(super) fn is_gone(&self, is_pressed: bool) -> bool {
-        self.descriptor().is_ok_and(|socket| socket::is_gone(socket, is_pressed))
+    pub(super) fn is_gone(&self, is_scarce: bool) -> bool {
+        self.descriptor().is_ok_and(|socket| socket::is_gone(socket, is_scarce))
     }
 
     /// Tells the peer that nothing more will be written.

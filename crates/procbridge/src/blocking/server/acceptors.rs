@@ -17,7 +17,7 @@ use crate::telemetry::log::LogClass;
 
 /// The acceptors of one listener.
 pub(in crate::blocking) struct Acceptors {
-    shared: Arc<ServerContext>,
+    server: Arc<ServerContext>,
     /// Not held while a connection is served: a handler must not keep the endpoint from the next server.
     socket: Weak<OwnedFd>,
     peers: AllowedPeers,
@@ -28,13 +28,13 @@ pub(in crate::blocking) struct Acceptors {
 impl Acceptors {
     /// Starts the threads that accept at `socket`.
     pub(in crate::blocking) fn begin(
-        shared: &Arc<ServerContext>,
+        server: &Arc<ServerContext>,
         socket: Weak<OwnedFd>,
         peers: AllowedPeers,
     ) -> io::Result<()> {
-        let kept = shared.admission.config.acceptors.unwrap_or_else(default_acceptors);
+        let kept = server.admission.config.acceptors.unwrap_or_else(default_acceptors);
         let acceptors =
-            Arc::new(Self { shared: shared.clone(), socket, peers, kept, idle: AtomicUsize::new(0) });
+            Arc::new(Self { server: server.clone(), socket, peers, kept, idle: AtomicUsize::new(0) });
         (0..kept).try_for_each(|_| Self::start(&acceptors))
     }
 
@@ -53,19 +53,19 @@ impl Acceptors {
     fn lacks_thread(&self) -> bool {
         self.idle.load(Ordering::Acquire) == 0
             && self.socket.strong_count() > 0
-            && !self.shared.control.is_stopping()
+            && !self.server.control.is_stopping()
     }
 
     /// Accepts and serves. There is always a thread that accepts: the last one to find a connection starts another
     /// before it serves; one that comes back and finds more than enough of them ends.
     fn run(this: &Arc<Self>) {
         let mut backoff = AcceptBackoff::new();
-        let journal = &this.shared.admission.journal;
+        let log = &this.server.admission.log;
         loop {
             let Some(socket) = this.socket.upgrade() else { return };
             let accepted = socket::accept(&socket);
             // Before the socket is let go: a server that stops waits for that first, and then for what is arriving.
-            let arriving = if accepted.is_ok() { this.shared.arriving.try_acquire(1) } else { None };
+            let arriving = if accepted.is_ok() { this.server.arriving.try_acquire(1) } else { None };
             drop(socket);
             match accepted {
                 Ok(accepted) => {
@@ -73,23 +73,23 @@ impl Acceptors {
                     if this.idle.fetch_sub(1, Ordering::AcqRel) == 1
                         && let Err(error) = Self::start(this)
                     {
-                        journal.write(LogClass::Accept, || format!("cannot start a thread: {error}"));
-                        this.shared.short_of_threads().push(this.clone());
-                        this.shared.poller.wake_by(Instant::now() + SPAWN_RETRY);
+                        log.write(LogClass::Accept, || format!("cannot start a thread: {error}"));
+                        this.server.short_of_threads().push(this.clone());
+                        this.server.poller.wake_by(Instant::now() + SPAWN_RETRY);
                     }
-                    this.shared.serve(accepted, this.peers, arriving);
+                    this.server.serve(accepted, this.peers, arriving);
                     // Starting threads that end at once would cost more than a few that stand ready.
                     if this.idle.fetch_add(1, Ordering::AcqRel) >= 2 * this.kept {
                         this.idle.fetch_sub(1, Ordering::AcqRel);
                         return;
                     }
                 }
-                Err(_) if this.shared.control.is_stopping() => return,
+                Err(_) if this.server.control.is_stopping() => return,
                 Err(error) => {
-                    journal.write(LogClass::Accept, || format!("cannot accept: {}", io::Error::from(error)));
+                    log.write(LogClass::Accept, || format!("cannot accept: {}", io::Error::from(error)));
                     if AcceptBackoff::is_needed(error) {
                         let until = Instant::now() + backoff.pause();
-                        this.shared.control.wait_past(Phase::Serving, Some(until));
+                        this.server.control.wait_past(Phase::Serving, Some(until));
                     }
                 }
             }

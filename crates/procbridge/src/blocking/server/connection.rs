@@ -16,22 +16,22 @@ use crate::telemetry::log::LogClass;
 pub(in crate::blocking) struct ServerConnection {
     pub(in crate::blocking) stream: Transport,
     pub(in crate::blocking) incoming: ClassicServer,
-    pub(in crate::blocking) place: Permit,
+    pub(in crate::blocking) permit: Permit,
     pub(in crate::blocking) waiting: Option<Permit>,
 }
 
 impl ServerConnection {
     pub(in crate::blocking) fn new(
-        shared: &ServerContext,
+        server: &ServerContext,
         stream: Transport,
         peer: Peer,
-        place: Permit,
+        permit: Permit,
         held: Permit,
     ) -> Self {
         // A server that stops takes no sessions: they would only have to be ended.
-        let terms = shared.admission.config.terms.clone().filter(|_| !shared.control.is_stopping());
-        let incoming = ClassicServer::new(&shared.admission, peer, held, terms);
-        Self { stream, incoming, place, waiting: None }
+        let terms = server.admission.config.terms.clone().filter(|_| !server.control.is_stopping());
+        let incoming = ClassicServer::new(&server.admission, peer, held, terms);
+        Self { stream, incoming, permit, waiting: None }
     }
 
     /// When the request is too slow.
@@ -40,16 +40,16 @@ impl ServerConnection {
     }
 
     /// Reads what has arrived of the request, without waiting.
-    pub(in crate::blocking) fn read(&mut self, shared: &ServerContext) -> Progress {
+    pub(in crate::blocking) fn read(&mut self, server: &ServerContext) -> Progress {
         let stream = &self.stream;
-        self.incoming.read(&shared.admission, |buffer| stream.read(buffer))
+        self.incoming.read(&server.admission, |buffer| stream.read(buffer))
     }
 
     /// Reads the request, and waits a moment for each piece of it.
-    pub(in crate::blocking) fn read_soon(&mut self, shared: &ServerContext) -> Progress {
+    pub(in crate::blocking) fn read_soon(&mut self, server: &ServerContext) -> Progress {
         let stream = &self.stream;
         let (mut is_first, mut end) = (true, None);
-        self.incoming.read(&shared.admission, |buffer| {
+        self.incoming.read(&server.admission, |buffer| {
             // Most requests come in one piece, which needs no look at the clock.
             if mem::take(&mut is_first) {
                 return stream.read_soon(buffer);
@@ -64,30 +64,30 @@ impl ServerConnection {
     }
 
     /// Queues an answer to a request that is not waited for any longer.
-    pub(in crate::blocking) fn refuse(&mut self, shared: &ServerContext, refusal: &Refusal) {
-        self.incoming.refuse(&shared.admission, refusal);
+    pub(in crate::blocking) fn refuse(&mut self, server: &ServerContext, refusal: &Refusal) {
+        self.incoming.refuse(&server.admission, refusal);
     }
 
     /// Writes what is queued. It waits for the peer as long as the peer takes something; with `Patience::None` it does
     /// not wait. Tells whether the connection must linger.
-    pub(in crate::blocking) fn write(&mut self, shared: &ServerContext, patience: WaitUntil) -> bool {
+    pub(in crate::blocking) fn write(&mut self, server: &ServerContext, patience: WaitUntil) -> bool {
         let Self { stream, incoming, .. } = self;
-        let journal = &shared.admission.journal;
+        let log = &server.admission.log;
         while !incoming.transmit().is_empty() {
             match stream.write(incoming.transmit()) {
                 Ok(0) if patience == WaitUntil::None => return false,
                 Ok(0) => {
-                    let deadline = Instant::now().checked_add(shared.admission.config.write_timeout);
+                    let deadline = Instant::now().checked_add(server.admission.config.write_timeout);
                     if !stream.wait(Readiness::Write, deadline).unwrap_or(false) {
-                        journal.write(LogClass::Write, || {
+                        log.write(LogClass::Write, || {
                             format!("{}: takes no more of its answer", incoming.peer)
                         });
                         return false;
                     }
                 }
-                Ok(count) => incoming.transmitted(&shared.admission, count),
+                Ok(count) => incoming.transmitted(&server.admission, count),
                 Err(error) => {
-                    journal.write(LogClass::Write, || format!("{}: {error}", incoming.peer));
+                    log.write(LogClass::Write, || format!("{}: {error}", incoming.peer));
                     return false;
                 }
             }

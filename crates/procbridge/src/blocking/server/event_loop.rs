@@ -74,7 +74,7 @@ enum Entry {
 struct Lingering {
     socket: Arc<dyn Socket>,
     deadline: Option<Instant>,
-    budget: usize,
+    semaphore: usize,
     _place: Option<Permit>,
     _waiting: Permit,
 }
@@ -114,28 +114,28 @@ impl EventLoop {
     /// Hands over a connection whose request has not arrived.
     pub(in crate::blocking) fn wait_for_request(
         &self,
-        shared: &ServerContext,
-        exchange: ServerConnection,
+        server: &ServerContext,
+        connection: ServerConnection,
         arriving: Option<Permit>,
     ) {
-        self.enter(shared, Entry::Request(exchange, arriving));
+        self.enter(server, Entry::Request(connection, arriving));
     }
 
     /// Hands over a connection that was answered and may still be sending.
-    pub(in crate::blocking) fn linger(&self, shared: &ServerContext, exchange: ServerConnection) {
-        if let Some(entry) = Entry::lingering(shared, exchange) {
-            self.enter(shared, entry);
+    pub(in crate::blocking) fn linger(&self, server: &ServerContext, connection: ServerConnection) {
+        if let Some(entry) = Entry::lingering(server, connection) {
+            self.enter(server, entry);
         }
     }
 
     /// Hands over a session that has ended and may still be sending.
-    pub(in crate::blocking) fn linger_session(&self, shared: &ServerContext, link: Arc<Session>) {
-        if let Some(entry) = Entry::lingering_session(shared, link) {
-            self.enter(shared, entry);
+    pub(in crate::blocking) fn linger_session(&self, server: &ServerContext, session: Arc<Session>) {
+        if let Some(entry) = Entry::lingering_session(server, session) {
+            self.enter(server, entry);
         }
     }
 
-    fn enter(&self, shared: &ServerContext, entry: Entry) {
+    fn enter(&self, server: &ServerContext, entry: Entry) {
         let mut inbox = self.inbox();
         if !inbox.is_closed {
             inbox.entries.push(entry);
@@ -144,9 +144,9 @@ impl EventLoop {
         }
         drop(inbox);
         // The server has ended while this one was on its way here.
-        if let Entry::Request(mut exchange, _) = entry {
-            exchange.refuse(shared, &router::stopping());
-            exchange.write(shared, WaitUntil::None);
+        if let Entry::Request(mut connection, _) = entry {
+            connection.refuse(server, &router::stopping());
+            connection.write(server, WaitUntil::None);
         }
     }
 
@@ -155,14 +155,14 @@ impl EventLoop {
     }
 
     /// The thread's work, until the server has ended.
-    pub(in crate::blocking) fn run(&self, shared: &Arc<ServerContext>) {
+    pub(in crate::blocking) fn run(&self, server: &Arc<ServerContext>) {
         let mut entries: Vec<Entry> = Vec::new();
         let mut scratch = Vec::with_capacity(DISCARD_BUFFER);
         loop {
             entries.append(&mut self.inbox().entries);
-            if shared.control.is_stopping() {
-                entries = entries.into_iter().filter_map(|entry| entry.stop(shared)).collect();
-                if shared.control.has_ended() && entries.is_empty() {
+            if server.control.is_stopping() {
+                entries = entries.into_iter().filter_map(|entry| entry.stop(server)).collect();
+                if server.control.has_ended() && entries.is_empty() {
                     let mut inbox = self.inbox();
                     inbox.is_closed = inbox.entries.is_empty();
                     if inbox.is_closed {
@@ -173,22 +173,22 @@ impl EventLoop {
             }
             // Before the looks, in one order with what others store before they ask for a look: what these miss is asked for.
             self.planned.store(u64::MAX, Ordering::SeqCst);
-            let next_session = shared.sessions.look(shared, Instant::now());
-            let next_call = expire_calls(shared);
-            let next_thread = shared.start_acceptors();
+            let next_session = server.sessions.look(server, Instant::now());
+            let next_call = expire_calls(server);
+            let next_thread = server.start_acceptors();
             let next_entry = entries.iter().filter_map(Entry::deadline).min();
             let deadline = [next_session, next_call, next_thread, next_entry].into_iter().flatten().min();
             let planned = deadline.map_or(u64::MAX, |deadline| self.micros(deadline));
             let asked = self.planned.fetch_min(planned, Ordering::AcqRel).min(planned);
             let deadline = (asked < u64::MAX).then(|| self.clock + Duration::from_micros(asked));
 
-            let (sessions, again) = shared.sessions.waiting();
+            let (sessions, again) = server.sessions.waiting();
             let deadline = [deadline, again].into_iter().flatten().min();
             let mut sockets = Vec::with_capacity(entries.len() + sessions.len() + 1);
             sockets.push(PollFd::new(&self.bell.event, PollFlags::IN));
             sockets
                 .extend(entries.iter().map(|entry| PollFd::from_borrowed_fd(entry.socket(), PollFlags::IN)));
-            sockets.extend(sessions.iter().map(|(served, flags)| PollFd::new(&*served.link, *flags)));
+            sockets.extend(sessions.iter().map(|(served, flags)| PollFd::new(&*served.session, *flags)));
             if wait_for(&mut sockets, deadline).is_err() {
                 // Out of kernel memory; there is nothing to do but to try again.
                 std::thread::yield_now();
@@ -200,15 +200,15 @@ impl EventLoop {
             let now = Instant::now();
             for ((served, _), ready) in sessions.iter().zip(ready.iter().skip(1 + entries.len())) {
                 if !ready.is_empty() {
-                    shared.sessions.wake(shared, served, *ready);
+                    server.sessions.wake(server, served, *ready);
                 }
             }
             let turn = entries.into_iter().zip(ready.into_iter().skip(1));
             entries = turn
                 .filter_map(|(entry, ready)| {
-                    let entry = if !ready.is_empty() { entry.progress(shared, &mut scratch)? } else { entry };
+                    let entry = if !ready.is_empty() { entry.progress(server, &mut scratch)? } else { entry };
                     if entry.deadline().is_some_and(|deadline| deadline <= now) {
-                        entry.expire(shared)
+                        entry.expire(server)
                     } else {
                         Some(entry)
                     }
@@ -221,13 +221,13 @@ impl EventLoop {
 impl Entry {
     /// A connection that lingers is one that the server waits for, and needs a place among them; without one it is
     /// closed at once.
-    fn lingering(shared: &ServerContext, mut exchange: ServerConnection) -> Option<Self> {
-        let waiting = exchange.waiting.take();
-        let waiting = waiting.or_else(|| shared.admission.waiting(&exchange.incoming.peer).ok())?;
-        let deadline = Instant::now().checked_add(shared.admission.config.linger_timeout);
-        let (socket, place) = (Arc::new(exchange.stream), Some(exchange.place));
-        let budget = LINGER_BYTES;
-        Some(Self::Lingering(Lingering { socket, deadline, budget, _place: place, _waiting: waiting }))
+    fn lingering(server: &ServerContext, mut connection: ServerConnection) -> Option<Self> {
+        let waiting = connection.waiting.take();
+        let waiting = waiting.or_else(|| server.admission.waiting(&connection.incoming.peer).ok())?;
+        let deadline = Instant::now().checked_add(server.admission.config.linger_timeout);
+        let (socket, permit) = (Arc::new(connection.stream), Some(connection.permit));
+        let semaphore = LINGER_BYTES;
+        Some(Self::Lingering(Lingering { socket, deadline, semaphore, _place: permit, _waiting: waiting }))
     }
 
     /// The same with an earlier end.
@@ -239,41 +239,47 @@ impl Entry {
     }
 
     /// The same for a session that has been told why it is over.
-    fn lingering_session(shared: &ServerContext, link: Arc<Session>) -> Option<Self> {
-        let waiting = shared.admission.waiting(&link.peer).ok()?;
-        let deadline = Instant::now().checked_add(shared.admission.config.linger_timeout);
-        let budget = LINGER_BYTES;
-        Some(Self::Lingering(Lingering { socket: link, deadline, budget, _place: None, _waiting: waiting }))
+    fn lingering_session(server: &ServerContext, session: Arc<Session>) -> Option<Self> {
+        let waiting = server.admission.waiting(&session.peer).ok()?;
+        let deadline = Instant::now().checked_add(server.admission.config.linger_timeout);
+        let semaphore = LINGER_BYTES;
+        Some(Self::Lingering(Lingering {
+            socket: session,
+            deadline,
+            semaphore,
+            _place: None,
+            _waiting: waiting,
+        }))
     }
 
     fn socket(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Request(exchange, _) => exchange.stream.as_fd(),
+            Self::Request(connection, _) => connection.stream.as_fd(),
             Self::Lingering(lingering) => lingering.socket.as_fd(),
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
         match self {
-            Self::Request(exchange, _) => Some(exchange.deadline()),
+            Self::Request(connection, _) => Some(connection.deadline()),
             Self::Lingering(lingering) => lingering.deadline,
         }
     }
 
     /// Something has arrived. What is left to wait for afterwards, if anything.
-    fn progress(self, shared: &Arc<ServerContext>, scratch: &mut Vec<u8>) -> Option<Self> {
+    fn progress(self, server: &Arc<ServerContext>, scratch: &mut Vec<u8>) -> Option<Self> {
         match self {
-            Self::Request(mut exchange, arriving) => match exchange.read(shared) {
-                Progress::Waiting => Some(Self::Request(exchange, arriving)),
-                Progress::Over => Self::finish(shared, exchange),
+            Self::Request(mut connection, arriving) => match connection.read(server) {
+                Progress::Waiting => Some(Self::Request(connection, arriving)),
+                Progress::Over => Self::finish(server, connection),
                 Progress::Session => {
-                    exchange.waiting = None;
-                    shared.begin_session_on_a_thread(exchange);
+                    connection.waiting = None;
+                    server.begin_session_on_a_thread(connection);
                     None
                 }
                 Progress::Request(request) => {
-                    exchange.waiting = None;
-                    shared.answer_on_a_thread(exchange, request);
+                    connection.waiting = None;
+                    server.answer_on_a_thread(connection, request);
                     None
                 }
             },
@@ -281,8 +287,8 @@ impl Entry {
                 scratch.clear();
                 match Read::of(socket::receive(&lingering.socket, scratch)) {
                     Ok(Read::Bytes(count)) => {
-                        shared.admission.stats.received(count);
-                        lingering.budget = lingering.budget.checked_sub(count)?;
+                        server.admission.stats.received(count);
+                        lingering.semaphore = lingering.semaphore.checked_sub(count)?;
                     }
                     Ok(Read::Nothing) => {}
                     Ok(Read::End) | Err(_) => return None,
@@ -293,62 +299,62 @@ impl Entry {
     }
 
     /// The deadline has passed.
-    fn expire(self, shared: &ServerContext) -> Option<Self> {
-        let Self::Request(exchange, _) = self else { return None };
-        let refused = Self::refuse(shared, exchange, &router::too_slow())?;
+    fn expire(self, server: &ServerContext) -> Option<Self> {
+        let Self::Request(connection, _) = self else { return None };
+        let refused = Self::refuse(server, connection, &router::too_slow())?;
         // It has kept its place long enough.
         Some(refused.until(Instant::now() + MIN_REPLY_TIME))
     }
 
     /// The server is stopping: what has no request yet will not get one served. The end of the server's time is also the
     /// end of those that linger.
-    fn stop(self, shared: &Arc<ServerContext>) -> Option<Self> {
+    fn stop(self, server: &Arc<ServerContext>) -> Option<Self> {
         let rest = match self {
-            Self::Request(mut exchange, _held) => match exchange.read(shared) {
-                Progress::Waiting => Self::refuse(shared, exchange, &router::stopping()),
-                Progress::Over => Self::finish(shared, exchange),
+            Self::Request(mut connection, _held) => match connection.read(server) {
+                Progress::Waiting => Self::refuse(server, connection, &router::stopping()),
+                Progress::Over => Self::finish(server, connection),
                 Progress::Session => {
-                    shared.begin_session_on_a_thread(exchange);
+                    server.begin_session_on_a_thread(connection);
                     None
                 }
                 // What has arrived by now is served.
                 Progress::Request(request) => {
-                    shared.answer_on_a_thread(exchange, request);
+                    server.answer_on_a_thread(connection, request);
                     None
                 }
             },
             lingering @ Self::Lingering(_) => Some(lingering),
         };
-        rest.filter(|_| !shared.control.has_ended())
+        rest.filter(|_| !server.control.has_ended())
     }
 
-    fn refuse(shared: &ServerContext, mut exchange: ServerConnection, refusal: &Refusal) -> Option<Self> {
-        exchange.refuse(shared, refusal);
-        Self::finish(shared, exchange)
+    fn refuse(server: &ServerContext, mut connection: ServerConnection, refusal: &Refusal) -> Option<Self> {
+        connection.refuse(server, refusal);
+        Self::finish(server, connection)
     }
 
     /// Writes what is queued; a short answer fits the socket's buffer, and a peer that fills it is not waited for.
-    fn finish(shared: &ServerContext, mut exchange: ServerConnection) -> Option<Self> {
-        if exchange.write(shared, WaitUntil::None) { Self::lingering(shared, exchange) } else { None }
+    fn finish(server: &ServerContext, mut connection: ServerConnection) -> Option<Self> {
+        if connection.write(server, WaitUntil::None) { Self::lingering(server, connection) } else { None }
     }
 }
 
 /// Answers the calls whose time is over. Tells when the next one's will be.
-fn expire_calls(shared: &ServerContext) -> Option<Instant> {
+fn expire_calls(server: &ServerContext) -> Option<Instant> {
     let now = Instant::now();
     for forsaken in
-        shared.running.abandoned_by_peer(now, shared.admission.is_scarce(), &shared.control.leaked)
+        server.running.abandoned_by_peer(now, server.admission.is_scarce(), &server.control.leaked)
     {
         forsaken.call.cancel();
     }
-    let (expired, next) = shared.running.expired(now, &shared.control.leaked);
+    let (expired, next) = server.running.expired(now, &server.control.leaked);
     for running in expired {
         let method = running.call.method().unwrap_or_default().to_string();
-        shared
+        server
             .admission
-            .journal
+            .log
             .write(LogClass::Timeout, || format!("method {method:?} is past its time limit and still runs"));
-        shared.answer_without_handler(running, &router::timed_out());
+        server.answer_without_handler(running, &router::timed_out());
     }
     next
 }
@@ -360,11 +366,11 @@ impl ServerContext {
         running: crate::blocking::server::in_flight::InFlightCall,
         refusal: &Refusal,
     ) {
-        let crate::blocking::server::in_flight::InFlightCall { call, mut exchange, .. } = running;
+        let crate::blocking::server::in_flight::InFlightCall { call, mut connection, .. } = running;
         call.cancel();
-        exchange.incoming.reply(refusal.packet(call.version(), &self.admission.config.limits));
-        if exchange.write(self, WaitUntil::None) {
-            self.poller.linger(self, exchange);
+        connection.incoming.reply(refusal.packet(call.version(), &self.admission.config.limits));
+        if connection.write(self, WaitUntil::None) {
+            self.poller.linger(self, connection);
         }
     }
 }

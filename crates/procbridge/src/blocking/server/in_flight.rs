@@ -22,7 +22,7 @@ pub(in crate::blocking) struct InFlight {
 #[derive(Debug)]
 pub(in crate::blocking) struct InFlightCall {
     pub(in crate::blocking) call: Call,
-    pub(in crate::blocking) exchange: ServerConnection,
+    pub(in crate::blocking) connection: ServerConnection,
     began: Instant,
 }
 
@@ -52,11 +52,11 @@ impl InFlight {
     pub(in crate::blocking) fn begin(
         &self,
         call: Call,
-        exchange: ServerConnection,
+        connection: ServerConnection,
     ) -> Result<(Ticket, bool), ServerConnection> {
         let mut table = self.table();
         if table.is_closed {
-            return Err(exchange);
+            return Err(connection);
         }
         let began = Instant::now();
         let look = call
@@ -69,13 +69,13 @@ impl InFlight {
         }
         table.next += 1;
         let id = table.next;
-        table.calls.insert(id, InFlightCall { call, exchange, began });
+        table.calls.insert(id, InFlightCall { call, connection, began });
         Ok((Ticket(id), wake))
     }
 
     /// Takes a call out whose handler has returned; nothing if it has been answered without the handler.
     pub(in crate::blocking) fn end(&self, ticket: &Ticket) -> Option<ServerConnection> {
-        self.table().calls.remove(&ticket.0).map(|running| running.exchange)
+        self.table().calls.remove(&ticket.0).map(|running| running.connection)
     }
 
     /// Takes out the calls whose time is over, and tells when to look again. Their handlers are `leaked` from now on.
@@ -104,7 +104,7 @@ impl InFlight {
     pub(in crate::blocking) fn abandoned_by_peer(
         &self,
         now: Instant,
-        is_pressed: bool,
+        is_scarce: bool,
         leaked: &AtomicUsize,
     ) -> Vec<InFlightCall> {
         let mut table = self.table();
@@ -114,7 +114,7 @@ impl InFlight {
         table.seen = Some(now);
         let is_forsaken = |running: &InFlightCall| {
             now.saturating_duration_since(running.began) >= PEER_CHECK_INTERVAL
-                && socket::is_gone(&running.exchange.stream, is_pressed)
+                && socket::is_gone(&running.connection.stream, is_scarce)
         };
         let forsaken: Vec<_> =
             table.calls.extract_if(|_, running| is_forsaken(running)).map(|(_, running)| running).collect();

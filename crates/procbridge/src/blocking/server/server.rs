@@ -152,7 +152,7 @@ impl Server {
         admission.set_streams(&router.routes.streams());
         admission.leaked = control.leaked.clone();
         let admission = Arc::new(admission);
-        let shared = Arc::new(ServerContext {
+        let server = Arc::new(ServerContext {
             router,
             arriving: Semaphore::new(usize::MAX),
             poller: EventLoop::new().map_err(failed)?,
@@ -163,8 +163,8 @@ impl Server {
             control: control.clone(),
         });
         let poller = {
-            let shared = shared.clone();
-            spawn("procbridge-poller", move || shared.poller.run(&shared)).map_err(failed)?
+            let server = server.clone();
+            spawn("procbridge-poller", move || server.poller.run(&server)).map_err(failed)?
         };
         let (mut started, mut sockets) = (Ok(()), Vec::new());
         for listener in &mut listeners {
@@ -173,12 +173,12 @@ impl Server {
             let weak = Arc::downgrade(&socket);
             sockets.push(weak.clone());
             control.watch(socket, file, listener.peers);
-            started = started.and_then(|()| Acceptors::begin(&shared, weak, listener.peers));
+            started = started.and_then(|()| Acceptors::begin(&server, weak, listener.peers));
         }
         if started.is_err() {
             control.advance(Phase::Aborting);
         }
-        shared.finish(&sockets);
+        server.finish(&sockets);
         let _ = poller.join();
         LOG_THREAD.flush(FLUSH_TIMEOUT);
         started.map_err(failed)
@@ -262,25 +262,25 @@ impl ServerContext {
                 Err(refusal)
             }
         });
-        let (place, held) = match admitted {
+        let (permit, held) = match admitted {
             Ok(shares) => shares,
             Err(refusal) => return self.admission.refuse_connection(&socket, &peer, &refusal),
         };
-        let mut exchange = ServerConnection::new(self, Transport::accepted(socket), peer, place, held);
+        let mut connection = ServerConnection::new(self, Transport::accepted(socket), peer, permit, held);
         if let Err(refusal) = self.admission.check(peers, &peer) {
-            exchange.refuse(self, &refusal);
-            return self.finish_exchange(exchange, WaitUntil::None);
+            connection.refuse(self, &refusal);
+            return self.finish_connection(connection, WaitUntil::None);
         }
         // Whoever connects sends at once, as a rule.
-        if let Err(error) = exchange.stream.limit_wait(FIRST_READ_TIMEOUT) {
+        if let Err(error) = connection.stream.limit_wait(FIRST_READ_TIMEOUT) {
             return self.admission.log_dropped(&peer, &error);
         }
         let mut inline_end = None;
         loop {
-            match exchange.read_soon(self) {
-                Progress::Request(request) => return self.answer(exchange, request, arriving),
-                Progress::Session => return self.begin_session(exchange, arriving),
-                Progress::Over => return self.finish_exchange(exchange, WaitUntil::None),
+            match connection.read_soon(self) {
+                Progress::Request(request) => return self.answer(connection, request, arriving),
+                Progress::Session => return self.begin_session(connection, arriving),
+                Progress::Over => return self.finish_connection(connection, WaitUntil::None),
                 Progress::Waiting => {}
             }
             // A place is for those who keep the server waiting. Without one they have a moment.
@@ -288,13 +288,13 @@ impl ServerContext {
             let inline_end = *inline_end.get_or_insert(now + INLINE_ACCEPT_TIME);
             match self.admission.waiting(&peer) {
                 Ok(share) => {
-                    exchange.waiting = Some(share);
-                    return self.poller.wait_for_request(self, exchange, arriving);
+                    connection.waiting = Some(share);
+                    return self.poller.wait_for_request(self, connection, arriving);
                 }
                 Err(_) if now < inline_end => {}
                 Err(refusal) => {
-                    exchange.refuse(self, &refusal);
-                    return self.finish_exchange(exchange, WaitUntil::None);
+                    connection.refuse(self, &refusal);
+                    return self.finish_connection(connection, WaitUntil::None);
                 }
             }
         }
@@ -303,45 +303,45 @@ impl ServerContext {
     /// Answers a request that the poller has completed.
     pub(in crate::blocking) fn answer_on_a_thread(
         self: &Arc<Self>,
-        exchange: ServerConnection,
+        connection: ServerConnection,
         request: Request,
     ) {
-        let (shared, arriving) = (self.clone(), self.arriving.try_acquire(1));
+        let (server, arriving) = (self.clone(), self.arriving.try_acquire(1));
         // If there is no thread the connection is closed: dropping the closure drops what it holds.
-        if let Err(error) = spawn("procbridge-server", move || shared.answer(exchange, request, arriving)) {
-            self.admission.journal.write(LogClass::Accept, || format!("cannot start a thread: {error}"));
+        if let Err(error) = spawn("procbridge-server", move || server.answer(connection, request, arriving)) {
+            self.admission.log.write(LogClass::Accept, || format!("cannot start a thread: {error}"));
         }
     }
 
     /// Attends to the session that a connection has become, as long as calls come.
-    fn begin_session(self: &Arc<Self>, exchange: ServerConnection, arriving: Option<Permit>) {
-        if let Some(served) = self.enter_session(exchange) {
+    fn begin_session(self: &Arc<Self>, connection: ServerConnection, arriving: Option<Permit>) {
+        if let Some(served) = self.enter_session(connection) {
             drop(arriving);
             self.sessions.run_session(self, &served);
         }
     }
 
     /// Has a thread attend to the session that a connection has become.
-    pub(in crate::blocking) fn begin_session_on_a_thread(self: &Arc<Self>, exchange: ServerConnection) {
-        if let Some(served) = self.enter_session(exchange) {
+    pub(in crate::blocking) fn begin_session_on_a_thread(self: &Arc<Self>, connection: ServerConnection) {
+        if let Some(served) = self.enter_session(connection) {
             self.sessions.dispatch(self, &served);
         }
     }
 
-    fn enter_session(self: &Arc<Self>, exchange: ServerConnection) -> Option<Arc<ServedSession>> {
-        let ServerConnection { stream, incoming, place, .. } = exchange;
+    fn enter_session(self: &Arc<Self>, connection: ServerConnection) -> Option<Arc<ServedSession>> {
+        let ServerConnection { stream, incoming, permit, .. } = connection;
         let peer = incoming.peer;
         if matches!(peer, Peer::Tcp(_)) {
             socket::set_no_delay(&stream);
         }
         let (connection, bytes) = incoming.into_session();
         let hold = SessionPermits {
-            place: Some(place),
+            permit: Some(permit),
             session: self.admission.stats.sessions.open(),
             bytes: Some(bytes),
             answers: None,
         };
-        let link = Session::new(
+        let session = Session::new(
             connection,
             Arc::new(stream),
             peer,
@@ -351,17 +351,17 @@ impl ServerContext {
             hold,
         );
         let poller = self.poller.waker();
-        link.set_blocked_waker(poller);
+        session.set_blocked_waker(poller);
         // The HELLO goes out before any handler begins.
-        link.flush();
-        let served = self.sessions.enter(link);
+        session.flush();
+        let served = self.sessions.enter(session);
         // First it is among those that are found when the server stops, then it looks whether that has been: one of the two
         // is in time.
         if self.control.is_stopping() {
-            drain(&served.link);
+            drain(&served.session);
         }
         if self.control.has_ended() {
-            self.close_session(&served.link);
+            self.close_session(&served.session);
         }
         Some(served)
     }
@@ -369,11 +369,11 @@ impl ServerContext {
     /// Runs the handler of a call on a session, which `began` just now, and queues its answer. Tells when it ended.
     pub(in crate::blocking) fn run(
         &self,
-        link: &Arc<Session>,
+        session: &Arc<Session>,
         work: IncomingCall,
         began: Instant,
     ) -> Instant {
-        let ended = background::answer(&self.router, link, &work, began);
+        let ended = background::answer(&self.router, session, &work, began);
         drop(work);
         if self.control.is_stopping() {
             self.control.notify();
@@ -382,25 +382,25 @@ impl ServerContext {
     }
 
     /// Runs the handler of a request and writes the answer.
-    fn answer(&self, exchange: ServerConnection, request: Request, arriving: Option<Permit>) {
+    fn answer(&self, connection: ServerConnection, request: Request, arriving: Option<Permit>) {
         let config = &self.admission.config;
-        let call = Call::new(request, exchange.incoming.peer, config, Instant::now());
-        let refuse = |mut exchange: ServerConnection, refusal: Refusal| {
-            exchange.incoming.reply(refusal.packet(call.version(), &config.limits));
-            self.finish_exchange(exchange, WaitUntil::None);
+        let call = Call::new(request, connection.incoming.peer, config, Instant::now());
+        let refuse = |mut connection: ServerConnection, refusal: Refusal| {
+            connection.incoming.reply(refusal.packet(call.version(), &config.limits));
+            self.finish_connection(connection, WaitUntil::None);
         };
 
-        let slot = match self.admission.call(&exchange.incoming.account(), call.method()) {
+        let slot = match self.admission.call(&connection.incoming.account(), call.method()) {
             Ok(slot) => slot,
-            Err(refusal) => return refuse(exchange, refusal),
+            Err(refusal) => return refuse(connection, refusal),
         };
         if call.remaining() == Some(Duration::ZERO) {
-            return refuse(exchange, router::timed_out());
+            return refuse(connection, router::timed_out());
         }
         drop(arriving);
-        let (ticket, wake) = match self.running.begin(call.clone(), exchange) {
+        let (ticket, wake) = match self.running.begin(call.clone(), connection) {
             Ok(begun) => begun,
-            Err(exchange) => return refuse(exchange, router::stopping()),
+            Err(connection) => return refuse(connection, router::stopping()),
         };
         if wake {
             self.poller.wake();
@@ -408,10 +408,10 @@ impl ServerContext {
         let (packet, _) = self.router.answer(&call, config, &self.admission.stats, Instant::now());
         let packet = packet.unwrap_or_else(|| router::stopping().packet(call.version(), &config.limits));
         match self.running.end(&ticket) {
-            Some(mut exchange) => {
-                let (packet, _space) = exchange.incoming.take_space(&self.admission, packet);
-                exchange.incoming.reply(packet);
-                self.finish_exchange(exchange, WaitUntil::WriteTimeout);
+            Some(mut connection) => {
+                let (packet, _space) = connection.incoming.take_space(&self.admission, packet);
+                connection.incoming.reply(packet);
+                self.finish_connection(connection, WaitUntil::WriteTimeout);
             }
             // It was answered without this handler.
             None => {
@@ -424,9 +424,9 @@ impl ServerContext {
         }
     }
 
-    fn finish_exchange(&self, mut exchange: ServerConnection, patience: WaitUntil) {
-        if exchange.write(self, patience) {
-            self.poller.linger(self, exchange);
+    fn finish_connection(&self, mut connection: ServerConnection, patience: WaitUntil) {
+        if connection.write(self, patience) {
+            self.poller.linger(self, connection);
         }
     }
 
@@ -443,14 +443,14 @@ impl ServerContext {
             thread::sleep(Duration::from_micros(100));
         }
         for served in self.sessions.open() {
-            drain(&served.link);
+            drain(&served.session);
         }
         for (accepted, peers) in self.control.drain_backlog() {
-            let (shared, arriving) = (self.clone(), self.arriving.try_acquire(1));
-            let serve = move || shared.serve(accepted, peers, arriving);
+            let (server, arriving) = (self.clone(), self.arriving.try_acquire(1));
+            let serve = move || server.serve(accepted, peers, arriving);
             // If there is no thread the connection is closed, and its client told that it was.
             if let Err(error) = spawn("procbridge-server", serve) {
-                self.admission.journal.write(LogClass::Accept, || format!("cannot start a thread: {error}"));
+                self.admission.log.write(LogClass::Accept, || format!("cannot start a thread: {error}"));
             }
         }
         let deadline = Instant::now().checked_add(self.admission.config.drain_timeout);
@@ -474,14 +474,14 @@ impl ServerContext {
 
     fn close_sessions(&self) {
         for served in self.sessions.open() {
-            self.close_session(&served.link);
+            self.close_session(&served.session);
         }
     }
 
     /// Ends a session, and answers its calls.
-    fn close_session(&self, link: &Session) {
-        link.refuse_all(&router::cancelled(), &self.control.leaked);
-        link.close(End::Closed);
+    fn close_session(&self, session: &Session) {
+        session.refuse_all(&router::cancelled(), &self.control.leaked);
+        session.close(End::Closed);
     }
 
     /// Whether sessions have something to finish.
@@ -508,9 +508,9 @@ impl fmt::Debug for ServerContext {
 }
 
 /// Has a session end with the calls that are in flight.
-fn drain(link: &Session) {
-    link.end_subscriptions(&router::stopping());
-    link.goodbye(STOPPING);
+fn drain(session: &Session) {
+    session.end_subscriptions(&router::stopping());
+    session.goodbye(STOPPING);
 }
 
 /// What sessions are told when the server stops.

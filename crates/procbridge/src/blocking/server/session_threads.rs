@@ -27,7 +27,7 @@ use crate::telemetry::log::LogClass;
 /// One session of a server.
 #[derive(Debug)]
 pub(in crate::blocking) struct ServedSession {
-    pub(in crate::blocking) link: Arc<Session>,
+    pub(in crate::blocking) session: Arc<Session>,
     /// The turn of the thread that attends to it; whoever had an earlier one is relieved.
     turn: AtomicU32,
     /// When the attending thread began to run a handler, in microseconds of the server's clock; 0 when it does not.
@@ -52,14 +52,14 @@ pub(in crate::blocking) struct SessionThreads {
     /// How long after a look the next one comes as long as calls do, in microseconds.
     pause: AtomicU64,
     pool: ThreadPool,
-    making_room: Eviction,
+    eviction: Eviction,
 }
 
 impl ServedSession {
     /// Whether it has ended while no thread attends to it, and its peer must hear why: a handler that reads for all may find
     /// that the peer breaks the protocol.
     fn is_left(&self) -> bool {
-        self.watched.load(Ordering::Acquire) && self.link.must_linger()
+        self.watched.load(Ordering::Acquire) && self.session.must_linger()
     }
 }
 
@@ -72,20 +72,20 @@ impl SessionThreads {
             quiet: AtomicU32::new(QUIET_LOOKS),
             pause: AtomicU64::new(FIRST_LOOK_MICROS),
             pool: ThreadPool::default(),
-            making_room: Eviction::new(Instant::now()),
+            eviction: Eviction::new(Instant::now()),
         }
     }
 
     /// Ends the session that has been idle longest, so that `newcomer` has its place. Tells whether one was ended.
     pub(in crate::blocking) fn evict_idle(&self, newcomer: &Peer, whose: Whose) -> bool {
-        let links = || self.open().iter().map(|served| served.link.clone()).collect();
-        self.making_room.evict_one(newcomer, whose, links, Instant::now())
+        let sessions = || self.open().iter().map(|served| served.session.clone()).collect();
+        self.eviction.evict_one(newcomer, whose, sessions, Instant::now())
     }
 
     /// Enters a session.
-    pub(in crate::blocking) fn enter(&self, link: Arc<Session>) -> Arc<ServedSession> {
+    pub(in crate::blocking) fn enter(&self, session: Arc<Session>) -> Arc<ServedSession> {
         let served = Arc::new(ServedSession {
-            link,
+            session,
             turn: AtomicU32::new(0),
             since: AtomicU64::new(0),
             spread: AtomicBool::new(false),
@@ -100,29 +100,29 @@ impl SessionThreads {
     /// waited for under the lock of all.
     pub(in crate::blocking) fn open(&self) -> Vec<Arc<ServedSession>> {
         let mut list = self.list();
-        list.retain(|served| !served.link.is_over() || served.is_left());
+        list.retain(|served| !served.session.is_over() || served.is_left());
         list.clone()
     }
 
     /// Does what is due at `now`, and tells when something will be.
-    pub(in crate::blocking) fn look(&self, shared: &Arc<ServerContext>, now: Instant) -> Option<Instant> {
+    pub(in crate::blocking) fn look(&self, server: &Arc<ServerContext>, now: Instant) -> Option<Instant> {
         let mut next = None;
         let mut is_busy = self.active.swap(false, Ordering::AcqRel);
-        let waker = shared.poller.waker();
+        let waker = server.poller.waker();
         for served in self.open() {
-            is_busy |= self.hand_over_reading(shared, &served);
+            is_busy |= self.hand_over_reading(server, &served);
             let is_watched = served.watched.load(Ordering::Acquire);
-            let attendant = is_watched.then_some(&waker);
-            let Some(glance) = served.link.scan(now, attendant, &shared.control.leaked) else {
+            let standby = is_watched.then_some(&waker);
+            let Some(glance) = served.session.scan(now, standby, &server.control.leaked) else {
                 next = wait::soonest(next, Some(now + BUSY_LOOK));
                 continue;
             };
             if is_watched && (glance.has_work || served.is_left()) {
-                self.dispatch(shared, &served);
+                self.dispatch(server, &served);
             }
             for call in glance.expired {
                 let method = call.method().unwrap_or_default().to_string();
-                shared.admission.journal.write(LogClass::Timeout, || {
+                server.admission.log.write(LogClass::Timeout, || {
                     format!("method {method:?} is past its time limit and still runs")
                 });
             }
@@ -148,7 +148,7 @@ impl SessionThreads {
         let (mut waiting, mut again) = (Vec::new(), None);
         for served in self.open() {
             let is_watched = served.watched.load(Ordering::Acquire);
-            let Some(wants) = served.link.interest() else {
+            let Some(wants) = served.session.interest() else {
                 again = again.or_else(|| Some(Instant::now() + BUSY_LOOK));
                 continue;
             };
@@ -169,13 +169,13 @@ impl SessionThreads {
     /// A session that waited is `ready`.
     pub(in crate::blocking) fn wake(
         &self,
-        shared: &Arc<ServerContext>,
+        server: &Arc<ServerContext>,
         served: &Arc<ServedSession>,
         ready: PollFlags,
     ) {
-        served.link.try_flush();
+        served.session.try_flush();
         if served.watched.load(Ordering::Acquire) && ready != PollFlags::OUT {
-            self.dispatch(shared, served);
+            self.dispatch(server, served);
         }
     }
 
@@ -202,7 +202,7 @@ impl SessionThreads {
     }
 
     /// Has another thread attend to `served` if a handler holds the one that does. Tells whether one is at work.
-    fn hand_over_reading(&self, shared: &Arc<ServerContext>, served: &Arc<ServedSession>) -> bool {
+    fn hand_over_reading(&self, server: &Arc<ServerContext>, served: &Arc<ServedSession>) -> bool {
         let since = served.since.load(Ordering::SeqCst);
         if since == 0 {
             return false;
@@ -211,25 +211,25 @@ impl SessionThreads {
         let is_slow = Duration::from_micros(lasted) >= SLOW;
         if is_slow && served.since.compare_exchange(since, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             self.spread(served);
-            self.dispatch(shared, served);
+            self.dispatch(server, served);
             return false;
         }
         true
     }
 
     /// Has a thread attend to `served`, instead of the one that may do so now.
-    pub(in crate::blocking) fn dispatch(&self, shared: &Arc<ServerContext>, served: &Arc<ServedSession>) {
+    pub(in crate::blocking) fn dispatch(&self, server: &Arc<ServerContext>, served: &Arc<ServedSession>) {
         served.turn.fetch_add(1, Ordering::AcqRel);
         served.watched.store(false, Ordering::Release);
-        let (server, session) = (shared.clone(), served.clone());
-        let attended = self.pool.run(THREAD, move || server.sessions.run_session(&server, &session));
+        let (owner, session) = (server.clone(), served.clone());
+        let attended = self.pool.run(THREAD, move || owner.sessions.run_session(&owner, &session));
         if let Err(error) = attended {
             served
-                .link
+                .session
                 .admission
-                .journal
+                .log
                 .write(LogClass::Accept, || format!("cannot start a thread: {error}"));
-            shared.poller.wake_by(Instant::now() + SPAWN_RETRY);
+            server.poller.wake_by(Instant::now() + SPAWN_RETRY);
         }
     }
 
@@ -239,46 +239,46 @@ impl SessionThreads {
     }
 
     /// Reads a session and serves its calls, until somebody else does, nothing happens, or it ends.
-    pub(in crate::blocking) fn run_session(&self, shared: &Arc<ServerContext>, served: &Arc<ServedSession>) {
+    pub(in crate::blocking) fn run_session(&self, server: &Arc<ServerContext>, served: &Arc<ServedSession>) {
         let mine = served.turn.load(Ordering::Acquire);
-        let link = &served.link;
-        let mut visitor = Follower::new(Instant::now(), wait::own_waker);
-        let mut quiet = visitor.now + SLOW_SESSION_TIMEOUT;
+        let session = &served.session;
+        let mut follower = Follower::new(Instant::now(), wait::own_waker);
+        let mut quiet = follower.now + SLOW_SESSION_TIMEOUT;
         loop {
-            let turn = link.turn(&mut visitor, |state, waker| state.next_call(link, waker));
-            let is_quiet = quiet <= visitor.now;
+            let turn = session.turn(&mut follower, |state, waker| state.next_call(session, waker));
+            let is_quiet = quiet <= follower.now;
             match turn {
                 Step::Done(Some(work)) => {
-                    let goes_on = self.serve(shared, served, work, &mut visitor.now);
+                    let goes_on = self.serve(server, served, work, &mut follower.now);
                     if !goes_on || served.turn.load(Ordering::Acquire) != mine {
                         // What the peer does not take now is left to the poller: no thread waits for that.
-                        link.flush();
+                        session.flush();
                         return;
                     }
-                    quiet = visitor.now + SLOW_SESSION_TIMEOUT;
+                    quiet = follower.now + SLOW_SESSION_TIMEOUT;
                 }
-                Step::Done(None) => return self.end(shared, served),
+                Step::Done(None) => return self.end(server, served),
                 Step::Stand { .. } if !is_quiet => {
-                    link.flush();
+                    session.flush();
                     Parker::this().park(Some(quiet));
-                    visitor.now = Instant::now();
+                    follower.now = Instant::now();
                 }
                 turn if !is_quiet => {
-                    if wait::progress(link, &mut visitor, turn, Some(quiet)) {
-                        quiet = visitor.now + SLOW_SESSION_TIMEOUT;
+                    if wait::progress(session, &mut follower, turn, Some(quiet)) {
+                        quiet = follower.now + SLOW_SESSION_TIMEOUT;
                     }
                 }
                 turn => {
                     // The poller watches it, and writes what the peer has not taken yet.
-                    wait::yield_leadership(link, turn, visitor.waker());
-                    if link.has_ended() {
-                        return self.end(shared, served);
+                    wait::yield_leadership(session, turn, follower.waker());
+                    if session.has_ended() {
+                        return self.end(server, served);
                     }
-                    link.shrink();
+                    session.shrink();
                     served.watched.store(true, Ordering::Release);
                     // A handler may read for all, and find calls that nobody attends to.
-                    link.set_standby(&shared.poller.waker());
-                    return shared.poller.wake();
+                    session.set_standby(&server.poller.waker());
+                    return server.poller.wake();
                 }
             }
         }
@@ -288,34 +288,34 @@ impl SessionThreads {
     /// attending.
     fn serve(
         &self,
-        shared: &Arc<ServerContext>,
+        server: &Arc<ServerContext>,
         served: &Arc<ServedSession>,
         work: IncomingCall,
         now: &mut Instant,
     ) -> bool {
         if work.call.unread().is_some_and(|size| size >= LARGE_REQUEST) {
             // Other calls of the session go on meanwhile.
-            self.dispatch(shared, served);
-            work.call.read_ahead(&shared.admission);
+            self.dispatch(server, served);
+            work.call.read_ahead(&server.admission);
             if let Some(deadline) = work.call.deadline() {
-                shared.poller.wake_by(deadline);
+                server.poller.wake_by(deadline);
             }
-            *now = shared.run(&served.link, work, *now);
+            *now = server.run(&served.session, work, *now);
             return false;
         }
-        work.call.read_ahead(&shared.admission);
+        work.call.read_ahead(&server.admission);
         let (began, deadline) = (*now, work.call.deadline());
-        if background::is_subscription(&shared.router, &served.link, &work) {
-            *now = shared.run(&served.link, work, began);
+        if background::is_subscription(&server.router, &served.session, &work) {
+            *now = server.run(&served.session, work, began);
             return true;
         }
         // One-way calls of a burst that each got a thread would all be at work before the first of them has ended.
         if served.spread.load(Ordering::Relaxed) && !work.call.is_one_way() {
             if let Some(deadline) = deadline {
-                shared.poller.wake_by(deadline);
+                server.poller.wake_by(deadline);
             }
-            self.dispatch(shared, served);
-            *now = shared.run(&served.link, work, began);
+            self.dispatch(server, served);
+            *now = server.run(&served.session, work, began);
             if *now - began >= QUICK_HANDLER {
                 served.quick.store(0, Ordering::Relaxed);
             } else if served.quick.fetch_add(1, Ordering::Relaxed) >= STEADY_CALLS {
@@ -330,14 +330,14 @@ impl SessionThreads {
             self.active.store(true, Ordering::Release);
         }
         let look = began + self.pause();
-        shared.poller.wake_by(deadline.map_or(look, |deadline| deadline.min(look)));
-        *now = shared.run(&served.link, work, began);
+        server.poller.wake_by(deadline.map_or(look, |deadline| deadline.min(look)));
+        *now = server.run(&served.session, work, began);
         if *now - began >= SLOW {
             self.spread(served);
         }
         if *now - began >= SLOW_ENOUGH_TO_COUNT {
             // Answers go out together as long as they come quickly; these would wait for the handlers behind them.
-            served.link.flush();
+            served.session.flush();
         }
         // Not this one any more: it took long, and somebody else attends now, and may be at work like this thread.
         served.since.compare_exchange(start, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
@@ -347,17 +347,17 @@ impl SessionThreads {
     /// all sessions removes it.
     fn let_go(&self, served: &Arc<ServedSession>, waker: &Waker) {
         // Register before the look, or the last call may end in between unnoticed.
-        served.link.set_standby(waker);
-        self.list().retain(|other| !Arc::ptr_eq(other, served) || !other.link.is_over());
+        served.session.set_standby(waker);
+        self.list().retain(|other| !Arc::ptr_eq(other, served) || !other.session.is_over());
     }
 
     /// A session has ended; what its peer still sends is dropped for a while if it must hear why.
-    fn end(&self, shared: &Arc<ServerContext>, served: &Arc<ServedSession>) {
-        self.let_go(served, &shared.poller.waker());
-        if served.link.must_linger() {
-            shared.poller.linger_session(shared, served.link.clone());
+    fn end(&self, server: &Arc<ServerContext>, served: &Arc<ServedSession>) {
+        self.let_go(served, &server.poller.waker());
+        if served.session.must_linger() {
+            server.poller.linger_session(server, served.session.clone());
         }
-        shared.control.notify();
+        server.control.notify();
     }
 }
 
@@ -399,14 +399,14 @@ mod tests {
     fn a_session_that_has_ended_is_let_go_after_its_last_one_way_call() {
         let (sessions, mut ends, (bell, waker)) =
             (SessionThreads::new(), Ends::server(Reader::None), Bell::new());
-        let served = sessions.enter(ends.link.clone());
+        let served = sessions.enter(ends.session.clone());
         ends.peer.call(call("note", &(), ResultForm::OneWay)).unwrap();
         ends.deliver();
-        let begun = ends.link.next_work().unwrap();
-        ends.link.close(End::Closed);
+        let begun = ends.session.next_work().unwrap();
+        ends.session.close(End::Closed);
         sessions.let_go(&served, &waker);
         assert_eq!((bell.rung(), sessions.open().len()), (0, 1));
-        background::answer(&Router::new(), &ends.link, &begun, Instant::now());
+        background::answer(&Router::new(), &ends.session, &begun, Instant::now());
         assert!(bell.rung() > 0, "nobody looks at it again");
         assert!(sessions.open().is_empty());
     }
@@ -415,13 +415,13 @@ mod tests {
     fn no_session_is_waited_for_under_the_lock_of_all() {
         let (sessions, ends, other) =
             (SessionThreads::new(), Ends::server(Reader::None), Ends::server(Reader::None));
-        let served = sessions.enter(ends.link.clone());
+        let served = sessions.enter(ends.session.clone());
         served.watched.store(true, Ordering::Release);
         let (holds, held) = mpsc::channel();
         let (open, door) = mpsc::channel::<()>();
-        let link = ends.link.clone();
-        let holder = thread::spawn(move || {
-            link.with(|_| {
+        let session = ends.session.clone();
+        let account = thread::spawn(move || {
+            session.with(|_| {
                 holds.send(()).unwrap();
                 let _ = door.recv();
             });
@@ -429,19 +429,19 @@ mod tests {
         held.recv().unwrap();
         let (done, hears) = mpsc::channel();
         let looker = thread::spawn(move || {
-            let Ends { link, socket: _socket, .. } = other;
+            let Ends { session, socket: _socket, .. } = other;
             assert_eq!(sessions.open().len(), 1);
-            sessions.enter(link);
+            sessions.enter(session);
             let (waiting, again) = sessions.waiting();
             assert!(waiting.is_empty() && again.is_some());
-            assert!(!sessions.evict_idle(&ends.link.peer, Whose::All));
-            assert!(ends.link.scan(Instant::now(), None, &Default::default()).is_none());
-            ends.link.try_flush();
+            assert!(!sessions.evict_idle(&ends.session.peer, Whose::All));
+            assert!(ends.session.scan(Instant::now(), None, &Default::default()).is_none());
+            ends.session.try_flush();
             done.send(()).unwrap();
         });
         assert!(hears.recv_timeout(Duration::from_secs(20)).is_ok(), "it waits for the session");
         open.send(()).unwrap();
-        holder.join().unwrap();
+        account.join().unwrap();
         looker.join().unwrap();
     }
 }

@@ -21,7 +21,7 @@ pub struct ServerHandle {
 /// The state of a server's life.
 #[derive(Debug, Default)]
 pub(in crate::blocking) struct Shutdown {
-    stage: Mutex<Phase>,
+    phase: Mutex<Phase>,
     changed: Condvar,
     /// The process that serves.
     server: OnceLock<Creator>,
@@ -84,7 +84,7 @@ impl Shutdown {
     }
 
     fn lock(&self) -> MutexGuard<'_, Phase> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn listeners(&self) -> MutexGuard<'_, Listeners> {
@@ -122,12 +122,12 @@ impl Shutdown {
         self.server.get().is_none_or(|server| server.is_this())
     }
 
-    pub(in crate::blocking) fn advance(&self, stage: Phase) {
+    pub(in crate::blocking) fn advance(&self, phase: Phase) {
         if !self.is_ours() {
             return;
         }
         let mut current = self.lock();
-        *current = stage.max(*current);
+        *current = phase.max(*current);
         drop(current);
         self.close_listeners();
         self.changed.notify_all();
@@ -168,9 +168,9 @@ impl Shutdown {
     }
 
     /// Waits until the server's stage is past `stage`, or `deadline`.
-    pub(in crate::blocking) fn wait_past(&self, stage: Phase, deadline: Option<Instant>) {
+    pub(in crate::blocking) fn wait_past(&self, phase: Phase, deadline: Option<Instant>) {
         let mut current = self.lock();
-        while *current <= stage {
+        while *current <= phase {
             let left =
                 deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_zero() {

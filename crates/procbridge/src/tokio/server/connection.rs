@@ -47,7 +47,7 @@ enum FirstRequest {
 /// What a connection holds as long as it is open.
 #[derive(Debug)]
 struct ConnectionPermits {
-    place: Permit,
+    permit: Permit,
     /// The space of a large answer.
     answer: Option<Permit>,
     _alive: TaskGuard,
@@ -56,16 +56,16 @@ struct ConnectionPermits {
 impl ServerConnection {
     /// Lets a connection in, or turns it away.
     pub(in crate::tokio) fn admit(
-        shared: &ServerContext,
+        server: &ServerContext,
         (socket, address): Accepted,
         peers: AllowedPeers,
     ) -> Option<Box<Self>> {
-        let admission = &shared.admission;
+        let admission = &server.admission;
         let peer = Peer::of(&socket, address);
         // A server that stops takes no sessions: they would only have to be ended.
-        let terms = admission.config.terms.clone().filter(|_| !shared.control.has_reached(Phase::Draining));
+        let terms = admission.config.terms.clone().filter(|_| !server.control.has_reached(Phase::Draining));
         let admitted = admission.connection(&peer).or_else(|refusal| {
-            let control = &shared.control;
+            let control = &server.control;
             let may_enter = !control.has_reached(Phase::Draining) && admission.check(peers, &peer).is_ok();
             if may_enter && control.sessions.evict_idle(&peer, admission.whose_place()) {
                 admission.connection(&peer)
@@ -74,12 +74,12 @@ impl ServerConnection {
             }
         });
         match admitted {
-            Ok((place, held)) => Some(Box::new(Self {
+            Ok((permit, held)) => Some(Box::new(Self {
                 stream: Transport::accepted(socket),
                 incoming: ClassicServer::new(admission, peer, held, terms),
                 peers,
-                busy: shared.busy(),
-                hold: ConnectionPermits { place, answer: None, _alive: shared.alive() },
+                busy: server.busy(),
+                hold: ConnectionPermits { permit, answer: None, _alive: server.alive() },
                 is_late: false,
             })),
             Err(refusal) => {
@@ -90,40 +90,40 @@ impl ServerConnection {
     }
 
     /// Serves the connection to its end.
-    pub(in crate::tokio) async fn serve(mut self: Box<Self>, shared: Arc<ServerContext>) {
-        let changed = pin!(shared.control.changed());
+    pub(in crate::tokio) async fn serve(mut self: Box<Self>, server: Arc<ServerContext>) {
+        let changed = pin!(server.control.changed());
         let timer = pin!(sleep_until(self.incoming.deadline().into()));
-        let mut patience = Deadline::new(&shared.control, changed, timer);
-        if let Err(refusal) = shared.admission.check(self.peers, &self.incoming.peer) {
-            self.incoming.refuse(&shared.admission, &refusal);
+        let mut patience = Deadline::new(&server.control, changed, timer);
+        if let Err(refusal) = server.admission.check(self.peers, &self.incoming.peer) {
+            self.incoming.refuse(&server.admission, &refusal);
         } else {
-            match self.request(&shared, &mut patience).await {
-                Some(FirstRequest::Call(call)) => self.answer(&shared, &mut patience, call).await,
+            match self.request(&server, &mut patience).await {
+                Some(FirstRequest::Call(call)) => self.answer(&server, &mut patience, call).await,
                 Some(FirstRequest::Session) => {
                     let Self { stream, incoming, busy, hold, .. } = *self;
-                    return sessions::begin(&shared, stream, incoming, hold.place, busy);
+                    return sessions::begin(&server, stream, incoming, hold.permit, busy);
                 }
                 None => {}
             }
         }
         // A connection that lingers is one that the server waits for, and needs a place among them; without one it is
         // closed at once.
-        if self.write(&shared, &mut patience).await
-            && let Ok(_waiting) = shared.admission.waiting(&self.incoming.peer)
+        if self.write(&server, &mut patience).await
+            && let Ok(_waiting) = server.admission.waiting(&self.incoming.peer)
         {
             // From here on it holds a socket and a place, but no packet, and a server that stops does not wait for it.
             let Self {
                 stream,
                 incoming,
                 busy,
-                hold: ConnectionPermits { place: _place, answer, _alive },
+                hold: ConnectionPermits { permit: _place, answer, _alive },
                 is_late,
                 ..
             } = *self;
             drop((incoming, busy, answer));
-            let linger_timeout = shared.admission.config.linger_timeout;
+            let linger_timeout = server.admission.config.linger_timeout;
             let limit = if is_late { linger_timeout.min(MIN_REPLY_TIME) } else { linger_timeout };
-            linger(stream, &shared, &mut patience, clock::now().checked_add(limit)).await;
+            linger(stream, &server, &mut patience, clock::now().checked_add(limit)).await;
         }
     }
 
@@ -131,16 +131,16 @@ impl ServerConnection {
     /// too late for a server that stops; the answer to that is queued.
     async fn request(
         &mut self,
-        shared: &ServerContext,
+        server: &ServerContext,
         patience: &mut Deadline<'_, '_>,
     ) -> Option<FirstRequest> {
-        let admission = &shared.admission;
+        let admission = &server.admission;
         let soon = clock::now() + FIRST_READ_TIMEOUT;
         let mut waiting = None;
         loop {
-            match self.read(shared) {
+            match self.read(server) {
                 Progress::Waiting => {}
-                progress => return self.begin(shared, progress),
+                progress => return self.begin(server, progress),
             }
             // A place is for those who keep the server waiting. Without one they have a moment.
             waiting = waiting.or_else(|| admission.waiting(&self.incoming.peer).ok());
@@ -165,9 +165,9 @@ impl ServerConnection {
                 }
                 Interrupted::Late => admission.full(),
                 // What has arrived by now is served.
-                Interrupted::Stopped => match self.read(shared) {
+                Interrupted::Stopped => match self.read(server) {
                     Progress::Waiting => router::stopping(),
-                    progress => return self.begin(shared, progress),
+                    progress => return self.begin(server, progress),
                 },
             };
             self.incoming.refuse(admission, &refusal);
@@ -175,17 +175,17 @@ impl ServerConnection {
         }
     }
 
-    fn read(&mut self, shared: &ServerContext) -> Progress {
+    fn read(&mut self, server: &ServerContext) -> Progress {
         let stream = &self.stream;
-        self.incoming.read(&shared.admission, |buffer| stream.read(buffer))
+        self.incoming.read(&server.admission, |buffer| stream.read(buffer))
     }
 
-    fn begin(&self, shared: &ServerContext, progress: Progress) -> Option<FirstRequest> {
+    fn begin(&self, server: &ServerContext, progress: Progress) -> Option<FirstRequest> {
         match progress {
             Progress::Request(request) => Some(FirstRequest::Call(Call::new(
                 request,
                 self.incoming.peer,
-                &shared.admission.config,
+                &server.admission.config,
                 clock::now(),
             ))),
             Progress::Session => Some(FirstRequest::Session),
@@ -194,15 +194,15 @@ impl ServerConnection {
     }
 
     /// Queues the answer to a call, which is its handler's if there is a place for it and it is done in time.
-    async fn answer(&mut self, shared: &ServerContext, patience: &mut Deadline<'_, '_>, call: Call) {
-        let ServerContext { admission, control, .. } = shared;
+    async fn answer(&mut self, server: &ServerContext, patience: &mut Deadline<'_, '_>, call: Call) {
+        let ServerContext { admission, control, .. } = server;
         let handled = match admission.call(&self.incoming.account(), call.method()) {
             Err(refusal) => Err(refusal),
             Ok(_) if call.deadline().is_some_and(|deadline| deadline <= clock::now()) => {
                 Err(router::timed_out())
             }
             Ok(_) if control.has_reached(Phase::Aborting) => Err(router::stopping()),
-            Ok(slot) => handle(shared, &self.stream, patience, &call, slot).await,
+            Ok(slot) => handle(server, &self.stream, patience, &call, slot).await,
         };
         let packet =
             handled.unwrap_or_else(|refusal| refusal.packet(call.version(), &admission.config.limits));
@@ -213,9 +213,9 @@ impl ServerConnection {
 
     /// Writes what is queued, waiting for the peer as long as it takes something and the server has time. Tells whether
     /// the connection must linger.
-    async fn write(&mut self, shared: &ServerContext, patience: &mut Deadline<'_, '_>) -> bool {
+    async fn write(&mut self, server: &ServerContext, patience: &mut Deadline<'_, '_>) -> bool {
         let Self { stream, incoming, .. } = self;
-        let admission = &shared.admission;
+        let admission = &server.admission;
         while !incoming.transmit().is_empty() {
             let error = match stream.write(incoming.transmit()) {
                 Ok(0) => {
@@ -234,7 +234,7 @@ impl ServerConnection {
                 }
                 Err(error) => error.to_string(),
             };
-            admission.journal.write(LogClass::Write, || format!("{}: {error}", incoming.peer));
+            admission.log.write(LogClass::Write, || format!("{}: {error}", incoming.peer));
             return false;
         }
         incoming.must_linger() && stream.finish_writing().is_ok()
@@ -243,13 +243,13 @@ impl ServerConnection {
 
 /// What the handler of `call` gives, or what is answered in its place.
 async fn handle(
-    shared: &ServerContext,
+    server: &ServerContext,
     stream: &Transport,
     patience: &mut Deadline<'_, '_>,
     call: &Call,
     slot: Option<Permit>,
 ) -> Result<Packet, Refusal> {
-    let ServerContext { admission, router, .. } = shared;
+    let ServerContext { admission, router, .. } = server;
     let mut running = router.start(call.clone(), admission, slot, Instant::now())?;
     let woken = loop {
         let work = |context: &mut Context<'_>| Pin::new(&mut running).poll(context);
@@ -268,9 +268,7 @@ async fn handle(
         Interrupted::Done(handled) => running.finish(&admission.config, handled).0,
         Interrupted::Late => {
             let method = call.method().unwrap_or_default();
-            admission
-                .journal
-                .write(LogClass::Timeout, || format!("method {method:?} is past its time limit"));
+            admission.log.write(LogClass::Timeout, || format!("method {method:?} is past its time limit"));
             Err(router::timed_out())
         }
         Interrupted::Stopped => Err(router::cancelled()),
@@ -281,17 +279,17 @@ async fn handle(
 /// once would destroy the answer on its way.
 async fn linger(
     mut stream: Transport,
-    shared: &ServerContext,
+    server: &ServerContext,
     patience: &mut Deadline<'_, '_>,
     deadline: Option<Instant>,
 ) {
-    let mut budget = LINGER_BYTES;
+    let mut semaphore = LINGER_BYTES;
     while deadline.is_none_or(|deadline| clock::now() < deadline) {
         match stream.discard() {
             Ok(Read::Bytes(count)) => {
-                shared.admission.stats.received(count);
-                let Some(left) = budget.checked_sub(count) else { return };
-                budget = left;
+                server.admission.stats.received(count);
+                let Some(left) = semaphore.checked_sub(count) else { return };
+                semaphore = left;
                 // A peer that sends as fast as it is read must not keep the thread.
                 ::tokio::task::yield_now().await;
             }

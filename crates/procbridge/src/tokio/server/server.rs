@@ -164,20 +164,20 @@ impl Server {
         admission.discard = call_task::discard;
         let admission = Arc::new(admission);
         let (work, tasks) = (watch::Sender::new(()), watch::Sender::new(()));
-        let shared = Arc::new(ServerContext { admission, control, router, work, tasks });
+        let server = Arc::new(ServerContext { admission, control, router, work, tasks });
         // Whatever becomes of this future, its tasks hear that it is over.
-        let _end = End { control: shared.control.clone() };
+        let _end = End { control: server.control.clone() };
         let mut acceptors = Vec::new();
         for listener in &mut listeners {
             let Some(gate) = listener.open() else { continue };
             let gate = OpenListener::open(gate, listener.peers)
                 .map_err(|error| Error::io(ErrorKind::Io, "cannot start the server", error))?;
             let gate = Arc::new(gate);
-            shared.control.watch(&gate);
-            acceptors.push(::tokio::spawn(accept(shared.clone(), gate)));
+            server.control.watch(&gate);
+            acceptors.push(::tokio::spawn(accept(server.clone(), gate)));
         }
-        let mut clock = pin!(shared.control.sessions.keep_time());
-        let mut finish = pin!(shared.finish(acceptors));
+        let mut clock = pin!(server.control.sessions.keep_time());
+        let mut finish = pin!(server.finish(acceptors));
         poll_fn(|context| {
             // It never ends.
             let _ = clock.as_mut().poll(context);
@@ -269,18 +269,18 @@ impl ServerContext {
 }
 
 /// Accepts connections at one endpoint and starts a task for each, until the server stops.
-async fn accept(shared: Arc<ServerContext>, gate: Arc<OpenListener>) {
-    let changed = pin!(shared.control.changed());
+async fn accept(server: Arc<ServerContext>, gate: Arc<OpenListener>) {
+    let changed = pin!(server.control.changed());
     let timer = pin!(time::sleep(Duration::ZERO));
-    let mut patience = Deadline::new(&shared.control, changed, timer);
+    let mut patience = Deadline::new(&server.control, changed, timer);
     let start = |accepted| {
-        if let Some(exchange) = ServerConnection::admit(&shared, accepted, gate.peers) {
-            ::tokio::spawn(exchange.serve(shared.clone()));
+        if let Some(connection) = ServerConnection::admit(&server, accepted, gate.peers) {
+            ::tokio::spawn(connection.serve(server.clone()));
         }
     };
-    let journal = &shared.admission.journal;
+    let log = &server.admission.log;
     let mut backoff = AcceptBackoff::new();
-    while !shared.control.has_reached(Phase::Draining) {
+    while !server.control.has_reached(Phase::Draining) {
         match gate.accept() {
             Ok(accepted) => {
                 backoff.reset();
@@ -296,7 +296,7 @@ async fn accept(shared: Arc<ServerContext>, gate: Arc<OpenListener>) {
                 }
             }
             Err(error) => {
-                journal.write(LogClass::Accept, || format!("cannot accept: {error}"));
+                log.write(LogClass::Accept, || format!("cannot accept: {error}"));
                 if Errno::from_io_error(&error).is_none_or(AcceptBackoff::is_needed) {
                     let until = clock::now() + backoff.pause();
                     patience.unless(Phase::Draining, Some(until), |_| Poll::<()>::Pending).await;

@@ -30,7 +30,7 @@ pub(in crate::tokio) struct Sessions {
     inner: Mutex<Inner>,
     /// Told when something is planned before everything else.
     planned: Notify,
-    making_room: Eviction,
+    eviction: Eviction,
 }
 
 #[derive(Debug)]
@@ -45,8 +45,8 @@ struct Inner {
 
 impl Default for Sessions {
     fn default() -> Self {
-        let making_room = Eviction::new(clock::now());
-        Self { inner: Mutex::default(), planned: Notify::default(), making_room }
+        let eviction = Eviction::new(clock::now());
+        Self { inner: Mutex::default(), planned: Notify::default(), eviction }
     }
 }
 
@@ -57,11 +57,11 @@ impl Default for Inner {
 }
 
 impl Sessions {
-    fn enter(&self, link: &Arc<Session>) -> u64 {
+    fn enter(&self, session: &Arc<Session>) -> u64 {
         let mut inner = self.lock();
         inner.next += 1;
         let id = inner.next;
-        inner.open.insert(id, Arc::downgrade(link));
+        inner.open.insert(id, Arc::downgrade(session));
         id
     }
 
@@ -119,7 +119,7 @@ impl Sessions {
             next.and_then(|next| inner.start.checked_add(next))
         };
         // None of them waits for another one that is busy.
-        for (id, _) in rung.iter().filter(|(_, link)| !link.try_notify_task()) {
+        for (id, _) in rung.iter().filter(|(_, session)| !session.try_notify_task()) {
             self.plan(*id, now);
             next = next.into_iter().chain([now + TICK]).min();
         }
@@ -128,17 +128,17 @@ impl Sessions {
 
     /// Ends the session that has been idle longest, so that `newcomer` has its place. Tells whether one was ended.
     pub(in crate::tokio) fn evict_idle(&self, newcomer: &Peer, whose: Whose) -> bool {
-        self.making_room.evict_one(newcomer, whose, || self.open(), clock::now())
+        self.eviction.evict_one(newcomer, whose, || self.open(), clock::now())
     }
 
     /// Has all sessions end with the calls that are in flight.
     pub(in crate::tokio) fn drain(&self) {
-        self.open().iter().for_each(|link| drain(link));
+        self.open().iter().for_each(|session| drain(session));
     }
 
     /// Ends all sessions. Calls in flight are answered that they were cancelled.
     pub(in crate::tokio) fn abort(&self) {
-        self.open().iter().for_each(|link| abort(link));
+        self.open().iter().for_each(|session| abort(session));
     }
 
     fn open(&self) -> Vec<Arc<Session>> {
@@ -152,13 +152,13 @@ impl Sessions {
 
 /// Begins to serve the session that a connection has become, in a task of its own.
 pub(in crate::tokio) fn begin(
-    shared: &Arc<ServerContext>,
+    server: &Arc<ServerContext>,
     stream: Transport,
     incoming: ClassicServer,
-    place: Permit,
+    permit: Permit,
     busy: TaskGuard,
 ) {
-    let (admission, peer) = (shared.admission.clone(), incoming.peer);
+    let (admission, peer) = (server.admission.clone(), incoming.peer);
     let socket = match stream.into_watched() {
         Ok(socket) => socket,
         Err(error) => return admission.log_dropped(&peer, &error),
@@ -168,44 +168,45 @@ pub(in crate::tokio) fn begin(
     }
     let (connection, bytes) = incoming.into_session();
     let hold = SessionPermits {
-        place: Some(place),
+        permit: Some(permit),
         session: admission.stats.sessions.open(),
         bytes: Some(bytes),
         answers: None,
     };
-    let link = Session::new(connection, socket.socket().clone(), peer, admission, None, Reader::Task, hold);
+    let session =
+        Session::new(connection, socket.socket().clone(), peer, admission, None, Reader::Task, hold);
     // The HELLO goes out before any handler begins.
-    link.flush();
-    let id = shared.control.sessions.enter(&link);
+    session.flush();
+    let id = server.control.sessions.enter(&session);
     // Whoever ends the server finds the session from here on, or this finds that the server ends.
-    if shared.control.has_reached(Phase::Draining) {
-        drain(&link);
+    if server.control.has_reached(Phase::Draining) {
+        drain(&session);
     }
-    if shared.control.has_reached(Phase::Aborting) {
-        abort(&link);
+    if server.control.has_reached(Phase::Aborting) {
+        abort(&session);
     }
     ::tokio::spawn(SessionTask::new(
-        link,
+        session,
         socket,
-        Role::Server { shared: shared.clone(), id, busy: Some(busy), _alive: shared.alive() },
+        Role::Server { server: server.clone(), id, busy: Some(busy), _alive: server.alive() },
     ));
 }
 
-fn drain(link: &Session) {
-    link.end_subscriptions(&router::stopping());
-    link.goodbye(STOPPING);
+fn drain(session: &Session) {
+    session.end_subscriptions(&router::stopping());
+    session.goodbye(STOPPING);
 }
 
-fn abort(link: &Session) {
-    refuse(link, &router::cancelled());
-    link.close(End::Closed);
+fn abort(session: &Session) {
+    refuse(session, &router::cancelled());
+    session.close(End::Closed);
     // One that has ended before may linger.
-    link.notify_task();
+    session.notify_task();
 }
 
-fn refuse(link: &Session, refusal: &Refusal) {
+fn refuse(session: &Session, refusal: &Refusal) {
     // Their handlers are dropped, and count as leaked only where they cannot be.
-    link.refuse_all(refusal, &Default::default());
+    session.refuse_all(refusal, &Default::default());
 }
 
 /// How exactly the time is kept.

@@ -33,7 +33,7 @@ pub struct ServerHandle {
 #[derive(Debug, Default)]
 pub(in crate::tokio) struct Shutdown {
     /// A [`Stage`].
-    stage: AtomicU8,
+    phase: AtomicU8,
     changed: Notify,
     /// The process that serves.
     server: OnceLock<Creator>,
@@ -104,8 +104,8 @@ impl ServerHandle {
 }
 
 impl Shutdown {
-    pub(in crate::tokio) fn has_reached(&self, stage: Phase) -> bool {
-        self.stage.load(Ordering::Acquire) >= stage as u8
+    pub(in crate::tokio) fn has_reached(&self, phase: Phase) -> bool {
+        self.phase.load(Ordering::Acquire) >= phase as u8
     }
 
     /// Ends with the next change of the stage.
@@ -118,7 +118,7 @@ impl Shutdown {
         self.server.get_or_init(Creator::this);
     }
 
-    pub(in crate::tokio) fn advance(&self, stage: Phase) {
+    pub(in crate::tokio) fn advance(&self, phase: Phase) {
         // In a fork of a server the sockets are the server's.
         if self.server.get().is_some_and(|server| !server.is_this()) {
             return;
@@ -128,11 +128,11 @@ impl Shutdown {
             gate.close();
         }
         self.sessions.drain();
-        if self.stage.fetch_max(stage as u8, Ordering::AcqRel) < stage as u8 {
+        if self.phase.fetch_max(phase as u8, Ordering::AcqRel) < phase as u8 {
             self.changed.notify_waiters();
         }
         // Those that have come since.
-        match stage {
+        match phase {
             Phase::Draining => self.sessions.drain(),
             Phase::Aborting => self.sessions.abort(),
         }
@@ -216,20 +216,20 @@ impl<'task, 'server> Deadline<'task, 'server> {
     /// time counts in this order.
     pub(in crate::tokio) async fn unless<T>(
         &mut self,
-        stage: Phase,
+        phase: Phase,
         deadline: Option<Instant>,
         mut work: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Interrupted<T> {
         poll_fn(|context| match work(context) {
             Poll::Ready(done) => Poll::Ready(Interrupted::Done(done)),
-            Poll::Pending if self.poll_stage(stage, context).is_ready() => Poll::Ready(Interrupted::Stopped),
+            Poll::Pending if self.poll_stage(phase, context).is_ready() => Poll::Ready(Interrupted::Stopped),
             Poll::Pending => self.poll_deadline(deadline, context).map(|()| Interrupted::Late),
         })
         .await
     }
 
-    fn poll_stage(&mut self, stage: Phase, context: &mut Context<'_>) -> Poll<()> {
-        while !self.control.has_reached(stage) {
+    fn poll_stage(&mut self, phase: Phase, context: &mut Context<'_>) -> Poll<()> {
+        while !self.control.has_reached(phase) {
             // It hears of every change since it was made, so none is missed between the look and the wait.
             ready!(self.changed.as_mut().poll(context));
             self.changed.set(self.control.changed());
