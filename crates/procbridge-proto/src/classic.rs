@@ -9,13 +9,14 @@ use crate::compression::codec::Codecs;
 use crate::decoder::{Decoder, check_length};
 use crate::error::{Misuse, ProtocolError};
 use crate::event::{CallId, Ending, Event};
-use crate::header::{Header, Status, Version, flag};
+use crate::header::Header;
 use crate::limits::Limits;
 use crate::message::{Request, Response};
 use crate::packet::{HEADROOM, Packet};
 use crate::session::frames::Frames;
 use crate::session::session::{Session, Side};
 use crate::settings::Settings;
+use crate::wire::{Status, Version, flag};
 
 /// The state of a classic connection.
 #[derive(Debug)]

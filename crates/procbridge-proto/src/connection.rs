@@ -13,11 +13,11 @@ use alloc::vec::Vec;
 use crate::classic::{Classic, Role};
 use crate::error::Misuse;
 use crate::event::{CallId, Ending, Event};
-use crate::header::Version;
 use crate::limits::Limits;
 use crate::packet::Packet;
 use crate::session::session::{Input, Session, Side};
 use crate::settings::Settings;
+use crate::wire::Version;
 
 /// The state machine of one connection.
 #[derive(Debug)]

@@ -104,13 +104,14 @@ mod packet;
 mod session;
 mod settings;
 mod unread;
+mod wire;
 
 pub use call_table::CallTable;
 pub use compression::codec::{Codec, Codecs};
 pub use connection::Connection;
 pub use error::{Answer, Fault, Misuse, ProtocolError, code};
 pub use event::{CallId, Ending, Event};
-pub use header::{HEADER_LENGTH, Header, Status, Version, flag};
+pub use header::Header;
 pub use limits::Limits;
 pub use message::{Bad, Good, Item, Request, Response};
 #[doc(hidden)]
@@ -118,3 +119,4 @@ pub use message::{member, split_request};
 pub use packet::{Envelope, Packet, PacketBuilder};
 pub use settings::Settings;
 pub use unread::{Unread, UnreadItem, UnreadRequest, UnreadResponse};
+pub use wire::{HEADER_LENGTH, Status, Version, flag};

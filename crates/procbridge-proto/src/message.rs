@@ -9,10 +9,11 @@ use core::ops::Range;
 
 use crate::compression::codec::Codec;
 use crate::error::ProtocolError;
-use crate::header::{Header, Status, Version, flag};
+use crate::header::Header;
 use crate::json::grammar;
 use crate::json::string;
 use crate::limits::Limits;
+use crate::wire::{Status, Version, flag};
 
 /// A request as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,11 +8,12 @@ use alloc::vec::Vec;
 use crate::compression::codec::Codec;
 use crate::compression::inflate;
 use crate::error::{Misuse, ProtocolError};
-use crate::header::{HEADER_LENGTH, Header, Status, Version, flag};
+use crate::header::Header;
 use crate::json::grammar;
 use crate::json::string;
 use crate::limits::Limits;
 use crate::message::{Keys, LARGEST_EXACT};
+use crate::wire::{HEADER_LENGTH, Status, Version, flag};
 
 /// A complete packet, ready to be queued with [`Connection::call`](crate::Connection::call),
 /// [`Connection::reply`](crate::Connection::reply) or [`Connection::item`](crate::Connection::item).

@@ -7,9 +7,10 @@ use crate::body::Body;
 use crate::compression::codec::Codec;
 use crate::compression::inflate;
 use crate::error::ProtocolError;
-use crate::header::{Header, Status, Version, flag};
+use crate::header::Header;
 use crate::limits::Limits;
 use crate::message::{Item, Request, Response};
+use crate::wire::{Status, Version, flag};
 
 /// A message of a session as it arrived: compressed, or so large that to check it takes time.
 ///

@@ -11,8 +11,9 @@ use core::mem;
 
 use crate::body::Body;
 use crate::error::{ProtocolError, truncated_header};
-use crate::header::{HEADER_LENGTH, Header, Status, Version};
+use crate::header::Header;
 use crate::packet::{FRONT, HEADROOM};
+use crate::wire::{HEADER_LENGTH, Status, Version};
 
 /// Collects the bytes of a session's packets.
 #[derive(Debug, Default)]

@@ -8,8 +8,8 @@ use core::mem;
 use crate::body::Body;
 use crate::compression::codec::Codec;
 use crate::error::ProtocolError;
-use crate::header::{Status, flag};
 use crate::session::frames::{Content, Frame};
+use crate::wire::{Status, flag};
 
 /// The bodies that are being put together. A call has at most one on its way to this side. Mostly there are none, and no
 /// memory is held for them.

@@ -13,7 +13,6 @@ use crate::body::Body;
 use crate::compression::codec::{Codec, Codecs};
 use crate::error::{ProtocolError, code};
 use crate::event::{CallId, Event};
-use crate::header::{Status, flag};
 use crate::json::grammar;
 use crate::json::string;
 use crate::message::{LARGEST_EXACT, text};
@@ -23,6 +22,7 @@ use crate::session::send_queue::{PIECE, Withdrawn, ascending};
 use crate::session::session::{Input, MAX_CONTROL, MAX_PING, MAX_REASON, MAX_UNKNOWN, Session, Side};
 use crate::settings::Settings;
 use crate::unread::{Unread, UnreadItem, UnreadResponse};
+use crate::wire::{Status, flag};
 
 impl Session {
     /// Looks at what was appended to the read buffer.
@@ -66,7 +66,7 @@ impl Session {
     }
 
     fn push_event(&mut self, event: Event) {
-        self.untold += request_bytes(&event);
+        self.untold += event.request_bytes();
         self.events.push(event);
     }
 
@@ -149,7 +149,7 @@ impl Session {
                 Err(ProtocolError::UnexpectedStatus { found: kind, expected: "no second HELLO" })
             }
             Status::PING if frame.length as usize > MAX_PING => {
-                Err(ProtocolError::PingTooLarge { length: frame.length as usize })
+                Err(ProtocolError::PingTooLarge { length: frame.length as usize, limit: MAX_PING })
             }
             _ => Ok(Verdict::Take),
         }
@@ -492,15 +492,6 @@ impl Session {
             }
         }
         Ok(())
-    }
-}
-
-/// Bytes of the request that `event` tells of.
-pub(crate) fn request_bytes(event: &Event) -> u64 {
-    match event {
-        Event::Request { request, .. } => request.size() as u64,
-        Event::Unread { request, .. } => request.arrived() as u64,
-        _ => 0,
     }
 }
 

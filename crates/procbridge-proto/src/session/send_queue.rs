@@ -13,8 +13,9 @@ use alloc::collections::{BinaryHeap, VecDeque};
 use alloc::vec::Vec;
 use core::mem;
 
-use crate::header::{HEADER_LENGTH, Header, Status, Version, flag};
+use crate::header::Header;
 use crate::packet::{FRONT, HEADROOM};
+use crate::wire::{HEADER_LENGTH, Status, Version, flag};
 
 /// What waits to be written.
 #[derive(Debug, Default)]

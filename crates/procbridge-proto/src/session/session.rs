@@ -13,16 +13,15 @@ use crate::call_table::CallTable;
 use crate::error::{Misuse, ProtocolError, code};
 use crate::event::{CallId, Ending, Event};
 use crate::event_queue::EventQueue;
-use crate::header::{Status, Version, flag};
 use crate::json::string;
 use crate::limits::Limits;
 use crate::packet::{FRONT, Packet};
 use crate::session::flow_control::{ReceiveWindow, SendCredit};
 use crate::session::frames::Frames;
 use crate::session::reassembly::Reassembly;
-use crate::session::receive::request_bytes;
 use crate::session::send_queue::{Draft, PIECE, SendQueue, Withdrawn};
 use crate::settings::Settings;
+use crate::wire::{Status, Version, flag};
 
 /// The state of an established session.
 #[derive(Debug)]
@@ -413,7 +412,7 @@ impl Session {
             let stale = match self.events.first()? {
                 event @ (Event::Request { .. } | Event::Unread { .. }) => {
                     // The request of the offer came alone, and was not counted.
-                    self.untold = self.untold.saturating_sub(request_bytes(event));
+                    self.untold = self.untold.saturating_sub(event.request_bytes());
                     false
                 }
                 // What concerns a call that was answered meanwhile is of no use to anybody.
