@@ -115,16 +115,22 @@ fn judged(
     is_short: bool,
     watchdog: &Watchdog,
 ) -> std::io::Result<(Measured, Vec<Breach>)> {
-    let measured = run::run(scenario, target, is_short)?;
-    let breaches = measured.breaches(scenario, target);
-    if breaches.is_empty() || breaches.iter().any(|breach| !breach.is_of_time) {
-        return Ok((measured, breaches));
+    let mut attempts = if is_short { SHORT_ATTEMPTS } else { ATTEMPTS };
+    loop {
+        let measured = run::run(scenario, target, is_short)?;
+        let breaches = measured.breaches(scenario, target);
+        attempts -= 1;
+        if attempts == 0 || breaches.is_empty() || breaches.iter().any(|breach| !breach.is_of_time) {
+            return Ok((measured, breaches));
+        }
+        watchdog.feed();
     }
-    watchdog.feed();
-    let measured = run::run(scenario, target, is_short)?;
-    let breaches = measured.breaches(scenario, target);
-    Ok((measured, breaches))
 }
+
+/// How often a scenario is measured before a figure of time counts as one that breaks its bound. The short form runs beside
+/// whatever else a machine does.
+const ATTEMPTS: u32 = 2;
+const SHORT_ATTEMPTS: u32 = 4;
 
 /// Makes ready: descriptors for both sides, the programs, and an end for interrupted runs.
 fn prepare() -> Result<(), String> {

@@ -9,7 +9,7 @@ use crate::honest::Honest;
 use crate::process::{self, Figures, Watch};
 use crate::scenario::Scenario;
 use crate::server::{Server, Target};
-use crate::statistics::Window;
+use crate::statistics::{Oversleep, Window};
 use crate::verdict::Measured;
 
 /// Runs it.
@@ -33,12 +33,14 @@ pub(crate) fn run(scenario: &Scenario, target: Target, is_short: bool) -> io::Re
 
     process::forget_peak(pid);
     let watch = Watch::begin(pid);
+    let oversleep = Oversleep::begin();
     let attack = Field::new(&server, Instant::now() + length, is_short);
     let from = honest.now();
     thread::scope(|scope| {
         scope.spawn(|| attack.attacker(|| (scenario.attack)(&attack)));
     });
     let over = honest.now();
+    let oversleep = oversleep.end();
     // An attack that ends earlier or later than it should is measured for as long as it lasts.
     let window = Window {
         from: from + scenario.lead,
@@ -73,6 +75,7 @@ pub(crate) fn run(scenario: &Scenario, target: Target, is_short: bool) -> io::Re
             attackers.as_secs_f64() / whole.seconds(),
         ],
         recovery,
+        oversleep,
         rest: None,
         after: at_end,
         complaint: honest.complaint(window),

@@ -1,6 +1,8 @@
 //! Percentiles, and what a window of time holds.
 
-use std::time::Duration;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 /// Returns the value that so many of a hundred values do not pass, by nearest rank. Zero where there are none.
 pub(crate) fn percentile(values: &mut [Duration], hundredths: usize) -> Duration {
@@ -28,6 +30,35 @@ impl Window {
 
     pub(crate) fn seconds(&self) -> f64 {
         self.to.saturating_sub(self.from).as_secs_f64()
+    }
+}
+
+/// A thread that sleeps again and again, and notes how much later than asked it wakes.
+pub(crate) struct Oversleep {
+    thread: JoinHandle<Vec<Duration>>,
+    end: mpsc::Sender<()>,
+}
+
+impl Oversleep {
+    pub(crate) fn begin() -> Self {
+        let (end, ended) = mpsc::channel::<()>();
+        let thread = thread::spawn(move || {
+            let (mut found, nap) = (Vec::new(), Duration::from_millis(2));
+            loop {
+                let began = Instant::now();
+                if ended.recv_timeout(nap) != Err(RecvTimeoutError::Timeout) {
+                    return found;
+                }
+                found.push(began.elapsed().saturating_sub(nap));
+            }
+        });
+        Self { thread, end }
+    }
+
+    /// Returns the 99th percentile of what the thread overslept.
+    pub(crate) fn end(self) -> Duration {
+        drop(self.end);
+        percentile(&mut self.thread.join().unwrap_or_default(), 99)
     }
 }
 
