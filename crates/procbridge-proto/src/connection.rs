@@ -6,6 +6,8 @@
 //! Both faces drive it the same way: write what [`transmit`](Connection::transmit) holds, read into
 //! [`read_buffer`](Connection::read_buffer), deliver what [`poll_event`](Connection::poll_event) gives.
 
+mod buffers;
+
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -193,43 +195,6 @@ impl Connection {
         }
     }
 
-    /// The buffer to append received bytes to, with room for the next read; call [`received`](Self::received)
-    /// afterwards. It grows with what has arrived, never by what a header announces. While it is empty it can be
-    /// replaced by one without memory.
-    pub fn read_buffer(&mut self) -> &mut Vec<u8> {
-        match &mut self.kind {
-            Kind::Session(session) => session.frames.buffer(),
-            Kind::Classic(classic) => classic.decoder.buffer(),
-        }
-    }
-
-    /// Takes the [read buffer](Self::read_buffer) away, to be filled elsewhere and [put back](Self::put_read_buffer).
-    pub fn take_read_buffer(&mut self) -> Vec<u8> {
-        core::mem::take(self.read_buffer())
-    }
-
-    /// Puts the read buffer back that was taken away, with what was appended to it.
-    pub fn put_read_buffer(&mut self, buffer: Vec<u8>) {
-        match &mut self.kind {
-            Kind::Session(session) => session.frames.put(buffer),
-            Kind::Classic(classic) => *classic.decoder.buffer() = buffer,
-        }
-    }
-
-    /// In a session, has what arrives next go to `room`, whose memory many connections can share: the [read
-    /// buffer](Self::read_buffer) is that until it is [given back](Self::give_back_room). Otherwise, `room` is dropped.
-    pub fn lend_read_buffer(&mut self, room: Vec<u8>) {
-        if let Kind::Session(session) = &mut self.kind {
-            session.frames.lend(room);
-        }
-    }
-
-    /// Gives back the room that was [lent](Self::lend_room). Of what has not fully arrived this keeps a copy, in memory of
-    /// its own.
-    pub fn return_read_buffer(&mut self) -> Vec<u8> {
-        self.session_mut().map(|session| session.frames.give_back()).unwrap_or_default()
-    }
-
     /// Takes in `bytes`: the same as appending them to [`read_buffer`](Self::read_buffer).
     pub fn receive(&mut self, bytes: &[u8]) {
         self.read_buffer().extend_from_slice(bytes);
@@ -368,19 +333,6 @@ impl Connection {
         match &self.kind {
             Kind::Session(session) => session.frames.held() + session.pieces.held(),
             Kind::Classic(classic) => classic.decoder.held(),
-        }
-    }
-
-    /// Whether memory is held only because it may be of use soon: the buffer of a large body that was written.
-    pub fn has_spare(&self) -> bool {
-        self.session().is_some_and(|session| session.out.spare() > 0)
-    }
-
-    /// Gives up memory that is held only because it may be of use soon.
-    pub fn drop_spare(&mut self) {
-        if let Kind::Session(session) = &mut self.kind {
-            session.out.drop_spare();
-            session.out.shrink();
         }
     }
 

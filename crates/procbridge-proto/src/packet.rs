@@ -152,7 +152,7 @@ impl Packet {
     }
 
     /// The packet with its body compressed, for a session whose other side can read that
-    /// ([`Terms::codecs`](crate::Terms::codecs)). The packet stays as it is where compression is not allowed or
+    /// ([`Settings::codecs`](crate::Settings::codecs)). The packet stays as it is where compression is not allowed or
     /// not worth it: below 1,024 bytes, with a token, in the 1.0 format, if it would not get smaller, or if this
     /// build does not have the compression.
     #[must_use]

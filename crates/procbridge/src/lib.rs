@@ -51,6 +51,7 @@ mod session;
 mod telemetry;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+mod user;
 
 pub use blocking::{
     Client, ItemSink, Items, Next, RequestBuilder, Router, RunningServer, Server, ServerHandle, Session,

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::borrow::Cow;
 
-use procbridge_proto::{Packet, Version, code, member};
+use procbridge_proto::{Misuse, Packet, Version, code, member};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 use serde_json::value::RawValue;
 
@@ -149,4 +149,48 @@ impl<E: std::error::Error + 'static> From<E> for Refusal {
             None => Self::new(error.to_string()),
         }
     }
+}
+
+pub(crate) fn panicked() -> Refusal {
+    Refusal::internal("the method failed unexpectedly (panic)")
+}
+
+/// The answer to a call whose time is over.
+pub(crate) fn timed_out() -> Refusal {
+    Refusal::new("the method did not finish within its time limit").with_code(code::TIMEOUT)
+}
+
+/// The answer to a call that a stopping server will not wait for.
+pub(crate) fn cancelled() -> Refusal {
+    Refusal::new("the server stopped before the method finished").with_code(code::CANCELLED)
+}
+
+/// The answer to a call that its caller has cancelled.
+pub(crate) fn cancelled_by_caller() -> Refusal {
+    Refusal::new("the caller cancelled the call").with_code(code::CANCELLED)
+}
+
+/// The answer to a call that would be one too many. `limit` is the setting that says so.
+pub(crate) fn overloaded(what: &str, limit: usize, setting: &str) -> Refusal {
+    Refusal::new(format!("the server has reached its limit of {what} ({setting} = {limit})"))
+        .with_code(code::OVERLOADED)
+}
+
+/// The answer to a request that had not arrived when the server began to stop.
+pub(crate) fn stopping() -> Refusal {
+    Refusal::new("the server is stopping").with_code(code::UNAVAILABLE)
+}
+
+/// The answer to a request that arrives too slowly.
+pub(crate) fn too_slow() -> Refusal {
+    Refusal::new("the request did not arrive in time (header_timeout)").with_code(code::TIMEOUT)
+}
+
+/// The answer to a peer of another user.
+pub(crate) fn denied() -> Refusal {
+    Refusal::new("only the server's own user may connect (allow_any_user)").with_code(code::DENIED)
+}
+
+pub(crate) fn unsendable(error: Misuse) -> Refusal {
+    Refusal::new(format!("the result cannot be sent: {error}")).with_code(code::TOO_LARGE)
 }

@@ -8,14 +8,17 @@
 //! Requests must go in the order of their ids. A large one that cannot begin at once is led by an empty piece in the
 //! buffer, so that the requests after it need not wait for its turn.
 
+mod withdraw;
+
 use alloc::boxed::Box;
-use alloc::collections::{BinaryHeap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::mem;
 
 use crate::header::Header;
 use crate::packet::{FRONT, HEADROOM};
-use crate::wire::{HEADER_LENGTH, Status, Version, flag};
+use crate::session::draft::{Draft, front};
+use crate::wire::{Status, Version, flag};
 
 /// What waits to be written.
 #[derive(Debug, Default)]
@@ -49,17 +52,6 @@ struct Rare {
     spare: Vec<u8>,
     /// Memory of large bodies to be freed by the program, which may take long.
     waste: Vec<Vec<u8>>,
-}
-
-/// A packet of a session, ready but for its header.
-#[derive(Debug)]
-pub(crate) struct Draft {
-    pub(crate) kind: Status,
-    pub(crate) flags: u8,
-    pub(crate) options: u8,
-    pub(crate) id: u32,
-    /// Room for header and call id, then the content.
-    pub(crate) buffer: Vec<u8>,
 }
 
 /// What became of a request that was to be taken back.
@@ -202,129 +194,6 @@ impl SendQueue {
             self.requests.pop_front();
         }
         self.prepare();
-    }
-
-    /// Keeps a call's request from being written, as far as it is not.
-    pub(crate) fn withdraw(&mut self, id: u32) -> Withdrawn {
-        let taken = self.withdraw_one(id);
-        self.prepare();
-        taken
-    }
-
-    fn withdraw_one(&mut self, id: u32) -> Withdrawn {
-        if let Ok(at) = self.requests.binary_search_by_key(&id, |request| request.id) {
-            if let Some(request) = self.requests.remove(at) {
-                let rare = self.rare.get_or_insert_default();
-                rare.hole_bytes += request.length();
-                let at = rare.holes.partition_point(|hole| hole.start < request.start);
-                rare.holes.insert(at, request);
-                // It may have been the lead of a large one, no piece of which has begun then.
-                rare.large.retain(|large| !large.is_request(id));
-            }
-            self.drop_holes();
-            return Withdrawn::Whole;
-        }
-        let Some(rare) = &mut self.rare else { return Withdrawn::Nothing };
-        let Some(at) = rare.large.iter().position(|large| large.is_request(id)) else {
-            return Withdrawn::Nothing;
-        };
-        match (&mut rare.piece, rare.large.get_mut(at)) {
-            (Some(piece), Some(large)) if at == 0 && piece.at > piece_start(large.next) => {
-                // A packet that was begun is ended; it may be the last piece anyway.
-                let rest = large.draft.buffer.len() > piece.end;
-                large.draft.buffer.truncate(piece.end);
-                return if rest { Withdrawn::Rest } else { Withdrawn::Nothing };
-            }
-            _ => {}
-        }
-        if at == 0 {
-            rare.piece = None;
-        }
-        let Some(large) = rare.large.remove(at) else { return Withdrawn::Nothing };
-        rare.waste(large.draft.buffer);
-        for draft in large.behind {
-            self.enqueue(draft);
-        }
-        if large.next == FRONT && !large.led { Withdrawn::Whole } else { Withdrawn::Rest }
-    }
-
-    /// Gives back the memory of requests that were taken back: while the peer reads nothing, those before them are not
-    /// written, and callers that give up and call again would fill the buffer.
-    fn drop_holes(&mut self) {
-        while let Some(rare) = &mut self.rare
-            && let Some(hole) = rare.holes.back()
-            && hole.end == self.base.saturating_add(self.small.len() as u64)
-        {
-            rare.hole_bytes -= hole.length();
-            self.small.truncate(self.small.len().saturating_sub(hole.length()));
-            rare.holes.pop_back();
-        }
-        self.turn = self.turn.min(self.small.len());
-        let end = self.end_position();
-        for large in self.rare.iter_mut().flat_map(|rare| &mut rare.large) {
-            // A later packet takes the place of what is gone. A piece that began behind the old end would cut it in two.
-            large.after = large.after.min(end);
-        }
-        let waiting = self.small.len().saturating_sub(self.at);
-        if self
-            .rare
-            .as_ref()
-            .is_some_and(|rare| rare.hole_bytes > MAX_KEPT_CAPACITY && rare.hole_bytes > waiting / 2)
-        {
-            self.compact();
-        }
-    }
-
-    /// Moves what waits together, over the holes.
-    fn compact(&mut self) {
-        let Some(rare) = &mut self.rare else { return };
-        let holes = mem::take(&mut rare.holes);
-        let (base, at) = (self.base, self.at);
-        let index = |place: u64| usize::try_from(place.saturating_sub(base)).unwrap_or(usize::MAX);
-        let mut kept = Vec::with_capacity(self.small.len().saturating_sub(at + rare.hole_bytes));
-        let mut from = at;
-        for hole in &holes {
-            kept.extend_from_slice(self.small.get(from..index(hole.start)).unwrap_or_default());
-            from = index(hole.end);
-        }
-        kept.extend_from_slice(self.small.get(from..).unwrap_or_default());
-        // The requests stand in the order of the holes.
-        let (mut passed, mut bytes) = (holes.iter().peekable(), 0);
-        for request in &mut self.requests {
-            while let Some(hole) = passed.next_if(|hole| hole.start < request.start) {
-                bytes += hole.length() as u64;
-            }
-            (request.start, request.end) =
-                (request.start.saturating_sub(bytes), request.end.saturating_sub(bytes));
-        }
-        let moved = |place: u64| {
-            let before = holes.iter().take_while(|hole| hole.start < place).map(Span::length).sum::<usize>();
-            place.saturating_sub(before as u64)
-        };
-        for large in &mut rare.large {
-            large.after = moved(large.after);
-        }
-        self.turn = index(moved(base.saturating_add(self.turn as u64))).saturating_sub(at);
-        rare.hole_bytes = 0;
-        (self.small, self.at, self.base) = (kept, 0, base.saturating_add(at as u64));
-    }
-
-    /// Whether nothing of a call's request is written yet.
-    pub(crate) fn is_unsent(&self, id: u32) -> bool {
-        self.requests.binary_search_by_key(&id, |request| request.id).is_ok()
-            || self.large().enumerate().any(|(at, large)| {
-                let begun = at == 0 && self.piece().is_some_and(|piece| piece.at > 0);
-                large.is_request(id) && large.next == FRONT && !large.led && !begun
-            })
-    }
-
-    /// The requests above `id` of which nothing is written, ascending.
-    pub(crate) fn unsent_above(&self, id: u32) -> Vec<u32> {
-        let small = self.requests.iter().map(|request| request.id);
-        let large = self.large().map(|large| &large.draft);
-        let large = large.filter(|draft| draft.kind == Status::REQUEST).map(|draft| draft.id);
-        // The lead of a large one is in the buffer, so that one comes twice.
-        ascending(small.chain(large).filter(|&at| at > id && self.is_unsent(at)).collect())
     }
 
     /// Drops the large bodies, as far as no piece of theirs is being written, and what waits behind them.
@@ -534,13 +403,6 @@ impl Span {
     }
 }
 
-impl Draft {
-    /// Header and call id of a packet or piece with so much content.
-    fn front(&self, content: usize, more: u8) -> [u8; FRONT] {
-        front(self.kind, self.flags | more, self.options, self.id, content)
-    }
-}
-
 impl Large {
     fn is_request(&self, id: u32) -> bool {
         self.draft.id == id && self.draft.kind == Status::REQUEST
@@ -551,25 +413,6 @@ impl Large {
         let behind: usize = self.behind.iter().map(|draft| draft.buffer.len()).sum();
         self.draft.buffer.len().saturating_sub(piece_start(self.next)) + behind
     }
-}
-
-/// Header and call id in front of so much content.
-fn front(status: Status, flags: u8, options: u8, id: u32, content: usize) -> [u8; FRONT] {
-    // The content of a piece fits by far, and that of a small packet is no longer than a piece.
-    let length = u32::try_from(HEADROOM + content).unwrap_or(u32::MAX);
-    let header = Header { version: Version::V1_1, status, flags, options, length };
-    let mut front = [0; FRONT];
-    let (header_place, id_place) = front.split_at_mut(HEADER_LENGTH);
-    header_place.copy_from_slice(&header.encode());
-    id_place.copy_from_slice(&id.to_le_bytes());
-    front
-}
-
-/// Some ids in order, each once. A heap does it in little code, where the sort of slices is large.
-pub(crate) fn ascending(ids: Vec<u32>) -> Vec<u32> {
-    let mut ids = BinaryHeap::from(ids).into_sorted_vec();
-    ids.dedup();
-    ids
 }
 
 /// Where the header of the piece stands whose content begins at `next`.
@@ -591,108 +434,4 @@ const WASTES: usize = 2;
 const MIN_KEPT_CAPACITY: usize = 1024;
 
 #[cfg(test)]
-mod tests {
-    use alloc::format;
-
-    use super::*;
-
-    fn draft(id: u32, size: usize) -> Draft {
-        let mut buffer = alloc::vec![0; FRONT];
-        buffer.resize(FRONT + size, b'a' + (id % 26) as u8);
-        Draft { kind: Status::REQUEST, flags: 0, options: 0, id, buffer }
-    }
-
-    /// The ids of the packets of `bytes`, in order; the pieces of a large body are one.
-    fn ids(bytes: &[u8]) -> Vec<u32> {
-        let (mut ids, mut rest) = (Vec::new(), bytes);
-        while let Some(header) = Header::parse(rest).unwrap() {
-            let (packet, behind) = rest.split_at(HEADER_LENGTH + header.length as usize);
-            let id = u32::from_le_bytes(packet[HEADER_LENGTH..FRONT].try_into().unwrap());
-            assert!(packet[FRONT..].iter().all(|&byte| byte == b'a' + (id % 26) as u8), "{id}");
-            if !ids.contains(&id) {
-                ids.push(id);
-            }
-            rest = behind;
-        }
-        assert!(rest.is_empty());
-        ids
-    }
-
-    /// While the peer reads nothing a caller can give up any number of calls (fault G-E).
-    #[test]
-    fn calls_that_are_taken_back_leave_no_memory_behind() {
-        let mut out = SendQueue::default();
-        out.push(draft(1, 20_000));
-        for id in 2..10_000 {
-            out.push(draft(id, 20_000));
-            assert_eq!(out.withdraw(id), Withdrawn::Whole);
-            assert!(out.small.len() < 30_000, "{} B after {id}", out.small.len());
-        }
-        assert_eq!(ids(&out.small), [1]);
-    }
-
-    /// A small packet that came where a request was taken back was cut in two by the piece of a large one (1 of 600 runs
-    /// of the model of a session).
-    #[test]
-    fn a_large_body_that_waits_for_a_request_taken_back_cuts_no_packet() {
-        let mut out = SendQueue::default();
-        let mut written = Vec::new();
-        let mut write = |out: &mut SendQueue| {
-            written.extend_from_slice(out.transmit());
-            out.transmitted(usize::MAX);
-        };
-        out.push(draft(1, PIECE + 1));
-        out.push(draft(3, 10));
-        out.push(draft(5, PIECE + 1));
-        out.push(Draft { kind: Status::GOOD, ..draft(2, PIECE + 1) });
-        assert_eq!(out.withdraw(5), Withdrawn::Whole);
-        write(&mut out);
-        out.push(draft(7, 500));
-        while !out.transmit().is_empty() {
-            write(&mut out);
-        }
-        assert_eq!(ids(&written), [1, 3, 2, 7]);
-    }
-
-    #[test]
-    fn calls_that_are_taken_back_out_of_the_middle_are_compacted_away() {
-        let mut random: u32 = 7;
-        let mut roll = move |most: u32| {
-            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (random >> 16) % most
-        };
-        for round in 0..200 {
-            let (mut out, mut written, mut kept) = (SendQueue::default(), Vec::new(), Vec::new());
-            let mut waiting = Vec::new();
-            for id in 1..200 {
-                let size = if roll(20) == 0 { 200_000 } else { roll(12_000) as usize };
-                out.push(draft(id, size));
-                waiting.push(id);
-                kept.push(id);
-                while waiting.len() > 3 {
-                    let id = waiting.remove(roll(waiting.len() as u32) as usize);
-                    if roll(8) > 0 && out.withdraw(id) == Withdrawn::Whole {
-                        kept.retain(|&other| other != id);
-                    }
-                }
-                if roll(4) == 0 {
-                    let count = out.transmit().len().min(roll(8_000) as usize);
-                    written.extend_from_slice(&out.transmit()[..count]);
-                    out.transmitted(count);
-                }
-            }
-            let most = out.queued() + (2 * MAX_KEPT_CAPACITY).max(out.queued());
-            assert!(out.small.len() - out.at <= most, "round {round}: {} B", out.small.len());
-            while !out.transmit().is_empty() {
-                written.extend_from_slice(out.transmit());
-                let count = out.transmit().len();
-                out.transmitted(count);
-            }
-            let found = ids(&written);
-            assert!(found.is_sorted(), "{}", format!("round {round}: {found:?}"));
-            // The rest of a large one that was begun may be missing; it still stands here, as far as it was written.
-            assert_eq!(found, kept, "round {round}");
-            assert_eq!((out.queued(), out.is_unsent(kept[0])), (0, false));
-        }
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::blocking::flow::Inner;
+use crate::blocking::inner::Inner;
 use crate::blocking::item_stream::Items;
 use crate::blocking::request_builder::{RequestBuilder, Target};
 use crate::blocking::router::Router;
@@ -168,7 +168,7 @@ impl Client {
         I: IntoIterator<Item = S>,
         S: Into<String>,
     {
-        Subscription::begin(self, topics.into_iter().map(Into::into).collect())
+        Subscription::begin(&self.inner, topics.into_iter().map(Into::into).collect())
     }
 
     /// Begins a call that has settings of its own.
@@ -181,12 +181,12 @@ impl Client {
     /// # Ok::<(), procbridge::Error>(())
     /// ```
     pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
-        RequestBuilder::new(Target::Client(self), Some(method))
+        RequestBuilder::new(Target::Client(&self.inner), Some(method))
     }
 
     /// Begins a call that names no method, which the protocol allows.
     pub fn call_without_method(&self) -> RequestBuilder<'_> {
-        RequestBuilder::new(Target::Client(self), None)
+        RequestBuilder::new(Target::Client(&self.inner), None)
     }
 
     /// Gives up all calls of this client that are in flight in its session, whichever threads wait for them, and tells the
@@ -255,6 +255,6 @@ impl Client {
     /// # Ok::<(), procbridge::Error>(())
     /// ```
     pub fn on_session(&self, greet: impl Fn(&Client) + Send + Sync + 'static) {
-        self.inner.greeting().0 = Some(Arc::new(greet));
+        self.inner.greeting().0 = Some(Arc::new(move |inner| greet(&Self { inner })));
     }
 }

@@ -1,56 +1,23 @@
 //! The way of a call: on the session that there is, or on a connection of its own (PB-OFR-*, PB-OUT-*).
 
-use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use procbridge_proto::{Packet, Response};
 
-use crate::blocking::background::{self, Background};
-use crate::blocking::client::Client;
+use crate::blocking::inner::Inner;
 use crate::blocking::open::OpenCall;
-use crate::blocking::router::Router;
 use crate::blocking::transport::Transport;
 use crate::blocking::wait::{self, Parker};
 use crate::classic::client::{CallTimeout, ClassicClient};
-use crate::client::connections::{Connections, OneShotPermit, Route};
+use crate::client::connections::{OneShotPermit, Route};
 use crate::client::request::{self, CallOptions, ResultForm};
 use crate::client::retry::Retry;
 use crate::config::client::{ClientConfig, Sessions};
-use crate::endpoint::Endpoint;
 use crate::error::{Error, Outcome};
-use crate::limits::admission::Admission;
 use crate::session::concurrency_limit::{QueuedCall, Started};
-use crate::session::state::End;
 use crate::session::{CallEnd, PendingCall, Session};
-
-/// What the clones of a client share.
-#[derive(Debug)]
-pub(super) struct Inner {
-    me: Weak<Inner>,
-    pub(super) endpoint: Endpoint,
-    pub(super) config: ClientConfig,
-    pub(super) current: Connections,
-    pub(super) admission: Arc<Admission>,
-    /// The methods for the server to call.
-    router: Mutex<Option<Arc<Router>>>,
-    greeting: Mutex<Greeting>,
-    /// What keeps a session open, if this client serves.
-    pub(super) keeping: Arc<Background>,
-}
-
-/// What is to be done with each new session of a client that serves.
-#[derive(Clone, Default)]
-pub(super) struct Greeting(pub(super) Option<Arc<Greet>>);
-
-type Greet = dyn Fn(&Client) + Send + Sync;
-
-impl fmt::Debug for Greeting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Greeting").field(&self.0.is_some()).finish()
-    }
-}
 
 /// How far a call has come without waiting for its answer.
 #[derive(Debug)]
@@ -64,16 +31,6 @@ pub(super) enum Begun {
 }
 
 impl Inner {
-    pub(super) fn new(endpoint: Endpoint, config: ClientConfig) -> Arc<Self> {
-        let admission = Arc::new(Admission::for_client(&config));
-        let current = Connections::new(config.max_connecting);
-        let (router, greeting, keeping) = (Mutex::default(), Mutex::default(), Arc::default());
-        Arc::new_cyclic(|me| {
-            let me = me.clone();
-            Self { me, endpoint, config, current, admission, router, greeting, keeping }
-        })
-    }
-
     /// Makes a call and waits for its answer. `make` writes its packet, once for each attempt.
     pub(super) fn run(
         &self,
@@ -251,67 +208,21 @@ impl Inner {
         };
         let (session, id) = opened
             .into_session(&self.admission, true)
-            .map_err(|ended| ended.err().unwrap_or_else(request::gone))?;
+            .map_err(|ended| ended.err().unwrap_or_else(Error::not_run))?;
         finish(session.pending(id), time, Instant::now())?;
         let is_first = self.current.install(&session, || is_serving == self.is_serving());
         drop(permit);
         if !is_first {
             session.goodbye("another session takes its place");
-            return self.session().ok_or_else(request::gone);
+            return self.session().ok_or_else(Error::not_run);
         }
         if is_serving {
             // Without a thread it must not be the session: it has told the server that it takes calls.
-            background::serve_background(&self.me, session.clone())
+            self.serve_background(session.clone())
                 .inspect_err(|_| session.goodbye("nobody can attend to it"))?;
             self.keep_open();
         }
         Ok(session)
-    }
-
-    /// Whether the server may call this client.
-    fn is_serving(&self) -> bool {
-        self.router().is_some()
-    }
-
-    /// The methods for the server to call, if this client serves.
-    pub(super) fn router(&self) -> MutexGuard<'_, Option<Arc<Router>>> {
-        self.router.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has the session of a client that serves looked after, which may have been lost.
-    pub(super) fn keep_open(&self) {
-        self.keeping.has_session(&self.me);
-    }
-
-    /// Does what is to be done with a new session.
-    pub(super) fn greet(&self) {
-        let greeting = self.greeting().clone();
-        if let (Greeting(Some(greet)), Some(inner)) = (greeting, self.me.upgrade()) {
-            greet(&Client { inner });
-        }
-    }
-
-    pub(super) fn greeting(&self) -> MutexGuard<'_, Greeting> {
-        self.greeting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The session, if there is one now.
-    pub(super) fn session(&self) -> Option<Arc<Session>> {
-        self.current.session()
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // A thread that attends to it would keep it open. Streams that are being read go on; whoever calls this client
-        // is told that it is gone.
-        if let Some(session) = self.current.session() {
-            session.goodbye("the client is done");
-            if !session.is_calling() {
-                session.close(End::Closed);
-            }
-        }
-        self.keeping.end();
     }
 }
 

@@ -1,17 +1,14 @@
 //! Plain functions become handlers: what a function takes is read from the payload, what it returns is the answer.
 
-use std::fmt;
-use std::marker::PhantomData;
-
-use procbridge_proto::{PacketBuilder, code};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::ItemSink;
-use crate::json::raw_value::raw_value;
-use crate::json::serialize::{self, Written};
+use crate::blocking::item_sink::ItemSink;
 use crate::reply_error::Refusal;
+use crate::service::arguments::payload;
+pub use crate::service::arguments::{Context, ContextAndPayload, Nothing, Payload};
 use crate::service::call::Call;
+pub use crate::service::reply::Reply;
 
 /// A function that can answer calls. You write the function; this is implemented for you:
 ///
@@ -34,65 +31,6 @@ pub trait Handler<Args>: Send + Sync + 'static {
     /// The refusal that is to be answered.
     fn handle(&self, call: &Call, reply: Reply) -> Result<Reply, Refusal>;
 }
-
-/// A good response that is being written.
-pub struct Reply {
-    pub(crate) packet: PacketBuilder,
-}
-
-impl fmt::Debug for Reply {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reply").finish_non_exhaustive()
-    }
-}
-
-impl Reply {
-    pub(crate) fn of(packet: PacketBuilder) -> Self {
-        Self { packet }
-    }
-
-    /// Writes what a handler returned.
-    ///
-    /// # Errors
-    ///
-    /// The refusal that is to be answered instead: the `Err` of a result, or that the value cannot be sent.
-    pub fn write<R: Serialize>(self, result: &R) -> Result<Self, Refusal> {
-        let write = |out: &mut Vec<u8>| {
-            let start = out.len();
-            let written = serialize::write_result(out, result);
-            let text = out.get(start..).unwrap_or_default();
-            match written {
-                Ok(Written::Value) => Ok(()),
-                Ok(Written::Error) => Err(Refusal::from_json(text)),
-                Ok(Written::Refusal) => Err(Refusal::read_back(text)),
-                Err(error) => Err(Refusal::internal(format!("the result cannot be sent: {error}"))),
-            }
-        };
-        self.packet.write(write).map(Self::of)
-    }
-
-    /// Has `write` append a result that is JSON text already.
-    pub(crate) fn write_text(self, write: impl FnOnce(&mut Vec<u8>)) -> Result<Self, Refusal> {
-        let write = |out: &mut Vec<u8>| {
-            write(out);
-            Ok(())
-        };
-        self.packet.write(write).map(Self::of)
-    }
-}
-
-/// `fn() -> R`
-#[derive(Debug)]
-pub struct Nothing<R>(PhantomData<fn() -> R>);
-/// `fn(&Call) -> R`
-#[derive(Debug)]
-pub struct Context<R>(PhantomData<fn() -> R>);
-/// `fn(T) -> R`
-#[derive(Debug)]
-pub struct Payload<T, R>(PhantomData<fn(T) -> R>);
-/// `fn(&Call, T) -> R`
-#[derive(Debug)]
-pub struct ContextAndPayload<T, R>(PhantomData<fn(T) -> R>);
 
 impl<F, R> Handler<Nothing<R>> for F
 where
@@ -183,19 +121,4 @@ where
     fn handle(&self, call: &Call, items: &mut ItemSink, reply: Reply) -> Result<Reply, Refusal> {
         reply.write(&self(call, payload(call)?, items))
     }
-}
-
-/// Reads the payload as what the handler takes; an absent one as `null`.
-pub(crate) fn payload<T: DeserializeOwned>(call: &Call) -> Result<T, Refusal> {
-    let text = call.payload().unwrap_or("null");
-    match raw_value(|| text.to_string()) {
-        Some(payload) => Ok(payload),
-        None => serde_json::from_str(text).map_err(|error| invalid_payload(call, &error)),
-    }
-}
-
-fn invalid_payload(call: &Call, error: &serde_json::Error) -> Refusal {
-    let method = call.method().unwrap_or_default();
-    Refusal::new(format!("invalid payload for {method:?}: {}", serialize::mismatch(error)))
-        .with_code(code::INVALID_PAYLOAD)
 }

@@ -4,22 +4,19 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
 
-use procbridge_proto::{Response, code};
-use serde::Serialize;
+use procbridge_proto::Response;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::blocking::background;
 use crate::blocking::flow::Begun;
-use crate::blocking::handler::Reply;
+use crate::blocking::ticker;
 use crate::blocking::wait;
 use crate::classic::client::CallTimeout;
 use crate::client::request;
 use crate::error::{Error, ErrorKind, Outcome};
-use crate::reply_error::Refusal;
-use crate::service::call::{Call, ReceivedRequest};
-use crate::service::item_sender::ItemSender;
+use crate::json::parse;
 use crate::session::PendingCall;
+use crate::session::received::Received;
 
 /// The items of a streamed answer, see [`Client::stream`](crate::Client::stream). Dropping it cancels the call.
 ///
@@ -42,7 +39,7 @@ impl<T: DeserializeOwned> Items<T> {
     pub(super) fn new(begun: Begun, time: CallTimeout) -> Result<Self, Error> {
         let source = match begun {
             Begun::Calling(pending) => {
-                background::tick(pending.session());
+                ticker::tick(pending.session());
                 Source::Session(pending)
             }
             Begun::Response(response) => match request::elements(&response)? {
@@ -71,7 +68,7 @@ impl<T: DeserializeOwned> Items<T> {
         }
         match &self.source {
             Source::Over(Some(response)) => request::result(response),
-            _ => request::value("null"),
+            _ => parse::result("null"),
         }
     }
 
@@ -94,8 +91,8 @@ impl<T: DeserializeOwned> Items<T> {
                 let session = pending.session().clone();
                 let next = wait::wait(&session, self.time.deadline, |waker| pending.poll_item(waker));
                 let next = next.map(|next| match next? {
-                    ReceivedRequest::Read(item) => Ok(item),
-                    ReceivedRequest::Unread(item) => pending.read(item),
+                    Received::Read(item) => Ok(item),
+                    Received::Unread(item) => pending.read(item),
                 });
                 let ended = match next {
                     Some(Ok(item)) => return Some(Ok(Raw::Item(item))),
@@ -130,8 +127,8 @@ impl<T: DeserializeOwned> Iterator for Items<T> {
     /// Until the next item is there, the stream has ended, or its time is over.
     fn next(&mut self) -> Option<Self::Item> {
         Some(self.next_raw()?.and_then(|raw| match raw {
-            Raw::Item(item) => request::value(item.payload().unwrap_or("null")),
-            Raw::Element(element) => request::value(element.get()),
+            Raw::Item(item) => parse::result(item.payload().unwrap_or("null")),
+            Raw::Element(element) => parse::result(element.get()),
         }))
     }
 }
@@ -139,41 +136,5 @@ impl<T: DeserializeOwned> Iterator for Items<T> {
 impl<T> fmt::Debug for Items<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Items").finish_non_exhaustive()
-    }
-}
-
-/// Where a streaming handler sends its items, see [`Router::stream`](crate::Router::stream).
-#[derive(Debug)]
-pub struct ItemSink {
-    producer: ItemSender,
-}
-
-impl ItemSink {
-    pub(crate) fn new(call: &Call) -> Self {
-        Self { producer: ItemSender::new(call) }
-    }
-
-    /// Sends an item.
-    ///
-    /// # Errors
-    ///
-    /// The caller has cancelled the call or is gone, or the item cannot be sent. The error is a [`Refusal`] for the
-    /// handler to return, which `?` does.
-    ///
-    /// # Blocking
-    ///
-    /// While the caller has not asked for more items. The caller's asking wakes it, its going away, and the call's end.
-    pub fn send<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Refusal> {
-        let Some(packet) = self.producer.item(item)? else { return self.producer.collect() };
-        let Some(session_call) = self.producer.session_call() else { return Ok(()) };
-        let mut packet = Some(packet);
-        let sent = wait::wait(&session_call.session, None, |waker| {
-            session_call.session.poll_item(session_call.id, &mut packet, waker)
-        });
-        sent.unwrap_or_else(|| Err(Refusal::new("the item was not sent").with_code(code::INTERNAL)))
-    }
-
-    pub(crate) fn finish(self, reply: Reply) -> Result<Reply, Refusal> {
-        self.producer.finish(reply)
     }
 }

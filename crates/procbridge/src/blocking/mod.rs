@@ -1,24 +1,31 @@
 //! The blocking face: sockets, threads and clocks around the core; no rule of the protocol is in here.
 
 mod background;
+mod caller;
 mod client;
 mod flow;
 pub mod handler;
+mod inner;
+mod item_sink;
 mod item_stream;
+mod keep_open;
 pub mod layers;
-mod next;
+pub(crate) mod next;
 mod open;
 mod request_builder;
 pub(crate) mod router;
+mod serve_call;
 mod server;
 mod session;
 mod subscription;
 mod thread_pool;
+mod ticker;
 mod transport;
 mod wait;
 
 pub use client::Client;
-pub use item_stream::{ItemSink, Items};
+pub use item_sink::ItemSink;
+pub use item_stream::Items;
 pub use next::Next;
 pub use request_builder::RequestBuilder;
 pub use router::Router;

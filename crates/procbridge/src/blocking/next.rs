@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::blocking::handler::Reply;
-use crate::blocking::router::{BoxedHandler, guarded};
 use crate::reply_error::Refusal;
 use crate::service::call::Call;
+use crate::service::dispatch::guarded;
+use crate::service::reply::Reply;
 
 /// The rest of the way of a call, as a layer sees it; see [`Router::layer`](crate::Router::layer).
 pub struct Next<'a> {
@@ -15,6 +15,9 @@ pub struct Next<'a> {
     layers: &'a [Arc<BoxedLayer>],
     handler: Option<&'a BoxedHandler>,
 }
+
+/// A blocking handler of any form.
+pub(crate) type BoxedHandler = dyn Fn(&Call, Reply) -> Result<Reply, Refusal> + Send + Sync;
 
 /// A function around handlers.
 pub(crate) type BoxedLayer = dyn Fn(&Call, Next<'_>) -> Result<Reply, Refusal> + Send + Sync;

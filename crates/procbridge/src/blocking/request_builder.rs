@@ -7,16 +7,16 @@ use procbridge_proto::{Packet, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::blocking::client::Client;
+use crate::blocking::caller::Caller;
 use crate::blocking::flow::Begun;
+use crate::blocking::inner::Inner;
 use crate::blocking::item_stream::Items;
-use crate::blocking::session::Session;
 use crate::classic::client::CallTimeout;
 use crate::client::request::{self, CallOptions, ResultForm};
 use crate::config::client::ClientConfig;
 use crate::error::{Error, ErrorKind, Outcome};
 
-/// A call that is being put together, see [`Client::call`] and [`Session::call`].
+/// A call that is being put together, see [`Client::call`](crate::Client::call) and [`Session::call`](crate::Session::call).
 pub struct RequestBuilder<'a, P: ?Sized = ()> {
     via: Target<'a>,
     method: Option<&'a str>,
@@ -28,8 +28,8 @@ pub struct RequestBuilder<'a, P: ?Sized = ()> {
 /// What makes the call.
 #[derive(Clone, Copy)]
 pub(super) enum Target<'a> {
-    Client(&'a Client),
-    Session(&'a Session),
+    Client(&'a Inner),
+    Session(&'a Caller),
 }
 
 impl<'a> RequestBuilder<'a> {
@@ -77,11 +77,11 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     ///
     /// # Errors
     ///
-    /// Those of [`Client::request`].
+    /// Those of [`Client::request`](crate::Client::request).
     ///
     /// # Blocking
     ///
-    /// As [`Client::request`].
+    /// As [`Client::request`](crate::Client::request).
     pub fn send<R: DeserializeOwned>(self) -> Result<R, Error> {
         match self.run()? {
             Some(response) => request::into_result(response),
@@ -89,29 +89,29 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         }
     }
 
-    /// Sends the call as one that is not answered, see [`Client::notify`].
+    /// Sends the call as one that is not answered, see [`Client::notify`](crate::Client::notify).
     ///
     /// # Errors
     ///
-    /// Those of [`Client::notify`].
+    /// Those of [`Client::notify`](crate::Client::notify).
     ///
     /// # Blocking
     ///
-    /// As [`Client::notify`].
+    /// As [`Client::notify`](crate::Client::notify).
     pub fn notify(mut self) -> Result<(), Error> {
         self.options.form = ResultForm::OneWay;
         self.run().map(drop)
     }
 
-    /// Sends the call and reads the items of its answer, see [`Client::stream`].
+    /// Sends the call and reads the items of its answer, see [`Client::stream`](crate::Client::stream).
     ///
     /// # Errors
     ///
-    /// Those of [`Client::stream`].
+    /// Those of [`Client::stream`](crate::Client::stream).
     ///
     /// # Blocking
     ///
-    /// As [`Client::stream`].
+    /// As [`Client::stream`](crate::Client::stream).
     pub fn stream<T: DeserializeOwned>(self) -> Result<Items<T>, Error> {
         let (begun, time) = self.begin_stream()?;
         Items::new(begun, time)
@@ -129,7 +129,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         let Self { via, method, payload, options, .. } = &self;
         let make = || request::packet(via.config(), *method, *payload, options);
         match via {
-            Target::Client(client) => client.inner.begin_within(time, options, make),
+            Target::Client(client) => client.begin_within(time, options, make),
             Target::Session(session) => session.begin(options, make()?).map(|(begun, _)| begun),
         }
     }
@@ -139,7 +139,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         let Self { via, method, payload, options, .. } = &self;
         let make = || request::packet(via.config(), *method, *payload, options);
         match via {
-            Target::Client(client) => client.inner.begin(options, make),
+            Target::Client(client) => client.begin(options, make),
             Target::Session(session) => session.begin(options, make()?),
         }
     }
@@ -149,7 +149,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         let Self { via, method, payload, options, .. } = &self;
         let make = || -> Result<Packet, Error> { request::packet(via.config(), *method, *payload, options) };
         match via {
-            Target::Client(client) => client.inner.run(options, make),
+            Target::Client(client) => client.run(options, make),
             Target::Session(session) => session.run(options, make()?),
         }
     }
@@ -163,7 +163,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
 impl Target<'_> {
     fn config(&self) -> &ClientConfig {
         match self {
-            Self::Client(client) => &client.inner.config,
+            Self::Client(client) => &client.config,
             Self::Session(session) => &session.config,
         }
     }

@@ -1,23 +1,25 @@
 //! Methods by name, and what is answered whatever a handler does.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use procbridge_proto::{Misuse, Packet, code};
+use procbridge_proto::Packet;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::ItemSink;
-use crate::blocking::handler::{Handler, Reply, StreamHandler, payload};
-use crate::blocking::next::{BoxedLayer, Next};
+use crate::blocking::handler::{Handler, StreamHandler};
+use crate::blocking::item_sink::ItemSink;
+use crate::blocking::next::{BoxedHandler, BoxedLayer, Next};
 use crate::config::server::ServerConfig;
 use crate::events::hub::Hub;
 use crate::reply_error::Refusal;
+use crate::service::arguments::payload;
 use crate::service::builtin;
 use crate::service::call::Call;
+use crate::service::dispatch::{authorized, finish, good_reply};
+use crate::service::reply::Reply;
 use crate::service::routes::{Kind, Routes};
 use crate::telemetry::stats::Stats;
 use crate::telemetry::trace_context;
@@ -44,9 +46,6 @@ pub struct Router {
     /// The first is the outermost.
     pub(crate) layers: Vec<Arc<BoxedLayer>>,
 }
-
-/// A blocking handler of any form.
-pub(crate) type BoxedHandler = dyn Fn(&Call, Reply) -> Result<Reply, Refusal> + Send + Sync;
 
 impl Router {
     /// A router without methods.
@@ -115,7 +114,8 @@ impl Router {
     /// Answers `$/subscribe` with the events of `hub`, see [`Hub`].
     #[must_use]
     pub fn events(mut self, hub: &Hub) -> Self {
-        self.routes.set_hub(hub.clone());
+        let hub = hub.clone();
+        self.routes.set_subscribe(Arc::new(move |call, config| hub.answer(call, config)));
         self
     }
 
@@ -174,7 +174,7 @@ impl Router {
     /// The layer that was added first is the outermost. A panic in a layer is answered as a handler's is.
     ///
     /// The protocol's own methods (`$/ping` and so on) are the server's, not the router's: no layer is around them.
-    /// [`ServerConfig`](crate::ServerConfig) can switch them off.
+    /// [`ServerConfig`] can switch them off.
     ///
     /// ```
     /// use procbridge::{Refusal, Router, code, layers};
@@ -228,10 +228,10 @@ impl Router {
         ended: &mut Option<Instant>,
     ) -> Result<Option<Packet>, Refusal> {
         authorized(call, config)?;
-        if self.routes.is_subscription(call, config) {
+        if self.routes.is_subscription(call.method(), config) {
             return Ok(self.routes.subscribe(call, config));
         }
-        let reply = reply(call, config);
+        let reply = good_reply(call, config);
         if let Some(method) = builtin::method(call, config) {
             let reply = method.answer(call, reply, config, stats, &self.routes)?;
             return finish(config, reply).map(Some);
@@ -243,81 +243,6 @@ impl Router {
         *ended = Some(measured.end(finished.is_ok() && !call.is_cancelled()));
         finished.map(Some)
     }
-}
-
-/// Whether `call` brings the secret that the server asks for, if it asks for one (PB-CNV-6).
-pub(crate) fn authorized(call: &Call, config: &ServerConfig) -> Result<(), Refusal> {
-    match &config.token {
-        Some(token) if !call.has_token(token) => {
-            Err(Refusal::new("the call does not bring the server's token").with_code(code::DENIED))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The good response to `call`, to be written by its handler.
-pub(crate) fn reply(call: &Call, config: &ServerConfig) -> Reply {
-    let packet = Packet::good(call.version());
-    Reply::of(if config.explicit_null { packet.explicit_null() } else { packet })
-}
-
-/// What a handler wrote becomes one whole packet, before the first byte of it is sent.
-pub(crate) fn finish(config: &ServerConfig, reply: Reply) -> Result<Packet, Refusal> {
-    reply.packet.finish(&config.limits).map_err(unsendable)
-}
-
-/// What `work` returns, or the answer to its panic. A handler is not looked at again after a panic; its captured state
-/// is its own affair.
-pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
-        // What was thrown may throw again when it is dropped.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(payload))).map_err(std::mem::forget);
-        Err(panicked())
-    })
-}
-
-pub(crate) fn panicked() -> Refusal {
-    Refusal::internal("the method failed unexpectedly (panic)")
-}
-
-/// The answer to a call whose time is over.
-pub(crate) fn timed_out() -> Refusal {
-    Refusal::new("the method did not finish within its time limit").with_code(code::TIMEOUT)
-}
-
-/// The answer to a call that a stopping server will not wait for.
-pub(crate) fn cancelled() -> Refusal {
-    Refusal::new("the server stopped before the method finished").with_code(code::CANCELLED)
-}
-
-/// The answer to a call that its caller has cancelled.
-pub(crate) fn cancelled_by_caller() -> Refusal {
-    Refusal::new("the caller cancelled the call").with_code(code::CANCELLED)
-}
-
-/// The answer to a call that would be one too many. `limit` is the setting that says so.
-pub(crate) fn overloaded(what: &str, limit: usize, setting: &str) -> Refusal {
-    Refusal::new(format!("the server has reached its limit of {what} ({setting} = {limit})"))
-        .with_code(code::OVERLOADED)
-}
-
-/// The answer to a request that had not arrived when the server began to stop.
-pub(crate) fn stopping() -> Refusal {
-    Refusal::new("the server is stopping").with_code(code::UNAVAILABLE)
-}
-
-/// The answer to a request that arrives too slowly.
-pub(crate) fn too_slow() -> Refusal {
-    Refusal::new("the request did not arrive in time (header_timeout)").with_code(code::TIMEOUT)
-}
-
-/// The answer to a peer of another user.
-pub(crate) fn denied() -> Refusal {
-    Refusal::new("only the server's own user may connect (allow_any_user)").with_code(code::DENIED)
-}
-
-pub(crate) fn unsendable(error: Misuse) -> Refusal {
-    Refusal::new(format!("the result cannot be sent: {error}")).with_code(code::TOO_LARGE)
 }
 
 impl fmt::Debug for Router {

@@ -1,23 +1,18 @@
 //! A session as a handler sees it: the way back to the caller (PB-ID-*).
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use procbridge_proto::{Packet, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::blocking::flow::{self, Begun};
+use crate::blocking::caller::Caller;
 use crate::blocking::item_stream::Items;
 use crate::blocking::request_builder::{RequestBuilder, Target};
-use crate::classic::client::CallTimeout;
-use crate::client::request::{self, CallOptions};
 use crate::config::client::ClientConfig;
 use crate::error::Error;
 use crate::peer::Peer;
 use crate::reply_error::Refusal;
 use crate::service::call::Call;
-use crate::session::Session as Inner;
-use crate::session::session::BeginError;
 
 /// The session on which a call came, for calls in the other direction. Clones are the same session. It may be kept after
 /// the call: it works as long as the peer keeps its connection.
@@ -40,9 +35,8 @@ use crate::session::session::BeginError;
 #[derive(Clone, Debug)]
 pub struct Session {
     /// Whoever keeps a session does not keep its connection: that has ended when the peer's has.
-    session: Weak<Inner>,
+    caller: Caller,
     peer: Peer,
-    pub(super) config: Arc<ClientConfig>,
 }
 
 impl Session {
@@ -54,7 +48,7 @@ impl Session {
         let mut config = ClientConfig::new();
         config.limits = admission.limits;
         let (session, peer) = (Arc::downgrade(&session_call.session), session_call.session.peer);
-        Ok(Self { session, peer, config: Arc::new(config) })
+        Ok(Self { caller: Caller { session, config: Arc::new(config) }, peer })
     }
 
     /// Who is at the other end.
@@ -64,12 +58,12 @@ impl Session {
 
     /// What the other end calls itself, if it says so.
     pub fn name(&self) -> Option<String> {
-        self.session.upgrade()?.peer_terms().and_then(|terms| terms.name().map(str::to_string))
+        self.caller.session.upgrade()?.peer_terms().and_then(|terms| terms.name().map(str::to_string))
     }
 
     /// Whether calls can still begin on this session.
     pub fn is_open(&self) -> bool {
-        self.session.upgrade().is_some_and(|session| session.is_open())
+        self.caller.session.upgrade().is_some_and(|session| session.is_open())
     }
 
     /// Calls a method of the other end, see [`Client::request`](crate::Client::request). Nothing is sent again.
@@ -120,31 +114,7 @@ impl Session {
 
     /// Begins a call that has settings of its own.
     pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
-        RequestBuilder::new(Target::Session(self), Some(method))
-    }
-
-    fn session(&self) -> Result<Arc<Inner>, Error> {
-        self.session.upgrade().ok_or_else(|| request::refused(BeginError::Gone))
-    }
-
-    pub(super) fn begin(&self, options: &CallOptions, packet: Packet) -> Result<(Begun, CallTimeout), Error> {
-        let time = CallTimeout::new(options.timeout);
-        let begun = flow::begin_on(&self.config, &self.session()?, packet, options.form, time)
-            .map_err(request::in_reverse)?;
-        Ok((begun, time))
-    }
-
-    pub(super) fn run(&self, options: &CallOptions, packet: Packet) -> Result<Option<Response>, Error> {
-        let time = CallTimeout::new(options.timeout.or(self.config.call_timeout));
-        let begun = flow::begin_on(&self.config, &self.session()?, packet, options.form, time);
-        match begun.map_err(request::in_reverse)? {
-            Begun::Response(response) => Ok(Some(response)),
-            Begun::Calling(pending) => flow::finish(pending, time, time.started).map(Some),
-            Begun::Ready(session, packet) => flow::answer(&self.config, &session, packet, time, time.started)
-                .map_err(request::in_reverse)
-                .map(Some),
-            Begun::Sent => Ok(None),
-        }
+        RequestBuilder::new(Target::Session(&self.caller), Some(method))
     }
 }
 

@@ -41,7 +41,7 @@ impl ThreadPool {
     /// # Errors
     ///
     /// The system gives no thread. The work is done by the next one that is free, or by one that
-    /// [makes up](Self::make_up) for it.
+    /// [makes up](Self::ensure_spare) for it.
     pub(super) fn run(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let mut queue = self.inner.queue();
         queue.work.push_back(Box::new(work));

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use crate::blocking::thread_pool::spawn;
 use crate::client::connections::OneShotPermit;
 use crate::endpoint::{Address, Endpoint};
-use crate::error::{Error, cannot_connect};
+use crate::error::Error;
 use crate::net::connect::{self, BacklogRetry, Connecting, SynRetry};
 use crate::net::socket::{self, Read};
 use crate::peer::Peer;
@@ -65,18 +65,18 @@ impl Transport {
     ) -> Result<(Self, Peer), Error> {
         let Address::Tcp { host, port } = &endpoint.address else {
             let socket = Self::connect_unix(endpoint, deadline, permit)
-                .map_err(|error| cannot_connect(endpoint, error))?;
+                .map_err(|error| connect::cannot_connect(endpoint, error))?;
             let peer = connect::unix_server(endpoint, &socket, sends_token)?;
             return Ok((Self { socket }, peer));
         };
         let addresses = resolve(endpoint, host, *port, deadline)?;
-        let mut result = Err(cannot_connect(endpoint, io::Error::from(io::ErrorKind::NotFound)));
+        let mut result = Err(connect::cannot_connect(endpoint, io::Error::from(io::ErrorKind::NotFound)));
         for (tried, address) in addresses.iter().enumerate() {
             let share = connect::attempt_deadline(deadline, Instant::now(), addresses.len() - tried);
             match Self::connect_tcp(*address, share, permit) {
                 Ok(connected) => return Ok(connected),
                 // The first address is the preferred one: its error is the one to tell.
-                Err(error) if tried == 0 => result = Err(cannot_connect(endpoint, error)),
+                Err(error) if tried == 0 => result = Err(connect::cannot_connect(endpoint, error)),
                 Err(_) => {}
             }
         }
@@ -203,7 +203,7 @@ fn resolve(
     let name = host.to_string();
     // Who asked may have given up.
     let ask = move || drop(sender.send(Endpoint::resolve(&name, port)));
-    spawn("procbridge-resolve", ask).map_err(|error| cannot_connect(endpoint, error))?;
+    spawn("procbridge-resolve", ask).map_err(|error| connect::cannot_connect(endpoint, error))?;
     let answer = match deadline {
         Some(deadline) => receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok(),
         None => receiver.recv().ok(),

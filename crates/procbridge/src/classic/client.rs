@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use procbridge_proto::{CallId, Connection, Event, Packet, Response, Settings};
 
-use crate::client::request;
 use crate::config::client::ClientConfig;
 use crate::error::{Error, ErrorKind, Outcome, Sent};
 use crate::net::socket::Read;
@@ -196,7 +195,7 @@ impl Accepted {
                     Event::UnreadResponse { id, response } if id == self.id => {
                         return response.read().map_err(|error| Error::protocol(error, Outcome::Unknown));
                     }
-                    Event::NotRun { id } if id == self.id => return Err(request::gone()),
+                    Event::NotRun { id } if id == self.id => return Err(Error::not_run()),
                     Event::Failed { id, error } if id == self.id => {
                         return Err(Error::protocol(error, Outcome::Unknown));
                     }

@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 
 use procbridge_proto::{CallId, Connection, Ending, Event, Packet, Request, Settings};
 
-use crate::blocking::router;
 use crate::limits::admission::Admission;
 use crate::limits::permits::{Account, Permit};
 use crate::limits::receive_rate::ReceiveRate;
 use crate::net::socket::Read;
 use crate::peer::Peer;
-use crate::reply_error::Refusal;
+use crate::reply_error::{self, Refusal};
 use crate::telemetry::log::LogClass;
 
 /// One request and the answer to it.
@@ -108,7 +107,7 @@ impl ClassicServer {
                     let limit = admission.config.max_unfinished;
                     self.refuse(
                         admission,
-                        &router::overloaded("bytes of unanswered requests", limit, "max_unfinished"),
+                        &reply_error::overloaded("bytes of unanswered requests", limit, "max_unfinished"),
                     );
                     return Progress::Over;
                 }

@@ -115,7 +115,7 @@ impl Inner {
         self.permit < MAX_ONE_SHOT && self.connecting < self.limit
     }
 
-    /// The next of those that wait, if there is room for it. One that is told and does not come [passes that on](Seeking).
+    /// The next of those that wait, if there is room for it. One that is told and does not come [passes that on](Checkout).
     fn next(&mut self) -> Option<Waker> {
         if self.has_permit() { self.waiting.pop_first().map(|(_, waker)| waker) } else { None }
     }

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use crate::error::{Error, ErrorKind};
 use crate::json::object_writer::ObjectWriter;
 use crate::json::serialize;
+use crate::telemetry::trace_context::{TRACEPARENT, TRACESTATE, current};
 
 /// Entries in the order in which their keys were first given.
 #[derive(Clone, Debug, Default)]
@@ -53,5 +54,21 @@ impl Meta {
         object.end();
         // Keys, values and what stands between them are text.
         String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+/// The text of the `meta` of a call that is made here: its `own` members, and the current trace unless they name one.
+/// Absent if there is nothing to say.
+pub(crate) fn outgoing_meta(own: &Meta) -> Option<String> {
+    match current() {
+        None if own.is_empty() => None,
+        None => Some(own.text(&[], &[])),
+        Some(_) if own.has(TRACEPARENT) => Some(own.text(&[], &[])),
+        Some(context) => {
+            let state = context.state().map(|state| (TRACESTATE, state));
+            let added: Vec<_> = [(TRACEPARENT, context.parent())].into_iter().chain(state).collect();
+            // A state without its parent means nothing.
+            Some(own.text(&[TRACESTATE], &added))
+        }
     }
 }

@@ -10,17 +10,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::client::meta::Meta;
+use crate::client::meta::{Meta, outgoing_meta};
 use crate::config::client::{ClientConfig, Sessions};
 use crate::config::token::Token;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Outcome, Sent};
+use crate::json::parse;
 use crate::json::raw_value::raw_value;
 use crate::json::serialize;
 use crate::session::CallEnd;
 use crate::session::session::{BeginError, Session};
 use crate::session::state::End;
-use crate::telemetry::trace_context;
 
 /// What a call is like, besides its payload.
 #[derive(Clone, Debug, Default)]
@@ -71,7 +71,7 @@ pub(crate) fn packet<P: Serialize + ?Sized>(
 ) -> Result<Packet, Error> {
     let milliseconds = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
     // A call that a handler makes belongs to the trace of the call that it answers.
-    let meta = trace_context::outgoing_meta(&options.meta);
+    let meta = outgoing_meta(&options.meta);
     let envelope = Envelope {
         timeout_ms: options.timeout.map(milliseconds),
         meta: meta.as_deref(),
@@ -136,13 +136,13 @@ pub(crate) fn into_result<R: DeserializeOwned>(response: Response) -> Result<R, 
         (Some(error), ..) => Err(Error::protocol(error, Outcome::Unknown)),
         (None, Some(payload), _) => Ok(payload),
         (None, None, Some(good)) => parsed(&good),
-        (None, None, None) => value("null"),
+        (None, None, None) => parse::result("null"),
     }
 }
 
 /// The result in a good response, which nobody may have checked before.
 fn parsed<R: DeserializeOwned>(good: &Good) -> Result<R, Error> {
-    value(good.payload().unwrap_or("null")).map_err(|mismatch| match good.check() {
+    parse::result(good.payload().unwrap_or("null")).map_err(|mismatch| match good.check() {
         Ok(()) => mismatch,
         Err(error) => Error::protocol(error, Outcome::Unknown),
     })
@@ -154,14 +154,6 @@ pub(crate) fn elements(response: &Response) -> Result<Option<VecDeque<Box<RawVal
         Response::Bad(bad) => Err(Error::refused(bad)),
         Response::Good(good) => Ok(good.payload().and_then(|payload| serde_json::from_str(payload).ok())),
     }
-}
-
-/// JSON text that came, as what the caller asked for.
-pub(crate) fn value<R: DeserializeOwned>(text: &str) -> Result<R, Error> {
-    serde_json::from_str(text).map_err(|error| {
-        let message = format!("the answer is not of the expected type: {}", serialize::mismatch(&error));
-        Error::new(ErrorKind::InvalidResult, Outcome::Replied, message)
-    })
 }
 
 /// What an answer means where a session was to be opened, and the server has opened none.
@@ -196,7 +188,7 @@ pub(crate) fn answered(answer: CallEnd, session: &Session) -> Result<Response, E
         CallEnd::Response(response) => Ok(response),
         CallEnd::Unread(response) => response.read().map_err(unreadable),
         CallEnd::Failed(error) => Err(unreadable(error)),
-        CallEnd::NotRun => Err(gone()),
+        CallEnd::NotRun => Err(Error::not_run()),
         CallEnd::Lost { sent } => Err(lost(session, sent)),
         CallEnd::Late { sent } | CallEnd::Cancelled { sent } => Err(cancelled(sent)),
     }
@@ -205,7 +197,7 @@ pub(crate) fn answered(answer: CallEnd, session: &Session) -> Result<Response, E
 /// What it means that a call could not begin on a session.
 pub(crate) fn refused(refused: BeginError) -> Error {
     match refused {
-        BeginError::Gone => gone(),
+        BeginError::Gone => Error::not_run(),
         BeginError::Misuse(misuse @ Misuse::PeerTakesNoCalls) => Error::takes_no_calls(misuse),
         BeginError::Misuse(misuse) => Error::misuse(misuse),
         BeginError::Cancelled => cancelled(Outcome::NotSent),
@@ -229,12 +221,6 @@ pub(crate) fn unreadable(error: ProtocolError) -> Error {
 /// As if its time were over: nothing makes the call go on.
 pub(crate) fn cancelled(outcome: impl Into<Outcome>) -> Error {
     Error::new(ErrorKind::Timeout, outcome, "the call was cancelled")
-}
-
-/// The session has not run the call, and will not: it takes no more, or said so with GOODBYE.
-pub(crate) fn gone() -> Error {
-    let message = "the peer ended the session before it ran the call";
-    Error::new(ErrorKind::Disconnected, Outcome::NotSent, message)
 }
 
 /// What it means for a call that wants no answer that its session ended before everything was written.

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use procbridge_proto::{Codec, Limits, Settings, Version};
 
-use crate::config::server::{
-    HEARTBEAT, SESSION_CALLS, check_limits, check_token, has_time, no_shorter, refused,
-};
+use crate::config::check::{check_limits, check_token, has_time, no_shorter, refused};
+use crate::config::server::{HEARTBEAT, SESSION_CALLS};
 use crate::config::token::Token;
 use crate::error::Error;
 

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 use serde_json::value::RawValue;
 
-use crate::client::request;
 use crate::error::{Error, ErrorKind, Outcome};
+use crate::json::parse;
 
 /// Something that a server published under a topic.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ impl Event {
     ///
     /// - `InvalidResult`: it is not a `T`.
     pub fn payload<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        request::value(self.payload_text().unwrap_or("null"))
+        parse::result(self.payload_text().unwrap_or("null"))
     }
 
     /// The payload as JSON text, exactly as it was sent; absent if there is none or `null`.

@@ -12,15 +12,16 @@ use procbridge_proto::{CallId, Limits, Packet, code, member};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::blocking::router::{guarded, overloaded};
 use crate::config::server::ServerConfig;
 use crate::error::{Error, ErrorKind};
 use crate::events::topic_index::Topics;
 use crate::json::serialize;
 use crate::reply_error::Refusal;
+use crate::reply_error::overloaded;
 use crate::service::call::Call;
+use crate::service::dispatch::guarded;
+use crate::session::served_call::{ItemOutlet, ItemSource};
 use crate::session::session::Session;
-use crate::session::state::State;
 
 /// Publishes events to those who have subscribed. Clones are the same hub; it may be used from any thread or task.
 ///
@@ -63,10 +64,6 @@ struct Registry {
     shares: HashMap<usize, usize>,
 }
 
-/// How calls of `$/subscribe` are answered, see [`Hub::answer`]. Behind a pointer, a program that has no hub has no code for
-/// subscriptions either.
-pub(crate) type Answer = fn(&Hub, &Call, &ServerConfig) -> Option<Packet>;
-
 /// One subscription.
 pub(crate) struct Subscriber {
     hub: Weak<Inner>,
@@ -78,9 +75,6 @@ pub(crate) struct Subscriber {
     queue: Mutex<Queue>,
     /// Whether it was told that it is in force; before that nothing is sent.
     begun: AtomicBool,
-    /// Both are behind pointers, as [`Answer`] is.
-    send: fn(&Self, &mut State, CallId) -> bool,
-    leave: fn(&Self),
 }
 
 /// The events that a subscriber has not been sent.
@@ -182,10 +176,9 @@ impl Hub {
             id: session_call.id,
             queue: Mutex::default(),
             begun: AtomicBool::new(false),
-            send: Subscriber::send,
-            leave: Subscriber::leave,
         })?;
-        session_call.session.subscribe(session_call.id, &subscriber);
+        let source: Arc<dyn ItemSource> = subscriber;
+        session_call.session.subscribe(session_call.id, &source);
         Ok(())
     }
 }
@@ -269,19 +262,20 @@ impl Subscriber {
             queue.dropped += 1;
         }
         drop(queue);
-        session.pump(self.id, self);
+        session.pump(self.id, &**self);
     }
 
-    /// Sends what there is credit and room for, and tells whether that was anything. `id` is the subscribing call.
-    pub(crate) fn pump(&self, state: &mut State, id: CallId) -> bool {
-        (self.send)(self, state, id)
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn send(&self, state: &mut State, id: CallId) -> bool {
+impl ItemSource for Subscriber {
+    fn pump(&self, outlet: &mut dyn ItemOutlet, id: CallId) -> bool {
         let mut any = false;
         if !self.begun.load(Ordering::Acquire) {
             // Whoever has the first item knows that no event is missed from now on.
-            let first = Packet::item().finish(&Limits::default()).map(|item| state.connection.item(id, item));
+            let first = Packet::item().finish(&Limits::default()).map(|item| outlet.send_item(id, item));
             any = matches!(first, Ok(Ok(())));
             self.begun.store(any, Ordering::Release);
         }
@@ -290,14 +284,14 @@ impl Subscriber {
         }
         let mut queue = self.queue();
         let before = queue.bytes;
-        while !queue.events.is_empty() && !state.is_backpressured() && state.connection.may_send_item(id) {
+        while !queue.events.is_empty() && outlet.may_send(id) {
             let dropped = queue.dropped;
             let Some(event) = queue.pop() else { break };
             queue.dropped = 0;
             let item = Packet::item().write(|out| event.write(out, dropped));
             let item = item.ok().and_then(|item| item.finish(&Limits::default()).ok());
             // One that the subscriber's own limits do not allow counts as lost.
-            match item.map(|item| state.connection.item(id, item)) {
+            match item.map(|item| outlet.send_item(id, item)) {
                 Some(Ok(())) => any = true,
                 _ => queue.dropped = dropped + 1,
             }
@@ -312,12 +306,7 @@ impl Subscriber {
         any
     }
 
-    /// The subscription is over: its queue is freed, and the hub forgets it.
-    pub(crate) fn end(&self) {
-        (self.leave)(self);
-    }
-
-    fn leave(&self) {
+    fn end(&self) {
         let mut queue = self.queue();
         if std::mem::replace(&mut queue.has_ended, true) {
             return;
@@ -329,10 +318,6 @@ impl Subscriber {
             hub.queued.fetch_sub(bytes, Ordering::Relaxed);
             hub.registry().leave(self);
         }
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -400,127 +385,4 @@ const HUB_BYTES: usize = 256 * 1024 * 1024;
 const OVERHEAD: usize = 128;
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
-
-    use serde_json::json;
-
-    use super::*;
-    use crate::client::request::ResultForm;
-    use crate::session::state::{End, Reader};
-    use crate::session::testing::{Ends, call};
-
-    /// Subscribes at the server's end of a session.
-    fn subscribe(ends: &mut Ends, hub: &Hub, topics: &[String]) -> Result<(), String> {
-        ends.peer.call(call("$/subscribe", &json!({ "topics": topics }), ResultForm::Stream)).unwrap();
-        ends.deliver();
-        let work = ends.session.next_work().unwrap();
-        let Some(packet) = hub.answer(&work.call, &ServerConfig::new()) else { return Ok(()) };
-        let text = String::from_utf8_lossy(packet.bytes()).into_owned();
-        ends.session.reply(work.call.session_call().unwrap().id, packet);
-        Err(text)
-    }
-
-    fn topics(prefix: &str, count: usize) -> Vec<String> {
-        (0..count).map(|n| format!("{prefix}.{n}")).collect()
-    }
-
-    /// Sessions whose peers read nothing.
-    fn sessions(count: usize) -> Vec<Ends> {
-        (0..count).map(|_| Ends::server_of(Reader::None, 128)).collect()
-    }
-
-    #[test]
-    fn what_waits_for_a_subscriber_is_freed_when_it_is_gone() {
-        let hub = Hub::new();
-        let mut ends = sessions(2);
-        for ends in &mut ends {
-            subscribe(ends, &hub, &["a".to_string(), "*".to_string()]).unwrap();
-        }
-        for _ in 0..8 {
-            assert_eq!(hub.publish("a", &"x".repeat(1 << 20)).unwrap(), 2);
-        }
-        let queued = || hub.inner.queued.load(Ordering::Relaxed);
-        assert!(queued() > 8 << 20, "{}", queued());
-        for (left, ends) in ends.iter().enumerate() {
-            let before = queued();
-            ends.session.close(End::Closed);
-            assert!(queued() < before, "{left}");
-        }
-        assert_eq!((queued(), hub.subscriptions()), (0, 0));
-        assert_eq!(hub.publish("a", &1).unwrap(), 0);
-        let registry = hub.inner.registry();
-        assert_eq!((registry.patterns, registry.shares.len()), (0, 0));
-    }
-
-    #[test]
-    fn events_that_wait_are_bounded_together() {
-        let mut hub = Hub::new();
-        Arc::get_mut(&mut hub.inner).unwrap().max_queued = 1 << 20;
-        let mut ends = sessions(4);
-        for (n, ends) in ends.iter_mut().enumerate() {
-            subscribe(ends, &hub, &[n.to_string()]).unwrap();
-        }
-        let text = "x".repeat(64 << 10);
-        for n in 0..4 {
-            // One after the other, so that the first have more than their part when the last come.
-            for _ in 0..100 {
-                hub.publish(&n.to_string(), &text).unwrap();
-            }
-        }
-        let queued = hub.inner.queued.load(Ordering::Relaxed);
-        assert!(queued <= 2 << 20, "{queued}");
-    }
-
-    #[test]
-    fn subscriptions_are_bounded_and_the_last_places_are_for_small_ones() {
-        let hub = Hub::new();
-        let mut many = sessions(HUB_PATTERNS / SESSION_PATTERNS);
-        let each = SESSION_PATTERNS / MAX_TOPICS;
-        let (mut own, mut all) = (0, 0);
-        for (n, ends) in many.iter_mut().enumerate() {
-            for part in 0..=each {
-                let Err(text) = subscribe(ends, &hub, &topics(&format!("{n}.{part}"), MAX_TOPICS)) else {
-                    continue;
-                };
-                assert!(text.contains("overloaded"), "{text}");
-                *if text.contains("in a session") { &mut own } else { &mut all } += 1;
-            }
-        }
-        // Some have all that a session may have, and the others nothing.
-        let full = (HUB_PATTERNS - RESERVED_PATTERNS) / SESSION_PATTERNS;
-        assert_eq!((own, all), (full, (each + 1) * (many.len() - full)));
-        let mut small = Ends::server(Reader::None);
-        subscribe(&mut small, &hub, &topics("small", FEW_PATTERNS)).unwrap();
-        assert_eq!(hub.publish("small.7", &1).unwrap(), 1);
-        // Topics that are named twice are one, and what has ended is given back.
-        many.iter().for_each(|ends| ends.session.close(End::Closed));
-        assert_eq!(hub.inner.registry().patterns, FEW_PATTERNS);
-    }
-
-    /// The least of many times is what it costs, whatever else the machine does.
-    #[test]
-    fn an_event_costs_by_the_subscriptions_that_it_concerns() {
-        let cost = |hub: &Hub| {
-            let times = (0..200).map(|_| {
-                let begun = Instant::now();
-                hub.publish("small.7", &1).unwrap();
-                begun.elapsed()
-            });
-            times.min().unwrap_or_default().max(Duration::from_micros(1))
-        };
-        let hub = Hub::new();
-        let mut small = Ends::server(Reader::None);
-        subscribe(&mut small, &hub, &topics("small", 10)).unwrap();
-        let alone = cost(&hub);
-        let mut many = sessions(12);
-        for (n, ends) in many.iter_mut().enumerate() {
-            for part in 0..8 {
-                let star = if part % 2 == 0 { "*" } else { "x" };
-                subscribe(ends, &hub, &topics(&format!("{star}.{n}.{part}"), 250)).unwrap();
-            }
-        }
-        let beside = cost(&hub);
-        assert!(beside < 10 * alone, "{alone:?} alone, {beside:?} beside 24,000 topics of others");
-    }
-}
+mod tests;

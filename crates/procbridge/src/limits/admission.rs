@@ -8,18 +8,15 @@ use std::time::Instant;
 
 use procbridge_proto::{Settings, UnreadRequest, Version, code};
 
-use crate::blocking::router::{denied, overloaded};
 use crate::config::client::ClientConfig;
 use crate::config::server::ServerConfig;
-use crate::limits::eviction::Whose;
 use crate::limits::inflation::{self, Allowance};
 use crate::limits::permits::{Account, Accounts, Permit, Resource, Semaphore};
 use crate::net::listener::AllowedPeers;
 use crate::net::socket;
 use crate::peer::Peer;
 use crate::reply_error::Refusal;
-use crate::service::builtin;
-use crate::session::incoming_calls::LARGE;
+use crate::reply_error::{denied, overloaded};
 use crate::telemetry::log::{Log, LogClass};
 use crate::telemetry::stats::Stats;
 
@@ -46,6 +43,15 @@ pub(crate) struct Admission {
     inflated: Mutex<Allowance>,
     /// The methods that stream, in order.
     streams: Mutex<Vec<Box<str>>>,
+}
+
+/// Whose sessions may be ended for a newcomer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Those of its own process: it has its share of the connections.
+    Own,
+    /// Those of all who have more: the server is full.
+    All,
 }
 
 impl Admission {
@@ -126,7 +132,7 @@ impl Admission {
         account: &Arc<Account>,
         method: Option<&str>,
     ) -> Result<Option<Permit>, Refusal> {
-        if builtin::needs_no_permit(method, &self.config) {
+        if method.is_some_and(|method| self.config.answers_itself(method)) {
             return Ok(None);
         }
         let slot = self.calls.try_acquire_for(account, 1);
@@ -250,6 +256,8 @@ fn limit_reached(semaphore: &Semaphore, more: usize, what: &str, setting: &str) 
         .with_code(code::OVERLOADED)
 }
 
+/// An answer or item of more bytes than this takes space, and waits while many bytes are queued.
+pub(crate) const LARGE: usize = 64 * 1024;
 /// Bytes of large answers that one session may always have waiting.
 const SESSION_ANSWERS: usize = 32 * 1024 * 1024;
 const REFUSAL_READ_LIMIT: usize = 16 * 1024;

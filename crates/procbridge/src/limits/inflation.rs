@@ -18,7 +18,7 @@ impl Allowance {
         size.saturating_sub(arrived.saturating_mul(FREE_RATIO)) as u64
     }
 
-    /// Takes `bytes` at `now`, if at most `most` are taken then, of which `most` come back in [`WHOLE`]. Tells whether that
+    /// Takes `bytes` at `now`, if at most `most` are taken then, of which `most` come back in [`REFILL_TIME`]. Tells whether that
     /// was so; if not, nothing changes.
     pub(crate) fn take(&mut self, bytes: u64, most: u64, now: Instant) -> bool {
         let taken = self.taken.map_or(0, |(taken, at)| {

@@ -10,9 +10,10 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::endpoint::{Address, Endpoint};
-use crate::error::{Error, ErrorKind, cannot_connect};
-use crate::net::user::{User, user_id};
+use crate::error::{Error, ErrorKind, plain};
+use crate::net::socket_file::is_bound;
 use crate::peer::Peer;
+use crate::user::{User, user_id};
 
 /// A TCP connection that is being made.
 #[derive(Debug)]
@@ -37,6 +38,28 @@ pub(crate) struct SynRetry {
 }
 
 impl Endpoint {
+    /// Whether a process has the Unix socket at this path bound. It is told without opening a connection, of which some
+    /// servers die if it carries no call.
+    ///
+    /// # Errors
+    ///
+    /// - `Unsupported`: this is not a Unix socket with a path; only a call tells about the others.
+    /// - `PermissionDenied` and others: the system does not tell.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// let endpoint = procbridge::Endpoint::unix("/nowhere/app.sock");
+    /// assert!(!endpoint.has_listener()?);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn has_listener(&self) -> io::Result<bool> {
+        match &self.address {
+            Address::Path { path, .. } => Ok(is_bound(path)?),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// Checks whose server a client has connected to at a Unix socket, as all clients do before they send anything. A TCP
     /// peer has no user to check.
     ///
@@ -118,7 +141,7 @@ pub(crate) fn tcp(address: SocketAddr) -> io::Result<Connecting> {
     }
 }
 
-/// What came of a connection that was [begun](Dialled::Begun), once its socket can be written to.
+/// What came of a connection that was [begun](Connecting::Begun), once its socket can be written to.
 pub(crate) fn check(socket: impl AsFd) -> io::Result<()> {
     Ok(rustix::net::sockopt::socket_error(socket)??)
 }
@@ -152,6 +175,20 @@ pub(crate) fn unresolved(endpoint: &Endpoint, host: &str, error: io::Error) -> E
     }
     let message = format!("cannot connect to {endpoint}: no address for {host:?}");
     Error::unsent(ErrorKind::Connect, message).with_source(error)
+}
+
+/// A failed connect, told as what it means to a caller; the same for both faces.
+pub(crate) fn cannot_connect(endpoint: &Endpoint, error: io::Error) -> Error {
+    let (kind, reason) = match error.kind() {
+        io::ErrorKind::TimedOut => (ErrorKind::Timeout, "no connection within the time limit".to_string()),
+        io::ErrorKind::PermissionDenied => (ErrorKind::Denied, plain(&error)),
+        io::ErrorKind::NotFound => (ErrorKind::Connect, "no such file".to_string()),
+        io::ErrorKind::ConnectionRefused => {
+            (ErrorKind::Connect, "connection refused, no server answers there".to_string())
+        }
+        _ => (ErrorKind::Connect, plain(&error)),
+    };
+    Error::unsent(kind, format!("cannot connect to {endpoint}: {reason}")).with_source(error)
 }
 
 impl SynRetry {

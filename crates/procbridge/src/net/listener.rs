@@ -12,7 +12,7 @@ use crate::config::server::ServerConfig;
 use crate::endpoint::{Address, Endpoint};
 use crate::error::{Error, ErrorKind, plain};
 use crate::net::socket_file::SocketFile;
-use crate::net::user::User;
+use crate::user::User;
 
 /// A socket that listens.
 #[derive(Debug)]

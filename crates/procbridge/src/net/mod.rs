@@ -6,4 +6,3 @@ pub(crate) mod listener;
 pub(crate) mod process;
 pub(crate) mod socket;
 pub(crate) mod socket_file;
-pub(crate) mod user;

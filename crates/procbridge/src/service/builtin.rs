@@ -1,11 +1,11 @@
 //! The methods that every server has by itself: `$/ping`, `$/describe`, `$/stats`. The settings can switch each off;
 //! then it is a method like any that the router may have or not.
 
-use crate::blocking::handler::Reply;
 use crate::config::server::ServerConfig;
 use crate::json::object_writer::ObjectWriter;
 use crate::reply_error::Refusal;
 use crate::service::call::Call;
+use crate::service::reply::Reply;
 use crate::service::routes::{Routes, SUBSCRIBE};
 use crate::telemetry::stats::Stats;
 
@@ -20,24 +20,10 @@ pub(crate) enum BuiltinMethod {
     Stats,
 }
 
-/// The method that `call` asks for, if it is one of the protocol that is switched on.
+/// Returns the method that `call` asks for, if the server answers it by itself.
 pub(crate) fn method(call: &Call, config: &ServerConfig) -> Option<BuiltinMethod> {
-    let name = call.method().filter(|name| name.starts_with("$/"))?;
-    enabled(config).find(|method| method.name() == name)
-}
-
-/// Whether a call of `method` is one that the server answers by itself, without a handler.
-pub(crate) fn needs_no_permit(method: Option<&str>, config: &ServerConfig) -> bool {
-    method.is_some_and(|name| name.starts_with("$/") && enabled(config).any(|known| known.name() == name))
-}
-
-fn enabled(config: &ServerConfig) -> impl Iterator<Item = BuiltinMethod> {
-    let all = [
-        (BuiltinMethod::Describe, config.describe),
-        (BuiltinMethod::Ping, config.ping),
-        (BuiltinMethod::Stats, config.stats),
-    ];
-    all.into_iter().filter(|(_, is_on)| *is_on).map(|(method, _)| method)
+    let name = call.method().filter(|name| config.answers_itself(name))?;
+    ALL.into_iter().find(|method| method.name() == name)
 }
 
 impl BuiltinMethod {
@@ -63,8 +49,9 @@ impl BuiltinMethod {
                 let mut object = ObjectWriter::begin(out);
                 object.text("name", &config.program_name());
                 routes.describe_all(object.member("methods"));
-                let mut protocol: Vec<_> = enabled(config).map(Self::name).collect();
-                protocol.extend((config.subscribe && routes.has_hub()).then_some(SUBSCRIBE));
+                let mut protocol: Vec<_> =
+                    ALL.map(Self::name).into_iter().filter(|name| config.answers_itself(name)).collect();
+                protocol.extend((config.subscribe && routes.has_events()).then_some(SUBSCRIBE));
                 object.names("protocol", &protocol);
                 object.end();
             }
@@ -72,3 +59,6 @@ impl BuiltinMethod {
         })
     }
 }
+
+/// In the order of their names.
+const ALL: [BuiltinMethod; 3] = [BuiltinMethod::Describe, BuiltinMethod::Ping, BuiltinMethod::Stats];

@@ -4,13 +4,13 @@
 use procbridge_proto::{Limits, Packet};
 use serde::Serialize;
 
-use crate::blocking::handler::Reply;
-use crate::blocking::router;
 use crate::json::serialize;
 use crate::limits::permits::Permit;
-use crate::reply_error::Refusal;
+use crate::reply_error::{self, Refusal};
 use crate::service::call::Call;
-use crate::session::incoming_calls::{PreparedReply, SessionCall};
+use crate::service::call::SessionCall;
+use crate::service::reply::Reply;
+use crate::session::served_call::PreparedReply;
 
 /// Where a handler's items go.
 #[derive(Debug)]
@@ -45,13 +45,13 @@ impl ItemSender {
     /// [`collect`](Self::collect).
     pub(crate) fn item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<Option<PreparedReply>, Refusal> {
         if self.call.is_cancelled() {
-            return Err(router::cancelled_by_caller());
+            return Err(reply_error::cancelled_by_caller());
         }
         let unsendable =
             |error: serde_json::Error| Refusal::internal(format!("the item cannot be sent: {error}"));
         let Some(collected) = &mut self.collected else {
             let packet = Packet::item().write(|out| serialize::write(out, item)).map_err(unsendable)?;
-            let packet = packet.finish(&self.limits).map_err(router::unsendable)?;
+            let packet = packet.finish(&self.limits).map_err(reply_error::unsendable)?;
             let prepared = match self.call.session_call() {
                 Some(session_call) => session_call.session.prepare(packet)?,
                 None => packet.into(),
@@ -80,7 +80,7 @@ impl ItemSender {
     /// Sends the item that was written last to the array.
     pub(crate) fn collect(&mut self) -> Result<(), Refusal> {
         if self.call.is_cancelled() {
-            return Err(router::cancelled_by_caller());
+            return Err(reply_error::cancelled_by_caller());
         }
         if let Some(Collected { text, sent, .. }) = &mut self.collected {
             *sent = text.len();
@@ -112,8 +112,9 @@ mod tests {
     use super::*;
     use crate::client::request::ResultForm;
     use crate::config::server::ServerConfig;
+    use crate::service::dispatch;
     use crate::session::state::Reader;
-    use crate::session::testing::{self, Ends};
+    use crate::session::testing::{self, Ends, handled};
 
     /// Panics after its first element.
     struct Panics;
@@ -131,7 +132,7 @@ mod tests {
         let mut ends = Ends::server(Reader::None);
         ends.peer.call(testing::call("work", &(), ResultForm::Result)).unwrap();
         ends.deliver();
-        let mut producer = ItemSender::new(&ends.session.next_work().unwrap().call);
+        let mut producer = ItemSender::new(&handled(&ends.session, &ends.session.next_work().unwrap()));
         let mut send = |item: &[f64]| producer.item(item).and_then(|_| producer.collect());
         assert!(send(&[f64::NAN]).is_err());
         send(&[1.0]).unwrap();
@@ -139,7 +140,7 @@ mod tests {
         send(&[3.0]).unwrap();
         assert!(catch_unwind(AssertUnwindSafe(|| producer.item(&Panics))).is_err());
         let reply = producer.finish(Reply::of(Packet::good(Version::V1_1))).unwrap();
-        let packet = router::finish(&ServerConfig::new(), reply).unwrap();
+        let packet = dispatch::finish(&ServerConfig::new(), reply).unwrap();
         assert_eq!(&packet.bytes()[11..], br#"{"payload":[[1.0],[3.0]]}"#);
     }
 }

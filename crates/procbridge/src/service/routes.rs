@@ -5,7 +5,6 @@ use std::sync::Arc;
 use procbridge_proto::Packet;
 
 use crate::config::server::ServerConfig;
-use crate::events::hub::{self, Hub};
 use crate::json::object_writer::ObjectWriter;
 use crate::service::call::Call;
 
@@ -14,9 +13,12 @@ pub(crate) struct Routes<H: ?Sized> {
     /// In the order of their names.
     entries: Vec<(String, Entry<H>)>,
     fallback: Option<Arc<H>>,
-    /// Where subscriptions go, and who answers them: a program without a hub has nothing of that in it.
-    hub: Option<(Hub, hub::Answer)>,
+    /// Makes a call of `$/subscribe` a subscription. A program without a hub has nothing of that in it.
+    subscribe: Option<Arc<Subscribe>>,
 }
+
+/// Answers a call of `$/subscribe`, or makes it a subscription and returns nothing.
+pub(crate) type Subscribe = dyn Fn(&Call, &ServerConfig) -> Option<Packet> + Send + Sync;
 
 /// What is known under a method's name.
 struct Entry<H: ?Sized> {
@@ -62,22 +64,22 @@ impl<H: ?Sized> Routes<H> {
         self.fallback = Some(handler);
     }
 
-    pub(crate) fn set_hub(&mut self, hub: Hub) {
-        self.hub = Some((hub, Hub::answer));
+    pub(crate) fn set_subscribe(&mut self, subscribe: Arc<Subscribe>) {
+        self.subscribe = Some(subscribe);
     }
 
     /// Whether `call` asks for events, and this router has them.
-    pub(crate) fn is_subscription(&self, call: &Call, config: &ServerConfig) -> bool {
-        self.hub.is_some() && config.subscribe && call.method() == Some(SUBSCRIBE)
+    pub(crate) fn is_subscription(&self, method: Option<&str>, config: &ServerConfig) -> bool {
+        self.subscribe.is_some() && config.subscribe && method == Some(SUBSCRIBE)
     }
 
     /// Makes such a call a subscription, or gives the answer that says why not.
     pub(crate) fn subscribe(&self, call: &Call, config: &ServerConfig) -> Option<Packet> {
-        self.hub.as_ref().and_then(|(hub, answer)| answer(hub, call, config))
+        self.subscribe.as_ref().and_then(|subscribe| subscribe(call, config))
     }
 
-    pub(crate) fn has_hub(&self) -> bool {
-        self.hub.is_some()
+    pub(crate) fn has_events(&self) -> bool {
+        self.subscribe.is_some()
     }
 
     #[cfg(feature = "tokio")]
@@ -98,8 +100,8 @@ impl<H: ?Sized> Routes<H> {
     /// The names of the methods that stream, sorted; subscriptions are that too.
     pub(crate) fn streams(&self) -> Vec<&str> {
         let streams = self.methods().filter(|(_, entry)| entry.kind == Kind::Stream);
-        let hub = self.hub.as_ref().map(|_| SUBSCRIBE);
-        let mut names: Vec<_> = hub.into_iter().chain(streams.map(|(name, _)| name.as_str())).collect();
+        let events = self.subscribe.as_ref().map(|_| SUBSCRIBE);
+        let mut names: Vec<_> = events.into_iter().chain(streams.map(|(name, _)| name.as_str())).collect();
         names.sort_unstable();
         names
     }
@@ -123,7 +125,7 @@ impl<H: ?Sized> Routes<H> {
             Entry { handler, kind, doc, payload, result }
         };
         let entries = self.entries.into_iter().map(|(name, entry)| (name, with(entry))).collect();
-        Routes { entries, fallback: self.fallback.map(&into), hub: self.hub }
+        Routes { entries, fallback: self.fallback.map(&into), subscribe: self.subscribe }
     }
 
     fn methods(&self) -> impl Iterator<Item = &(String, Entry<H>)> {
@@ -176,7 +178,11 @@ impl Kind {
 
 impl<H: ?Sized> Clone for Routes<H> {
     fn clone(&self) -> Self {
-        Self { entries: self.entries.clone(), fallback: self.fallback.clone(), hub: self.hub.clone() }
+        Self {
+            entries: self.entries.clone(),
+            fallback: self.fallback.clone(),
+            subscribe: self.subscribe.clone(),
+        }
     }
 }
 
@@ -194,7 +200,7 @@ impl<H: ?Sized> Clone for Entry<H> {
 
 impl<H: ?Sized> Default for Routes<H> {
     fn default() -> Self {
-        Self { entries: Vec::new(), fallback: None, hub: None }
+        Self { entries: Vec::new(), fallback: None, subscribe: None }
     }
 }
 

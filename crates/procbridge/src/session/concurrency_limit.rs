@@ -1,15 +1,17 @@
 //! Calls that wait for their turn: the peer says how many it takes at a time, and refuses one more (PB-FLT-7).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use procbridge_proto::{CallId, Packet};
 
-use crate::session::outgoing_calls::PendingCall;
+use crate::session::call_slot::{CallEnd, Slot};
+use crate::session::leader::{Follower, Step};
+use crate::session::outgoing_calls::{PendingCall, answer};
 use crate::session::session::{BeginError, Session};
 use crate::session::state::State;
+use crate::session::wait_queue::{Queue, Waiter};
 
 /// A call that is not begun yet. Dropping it leaves the queue.
 #[derive(Debug)]
@@ -29,23 +31,6 @@ pub(crate) enum Started<T> {
     Queued(Box<QueuedCall>),
 }
 
-/// Those who wait, in their order.
-#[derive(Debug)]
-pub(crate) struct Queue {
-    drawn: u64,
-    clock: fn() -> Instant,
-    waiting: BTreeMap<u64, Waiter>,
-}
-
-/// One who waits.
-#[derive(Debug)]
-struct Waiter {
-    /// Absent if it was given up.
-    waker: Option<Waker>,
-    /// Until when it keeps others waiting. Whoever is held may be a future that nobody looks at.
-    until: Option<Instant>,
-}
-
 impl Session {
     /// Begins a call if the peer takes one more, or if it is not to be held back at all. `hold` is how long.
     #[cfg(feature = "tokio")]
@@ -62,6 +47,34 @@ impl Session {
         Ok(match begun {
             Ok(id) => Started::Now(self.pending(id)),
             Err(packet) => Started::Queued(self.enqueue(packet, hold)),
+        })
+    }
+
+    /// Begins a call and takes the first [turn](Session::turn) of who waits for its answer; whoever reads writes before. A call
+    /// that the peer does not take for now waits for `hold`, if it is given.
+    pub(crate) fn call(
+        self: &Arc<Self>,
+        packet: Packet,
+        hold: Option<Duration>,
+        follower: &mut Follower,
+    ) -> Result<Started<(PendingCall, Step<CallEnd>)>, BeginError> {
+        let called = self.with(|state| {
+            if hold.is_some() && !state.has_permit(None) {
+                return Ok(Err(packet));
+            }
+            let is_only_call = state.calls.is_empty();
+            let id = state.begin(packet)?;
+            state.calls.insert(id, Slot::default());
+            if !state.has_no_reader() {
+                state.flush_later(self, is_only_call);
+            }
+            let turn = state.turn(self, follower, |state, waker| answer(state, self, id, waker));
+            let over = matches!(turn, Step::Done(_));
+            Ok(Ok((self.pending_after(id, over), turn)))
+        })?;
+        Ok(match called {
+            Ok(begun) => Started::Now(begun),
+            Err(packet) => Started::Queued(self.enqueue(packet, hold.unwrap_or_default())),
         })
     }
 
@@ -138,32 +151,6 @@ impl Drop for QueuedCall {
                 state.promote_follower(&session, None);
             });
         }
-    }
-}
-
-impl Queue {
-    fn new(clock: fn() -> Instant) -> Box<Self> {
-        Box::new(Self { drawn: 0, clock, waiting: BTreeMap::new() })
-    }
-
-    fn next_ticket(&mut self) -> u64 {
-        self.drawn += 1;
-        self.drawn
-    }
-
-    /// Whoever is first, but for the one with the waker `own`.
-    pub(super) fn first(&self, own: Option<&Waker>) -> Option<Waker> {
-        let mut waiting = self.waiting.values().filter_map(|waiting| waiting.waker.as_ref());
-        waiting.find(|waker| own.is_none_or(|own| !waker.will_wake(own))).cloned()
-    }
-
-    /// Those whose turn it is if there is room for so many, among them whoever comes with the ticket `own`.
-    fn eligible(&self, room: usize, own: Option<u64>) -> impl Iterator<Item = (&u64, &Waiter)> {
-        let now = (self.clock)();
-        let counts = move |&(&ticket, waiting): &(&u64, &Waiter)| {
-            own == Some(ticket) || waiting.until.is_none_or(|until| now < until)
-        };
-        self.waiting.iter().filter(counts).take(room)
     }
 }
 

@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use procbridge_proto::CallId;
 
 use crate::net::socket::Read;
-use crate::session::incoming_calls::{IncomingCall, PreparedReply};
-use crate::session::outgoing_calls::keep_waker;
+use crate::session::context::SessionContext;
+use crate::session::reader::EVENTS_PER_LOCK;
+use crate::session::served_call::{IncomingCall, PreparedReply};
 use crate::session::session::Session;
-use crate::session::state::{EVENTS_PER_LOCK, ReceiveGate, State};
+use crate::session::state::{ReceiveGate, State};
+use crate::session::waker::keep_waker;
 
-/// What a task finds that [drives](Seat::Driven) a session.
+/// What a task finds that [drives](crate::session::state::Reader::Task) a session.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     /// Whether there are calls of the peer that nobody has begun to serve, or packets that nobody has looked at.
@@ -24,12 +26,12 @@ pub(crate) struct Snapshot {
     pub(crate) is_open: bool,
     pub(crate) is_blocked: bool,
     pub(crate) is_reading_paused: bool,
-    /// Whether somebody [rang](Link::ring).
+    /// Whether somebody [notified](Session::notify_task).
     pub(crate) is_rung: bool,
     /// Whether a caller was woken that may hold its thread for long.
     pub(crate) wakes_large: bool,
     /// When the session ends unless the peer reads or goes on sending, or a call does: sooner than the next
-    /// [beat](Link::beat) may be planned.
+    /// [beat](Session::tick) may be planned.
     pub(crate) due: Option<Instant>,
     /// When something has arrived last.
     pub(crate) heard: Instant,
@@ -37,7 +39,7 @@ pub(crate) struct Snapshot {
 
 impl Session {
     /// For the task that drives the session: writes what is queued, and tells what is to be done. From here until the
-    /// task [rests](Self::rest) nobody wakes it.
+    /// task [rests](Self::park) nobody wakes it.
     pub(crate) fn snapshot(&self) -> Snapshot {
         self.with(|state| {
             state.standby = None;
@@ -62,7 +64,7 @@ impl Session {
     }
 
     /// Reads what has arrived, without waiting, and tells whether there was anything. The packets in it are to be [looked
-    /// at](Self::next_served).
+    /// at](Self::next_incoming).
     pub(crate) fn read_once(self: &Arc<Self>, read: impl FnOnce(&mut Vec<u8>) -> io::Result<Read>) -> bool {
         self.with(|state| {
             if state.end.is_some() || state.has_shared_buffer {
@@ -104,7 +106,7 @@ impl Session {
 
     /// Queues the answer to a call, if one was `answered`, and looks at packets until there is another call to be served.
     /// What each call holds is given back before the next one takes memory. Returns nothing as well after many packets
-    /// without a call: then there is more [work](Outlook::has_work).
+    /// without a call: then there is more [work](Snapshot::has_work).
     pub(crate) fn next_incoming(
         self: &Arc<Self>,
         answered: Option<(CallId, PreparedReply)>,
@@ -173,7 +175,7 @@ impl Session {
 
     /// Whether nothing is read for now: the peer does not read, or what is here waits.
     fn is_receive_paused(&self, state: &State) -> bool {
-        self.is_paused(state) || state.is_gate_closed()
+        state.is_paused(self) || state.is_gate_closed()
     }
 
     /// Has the task that drives the session look at the clock.
@@ -243,9 +245,9 @@ impl State {
     }
 
     /// Whether the next packet waits until a call has ended.
-    fn waits_for_an_end(&mut self, session: &Session) -> bool {
+    fn waits_for_an_end(&mut self, context: &SessionContext) -> bool {
         if self.receive_gate == ReceiveGate::Open && self.connection.is_full() {
-            let until = session.admission.now().checked_add(GATE_TIMEOUT);
+            let until = context.admission.now().checked_add(GATE_TIMEOUT);
             self.receive_gate = until.map_or(ReceiveGate::Passed, ReceiveGate::ClosedUntil);
         }
         self.is_gate_closed()
@@ -253,30 +255,30 @@ impl State {
 
     /// Looks at what was read until there is a call to be served. Without one all of it has been looked at, or a
     /// portion: others who wait for the session go first.
-    fn pull_call(&mut self, session: &Arc<Session>) -> Option<IncomingCall> {
+    fn pull_call(&mut self, context: &SessionContext) -> Option<IncomingCall> {
         if !self.has_shared_buffer {
             return None;
         }
         for count in 0..=EVENTS_PER_LOCK {
-            if count >= EVENTS_PER_LOCK || self.waits_for_an_end(session) {
+            if count >= EVENTS_PER_LOCK || self.waits_for_an_end(context) {
                 return None;
             }
             let Some(event) = self.next_event() else { break };
-            let work = self.handle_event(session, event);
+            let work = self.handle_event(context, event);
             if work.is_some() {
                 return work;
             }
         }
-        self.count_dropped(session);
+        self.count_dropped(context);
         self.return_read_buffer();
-        self.check_receive_rate(session, self.arrived, self.keepalive.heard());
+        self.check_receive_rate(context, self.arrived, self.keepalive.heard());
         self.wake_eligible();
         None
     }
 }
 
 /// How long packets wait for the end of a call, where as many are in flight as are taken.
-const GATE_TIMEOUT: Duration = Duration::from_millis(20);
+const GATE_TIMEOUT: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests {

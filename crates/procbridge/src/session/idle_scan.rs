@@ -6,10 +6,13 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::net::socket;
-use crate::service::call::Call;
-use crate::session::outgoing_calls::keep_waker;
+use std::sync::Arc;
+
+use crate::session::call_state::CallState;
+use crate::session::context::SessionContext;
 use crate::session::session::Session;
 use crate::session::state::{End, State};
+use crate::session::waker::keep_waker;
 
 /// What was found in a session.
 #[derive(Debug)]
@@ -17,7 +20,7 @@ pub(crate) struct IdleScan {
     /// Whether there are calls of the peer that nobody has begun to serve.
     pub(crate) has_work: bool,
     /// The calls that were answered because their time was over.
-    pub(crate) expired: Vec<Call>,
+    pub(crate) expired: Vec<Arc<CallState>>,
     /// When something will be due.
     pub(crate) next: Option<Instant>,
 }
@@ -40,11 +43,11 @@ pub(crate) enum Idle {
 }
 
 impl State {
-    fn idle(&self, session: &Session) -> Idle {
+    fn idle(&self, context: &SessionContext) -> Idle {
         let is_unused = self.calls.is_empty() && self.serving.is_empty() && self.ready.is_empty();
         let is_quiet = self.is_open() && self.queued.is_none() && !self.connection.is_receiving();
         // What has arrived and was not read yet may be a call.
-        if is_unused && is_quiet && !socket::has_input(session.socket()) {
+        if is_unused && is_quiet && !socket::has_input(context.socket()) {
             Idle::Since(self.keepalive.used())
         } else {
             Idle::Busy
@@ -100,7 +103,7 @@ impl Session {
         self.try_with(|state| Interest {
             has_ended: state.has_ended(),
             is_blocked: state.blocked.is_some(),
-            is_reading_paused: self.is_paused(state),
+            is_reading_paused: state.is_paused(self),
         })
     }
 

@@ -7,6 +7,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::net::socket::Read;
+use crate::session::context::SessionContext;
 use crate::session::session::Session;
 use crate::session::state::{Reader, State};
 
@@ -89,7 +90,7 @@ impl State {
     /// The same for who has the state.
     pub(super) fn turn<T>(
         &mut self,
-        session: &Arc<Session>,
+        context: &SessionContext,
         follower: &mut Follower,
         mut poll: impl FnMut(&mut State, Option<&Waker>) -> Option<T>,
     ) -> Step<T> {
@@ -100,9 +101,9 @@ impl State {
             if follower.is_seated {
                 follower.is_seated = false;
                 self.clear_reader();
-                self.promote_follower(session, follower.waker());
+                self.promote_follower(context, follower.waker());
             } else if follower.has_waited {
-                self.promote_follower(session, None);
+                self.promote_follower(context, None);
             }
             return Step::Done(done);
         }
@@ -120,11 +121,11 @@ impl State {
             follower.is_seated = true;
         }
         // What is here is looked at before more is read.
-        self.dispatch_all(session);
-        self.flush(session);
-        let due = session.tick_with(self, follower.now);
+        self.dispatch_all(context);
+        self.flush(context);
+        let due = context.tick_with(self, follower.now);
         if self.blocked.is_some() {
-            return Step::Write { is_reading_paused: session.is_paused(self), due };
+            return Step::Write { is_reading_paused: self.is_paused(context), due };
         }
         Step::Read { buffer: self.lend_buffer(), due }
     }
@@ -135,7 +136,7 @@ mod tests {
     use super::*;
     use crate::client::request::ResultForm;
     use crate::net::socket;
-    use crate::session::state::EVENTS_PER_LOCK;
+    use crate::session::reader::EVENTS_PER_LOCK;
     use crate::session::testing::{Ends, call};
 
     #[test]

@@ -1,18 +1,19 @@
 //! A call of ours on a session, from when it is queued to its one end (PB-OUT-*).
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use procbridge_proto::{CallId, Item, Misuse, Packet, ProtocolError, Response, UnreadItem, UnreadResponse};
+use procbridge_proto::{CallId, Item, Misuse, Packet, ProtocolError, UnreadItem};
 
 use crate::error::Sent;
-use crate::service::call::ReceivedRequest;
-use crate::session::concurrency_limit::Started;
+use crate::session::call_slot::{CallEnd, Slot};
+use crate::session::context::SessionContext;
 use crate::session::leader::{Follower, Step};
+use crate::session::received::Received;
 use crate::session::session::{BeginError, Session};
 use crate::session::state::State;
+use crate::session::waker::keep_waker;
 
 /// A call that is waited for. Dropping it cancels the call, if it has not ended.
 #[derive(Debug)]
@@ -22,92 +23,11 @@ pub(crate) struct PendingCall {
     over: bool,
 }
 
-/// How a call ended.
-#[derive(Debug)]
-pub(crate) enum CallEnd {
-    Response(Response),
-    /// It was answered; the answer is to be read outside the session's lock.
-    Unread(UnreadResponse),
-    /// It was answered, and the answer cannot be read.
-    Failed(ProtocolError),
-    /// It was not run, and will not be.
-    NotRun,
-    /// The session ended first.
-    Lost {
-        sent: Sent,
-    },
-    /// Its time was over first, so this side has given it up.
-    Late {
-        sent: Sent,
-    },
-    /// This side has given it up.
-    Cancelled {
-        sent: Sent,
-    },
-}
-
-/// What has come for a call.
-#[derive(Debug, Default)]
-pub(crate) struct Slot {
-    pub(crate) answer: Option<CallEnd>,
-    pub(crate) items: VecDeque<ReceivedRequest<Item>>,
-    pub(crate) waker: Option<Waker>,
-    /// Whether its caller may hold the thread for long once it goes on: it sent something large, and may do so again.
-    pub(crate) is_large: bool,
-    /// When the call is given up by whoever looks at the clock for the session, if that is left to it.
-    deadline: Option<Instant>,
-}
-
-/// The time of calls that end by themselves.
-#[derive(Debug, Default)]
-pub(crate) struct Deadlines {
-    /// When the next of them is to be looked at.
-    calls: Option<Instant>,
-    /// When the task that drives the session looks at the clock next, whatever for.
-    #[cfg(feature = "tokio")]
-    pub(super) planned: Option<Instant>,
-}
-
-impl Slot {
-    /// Whoever waits for this call, to be woken.
-    pub(crate) fn waiting(&mut self) -> Option<Waker> {
-        self.waker.take()
-    }
-}
-
 impl Session {
     /// Begins a call, and writes it as far as the socket takes it.
     pub(crate) fn begin(self: &Arc<Self>, packet: Packet) -> Result<PendingCall, BeginError> {
         let id = self.send(packet, true)?;
         Ok(PendingCall { session: self.clone(), id, over: false })
-    }
-
-    /// Begins a call and takes the first [turn](Link::turn) of who waits for its answer; whoever reads writes before. A call
-    /// that the peer does not take for now waits for `hold`, if it is given.
-    pub(crate) fn call(
-        self: &Arc<Self>,
-        packet: Packet,
-        hold: Option<Duration>,
-        follower: &mut Follower,
-    ) -> Result<Started<(PendingCall, Step<CallEnd>)>, BeginError> {
-        let called = self.with(|state| {
-            if hold.is_some() && !state.has_permit(None) {
-                return Ok(Err(packet));
-            }
-            let is_only_call = state.calls.is_empty();
-            let id = state.begin(packet)?;
-            state.calls.insert(id, Slot::default());
-            if !state.has_no_reader() {
-                state.flush_later(self, is_only_call);
-            }
-            let turn = state.turn(self, follower, |state, waker| answer(state, self, id, waker));
-            let over = matches!(turn, Step::Done(_));
-            Ok(Ok((PendingCall { session: self.clone(), id, over }, turn)))
-        })?;
-        Ok(match called {
-            Ok(begun) => Started::Now(begun),
-            Err(packet) => Started::Queued(self.enqueue(packet, hold.unwrap_or_default())),
-        })
     }
 
     /// Begins a call with a copy of `packet` on a session that somebody has looked at `since`, of whose end `waker` is told.
@@ -166,6 +86,11 @@ impl Session {
         PendingCall { session: self.clone(), id, over: false }
     }
 
+    /// A call that was begun, and has ended if it is `over`.
+    pub(super) fn pending_after(self: &Arc<Self>, id: CallId, over: bool) -> PendingCall {
+        PendingCall { session: self.clone(), id, over }
+    }
+
     /// Gives up all calls of ours that are in flight: the peer is told, and whoever waits for them.
     pub(crate) fn cancel_calls(&self) {
         self.with(|state| {
@@ -196,7 +121,7 @@ impl BeginError {
 impl State {
     pub(super) fn send(
         &mut self,
-        session: &Session,
+        context: &SessionContext,
         packet: Packet,
         is_answered: bool,
     ) -> Result<CallId, BeginError> {
@@ -206,11 +131,11 @@ impl State {
         if is_answered {
             self.calls.insert(id, Slot { is_large, ..Slot::default() });
         }
-        self.flush_later(session, is_only_call);
+        self.flush_later(context, is_only_call);
         Ok(id)
     }
 
-    fn begin(&mut self, packet: Packet) -> Result<CallId, BeginError> {
+    pub(super) fn begin(&mut self, packet: Packet) -> Result<CallId, BeginError> {
         if !self.is_open() {
             return Err(BeginError::Gone);
         }
@@ -225,11 +150,11 @@ impl State {
     }
 
     /// Has a call that was queued written: at once if it is alone.
-    fn flush_later(&mut self, session: &Session, is_only_call: bool) {
+    pub(super) fn flush_later(&mut self, context: &SessionContext, is_only_call: bool) {
         if is_only_call {
-            self.flush(session);
+            self.flush(context);
         } else {
-            self.flush_soon(session);
+            self.flush_soon(context);
         }
     }
 
@@ -247,10 +172,10 @@ impl State {
     }
 
     /// Takes note that the program has an item of so many bytes.
-    fn consume(&mut self, session: &Session, id: CallId, bytes: u64) {
+    fn consume(&mut self, context: &SessionContext, id: CallId, bytes: u64) {
         self.connection.consumed(id, 1, bytes);
         if self.connection.queued() > 0 {
-            self.flush_soon(session);
+            self.flush_soon(context);
         }
     }
 
@@ -261,7 +186,7 @@ impl State {
     }
 
     /// Gives up the calls whose time is over at `now`, and tells when to ask again.
-    pub(super) fn expire_calls(&mut self, session: &Session, now: Instant) -> Option<Instant> {
+    pub(super) fn expire_calls(&mut self, context: &SessionContext, now: Instant) -> Option<Instant> {
         let next = self.deadlines.as_ref()?.calls?;
         if next > now {
             return Some(next);
@@ -273,7 +198,7 @@ impl State {
             self.cancel(id, |sent| CallEnd::Late { sent });
         }
         if !over.is_empty() {
-            self.flush(session);
+            self.flush(context);
             self.wake_eligible();
         }
         let next = left.into_iter().map(|(_, deadline)| deadline).min();
@@ -295,7 +220,7 @@ impl PendingCall {
         answer.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// The call's end, as `visitor` finds it; see [`Link::turn`].
+    /// The call's end, as `visitor` finds it; see [`Session::turn`].
     pub(crate) fn step(&mut self, follower: &mut Follower) -> Step<CallEnd> {
         let turn = self.session.turn(follower, |state, waker| answer(state, &self.session, self.id, waker));
         self.over |= matches!(turn, Step::Done(_));
@@ -303,11 +228,11 @@ impl PendingCall {
     }
 
     /// The next item of a stream, or its end. One that has not been read is to be given to [`took`](Self::took) once it is.
-    pub(crate) fn poll_item(&mut self, waker: &Waker) -> Poll<Result<ReceivedRequest<Item>, CallEnd>> {
+    pub(crate) fn poll_item(&mut self, waker: &Waker) -> Poll<Result<Received<Item>, CallEnd>> {
         let next = self.session.with(|state| {
             let slot = state.calls.get_mut(self.id)?;
             if let Some(item) = slot.items.pop_front() {
-                if let ReceivedRequest::Read(item) = &item {
+                if let Received::Read(item) = &item {
                     state.consume(&self.session, self.id, item.size());
                 }
                 return Some(Ok(item));
@@ -382,7 +307,12 @@ impl Drop for PendingCall {
 }
 
 /// The end of a call. Until there is one `waker` is told of it.
-fn answer(state: &mut State, session: &Session, id: CallId, waker: Option<&Waker>) -> Option<CallEnd> {
+pub(super) fn answer(
+    state: &mut State,
+    context: &SessionContext,
+    id: CallId,
+    waker: Option<&Waker>,
+) -> Option<CallEnd> {
     let slot = state.calls.get_mut(id)?;
     if let answer @ Some(_) = slot.answer.take() {
         state.calls.discard(id);
@@ -395,29 +325,21 @@ fn answer(state: &mut State, session: &Session, id: CallId, waker: Option<&Waker
         let items = std::mem::take(&mut slot.items);
         let bytes = items.iter().map(charged).sum();
         state.connection.consumed(id, items.len() as u64, bytes);
-        state.flush_soon(session);
+        state.flush_soon(context);
     }
     None
 }
 
 /// Bytes that an item has cost of its call's credit.
-fn charged(item: &ReceivedRequest<Item>) -> u64 {
+fn charged(item: &Received<Item>) -> u64 {
     match item {
-        ReceivedRequest::Read(item) => item.size(),
-        ReceivedRequest::Unread(item) => item.charged(),
+        Received::Read(item) => item.size(),
+        Received::Unread(item) => item.charged(),
     }
 }
 
 /// A packet of more bytes takes long to be written, and to be read.
 const LARGE: usize = 64 * 1024;
-
-/// Keeps `waker`, unless it is the one that is kept.
-pub(crate) fn keep_waker(kept: &mut Option<Waker>, waker: &Waker) {
-    match kept {
-        Some(kept) if kept.will_wake(waker) => {}
-        _ => *kept = Some(waker.clone()),
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -452,7 +374,7 @@ mod tests {
         format!("{{\"payload\":\"{}\"{end}", "x".repeat(2 << 20)).into_bytes()
     }
 
-    fn next_item(pending: &mut PendingCall) -> ReceivedRequest<Item> {
+    fn next_item(pending: &mut PendingCall) -> Received<Item> {
         match pending.poll_item(Waker::noop()) {
             Poll::Ready(Ok(item)) => item,
             other => panic!("no item but {other:?}"),
@@ -471,21 +393,17 @@ mod tests {
             let id = pending.id;
             send(&mut ends, ITEM, id, &text);
         }
-        let ReceivedRequest::Unread(item) = next_item(&mut broken) else {
-            panic!("read on the session's task")
-        };
+        let Received::Unread(item) = next_item(&mut broken) else { panic!("read on the session's task") };
         let failed = broken.read(item).unwrap_err();
         assert!(matches!(&failed, CallEnd::Failed(error) if error.name() == "invalid_json"), "{failed:?}");
         ends.collect();
         assert_eq!(ends.peer.poll_event(), Some(Event::Cancelled { id: broken.id }));
 
-        let ReceivedRequest::Unread(item) = next_item(&mut whole) else {
-            panic!("read on the session's task")
-        };
+        let Received::Unread(item) = next_item(&mut whole) else { panic!("read on the session's task") };
         assert_eq!(whole.read(item).unwrap().size(), large("}").len() as u64);
         // It was so large that without credit for more this one would end the session.
         send(&mut ends, ITEM, whole.id, b"{}");
-        assert!(matches!(next_item(&mut whole), ReceivedRequest::Read(_)));
+        assert!(matches!(next_item(&mut whole), Received::Read(_)));
         ends.peer.reply(whole.id, answer("1")).unwrap();
         ends.deliver();
         assert!(matches!(whole.poll_item(Waker::noop()), Poll::Ready(Err(CallEnd::Response(_)))));

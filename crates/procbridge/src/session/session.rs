@@ -1,17 +1,18 @@
 //! One session without its waits: what can be read and written at once is, and what comes of it is handed to those who
 //! wait for it (PB-PKT-*, PB-FLT-*, PB-BYE-*).
 //!
-//! Any number of threads or tasks use a link at a time. One of them reads, whoever has the [seat](Link::take_seat); each
+//! Any number of threads or tasks use a link at a time. One of them reads, whoever has the [seat](Session::become_leader); each
 //! writes what is queued. None waits here: who has to leaves a waker, and waits in the manner of its face.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::mem;
+use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::task::{Poll, Waker};
+use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,29 +20,24 @@ use procbridge_proto::{CallId, CallTable, Codec, Connection, Misuse, Settings};
 
 use crate::limits::admission::Admission;
 use crate::limits::inflation::Allowance;
-use crate::limits::permits::Account;
 use crate::net::process::Creator;
 use crate::net::socket::{Read, Socket};
 use crate::peer::Peer;
-use crate::session::incoming_calls::IncomingCall;
+use crate::session::call_slot::Slot;
+use crate::session::context::SessionContext;
 use crate::session::keepalive::Keepalive;
-use crate::session::outgoing_calls::{Slot, keep_waker};
+use crate::session::served_call::IncomingCall;
 use crate::session::spin::Spin;
 #[cfg(feature = "tokio")]
 use crate::session::state::ReceiveGate;
 use crate::session::state::{End, Reader, SessionPermits, State};
-use crate::session::writer::Flushed;
+use crate::session::waker::keep_waker;
 
 /// One session.
 pub(crate) struct Session {
-    socket: Arc<dyn Socket>,
+    context: SessionContext,
     /// The process whose session it is: a fork has a copy, on the same socket.
     maker: Creator,
-    pub(crate) peer: Peer,
-    /// What the session holds of a server's budgets.
-    pub(crate) account: Arc<Account>,
-    /// The limits under which the peer's calls are served.
-    pub(crate) admission: Arc<Admission>,
     /// Blocking face: how long the system waits for what arrives, in microseconds; 0 before it was told.
     pub(crate) wait_limit: AtomicU64,
     /// Blocking face: whether somebody looks after the streams that are open.
@@ -97,7 +93,7 @@ impl Session {
             calls,
             serving: CallTable::default(),
             ready: VecDeque::new(),
-            reader: reader,
+            reader,
             standby: None,
             blocked_waker: None,
             written_wakers: Vec::new(),
@@ -136,11 +132,8 @@ impl Session {
         let spin = Spin::new(admission.config.spin);
         let session = Arc::new(Self {
             spin,
-            socket,
+            context: SessionContext { socket, peer, account, admission },
             maker: Creator::this(),
-            peer,
-            account,
-            admission,
             wait_limit: AtomicU64::new(0),
             ticked: AtomicBool::new(false),
             has_writer: AtomicBool::new(false),
@@ -157,10 +150,6 @@ impl Session {
             state.permits.recount(&state.connection);
         });
         session
-    }
-
-    pub(super) fn socket(&self) -> &Arc<dyn Socket> {
-        &self.socket
     }
 
     /// Does `work` with the state. What is the program's comes afterwards, when the state has been let go: wakers, and its
@@ -273,11 +262,7 @@ impl Session {
     /// Whether nothing is to be read for now, because the peer has not read what it was sent. Only who accepted the
     /// session does that: if both did, both could wait for the other for ever.
     pub(crate) fn is_reading_paused(&self) -> bool {
-        self.is_paused(&self.lock())
-    }
-
-    pub(super) fn is_paused(&self, state: &State) -> bool {
-        state.blocked.is_some() && !self.admission.is_client && state.queued_beyond_space() > PAUSE_READING_AT
+        self.lock().is_paused(self)
     }
 
     /// Takes the seat of the one who reads, if it is free; else `waker` is told when it may be, or when there is
@@ -318,7 +303,7 @@ impl Session {
         self.lock().blocked_waker = Some(waker);
     }
 
-    /// The buffer to read into; to be given back with [`took`](Self::took).
+    /// The buffer to read into; to be given back with [`took`](Self::received).
     pub(crate) fn lend_buffer(&self) -> Vec<u8> {
         self.lock().lend_buffer()
     }
@@ -360,35 +345,6 @@ impl Session {
         is_something
     }
 
-    /// Writes what is queued, as far as the socket takes it.
-    pub(crate) fn flush(&self) -> Flushed {
-        self.with(|state| state.flush(self))
-    }
-
-    /// Ready when nothing that was queued waits for the socket any longer; false if the session ended first.
-    pub(crate) fn poll_written(&self, waker: &Waker) -> Poll<bool> {
-        self.with(|state| {
-            if state.is_flush_pending {
-                state.flush(self);
-            }
-            if state.write_error.is_some() {
-                return Poll::Ready(false);
-            }
-            if let Some(end) = &state.end {
-                // What was queued may be gone with the session.
-                let is_written = matches!(**end, End::Closed) && state.blocked.is_none();
-                return Poll::Ready(is_written && state.connection.transmit().is_empty());
-            }
-            if state.blocked.is_none() && !state.is_flush_pending {
-                return Poll::Ready(true);
-            }
-            if !state.written_wakers.iter().any(|known| known.will_wake(waker)) {
-                state.written_wakers.push(waker.clone());
-            }
-            Poll::Pending
-        })
-    }
-
     /// Takes the next of the peer's calls that nobody has begun to serve.
     pub(crate) fn next_work(&self) -> Option<IncomingCall> {
         self.lock().ready.pop_front()
@@ -424,9 +380,17 @@ impl Session {
     }
 }
 
+impl Deref for Session {
+    type Target = SessionContext;
+
+    fn deref(&self) -> &SessionContext {
+        &self.context
+    }
+}
+
 impl AsFd for Session {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.context.socket.as_fd()
     }
 }
 
@@ -435,10 +399,6 @@ impl fmt::Debug for Session {
         f.debug_struct("Link").field("peer", &self.peer).finish_non_exhaustive()
     }
 }
-
-/// Nothing more is read from a peer that has this many bytes of answers to read, besides the large ones: those are bounded by
-/// the space that they take.
-const PAUSE_READING_AT: usize = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use std::hint;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::session::state::has_cores;
+use crate::config::cores::has_several_cores;
 
 /// How one session looks before it waits.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct Spin {
 impl Spin {
     /// Looks for up to `limit` before each wait, if the process has more than one processor.
     pub(crate) fn new(limit: Option<Duration>) -> Self {
-        let limit = limit.filter(|_| has_cores()).unwrap_or_default().min(MAX_SPIN);
+        let limit = limit.filter(|_| has_several_cores()).unwrap_or_default().min(MAX_SPIN);
         Self { limit, misses: AtomicU32::new(0), skip: AtomicU32::new(0) }
     }
 

@@ -1,30 +1,27 @@
 //! Everything about a session that changes, and what happens to it: what arrives is handed out, what is queued is
 //! written, and the end is told to everybody.
 //!
-//! Whoever changes it has it for itself ([`Link::with`]), and wakes others when it has let go.
+//! Whoever changes it has it for itself ([`Session::with`](crate::session::Session::with)), and wakes others when it has let go.
 
 use std::collections::VecDeque;
 use std::io;
 use std::iter;
 use std::os::fd::AsFd;
-use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use procbridge_proto::{CallId, CallTable, Connection, Event, Item, ProtocolError};
+use procbridge_proto::{CallId, CallTable, Connection, ProtocolError};
 
-use crate::config::cores::cores;
 use crate::error::Sent;
 use crate::limits::inflation::Allowance;
 use crate::limits::permits::Permit;
 use crate::limits::receive_rate::ReceiveRate;
-use crate::net::socket::{self, Read};
-use crate::service::call::ReceivedRequest;
-use crate::session::concurrency_limit::Queue;
-use crate::session::incoming_calls::{IncomingCall, ServedCall};
+use crate::net::socket::{self};
+use crate::session::call_slot::{CallEnd, Deadlines, Slot};
+use crate::session::context::SessionContext;
 use crate::session::keepalive::Keepalive;
-use crate::session::outgoing_calls::{CallEnd, Deadlines, Slot};
-use crate::session::session::Session;
+use crate::session::served_call::{IncomingCall, ServedCall};
+use crate::session::wait_queue::Queue;
 use crate::telemetry::log::LogClass;
 
 /// Everything about a session that changes.
@@ -135,6 +132,14 @@ pub(crate) enum Reader {
     Task,
 }
 
+/// How far a flush came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    All,
+    /// The socket takes no more for now.
+    Blocked,
+}
+
 /// Why a session is over.
 #[derive(Clone, Debug)]
 pub(crate) enum End {
@@ -215,24 +220,9 @@ impl State {
         None
     }
 
-    /// Takes note that `count` bytes have arrived, and whether they leave something that is not whole: it holds memory,
-    /// so it must go on at the pace of any request.
-    fn update_receive_rate(&mut self, session: &Session, count: usize, now: Instant) {
-        let config = &session.admission.config;
-        if !self.connection.is_receiving() || session.admission.is_client {
-            self.receive_rate = None;
-        } else if let Some(pace) = &mut self.receive_rate {
-            pace.arrived(now, count, true);
-        } else {
-            let mut pace = ReceiveRate::new(now, config.header_timeout, config.min_rate);
-            pace.arrived(now, 0, true);
-            self.receive_rate = Some(Box::new(pace));
-        }
-    }
-
     /// `own` is the waker of somebody who does not wait any longer. It may still stand here, with a call that is about to
     /// be given up or a stream that is read later: to wake it would be to wake nobody.
-    pub(super) fn promote_follower(&mut self, session: &Session, own: Option<&Waker>) {
+    pub(super) fn promote_follower(&mut self, context: &SessionContext, own: Option<&Waker>) {
         if let Some(own) = own {
             let waiting = iter::once(&mut self.standby);
             for waker in waiting.chain(self.calls.iter_mut().map(|(_, slot)| &mut slot.waker)) {
@@ -250,198 +240,8 @@ impl State {
             }
             self.to_wake.extend(next);
             if self.is_flush_pending && !self.is_leader_promoted {
-                self.flush(session);
+                self.flush(context);
             }
-        }
-    }
-
-    /// The buffer to read into, to be [given back](Self::give_back).
-    pub(super) fn lend_buffer(&mut self) -> Vec<u8> {
-        self.has_buffer = true;
-        self.connection.take_read_buffer()
-    }
-
-    /// Takes a buffer back that was lent.
-    pub(super) fn give_back(&mut self, buffer: Vec<u8>) {
-        self.connection.put_read_buffer(buffer);
-    }
-
-    /// Whoever reads does so no longer.
-    pub(super) fn clear_reader(&mut self) {
-        if self.reader == Reader::Thread {
-            self.reader = Reader::None;
-        }
-    }
-
-    /// Takes in what was read, which came at `now`. Tells whether there is [more](Self::take_more) of it.
-    pub(super) fn received(&mut self, session: &Arc<Session>, read: io::Result<Read>, now: Instant) -> bool {
-        if self.end.is_some() {
-            return false;
-        }
-        match read {
-            Ok(Read::Bytes(count)) => {
-                self.note_bytes(session, count, now);
-                self.connection.appended();
-                self.arrived = count;
-                return self.receive_more(session, now);
-            }
-            Ok(Read::End) => {
-                self.connection.receive_end();
-                while self.dispatch(session) {}
-            }
-            Ok(Read::Nothing) => {}
-            Err(error) => self.end(session.socket(), End::io(&error)),
-        }
-        false
-    }
-
-    /// Takes in the next portion of what was read. Tells whether there is more.
-    pub(super) fn receive_more(&mut self, session: &Arc<Session>, now: Instant) -> bool {
-        let is_more = self.dispatch(session);
-        if !is_more {
-            self.check_receive_rate(session, self.arrived, now);
-        }
-        is_more
-    }
-
-    /// Takes note that `count` bytes have come.
-    pub(super) fn note_bytes(&mut self, session: &Session, count: usize, now: Instant) {
-        self.keepalive.note_received(now);
-        session.admission.stats.received(count);
-    }
-
-    /// Judges how `count` bytes have come, all of which have been looked at.
-    pub(super) fn check_receive_rate(&mut self, session: &Session, count: usize, now: Instant) {
-        if self.end.is_some() {
-            return;
-        }
-        self.update_receive_rate(session, count, now);
-        if self.keepalive.is_flooded(now, self.connection.pings()) {
-            self.connection.goodbye("too many pings");
-            self.flush(session);
-            return self.end(session.socket(), End::Closed);
-        }
-        // What is too much for the server is taken from who sends the largest request here.
-        while !self.permits.recount(&self.connection) && self.connection.shed() {}
-    }
-
-    /// Hands out what has happened, or a portion of it. Tells whether there may be more. While calls that nobody has begun
-    /// take all places, what comes behind them waits: they may be quick, and a one-way call beyond the limit would be
-    /// dropped.
-    pub(super) fn dispatch(&mut self, session: &Arc<Session>) -> bool {
-        for _ in 0..EVENTS_PER_LOCK {
-            self.has_undispatched = self.is_full_of_ready();
-            if self.has_undispatched || !self.dispatch_one(session) {
-                self.wake_eligible();
-                return false;
-            }
-        }
-        self.has_undispatched = true;
-        true
-    }
-
-    /// The same for a thread that is about to read more, and serves no calls.
-    pub(super) fn dispatch_all(&mut self, session: &Arc<Session>) {
-        if std::mem::take(&mut self.has_undispatched) {
-            while self.dispatch_one(session) {}
-            self.wake_eligible();
-        }
-    }
-
-    fn is_full_of_ready(&self) -> bool {
-        !self.ready.is_empty() && self.connection.is_full()
-    }
-
-    fn dispatch_one(&mut self, session: &Arc<Session>) -> bool {
-        let Some(event) = self.next_event() else {
-            self.count_dropped(session);
-            return false;
-        };
-        if let Some(work) = self.handle_event(session, event) {
-            self.queue_call(work);
-        }
-        true
-    }
-
-    /// Tells of one-way calls that the limit of the session kept out: nobody else does.
-    pub(super) fn count_dropped(&mut self, session: &Session) {
-        let dropped = self.connection.dropped_calls();
-        if dropped > self.dropped_one_way {
-            session.drop_one_way(dropped - self.dropped_one_way);
-            self.dropped_one_way = dropped;
-        }
-    }
-
-    /// The next thing that happened, as long as the session goes on.
-    pub(super) fn next_event(&mut self) -> Option<Event> {
-        if self.end.is_some() {
-            return None;
-        }
-        let event = self.connection.pull_event();
-        let arrived = match &event {
-            Some(Event::Request { request, .. }) => request.size(),
-            Some(Event::Unread { request, .. }) => request.arrived(),
-            _ => 0,
-        };
-        if arrived >= LARGE {
-            // It is from now on held by its call.
-            self.permits.recount(&self.connection);
-        }
-        event
-    }
-
-    /// Hands out what has happened, but for a call that is to be served.
-    pub(super) fn handle_event(&mut self, session: &Arc<Session>, event: Event) -> Option<IncomingCall> {
-        match event {
-            Event::Request { id, request } => {
-                self.keepalive.note_used();
-                return self.admit(session, id, ReceivedRequest::Read(request));
-            }
-            Event::Unread { id, request } => {
-                self.keepalive.note_used();
-                return self.admit(session, id, ReceivedRequest::Unread(request));
-            }
-            Event::Response { id, response } => {
-                self.keepalive.note_used();
-                self.end_call(id, CallEnd::Response(response));
-            }
-            Event::UnreadResponse { id, response } => {
-                self.keepalive.note_used();
-                self.end_call(id, CallEnd::Unread(response));
-            }
-            Event::Failed { id, error } => self.end_call(id, CallEnd::Failed(error)),
-            Event::NotRun { id } => self.end_call(id, CallEnd::NotRun),
-            Event::Item { id, item } => self.deliver(id, ReceivedRequest::Read(item)),
-            Event::UnreadItem { id, item } => self.deliver(id, ReceivedRequest::Unread(item)),
-            Event::Cancelled { id } => self.cancelled(id),
-            Event::Credit { id } => self.wake_sender(id),
-            Event::Goodbye { .. } => {
-                self.wake_standby();
-            }
-            Event::Closed { error } => {
-                if let Some(error) = &error {
-                    self.log_line = Some(Box::new((LogClass::Protocol, error.to_string())));
-                    // The end is not that of a session in which nothing is left to do.
-                    self.write(session);
-                }
-                let broken = self.write_error.take().map(|end| *end);
-                let end = error.map(End::Protocol).or(broken).unwrap_or(End::Closed);
-                self.end(session.socket(), end);
-            }
-            _ => {}
-        }
-        None
-    }
-
-    pub(super) fn deliver(&mut self, id: CallId, item: ReceivedRequest<Item>) {
-        if let Some(slot) = self.calls.get_mut(id) {
-            #[cfg(feature = "tokio")]
-            {
-                self.wakes_large |= matches!(item, ReceivedRequest::Unread(_));
-            }
-            slot.items.push_back(item);
-            let waker = slot.waiting();
-            self.wake(waker);
         }
     }
 
@@ -470,7 +270,7 @@ impl State {
             self.to_wake.extend(slot.waker.take());
         }
         self.cancel_served();
-        self.ready.retain(|work| work.call.is_one_way());
+        self.ready.retain(|work| work.call.is_one_way);
         self.to_wake.extend(self.standby.take());
         self.to_wake.extend(self.blocked_waker.clone());
         self.to_wake.append(&mut self.written_wakers);
@@ -499,16 +299,6 @@ impl End {
     }
 }
 
-/// Whether this process may run on more than one core.
-pub(super) fn has_cores() -> bool {
-    static CORES: OnceLock<bool> = OnceLock::new();
-    *CORES.get_or_init(|| cores().is_some_and(|cores| cores > 1))
-}
-
-/// What is handed out at a time, before others who wait for the session have their turn.
-pub(super) const EVENTS_PER_LOCK: usize = 256;
-/// A request that counts as soon as it has arrived.
-const LARGE: usize = 4 * 1024;
 /// Calls in flight at a time from which on they wait for each other.
 const MANY_CALLERS: usize = 8;
 /// Calls of a session in which little happens: a table for more is kept.

@@ -15,6 +15,8 @@ use crate::config::server::ServerConfig;
 use crate::limits::admission::Admission;
 use crate::net::socket::{self, Read};
 use crate::peer::Peer;
+use crate::service::call::Call;
+use crate::session::served_call::IncomingCall;
 use crate::session::session::Session;
 use crate::session::state::{Reader, SessionPermits};
 
@@ -113,6 +115,11 @@ fn carry(from: &mut Connection, to: &mut Connection) {
         to.receive(from.transmit());
         from.transmitted(from.transmit().len());
     }
+}
+
+/// The call as its handler sees it.
+pub(crate) fn handled(session: &Arc<Session>, incoming: &IncomingCall) -> Call {
+    Call::on(session.clone(), incoming.id, incoming.call.clone())
 }
 
 pub(crate) fn call(method: &str, payload: &(impl Serialize + ?Sized), form: ResultForm) -> Packet {

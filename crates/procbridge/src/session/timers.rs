@@ -7,12 +7,13 @@ use crate::limits::permits::Resource;
 use crate::limits::receive_rate::ReceiveRate;
 use crate::net::socket;
 use crate::peer::Peer;
+use crate::session::context::SessionContext;
 use crate::session::keepalive::{KeepaliveAction, KeepaliveConfig};
 use crate::session::session::Session;
 use crate::session::state::{End, State};
 use crate::telemetry::log::LogClass;
 
-impl Session {
+impl SessionContext {
     /// When the session ends unless the peer takes something of what is written.
     fn stall_deadline(&self, state: &State) -> Option<Instant> {
         state.blocked.and_then(|since| since.checked_add(self.admission.config.write_timeout))
@@ -49,14 +50,6 @@ impl Session {
         KeepaliveConfig { heartbeat: config.heartbeat, idle }
     }
 
-    /// Does what is due at `now`, and tells when something will be.
-    pub(crate) fn tick(&self, now: Instant) -> Option<Instant> {
-        self.with(|state| {
-            state.drop_buffer(usize::MAX);
-            self.tick_with(state, now)
-        })
-    }
-
     /// The same for who has the state, and is about to read.
     pub(super) fn tick_with(&self, state: &mut State, now: Instant) -> Option<Instant> {
         if state.end.is_some() {
@@ -73,7 +66,7 @@ impl Session {
             state.end(self.socket(), End::Stalled);
             return None;
         }
-        if self.is_paused(state) {
+        if state.is_paused(self) {
             // It is not the peer that is slow to send.
             state.receive_rate = None;
         }
@@ -113,6 +106,16 @@ impl Session {
         let spare = state.drop_spare(now);
         let calls = state.expire_calls(self, now);
         [next, self.next_deadline(state), spare, calls].into_iter().flatten().min()
+    }
+}
+
+impl Session {
+    /// Does what is due at `now`, and tells when something will be.
+    pub(crate) fn tick(&self, now: Instant) -> Option<Instant> {
+        self.with(|state| {
+            state.drop_buffer(usize::MAX);
+            self.tick_with(state, now)
+        })
     }
 }
 

@@ -59,7 +59,7 @@ impl Log {
     }
 }
 
-/// Text that may come from a peer, made safe to show: escaped, and at most [`SHOWN`] bytes of it.
+/// Text that may come from a peer, made safe to show: escaped, and at most [`MAX_PEER_TEXT`] bytes of it.
 pub(crate) fn escaped(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars() {

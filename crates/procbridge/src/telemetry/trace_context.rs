@@ -6,8 +6,6 @@ use std::sync::Arc;
 
 use procbridge_proto::member;
 
-use crate::client::meta::Meta;
-
 /// The trace that a call belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TraceContext {
@@ -59,22 +57,6 @@ pub(crate) fn current() -> Option<Arc<TraceContext>> {
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
-/// The text of the `meta` of a call that is made here: its `own` members, and the current trace unless they name one.
-/// Absent if there is nothing to say.
-pub(crate) fn outgoing_meta(own: &Meta) -> Option<String> {
-    match current() {
-        None if own.is_empty() => None,
-        None => Some(own.text(&[], &[])),
-        Some(_) if own.has(TRACEPARENT) => Some(own.text(&[], &[])),
-        Some(context) => {
-            let state = context.state().map(|state| (TRACESTATE, state));
-            let added: Vec<_> = [(TRACEPARENT, context.parent())].into_iter().chain(state).collect();
-            // A state without its parent means nothing.
-            Some(own.text(&[TRACESTATE], &added))
-        }
-    }
-}
-
 /// `00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01`. A later version may have more behind that.
 fn is_traceparent(text: &str) -> bool {
     let is_hex = |part: &str, length| {
@@ -114,8 +96,8 @@ fn is_tracestate(text: &str) -> bool {
         && text.split(',').all(is_member)
 }
 
-const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
+pub(crate) const TRACEPARENT: &str = "traceparent";
+pub(crate) const TRACESTATE: &str = "tracestate";
 /// Only a later version of the format could have more than 55 bytes.
 const MAX_TRACEPARENT: usize = 256;
 /// As much as everybody who passes it on should be able to.
@@ -126,6 +108,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::client::meta::{Meta, outgoing_meta};
 
     const GOOD: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 

@@ -10,11 +10,11 @@ use std::time::Duration;
 use ::tokio::sync::Notify;
 use ::tokio::time::timeout;
 
-use crate::blocking::router::guarded;
 use crate::client::retry::Backoff;
+use crate::service::dispatch::guarded;
 use crate::session::Session;
 use crate::tokio::clock;
-use crate::tokio::flow::Inner;
+use crate::tokio::inner::Inner;
 
 /// Opens a new session whenever there is none, in a task of its own, until the client is gone.
 pub(super) fn keep(client: &Arc<Inner>) {

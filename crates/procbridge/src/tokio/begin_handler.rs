@@ -5,16 +5,15 @@
 //! tasks of their own until their beginnings are quick again. So do calls with a large payload, which takes time to be read.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicUsize;
 
-use crate::blocking::handler::Reply;
 use crate::reply_error::Refusal;
+use crate::service::reply::Reply;
 use crate::telemetry::trace_context;
 use crate::tokio::call::Call;
 use crate::tokio::handler_task::{CallGuard, GuardedFuture, Guarding, HandlerTask};
 use crate::tokio::next::{BoxedLayer, Next};
-use crate::tokio::router::{Route, Run};
+use crate::tokio::route::{HandlerSpeed, Route, Run};
 
 /// A call whose handler has not begun.
 pub(super) struct HandlerStart<R, L, C> {
@@ -33,17 +32,10 @@ pub(super) type InlineStart<'r> = HandlerStart<&'r Arc<Route>, &'r Layers, &'r A
 /// One that may outlive the router.
 pub(super) type SpawnedStart = HandlerStart<Arc<Route>, Layers, Arc<AtomicUsize>>;
 
-/// What is known of the beginnings of a route's handlers.
-#[derive(Debug, Default)]
-pub(super) struct HandlerSpeed {
-    /// How many quick beginnings are to come before the next one is on the session's task. 0: it is.
-    slow: AtomicU32,
-}
-
 impl<'r> InlineStart<'r> {
     /// Whether it is to begin on a task of its own.
     pub(super) fn is_spawned(&self) -> bool {
-        self.route.is_some_and(|route| route.pace.slow.load(Ordering::Relaxed) > 0)
+        self.route.is_some_and(|route| route.pace.is_slow())
             || self.call.payload().is_some_and(|payload| payload.len() >= LARGE)
     }
 
@@ -104,54 +96,5 @@ impl SpawnedStart {
     }
 }
 
-impl HandlerSpeed {
-    /// Takes note of how long a beginning took on the session's task.
-    pub(super) fn ran_inline(&self, lasted: Duration) {
-        if lasted >= SLOW {
-            self.slow.store(STEADY, Ordering::Relaxed);
-        }
-    }
-
-    /// Takes note of how long a beginning took on a task of its own.
-    pub(super) fn ran_spawned(&self, lasted: Duration) {
-        if lasted >= SLOW {
-            self.slow.store(STEADY, Ordering::Relaxed);
-        } else {
-            let less = |slow: u32| slow.checked_sub(1);
-            let _ = self.slow.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        }
-    }
-}
-
-/// A beginning that holds the thread for so long is slow. It is well over what a quick one takes on a busy machine.
-const SLOW: Duration = Duration::from_micros(500);
-/// How many quick ones in a row show that a route is quick again.
-const STEADY: u32 = 64;
 /// A payload of this size is read on a task of its own.
 const LARGE: usize = 64 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_route_is_apart_after_one_slow_beginning_until_many_were_quick() {
-        let pace = HandlerSpeed::default();
-        let is_apart = || pace.slow.load(Ordering::Relaxed) > 0;
-        pace.ran_inline(SLOW / 2);
-        assert!(!is_apart());
-        pace.ran_inline(SLOW);
-        for _ in 1..STEADY {
-            pace.ran_spawned(SLOW / 2);
-            assert!(is_apart());
-        }
-        pace.ran_spawned(SLOW);
-        for _ in 0..STEADY {
-            assert!(is_apart());
-            pace.ran_spawned(SLOW / 2);
-        }
-        assert!(!is_apart());
-        pace.ran_spawned(SLOW / 2);
-        assert!(!is_apart());
-    }
-}

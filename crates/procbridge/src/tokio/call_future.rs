@@ -13,10 +13,11 @@ use crate::classic::client::CallTimeout;
 use crate::client::request::{self, CallOptions, ResultForm};
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::session::{CallEnd, PendingCall};
+use crate::tokio::caller::Caller;
 use crate::tokio::clock;
-use crate::tokio::flow::{self, Attempts, Begun, Inner};
+use crate::tokio::flow::{self, Attempts, Begun};
+use crate::tokio::inner::Inner;
 use crate::tokio::item_stream::Items;
-use crate::tokio::session::Session;
 use crate::tokio::subscription::Subscription;
 
 /// The future of a call, see [`Client::request`](crate::tokio::Client::request). It borrows nothing: it may be stored,
@@ -30,15 +31,15 @@ pub struct CallFuture<T> {
 
 /// A call that is ready to be made.
 pub(super) struct Prepared {
-    pub(super) by: Caller,
+    pub(super) by: Sender,
     pub(super) options: CallOptions,
     pub(super) packet: Packet,
 }
 
 /// What makes a call.
-pub(super) enum Caller {
+pub(super) enum Sender {
     Client(Arc<Inner>),
-    Session(Session),
+    Session(Caller),
 }
 
 /// How a call ended that did not fail.
@@ -169,8 +170,8 @@ impl Prepared {
     fn begin(self, waker: &Waker) -> State {
         let Self { by, options, packet } = self;
         let client = match by {
-            Caller::Client(client) => client,
-            Caller::Session(session) => {
+            Sender::Client(client) => client,
+            Sender::Session(session) => {
                 return State::boxed(async move {
                     if options.form == ResultForm::Stream {
                         let (begun, time) = session.begin(&options, packet).await?;

@@ -11,18 +11,18 @@ use ::tokio::runtime::Handle;
 use ::tokio::task::spawn_blocking;
 use procbridge_proto::{CallId, Packet};
 
-use crate::blocking::handler::Reply;
-use crate::blocking::router::{self, authorized};
-use crate::reply_error::Refusal;
+use crate::reply_error::{self, Refusal};
 use crate::service::call::Call;
+use crate::service::dispatch::authorized;
+use crate::service::reply::Reply;
 use crate::session::Session;
-use crate::session::incoming_calls::{IncomingCall, PreparedReply};
+use crate::session::served_call::{IncomingCall, PreparedReply};
 use crate::telemetry::log::LogClass;
 use crate::tokio::begin_handler::SpawnedStart;
 use crate::tokio::clock;
 use crate::tokio::handler_task::HandlerTask;
 use crate::tokio::router::{Router, Started};
-use crate::tokio::server::server::{ServerContext, TaskGuard};
+use crate::tokio::server::context::{ServerContext, TaskGuard};
 
 /// A call whose handler was not done at once.
 struct CallTask {
@@ -64,21 +64,19 @@ pub(super) enum StartedCall {
 pub(super) fn begin(
     router: &Router,
     session: &Arc<Session>,
-    IncomingCall { call, slot }: IncomingCall,
+    IncomingCall { id, call, slot }: IncomingCall,
     began: Instant,
     ticket: impl FnOnce() -> Option<TaskGuard>,
     methods: impl FnOnce() -> Methods,
 ) -> StartedCall {
-    let Some(id) = call.session_call().map(|session_call| session_call.id) else {
-        return StartedCall::GoesOn { ended: None };
-    };
     let admission = &session.admission;
     let config = &admission.config;
     if call.unread().is_some() {
-        ::tokio::spawn(read(methods(), session.clone(), id, IncomingCall { call, slot }, ticket()));
+        ::tokio::spawn(read(methods(), session.clone(), IncomingCall { id, call, slot }, ticket()));
         return StartedCall::Apart;
     }
-    if router.routes.is_subscription(&call, config) && authorized(&call, config).is_ok() {
+    let call = Call::on(session.clone(), id, call);
+    if router.routes.is_subscription(call.method(), config) && authorized(&call, config).is_ok() {
         return match router.routes.subscribe(&call, config) {
             Some(packet) => StartedCall::Answered { id, answer: packet.into(), ended: None },
             None => StartedCall::GoesOn { ended: None },
@@ -151,17 +149,17 @@ impl Methods {
 async fn read(
     methods: Methods,
     session: Arc<Session>,
-    id: CallId,
-    IncomingCall { call, slot }: IncomingCall,
+    IncomingCall { id, call, slot }: IncomingCall,
     ticket: Option<TaskGuard>,
 ) {
     let (admission, config) = (&session.admission, &session.admission.config);
     let (reading, limits) = (call.clone(), admission.clone());
     // It fails only when the runtime ends.
     let read =
-        spawn_blocking(move || reading.read(&limits)).await.unwrap_or_else(|_| Err(router::cancelled()));
+        spawn_blocking(move || reading.read(&limits)).await.unwrap_or_else(|_| Err(reply_error::cancelled()));
+    let call = Call::on(session.clone(), id, call);
     let router = methods.router();
-    let is_subscription = read.is_ok() && router.routes.is_subscription(&call, config);
+    let is_subscription = read.is_ok() && router.routes.is_subscription(call.method(), config);
     if is_subscription && authorized(&call, config).is_ok() {
         if let Some(packet) = router.routes.subscribe(&call, config) {
             answer(session.clone(), id, call, packet, ticket).await;
@@ -193,9 +191,9 @@ async fn run_spawned(beginning: SpawnedStart, session: Arc<Session>, id: CallId,
     let began = Instant::now();
     // The task may have waited for its turn until nobody waited for the answer.
     let begun = if call.is_cancelled() {
-        Err(router::cancelled_by_caller())
+        Err(reply_error::cancelled_by_caller())
     } else if call.deadline().is_some_and(|deadline| deadline <= clock::now()) {
-        Err(router::timed_out())
+        Err(reply_error::timed_out())
     } else {
         beginning.begin()
     };
@@ -234,9 +232,9 @@ impl CallTask {
                 let method = call.method().unwrap_or_default();
                 let late = || format!("method {method:?} is past its time limit");
                 session.admission.log.write(LogClass::Timeout, late);
-                Err(router::timed_out())
+                Err(reply_error::timed_out())
             }
-            Outcome::Cancelled => Err(router::cancelled_by_caller()),
+            Outcome::Cancelled => Err(reply_error::cancelled_by_caller()),
         };
         // A handler that is not done is gone before anybody is told.
         drop(running);

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind};
 use crate::tokio::background;
 use crate::tokio::call_future::CallFuture;
 use crate::tokio::clock;
-use crate::tokio::flow::Inner;
+use crate::tokio::inner::Inner;
 use crate::tokio::item_stream::Items;
 use crate::tokio::request_builder::{RequestBuilder, Target};
 use crate::tokio::router::Router;
@@ -205,7 +205,7 @@ impl Client {
         S: Into<String>,
     {
         let topics = topics.into_iter().map(Into::into).collect();
-        CallFuture::of_subscription(Subscription::begin(self.clone(), topics))
+        CallFuture::of_subscription(Subscription::begin(self.inner.clone(), topics))
     }
 
     /// Begins a call that has settings of its own.
@@ -221,12 +221,12 @@ impl Client {
     /// # }
     /// ```
     pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
-        RequestBuilder::new(Target::Client(self), Some(method))
+        RequestBuilder::new(Target::Client(&self.inner), Some(method))
     }
 
     /// Begins a call that names no method, which the protocol allows.
     pub fn call_without_method(&self) -> RequestBuilder<'_> {
-        RequestBuilder::new(Target::Client(self), None)
+        RequestBuilder::new(Target::Client(&self.inner), None)
     }
 
     /// Serves the methods of `router` to the server, which calls them with [`Call::session`](crate::tokio::Call::session).
@@ -295,7 +295,7 @@ impl Client {
         F: Fn(Client) -> T + Send + Sync + 'static,
         T: Future<Output = ()> + Send + 'static,
     {
-        self.inner.greeting().0 = Some(Arc::new(move |client| Box::pin(greet(client))));
+        self.inner.greeting().0 = Some(Arc::new(move |inner| Box::pin(greet(Self { inner }))));
     }
 }
 

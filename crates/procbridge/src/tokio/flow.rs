@@ -1,62 +1,29 @@
 //! The way of a call: on the session that there is, or on a connection of its own (PB-OFR-*, PB-OUT-*).
 
-use std::fmt;
 use std::future::poll_fn;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use ::tokio::sync::Notify;
 use ::tokio::task::spawn_blocking;
 use ::tokio::time::sleep;
 use procbridge_proto::{Packet, Response, UnreadResponse};
 
 use crate::classic::client::{CallTimeout, ClassicClient};
-use crate::client::connections::{Connections, OneShotPermit, Route};
+use crate::client::connections::{OneShotPermit, Route};
 use crate::client::request::{self, CallOptions, ResultForm};
 use crate::client::retry::Retry;
 use crate::config::client::{ClientConfig, Sessions};
-use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Outcome};
-use crate::limits::admission::Admission;
 use crate::net::socket::{self, Read};
 use crate::session::concurrency_limit::{QueuedCall, Started};
-use crate::session::state::End;
 use crate::session::{CallEnd, PendingCall, Session};
-use crate::tokio::call_task;
-use crate::tokio::client::Client;
 use crate::tokio::clock;
+use crate::tokio::inner::Inner;
 use crate::tokio::open::{OpenCall, OpenedSession};
 use crate::tokio::router::Router;
 use crate::tokio::session_task::Role;
 use crate::tokio::transport::{Transport, within};
-
-/// What the clones of a client share.
-#[derive(Debug)]
-pub(super) struct Inner {
-    pub(super) endpoint: Endpoint,
-    pub(super) config: ClientConfig,
-    pub(super) current: Connections,
-    pub(super) admission: Arc<Admission>,
-    /// The methods for the server to call.
-    pub(super) router: Mutex<Option<Arc<Router>>>,
-    greeting: Mutex<Greeting>,
-    /// Told when there may be another session than before, or none.
-    pub(super) changed: Arc<Notify>,
-}
-
-/// What is to be done with each new session of a client that serves.
-#[derive(Clone, Default)]
-pub(super) struct Greeting(pub(super) Option<Arc<Greet>>);
-
-type Greet = dyn Fn(Client) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
-
-impl fmt::Debug for Greeting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Greeting").field(&self.0.is_some()).finish()
-    }
-}
 
 /// How far a call has come without waiting for its answer.
 #[derive(Debug)]
@@ -68,16 +35,6 @@ pub(super) enum Begun {
 }
 
 impl Inner {
-    pub(super) fn new(endpoint: Endpoint, config: ClientConfig) -> Self {
-        let mut admission = Admission::for_client(&config);
-        admission.clock = clock::now;
-        admission.discard = call_task::discard;
-        let admission = Arc::new(admission);
-        let current = Connections::new(config.max_connecting);
-        let (router, greeting) = (Mutex::default(), Mutex::default());
-        Self { endpoint, config, current, admission, router, greeting, changed: Arc::default() }
-    }
-
     /// The session of the usual case: a call that may be sent again as it is, on the session that there is.
     pub(super) fn ready_session(&self, options: &CallOptions, packet: &Packet) -> Option<Arc<Session>> {
         let is_usual = options.form == ResultForm::Result
@@ -189,7 +146,7 @@ impl Inner {
             Route::OneShot(permit) if needs_session => {
                 // A session that ends at once is not opened again here, but after the pause of a call that was not run.
                 Box::pin(self.open(permit, opened)).await?;
-                let session = self.session().ok_or_else(request::gone)?;
+                let session = self.session().ok_or_else(Error::not_run)?;
                 begin_on(&self.config, &session, attempts.packet()?, form, time).await
             }
             // It is rare and large.
@@ -309,7 +266,7 @@ impl Inner {
             Err(opened) => opened,
         };
         let pending =
-            self.install(opened, router, true).map_err(|ended| ended.err().unwrap_or_else(request::gone))?;
+            self.install(opened, router, true).map_err(|ended| ended.err().unwrap_or_else(Error::not_run))?;
         drop(permit);
         if let Some(pending) = pending {
             finish(pending, time).await?;
@@ -321,46 +278,6 @@ impl Inner {
     fn fresh_session(&self, time: CallTimeout) -> Option<Arc<Session>> {
         let since = time.started.checked_sub(STALE);
         self.last_session().filter(|session| session.is_open_since(since))
-    }
-
-    /// The session of the last call, which may be over.
-    fn last_session(&self) -> Option<Arc<Session>> {
-        if self.config.sessions == Sessions::Never { None } else { self.current.last_session() }
-    }
-
-    /// Does what is to be done with a new session.
-    pub(super) async fn greet(self: &Arc<Self>) {
-        let greeting = self.greeting().clone();
-        if let Greeting(Some(greet)) = greeting {
-            greet(Client { inner: self.clone() }).await;
-        }
-    }
-
-    pub(super) fn greeting(&self) -> MutexGuard<'_, Greeting> {
-        self.greeting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The session, if there is one now.
-    pub(super) fn session(&self) -> Option<Arc<Session>> {
-        self.current.session()
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, Option<Arc<Router>>> {
-        self.router.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // The task that reads it would keep it open. Streams that are being read go on; whoever calls this client is told
-        // that it is gone.
-        if let Some(session) = self.current.session() {
-            session.goodbye("the client is done");
-            if !session.is_calling() {
-                session.close(End::Closed);
-            }
-        }
-        self.changed.notify_waiters();
     }
 }
 

@@ -3,11 +3,12 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::blocking::handler::payload;
-pub use crate::blocking::handler::{Context, ContextAndPayload, Nothing, Payload, Reply};
 use crate::reply_error::Refusal;
+use crate::service::arguments::payload;
+pub use crate::service::arguments::{Context, ContextAndPayload, Nothing, Payload};
+pub use crate::service::reply::Reply;
 use crate::tokio::call::Call;
-use crate::tokio::item_stream::ItemSink;
+use crate::tokio::item_sink::ItemSink;
 
 /// An async function that can answer calls. You write the function; this is implemented for you:
 ///

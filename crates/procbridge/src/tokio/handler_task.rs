@@ -13,12 +13,13 @@ use std::time::Instant;
 use ::tokio::task::{AbortHandle, spawn_blocking};
 use procbridge_proto::Packet;
 
-use crate::blocking::handler::Reply;
-use crate::blocking::router::{cancelled, finish, guarded};
 use crate::config::server::ServerConfig;
 use crate::limits::permits::Permit;
 use crate::reply_error::Refusal;
+use crate::reply_error::cancelled;
 use crate::service::call::Call;
+use crate::service::dispatch::{finish, guarded};
+use crate::service::reply::Reply;
 use crate::telemetry::stats::CallTimer;
 use crate::telemetry::trace_context;
 
@@ -96,7 +97,7 @@ impl Future for HandlerTask {
 impl Drop for HandlerTask {
     fn drop(&mut self) {
         if self.work.work.is_some() {
-            self.call.cancel();
+            self.call.state().cancel();
         }
     }
 }

@@ -5,31 +5,24 @@ use std::fmt;
 use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use ::tokio::task::{JoinHandle, coop, spawn_blocking};
 use ::tokio::time::{Sleep, sleep_until};
 use futures_core::Stream;
 use procbridge_proto::{Item, ProtocolError, Response};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::blocking::handler::Reply;
-use crate::blocking::router;
 use crate::classic::client::CallTimeout;
 use crate::client::request;
 use crate::error::{Error, ErrorKind, Outcome};
-use crate::reply_error::Refusal;
-use crate::service::call::ReceivedRequest;
-use crate::service::item_sender::ItemSender;
-use crate::session::incoming_calls::{CREDIT_TIMEOUT, SessionCall};
+use crate::json::parse;
+use crate::session::received::Received;
 use crate::session::{CallEnd, PendingCall};
-use crate::tokio::call::Call;
-use crate::tokio::clock;
-use crate::tokio::flow::{self, Begun, Inner};
-use crate::tokio::transport::within;
+use crate::tokio::flow::{self, Begun};
+use crate::tokio::inner::Inner;
 
 /// The items of a streamed answer, see [`Client::stream`](crate::tokio::Client::stream). Dropping it cancels the call. It
 /// keeps its client's session open.
@@ -128,15 +121,15 @@ impl<T: DeserializeOwned> Items<T> {
         }
         match &self.source {
             Source::Over(Some(response)) => request::result(response),
-            _ => request::value("null"),
+            _ => parse::result("null"),
         }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
         let next = ready!(self.poll_raw(context));
         Poll::Ready(next.map(|raw| match raw? {
-            Raw::Item(item) => request::value(item.payload().unwrap_or("null")),
-            Raw::Element(element) => request::value(element.get()),
+            Raw::Item(item) => parse::result(item.payload().unwrap_or("null")),
+            Raw::Element(element) => parse::result(element.get()),
         }))
     }
 
@@ -169,11 +162,11 @@ impl<T: DeserializeOwned> Items<T> {
         loop {
             match &mut self.source {
                 Source::Session(pending) => match ready!(pending.poll_item(context.waker()))? {
-                    ReceivedRequest::Read(item) => return Poll::Ready(Ok(item)),
-                    ReceivedRequest::Unread(item) if !flow::takes_time(item.size()) => {
+                    Received::Read(item) => return Poll::Ready(Ok(item)),
+                    Received::Unread(item) if !flow::takes_time(item.size()) => {
                         return Poll::Ready(pending.read(item));
                     }
-                    ReceivedRequest::Unread(item) => {
+                    Received::Unread(item) => {
                         let charged = item.charged();
                         let reading = Reading { charged, read: spawn_blocking(move || item.read()) };
                         let Some(pending) = self.source.take_calling() else { continue };
@@ -228,75 +221,5 @@ impl<T: DeserializeOwned> Stream for Items<T> {
 impl<T> fmt::Debug for Items<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Items").finish_non_exhaustive()
-    }
-}
-
-/// Where a streaming handler sends its items, see [`Router::stream`](crate::tokio::Router::stream).
-#[derive(Debug)]
-pub struct ItemSink {
-    /// Absent once the handler has ended.
-    producer: Arc<Mutex<Option<ItemSender>>>,
-    session_call: Option<SessionCall>,
-}
-
-/// The other end of a sink: what it gathered for a caller that wants no items.
-#[derive(Debug)]
-pub(super) struct Collector {
-    producer: Arc<Mutex<Option<ItemSender>>>,
-}
-
-impl ItemSink {
-    pub(super) fn new(call: &Call) -> (Self, Collector) {
-        let producer = Arc::new(Mutex::new(Some(ItemSender::new(call))));
-        (
-            Self { producer: producer.clone(), session_call: call.session_call().cloned() },
-            Collector { producer },
-        )
-    }
-
-    /// Sends an item, as soon as the caller has asked for one more. The item is written by this function, not by the future.
-    ///
-    /// # Errors
-    ///
-    /// The caller has cancelled the call or is gone, the call has ended, or the item cannot be sent. The error is a
-    /// [`Refusal`] for the handler to return, which `?` does.
-    ///
-    /// # Cancel safety
-    ///
-    /// An item whose future is dropped before it is ready has not been sent.
-    pub fn send<'a, T: Serialize + ?Sized>(
-        &'a mut self,
-        item: &T,
-    ) -> impl Future<Output = Result<(), Refusal>> + Send + use<'a, T> {
-        let packet = self.with(|producer| producer.item(item));
-        async move {
-            // A handler that sends item after item must not keep the thread.
-            coop::consume_budget().await;
-            let mut packet = packet?;
-            match &self.session_call {
-                Some(session_call) if packet.is_some() => {
-                    let sent = poll_fn(|context| {
-                        session_call.session.poll_item(session_call.id, &mut packet, context.waker())
-                    });
-                    within(clock::now().checked_add(CREDIT_TIMEOUT), sent)
-                        .await
-                        .unwrap_or_else(|| Err(router::timed_out()))
-                }
-                _ => self.with(ItemSender::collect),
-            }
-        }
-    }
-
-    fn with<T>(&self, work: impl FnOnce(&mut ItemSender) -> Result<T, Refusal>) -> Result<T, Refusal> {
-        let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
-        producer.as_mut().ok_or_else(router::cancelled_by_caller).and_then(work)
-    }
-}
-
-impl Collector {
-    /// The answer to a call whose handler has sent its items and returned `reply`.
-    pub(super) fn finish(self, reply: Reply) -> Result<Reply, Refusal> {
-        let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        producer.map_or_else(|| Err(router::panicked()), |producer| producer.finish(reply))
     }
 }

@@ -2,10 +2,10 @@
 
 use std::pin::Pin;
 
-use crate::blocking::handler::Reply;
-use crate::blocking::layers::permit;
 use crate::limits::permits::Semaphore;
 use crate::reply_error::Refusal;
+use crate::service::layers::permit;
+use crate::service::reply::Reply;
 use crate::tokio::call::Call;
 use crate::tokio::next::Next;
 
@@ -44,7 +44,7 @@ pub fn max_in_flight(calls: usize) -> impl Fn(Call, Next) -> Layered + Send + Sy
 pub fn trace() -> impl Fn(Call, Next) -> Layered + Send + Sync + 'static {
     use tracing::Instrument;
 
-    use crate::blocking::layers::{Timed, span};
+    use crate::service::layers::{Timed, span};
 
     |call, next| {
         let timed = Timed::begin();

@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use crate::blocking::handler::Reply;
-use crate::blocking::router::guarded;
 use crate::reply_error::Refusal;
+use crate::service::dispatch::guarded;
+use crate::service::reply::Reply;
 use crate::tokio::call::Call;
 use crate::tokio::handler_task::{CallGuard, GuardedFuture, Work, on_a_thread};
-use crate::tokio::router::{Route, Run};
+use crate::tokio::route::{Route, Run};
 
 /// The rest of the way of a call, as a layer sees it; see [`Router::layer`](crate::tokio::Router::layer).
 pub struct Next {

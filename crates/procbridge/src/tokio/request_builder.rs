@@ -1,21 +1,20 @@
 //! A call that is being put together.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::classic::client::CallTimeout;
 use crate::client::request::{self, CallOptions, ResultForm};
 use crate::error::Error;
-use crate::tokio::call_future::{CallFuture, Caller, Prepared};
-use crate::tokio::client::Client;
-use crate::tokio::flow::Begun;
+use crate::tokio::call_future::{CallFuture, Prepared, Sender};
+use crate::tokio::caller::Caller;
+use crate::tokio::inner::Inner;
 use crate::tokio::item_stream::Items;
-use crate::tokio::session::Session;
 
-/// A call that is being put together, see [`Client::call`] and [`Session::call`].
+/// A call that is being put together, see [`Client::call`](crate::tokio::Client::call) and [`Session::call`](crate::tokio::Session::call).
 pub struct RequestBuilder<'a, P: ?Sized = ()> {
     via: Target<'a>,
     method: Option<&'a str>,
@@ -27,8 +26,8 @@ pub struct RequestBuilder<'a, P: ?Sized = ()> {
 /// What makes the call.
 #[derive(Clone, Copy)]
 pub(super) enum Target<'a> {
-    Client(&'a Client),
-    Session(&'a Session),
+    Client(&'a Arc<Inner>),
+    Session(&'a Caller),
 }
 
 impl<'a> RequestBuilder<'a> {
@@ -77,67 +76,51 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     ///
     /// # Errors
     ///
-    /// Those of [`Client::request`].
+    /// Those of [`Client::request`](crate::tokio::Client::request).
     ///
     /// # Panics
     ///
-    /// As [`Client::request`].
+    /// As [`Client::request`](crate::tokio::Client::request).
     ///
     /// # Cancel safety
     ///
-    /// As [`Client::request`].
+    /// As [`Client::request`](crate::tokio::Client::request).
     pub fn send<R: DeserializeOwned>(self) -> CallFuture<R> {
         CallFuture::of_result(self.prepare(ResultForm::Result))
     }
 
-    /// Sends the call as one that is not answered, see [`Client::notify`].
+    /// Sends the call as one that is not answered, see [`Client::notify`](crate::tokio::Client::notify).
     ///
     /// # Errors
     ///
-    /// Those of [`Client::notify`].
+    /// Those of [`Client::notify`](crate::tokio::Client::notify).
     ///
     /// # Panics
     ///
-    /// As [`Client::request`].
+    /// As [`Client::request`](crate::tokio::Client::request).
     ///
     /// # Cancel safety
     ///
-    /// As [`Client::notify`].
+    /// As [`Client::notify`](crate::tokio::Client::notify).
     pub fn notify(self) -> CallFuture<()> {
         CallFuture::of_notification(self.prepare(ResultForm::OneWay))
     }
 
-    /// Sends the call and reads the items of its answer, see [`Client::stream`].
+    /// Sends the call and reads the items of its answer, see [`Client::stream`](crate::tokio::Client::stream).
     ///
     /// # Errors
     ///
-    /// Those of [`Client::stream`].
+    /// Those of [`Client::stream`](crate::tokio::Client::stream).
     ///
     /// # Panics
     ///
-    /// As [`Client::request`].
+    /// As [`Client::request`](crate::tokio::Client::request).
     ///
     /// # Cancel safety
     ///
-    /// As [`Client::stream`].
+    /// As [`Client::stream`](crate::tokio::Client::stream).
     pub fn stream<T: DeserializeOwned>(self) -> CallFuture<Items<T>> {
         CallFuture::of_stream(self.prepare(ResultForm::Stream))
-    }
-
-    /// Sends the call on a session, which is opened for it if there is none, within `time`. It has no limit of its own.
-    pub(super) fn begin_session_stream(
-        mut self,
-        time: CallTimeout,
-    ) -> impl Future<Output = Result<Begun, Error>> + Send + use<P> {
-        self.options.needs_session = true;
-        let made = self.prepare(ResultForm::Stream);
-        async move {
-            let Prepared { by, options, packet } = made?;
-            match by {
-                Caller::Client(client) => client.begin_within(time, &options, packet).await,
-                Caller::Session(session) => session.begin(&options, packet).await.map(|(begun, _)| begun),
-            }
-        }
     }
 
     fn prepare(mut self, form: ResultForm) -> Result<Prepared, Error> {
@@ -148,8 +131,8 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         self.options.form = form;
         let Self { via, method, payload, options, .. } = self;
         let (config, by) = match via {
-            Target::Client(client) => (&client.inner.config, Caller::Client(client.inner.clone())),
-            Target::Session(session) => (&*session.config, Caller::Session(session.clone())),
+            Target::Client(client) => (&client.config, Sender::Client(client.clone())),
+            Target::Session(session) => (&*session.config, Sender::Session(session.clone())),
         };
         let packet = request::packet(config, method, payload, &options)?;
         Ok(Prepared { by, options, packet })

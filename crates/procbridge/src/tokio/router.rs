@@ -8,20 +8,23 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::blocking::handler::{Reply, payload};
-use crate::blocking::router::{BoxedHandler, authorized, reply};
+use crate::blocking::next::BoxedHandler;
 use crate::events::hub::Hub;
 use crate::limits::admission::Admission;
 use crate::limits::permits::Permit;
 use crate::reply_error::Refusal;
+use crate::service::arguments::payload;
 use crate::service::builtin;
+use crate::service::dispatch::{authorized, good_reply};
+use crate::service::reply::Reply;
 use crate::service::routes::{Kind, Routes};
-use crate::tokio::begin_handler::{HandlerSpeed, HandlerStart, InlineStart};
+use crate::tokio::begin_handler::{HandlerStart, InlineStart};
 use crate::tokio::call::Call;
 use crate::tokio::handler::{Handler, StreamHandler};
 use crate::tokio::handler_task::{CallGuard, GuardedFuture, Guarding, HandlerTask, Work};
-use crate::tokio::item_stream::ItemSink;
+use crate::tokio::item_sink::ItemSink;
 use crate::tokio::next::{BoxedLayer, Next};
+use crate::tokio::route::{Route, Run};
 
 /// The methods of a server.
 ///
@@ -64,18 +67,6 @@ pub struct Router {
     pub(super) routes: Routes<Route>,
     /// The first is the outermost.
     layers: Arc<Vec<Arc<BoxedLayer>>>,
-}
-
-/// A handler, and what is known of it.
-pub(super) struct Route {
-    pub(super) run: Run,
-    pub(super) pace: HandlerSpeed,
-}
-
-/// Where a handler runs.
-pub(super) enum Run {
-    Task(Box<dyn Fn(Call, Reply) -> Work + Send + Sync>),
-    Thread(Arc<BoxedHandler>),
 }
 
 /// How far a call has come on its way to a handler.
@@ -188,7 +179,8 @@ impl Router {
     /// ```
     #[must_use]
     pub fn events(mut self, hub: &Hub) -> Self {
-        self.routes.set_hub(hub.clone());
+        let hub = hub.clone();
+        self.routes.set_subscribe(Arc::new(move |call, config| hub.answer(call, config)));
         self
     }
 
@@ -306,7 +298,7 @@ impl Router {
     ) -> Result<Started<'r>, Refusal> {
         let Admission { config, stats, leaked, .. } = admission;
         authorized(&call, config)?;
-        let reply = reply(&call, config);
+        let reply = good_reply(&call, config);
         if let Some(method) = builtin::method(&call, config) {
             let handled = method.answer(&call, reply, config, stats, &self.routes);
             let work = GuardedFuture::begin(|| Box::pin(std::future::ready(handled)))?;
@@ -316,16 +308,6 @@ impl Router {
         let hold = CallGuard { _slot: slot, measured: Some(stats.begin_at(call.method(), began)) };
         let route = self.routes.find(&call);
         Ok(Started::Beginning(HandlerStart { call, reply, hold, route, layers: &self.layers, leaked }))
-    }
-}
-
-impl Route {
-    fn task(handler: impl Fn(Call, Reply) -> Work + Send + Sync + 'static) -> Arc<Self> {
-        Self::of(Run::Task(Box::new(handler)))
-    }
-
-    fn of(run: Run) -> Arc<Self> {
-        Arc::new(Self { run, pace: HandlerSpeed::default() })
     }
 }
 

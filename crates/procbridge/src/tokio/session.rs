@@ -1,22 +1,16 @@
 //! A session as a handler sees it: the way back to the caller (PB-ID-*).
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use procbridge_proto::{Packet, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::classic::client::CallTimeout;
-use crate::client::request::{self, CallOptions};
 use crate::config::client::ClientConfig;
-use crate::error::Error;
 use crate::peer::Peer;
 use crate::reply_error::Refusal;
-use crate::session::Session as Inner;
-use crate::session::session::BeginError;
+use crate::tokio::call::Call;
 use crate::tokio::call_future::CallFuture;
-use crate::tokio::clock;
-use crate::tokio::flow::{self, Begun};
+use crate::tokio::caller::Caller;
 use crate::tokio::item_stream::Items;
 use crate::tokio::request_builder::{RequestBuilder, Target};
 
@@ -45,9 +39,8 @@ use crate::tokio::request_builder::{RequestBuilder, Target};
 #[derive(Clone, Debug)]
 pub struct Session {
     /// Whoever keeps a session does not keep its connection: that has ended when the peer's has.
-    session: Weak<Inner>,
+    caller: Caller,
     peer: Peer,
-    pub(super) config: Arc<ClientConfig>,
 }
 
 impl Session {
@@ -58,7 +51,7 @@ impl Session {
         let mut config = ClientConfig::new();
         config.limits = session_call.session.admission.config.limits;
         let (session, peer) = (Arc::downgrade(&session_call.session), session_call.session.peer);
-        Ok(Self { session, peer, config: Arc::new(config) })
+        Ok(Self { caller: Caller { session, config: Arc::new(config) }, peer })
     }
 
     /// Who is at the other end.
@@ -68,12 +61,12 @@ impl Session {
 
     /// What the other end calls itself, if it says so.
     pub fn name(&self) -> Option<String> {
-        self.session.upgrade()?.peer_terms().and_then(|terms| terms.name().map(str::to_string))
+        self.caller.session.upgrade()?.peer_terms().and_then(|terms| terms.name().map(str::to_string))
     }
 
     /// Whether calls can still begin on this session.
     pub fn is_open(&self) -> bool {
-        self.session.upgrade().is_some_and(|session| session.is_open())
+        self.caller.session.upgrade().is_some_and(|session| session.is_open())
     }
 
     /// Calls a method of the other end, see [`Client::request`](crate::tokio::Client::request). Nothing is sent again. It
@@ -129,36 +122,18 @@ impl Session {
 
     /// Begins a call that has settings of its own.
     pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
-        RequestBuilder::new(Target::Session(self), Some(method))
+        RequestBuilder::new(Target::Session(&self.caller), Some(method))
     }
+}
 
-    fn session(&self) -> Result<Arc<Inner>, Error> {
-        self.session.upgrade().ok_or_else(|| request::refused(BeginError::Gone))
-    }
-
-    pub(super) async fn begin(
-        &self,
-        options: &CallOptions,
-        packet: Packet,
-    ) -> Result<(Begun, CallTimeout), Error> {
-        let time = clock::time(options.timeout);
-        Ok((
-            flow::begin_on(&self.config, &self.session()?, packet, options.form, time)
-                .await
-                .map_err(request::in_reverse)?,
-            time,
-        ))
-    }
-
-    pub(super) async fn run(&self, options: &CallOptions, packet: Packet) -> Result<Option<Response>, Error> {
-        let time = clock::time(options.timeout.or(self.config.call_timeout));
-        match flow::begin_on(&self.config, &self.session()?, packet, options.form, time)
-            .await
-            .map_err(request::in_reverse)?
-        {
-            Begun::Response(response) => Ok(Some(response)),
-            Begun::Calling(pending) => flow::finish(pending, time).await.map(Some),
-            Begun::Sent => Ok(None),
-        }
+impl Call {
+    /// The session on which this call came, to call its caller back.
+    ///
+    /// # Errors
+    ///
+    /// The caller has a connection for this call only, as those of the older packages do. The error is a [`Refusal`], so
+    /// that `?` in a handler tells the caller.
+    pub fn session(&self) -> Result<Session, Refusal> {
+        Session::of(&self.inner)
     }
 }

@@ -19,11 +19,11 @@ use crate::net::socket::Read;
 use crate::session::Session;
 use crate::session::driver::Snapshot;
 use crate::session::state::End;
-use crate::session::writer::Flushed;
+use crate::session::state::Flushed;
 use crate::tokio::call_task::{self, Methods, StartedCall};
 use crate::tokio::clock;
 use crate::tokio::router::Router;
-use crate::tokio::server::server::{ServerContext, TaskGuard};
+use crate::tokio::server::context::{ServerContext, TaskGuard};
 use crate::tokio::server::shutdown::Phase;
 use crate::tokio::transport::SessionSocket;
 
@@ -60,7 +60,7 @@ impl SessionTask {
         Self { session, socket, serves, timer: None, rings: None, linger: None, has_waited: false }
     }
 
-    /// Looks at what was read, as far as that takes no longer than a [portion](PORTION). The handlers of calls are begun one
+    /// Looks at what was read, as far as that takes no longer than a [portion](MAX_POLL_TIME). The handlers of calls are begun one
     /// after the other; what one answers at once is queued before the next one begins.
     fn serve(&self, context: &Context<'_>) {
         let Self { session, serves, .. } = self;

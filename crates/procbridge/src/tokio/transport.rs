@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use crate::client::connections::OneShotPermit;
 use crate::endpoint::{Address, Endpoint};
-use crate::error::{Error, cannot_connect};
+use crate::error::Error;
 use crate::net::connect::{self, BacklogRetry, Connecting, SynRetry};
 use crate::net::socket::{self, Read};
 use crate::peer::Peer;
@@ -88,20 +88,20 @@ impl Transport {
         let Address::Tcp { host, port } = &endpoint.address else {
             let socket = Self::connect_unix(endpoint, deadline, permit)
                 .await
-                .map_err(|error| cannot_connect(endpoint, error))?;
+                .map_err(|error| connect::cannot_connect(endpoint, error))?;
             let peer = connect::unix_server(endpoint, &socket, sends_token)?;
             return Ok((Self::accepted(socket), peer));
         };
         let addresses = resolve(host, *port, deadline)
             .await
             .map_err(|error| connect::unresolved(endpoint, host, error))?;
-        let mut result = Err(cannot_connect(endpoint, io::Error::from(io::ErrorKind::NotFound)));
+        let mut result = Err(connect::cannot_connect(endpoint, io::Error::from(io::ErrorKind::NotFound)));
         for (tried, address) in addresses.iter().enumerate() {
             let share = connect::attempt_deadline(deadline, clock::now(), addresses.len() - tried);
             match Self::connect_tcp(*address, share, permit).await {
                 Ok(connected) => return Ok(connected),
                 // The first address is the preferred one: its error is the one to tell.
-                Err(error) if tried == 0 => result = Err(cannot_connect(endpoint, error)),
+                Err(error) if tried == 0 => result = Err(connect::cannot_connect(endpoint, error)),
                 Err(_) => {}
             }
         }

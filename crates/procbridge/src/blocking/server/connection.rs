@@ -1,11 +1,11 @@
 //! The server's side of one connection: a request is read, an answer is written, and the connection ends well.
 
 use std::mem;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::blocking::server::server::{INLINE_ACCEPT_TIME, ServerContext};
 use crate::blocking::transport::{Readiness, Transport};
 use crate::classic::server::{ClassicServer, Progress};
+use crate::limits::admission::Admission;
 use crate::limits::permits::Permit;
 use crate::peer::Peer;
 use crate::reply_error::Refusal;
@@ -22,15 +22,16 @@ pub(in crate::blocking) struct ServerConnection {
 
 impl ServerConnection {
     pub(in crate::blocking) fn new(
-        server: &ServerContext,
+        admission: &Admission,
         stream: Transport,
         peer: Peer,
         permit: Permit,
         held: Permit,
+        is_stopping: bool,
     ) -> Self {
         // A server that stops takes no sessions: they would only have to be ended.
-        let terms = server.admission.config.terms.clone().filter(|_| !server.control.is_stopping());
-        let incoming = ClassicServer::new(&server.admission, peer, held, terms);
+        let terms = admission.config.terms.clone().filter(|_| !is_stopping);
+        let incoming = ClassicServer::new(admission, peer, held, terms);
         Self { stream, incoming, permit, waiting: None }
     }
 
@@ -40,16 +41,16 @@ impl ServerConnection {
     }
 
     /// Reads what has arrived of the request, without waiting.
-    pub(in crate::blocking) fn read(&mut self, server: &ServerContext) -> Progress {
+    pub(in crate::blocking) fn read(&mut self, admission: &Admission) -> Progress {
         let stream = &self.stream;
-        self.incoming.read(&server.admission, |buffer| stream.read(buffer))
+        self.incoming.read(admission, |buffer| stream.read(buffer))
     }
 
     /// Reads the request, and waits a moment for each piece of it.
-    pub(in crate::blocking) fn read_soon(&mut self, server: &ServerContext) -> Progress {
+    pub(in crate::blocking) fn read_soon(&mut self, admission: &Admission) -> Progress {
         let stream = &self.stream;
         let (mut is_first, mut end) = (true, None);
-        self.incoming.read(&server.admission, |buffer| {
+        self.incoming.read(admission, |buffer| {
             // Most requests come in one piece, which needs no look at the clock.
             if mem::take(&mut is_first) {
                 return stream.read_soon(buffer);
@@ -64,20 +65,20 @@ impl ServerConnection {
     }
 
     /// Queues an answer to a request that is not waited for any longer.
-    pub(in crate::blocking) fn refuse(&mut self, server: &ServerContext, refusal: &Refusal) {
-        self.incoming.refuse(&server.admission, refusal);
+    pub(in crate::blocking) fn refuse(&mut self, admission: &Admission, refusal: &Refusal) {
+        self.incoming.refuse(admission, refusal);
     }
 
     /// Writes what is queued. It waits for the peer as long as the peer takes something; with `Patience::None` it does
     /// not wait. Tells whether the connection must linger.
-    pub(in crate::blocking) fn write(&mut self, server: &ServerContext, patience: WaitUntil) -> bool {
+    pub(in crate::blocking) fn write(&mut self, admission: &Admission, patience: WaitUntil) -> bool {
         let Self { stream, incoming, .. } = self;
-        let log = &server.admission.log;
+        let log = &admission.log;
         while !incoming.transmit().is_empty() {
             match stream.write(incoming.transmit()) {
                 Ok(0) if patience == WaitUntil::None => return false,
                 Ok(0) => {
-                    let deadline = Instant::now().checked_add(server.admission.config.write_timeout);
+                    let deadline = Instant::now().checked_add(admission.config.write_timeout);
                     if !stream.wait(Readiness::Write, deadline).unwrap_or(false) {
                         log.write(LogClass::Write, || {
                             format!("{}: takes no more of its answer", incoming.peer)
@@ -85,7 +86,7 @@ impl ServerConnection {
                         return false;
                     }
                 }
-                Ok(count) => incoming.transmitted(&server.admission, count),
+                Ok(count) => incoming.transmitted(admission, count),
                 Err(error) => {
                     log.write(LogClass::Write, || format!("{}: {error}", incoming.peer));
                     return false;
@@ -102,3 +103,7 @@ pub(in crate::blocking) enum WaitUntil {
     WriteTimeout,
     None,
 }
+
+/// How long it reads a request that keeps arriving, or waits for one that finds no place with the poller. Clients that
+/// send at once are served so, however many others keep silent.
+pub(in crate::blocking) const INLINE_ACCEPT_TIME: Duration = Duration::from_millis(20);

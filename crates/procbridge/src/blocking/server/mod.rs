@@ -2,10 +2,16 @@
 
 mod acceptors;
 mod connection;
+mod context;
 mod event_loop;
+mod event_loop_thread;
+mod finish;
 mod in_flight;
+mod listening;
+mod serve;
 mod server;
-pub(super) mod session_threads;
+mod session_table;
+mod session_threads;
 mod shutdown;
 
 pub use server::{RunningServer, Server};

@@ -134,7 +134,7 @@ impl Shutdown {
     }
 
     /// Ends listening: who connects from now on is refused, and threads that wait in accept return. Who has connected is
-    /// among the [last](Self::last): closing would reset what is in the queue of the system, with the requests that
+    /// among the [last](Self::drain_backlog): closing would reset what is in the queue of the system, with the requests that
     /// may have arrived.
     pub(in crate::blocking) fn close_listeners(&self) {
         let Listeners { open, last } = &mut *self.listeners();

@@ -9,18 +9,17 @@ use std::time::{Duration, Instant};
 use ::tokio::time::sleep_until;
 use procbridge_proto::Packet;
 
-use crate::blocking::router;
 use crate::classic::server::{ClassicServer, LINGER_BYTES, MIN_REPLY_TIME, Progress};
 use crate::limits::permits::Permit;
 use crate::net::listener::AllowedPeers;
 use crate::net::socket::{Accepted, Read};
 use crate::peer::Peer;
-use crate::reply_error::Refusal;
+use crate::reply_error::{self, Refusal};
 use crate::service::call::Call;
 use crate::telemetry::log::LogClass;
 use crate::tokio::clock;
-use crate::tokio::server::server::{ServerContext, TaskGuard};
-use crate::tokio::server::sessions;
+use crate::tokio::server::begin_session;
+use crate::tokio::server::context::{ServerContext, TaskGuard};
 use crate::tokio::server::shutdown::{Deadline, Interrupted, Phase};
 use crate::tokio::transport::{Readiness, Transport};
 
@@ -101,7 +100,7 @@ impl ServerConnection {
                 Some(FirstRequest::Call(call)) => self.answer(&server, &mut patience, call).await,
                 Some(FirstRequest::Session) => {
                     let Self { stream, incoming, busy, hold, .. } = *self;
-                    return sessions::begin(&server, stream, incoming, hold.permit, busy);
+                    return begin_session::begin(&server, stream, incoming, hold.permit, busy);
                 }
                 None => {}
             }
@@ -161,12 +160,12 @@ impl ServerConnection {
                 }
                 Interrupted::Late if waiting.is_some() => {
                     self.is_late = true;
-                    router::too_slow()
+                    reply_error::too_slow()
                 }
                 Interrupted::Late => admission.full(),
                 // What has arrived by now is served.
                 Interrupted::Stopped => match self.read(server) {
-                    Progress::Waiting => router::stopping(),
+                    Progress::Waiting => reply_error::stopping(),
                     progress => return self.begin(server, progress),
                 },
             };
@@ -199,9 +198,9 @@ impl ServerConnection {
         let handled = match admission.call(&self.incoming.account(), call.method()) {
             Err(refusal) => Err(refusal),
             Ok(_) if call.deadline().is_some_and(|deadline| deadline <= clock::now()) => {
-                Err(router::timed_out())
+                Err(reply_error::timed_out())
             }
-            Ok(_) if control.has_reached(Phase::Aborting) => Err(router::stopping()),
+            Ok(_) if control.has_reached(Phase::Aborting) => Err(reply_error::stopping()),
             Ok(slot) => handle(server, &self.stream, patience, &call, slot).await,
         };
         let packet =
@@ -261,7 +260,7 @@ async fn handle(
             break woken;
         }
         if stream.is_gone(admission.is_scarce()) {
-            return Err(router::cancelled_by_caller());
+            return Err(reply_error::cancelled_by_caller());
         }
     };
     match woken {
@@ -269,9 +268,9 @@ async fn handle(
         Interrupted::Late => {
             let method = call.method().unwrap_or_default();
             admission.log.write(LogClass::Timeout, || format!("method {method:?} is past its time limit"));
-            Err(router::timed_out())
+            Err(reply_error::timed_out())
         }
-        Interrupted::Stopped => Err(router::cancelled()),
+        Interrupted::Stopped => Err(reply_error::cancelled()),
     }
 }
 

@@ -1,7 +1,9 @@
 //! The async server: its tasks, and what they share.
 
+mod begin_session;
 pub(super) mod connection;
-pub(super) mod server;
+pub(super) mod context;
+mod server;
 pub(super) mod sessions;
 pub(super) mod shutdown;
 

@@ -26,6 +26,7 @@ use crate::tokio::call_task;
 use crate::tokio::clock;
 use crate::tokio::router::Router;
 use crate::tokio::server::connection::ServerConnection;
+use crate::tokio::server::context::ServerContext;
 use crate::tokio::server::shutdown::{Deadline, Interrupted, OpenListener, Phase, ServerHandle, Shutdown};
 
 /// A server that listens and is ready to serve.
@@ -54,19 +55,6 @@ pub struct RunningServer {
     endpoints: Vec<Endpoint>,
     task: Option<JoinHandle<Result<(), Error>>>,
 }
-
-/// What a server and its tasks share.
-#[derive(Debug)]
-pub(in crate::tokio) struct ServerContext {
-    pub(in crate::tokio) admission: Arc<Admission>,
-    pub(in crate::tokio) control: Arc<Shutdown>,
-    pub(in crate::tokio) router: Router,
-    work: watch::Sender<()>,
-    tasks: watch::Sender<()>,
-}
-
-/// Held by those who must be waited for. Nothing is ever sent; what counts is whether anybody is left to receive it.
-pub(in crate::tokio) type TaskGuard = watch::Receiver<()>;
 
 impl Server {
     /// Listens at `endpoint` with the default settings. Connections queue from now on; they are served by
@@ -240,16 +228,6 @@ impl Drop for RunningServer {
 }
 
 impl ServerContext {
-    /// Has a server that stops wait for the holder, as long as calls have time.
-    pub(in crate::tokio) fn busy(&self) -> TaskGuard {
-        self.work.subscribe()
-    }
-
-    /// Has a server that ends wait for the holder.
-    pub(in crate::tokio) fn alive(&self) -> TaskGuard {
-        self.tasks.subscribe()
-    }
-
     /// Waits for the stop, then for the calls in flight within their time, then for everybody to hear of the end.
     async fn finish(&self, acceptors: Vec<JoinHandle<()>>) {
         let changed = pin!(self.control.changed());

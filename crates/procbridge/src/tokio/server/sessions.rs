@@ -9,20 +9,13 @@ use std::time::{Duration, Instant};
 
 use ::tokio::sync::Notify;
 
-use crate::blocking::router;
-use crate::classic::server::ClassicServer;
-use crate::limits::eviction::{Eviction, Whose};
-use crate::limits::permits::Permit;
-use crate::net::socket;
+use crate::limits::admission::Whose;
 use crate::peer::Peer;
-use crate::reply_error::Refusal;
+use crate::reply_error::{self, Refusal};
 use crate::session::Session;
-use crate::session::state::{End, Reader, SessionPermits};
+use crate::session::eviction::Eviction;
+use crate::session::state::End;
 use crate::tokio::clock;
-use crate::tokio::server::server::{ServerContext, TaskGuard};
-use crate::tokio::server::shutdown::Phase;
-use crate::tokio::session_task::{Role, SessionTask};
-use crate::tokio::transport::Transport;
 
 /// All sessions of a server.
 #[derive(Debug)]
@@ -57,7 +50,7 @@ impl Default for Inner {
 }
 
 impl Sessions {
-    fn enter(&self, session: &Arc<Session>) -> u64 {
+    pub(in crate::tokio) fn enter(&self, session: &Arc<Session>) -> u64 {
         let mut inner = self.lock();
         inner.next += 1;
         let id = inner.next;
@@ -70,7 +63,7 @@ impl Sessions {
         self.lock().open.remove(&id);
     }
 
-    /// Has the session `id` [look at the clock](Link::ring) at `due`, or up to a tick later.
+    /// Has the session `id` [look at the clock](Session::notify_task) at `due`, or up to a tick later.
     pub(in crate::tokio) fn plan(&self, id: u64, due: Instant) {
         let mut inner = self.lock();
         let tick = due.saturating_duration_since(inner.start).as_secs() / TICK.as_secs() + 1;
@@ -150,55 +143,13 @@ impl Sessions {
     }
 }
 
-/// Begins to serve the session that a connection has become, in a task of its own.
-pub(in crate::tokio) fn begin(
-    server: &Arc<ServerContext>,
-    stream: Transport,
-    incoming: ClassicServer,
-    permit: Permit,
-    busy: TaskGuard,
-) {
-    let (admission, peer) = (server.admission.clone(), incoming.peer);
-    let socket = match stream.into_watched() {
-        Ok(socket) => socket,
-        Err(error) => return admission.log_dropped(&peer, &error),
-    };
-    if matches!(peer, Peer::Tcp(_)) {
-        socket::set_no_delay(&socket);
-    }
-    let (connection, bytes) = incoming.into_session();
-    let hold = SessionPermits {
-        permit: Some(permit),
-        session: admission.stats.sessions.open(),
-        bytes: Some(bytes),
-        answers: None,
-    };
-    let session =
-        Session::new(connection, socket.socket().clone(), peer, admission, None, Reader::Task, hold);
-    // The HELLO goes out before any handler begins.
-    session.flush();
-    let id = server.control.sessions.enter(&session);
-    // Whoever ends the server finds the session from here on, or this finds that the server ends.
-    if server.control.has_reached(Phase::Draining) {
-        drain(&session);
-    }
-    if server.control.has_reached(Phase::Aborting) {
-        abort(&session);
-    }
-    ::tokio::spawn(SessionTask::new(
-        session,
-        socket,
-        Role::Server { server: server.clone(), id, busy: Some(busy), _alive: server.alive() },
-    ));
-}
-
-fn drain(session: &Session) {
-    session.end_subscriptions(&router::stopping());
+pub(in crate::tokio) fn drain(session: &Session) {
+    session.end_subscriptions(&reply_error::stopping());
     session.goodbye(STOPPING);
 }
 
-fn abort(session: &Session) {
-    refuse(session, &router::cancelled());
+pub(in crate::tokio) fn abort(session: &Session) {
+    refuse(session, &reply_error::cancelled());
     session.close(End::Closed);
     // One that has ended before may linger.
     session.notify_task();

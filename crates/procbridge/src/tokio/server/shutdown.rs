@@ -32,7 +32,7 @@ pub struct ServerHandle {
 /// The state of a server's life.
 #[derive(Debug, Default)]
 pub(in crate::tokio) struct Shutdown {
-    /// A [`Stage`].
+    /// A [`Phase`].
     phase: AtomicU8,
     changed: Notify,
     /// The process that serves.
@@ -173,7 +173,7 @@ impl OpenListener {
         self.socket.poll_readable(context)
     }
 
-    /// Ends listening. Who connects from now on is refused; who has connected is among the [last](Self::last).
+    /// Ends listening. Who connects from now on is refused; who has connected is among the [last](Self::drain_backlog).
     fn close(&self) {
         // The next server may listen here from now on, while this one finishes its calls.
         drop(self.file.lock().unwrap_or_else(PoisonError::into_inner).take());

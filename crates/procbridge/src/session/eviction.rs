@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::limits::admission::Whose;
 use crate::limits::permits;
 use crate::peer::Peer;
 use crate::session::Session;
@@ -30,15 +31,6 @@ pub(crate) struct Eviction {
 struct Owner {
     user: u64,
     process: u64,
-}
-
-/// Whose sessions may be ended for a newcomer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Whose {
-    /// Those of its own process: it has its share of the connections.
-    Own,
-    /// Those of all who have more: the server is full.
-    All,
 }
 
 impl Eviction {
