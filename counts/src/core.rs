@@ -1,6 +1,6 @@
 //! The core alone: two connections joined in memory.
 
-use procbridge_proto::{Connection, Event, Limits, Packet, Terms, Version};
+use procbridge_proto::{Connection, Event, Limits, Packet, Settings, Version};
 use serde_json::value::RawValue;
 
 use crate::heap::Heap;
@@ -9,8 +9,8 @@ use crate::settings::{PAYLOAD, Result, WARM};
 /// Makes `calls` on a session.
 pub(crate) fn call(calls: usize) -> Result<()> {
     let limits = Limits::default();
-    let mut opener = Connection::client(limits).with_session(Terms::new().with_max_calls(0));
-    let mut acceptor = Connection::server(limits).with_session(Terms::new());
+    let mut opener = Connection::client(limits).with_session(Settings::new().with_max_calls(0));
+    let mut acceptor = Connection::server(limits).with_session(Settings::new());
     let payload = RawValue::from_string(PAYLOAD.to_string())?;
     let mut heap = Heap::now();
     for number in 0..WARM + calls {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use procbridge_proto::{Connection, HEADER_LENGTH, Header, Limits, Packet, Status, Terms, Version, flag};
+use procbridge_proto::{Connection, HEADER_LENGTH, Header, Limits, Packet, Settings, Status, Version, flag};
 
 /// Takes the first `N` bytes of an input, which say what is done with the rest. A short input has zeros there.
 pub fn choices<const N: usize>(input: &[u8]) -> ([u8; N], &[u8]) {
@@ -34,7 +34,7 @@ pub fn packet(kind: Status, flags: u8, id: u32, content: &[u8]) -> Vec<u8> {
 }
 
 /// A session with its opening call in flight: the opener and the acceptor.
-pub fn session(limits: Limits, opener: Terms, acceptor: Terms) -> [Connection; 2] {
+pub fn session(limits: Limits, opener: Settings, acceptor: Settings) -> [Connection; 2] {
     let mut client = Connection::client(limits).with_session(opener);
     let mut server = Connection::server(limits).with_session(acceptor);
     client.call(request(&limits)).unwrap();

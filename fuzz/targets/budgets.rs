@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use procbridge_fuzz::{answers, choices, packet, portions, said, session};
 use procbridge_proto::{
-    CallId, Codec, Connection, Event, HEADER_LENGTH, Limits, Packet, Status, Terms, UnreadRequest, Version,
-    flag,
+    CallId, Codec, Connection, Event, HEADER_LENGTH, Limits, Packet, Settings, Status, UnreadRequest,
+    Version, flag,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -72,7 +72,7 @@ impl Server {
     fn new(count: usize, places: usize, max_calls: u32) -> Self {
         let limits = Limits::default().with_max_body(MAX_BODY).with_requests_unread();
         let sessions = (0..count).map(|_| {
-            let [_, end] = session(limits, Terms::new(), Terms::new().with_max_calls(max_calls));
+            let [_, end] = session(limits, Settings::new(), Settings::new().with_max_calls(max_calls));
             let (told, one_way) = Default::default();
             Caller { end, last_id: 1, arrived: 0, said: Vec::new(), told, one_way, is_over: false }
         });
@@ -125,13 +125,13 @@ impl Server {
         let allocated = region.change().bytes_allocated;
         let most = 8 * (caller.arrived + caller.said.len()) + READ;
         assert!(allocated <= most, "{allocated} B allocated for {} B that arrived", caller.arrived);
-        assert!(caller.end.serving() <= self.max_calls as usize, "more calls than the session takes");
+        assert!(caller.end.served_calls() <= self.max_calls as usize, "more calls than the session takes");
         self.shed();
     }
 
     /// Gives up unfinished requests, of the session that holds most, until all of them are within the budget.
     fn shed(&mut self) {
-        let held = |caller: &Caller| caller.end.held();
+        let held = |caller: &Caller| caller.end.held_bytes();
         for caller in &self.sessions {
             let held = held(caller);
             assert!(held <= 2 * caller.arrived + READ, "{held} B held for {} B", caller.arrived);
@@ -199,7 +199,7 @@ impl Server {
             }
             caller.end.receive_end();
             while caller.end.poll_event().is_some() {}
-            assert_eq!(caller.end.serving(), 0, "a call is left");
+            assert_eq!(caller.end.served_calls(), 0, "a call is left");
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use procbridge_fuzz::{choices, portions, said};
-use procbridge_proto::{Connection, Ending, Event, Limits, Packet, Terms, Version};
+use procbridge_proto::{Connection, Ending, Event, Limits, Packet, Settings, Version};
 
 fuzz_target!(|input: &[u8]| {
     let ([how, seed], bytes) = choices(input);
@@ -33,7 +33,7 @@ fn connection(how: u8) -> Connection {
     let is_server = how & 1 != 0;
     let mut connection = if is_server { Connection::server(limits) } else { Connection::client(limits) };
     if how & 8 != 0 {
-        connection = connection.with_session(Terms::new());
+        connection = connection.with_session(Settings::new());
     }
     if !is_server {
         let version = if how & 16 != 0 { Version::V1_0 } else { Version::V1_1 };
@@ -86,6 +86,6 @@ fn end(how: u8, mut connection: Connection) -> Seen {
 /// session is of 96 KiB.
 fn check_held(connection: &Connection, arrived: usize) {
     let read = if connection.is_session() { 200 * 1024 } else { 8 * 1024 };
-    let held = connection.held();
+    let held = connection.held_bytes();
     assert!(held <= 2 * arrived + read, "{held} B held for {arrived} B");
 }

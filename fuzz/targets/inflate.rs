@@ -6,7 +6,7 @@ use std::alloc::System;
 use libfuzzer_sys::fuzz_target;
 use procbridge_fuzz::{choices, packet, request, said, session};
 use procbridge_proto::{
-    Codec, Event, HEADER_LENGTH, Limits, Packet, ProtocolError, Response, Status, Terms, Version, flag,
+    Codec, Event, HEADER_LENGTH, Limits, Packet, ProtocolError, Response, Settings, Status, Version, flag,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -72,7 +72,7 @@ fn is_sent(codec: Codec, content: &[u8], times: usize) {
 /// What a caller with this limit is told of an answer that comes in these pieces.
 fn answer(codec: Option<Codec>, limit: u32, pieces: &[&[u8]]) -> Result<Response, ProtocolError> {
     let limits = Limits::default().with_max_body(limit);
-    let [mut client, _] = session(limits, Terms::new(), Terms::new());
+    let [mut client, _] = session(limits, Settings::new(), Settings::new());
     assert_eq!(client.poll_event(), Some(Event::Session));
     let id = client.call(request(&limits)).unwrap();
     said(&mut client);

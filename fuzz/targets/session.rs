@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libfuzzer_sys::fuzz_target;
 use procbridge_fuzz::{answers, choices, portions, request, said, session, streamed};
-use procbridge_proto::{Codec, Connection, Event, Limits, Misuse, Packet, Terms, Version};
+use procbridge_proto::{Codec, Connection, Event, Limits, Misuse, Packet, Settings, Version};
 
 use crate::world::{Body, Sort, Step, World};
 
@@ -25,7 +25,7 @@ fn both_ends(input: &[u8]) {
         let calls = [1, 3, 128, 128][usize::from(calls >> bits & 3)];
         let window = 1 + u32::from(window >> bits & 7);
         let bytes = [1, 3000, 1_000_000, 1_000_000][usize::from(bytes >> bits & 3)];
-        Terms::new().with_max_calls(calls).with_stream_window(window).with_stream_bytes(bytes)
+        Settings::new().with_max_calls(calls).with_stream_window(window).with_stream_bytes(bytes)
     };
     let first = body(codec, 0);
     let mut world = World::new([terms(0), terms(4)], first);
@@ -101,8 +101,8 @@ fn one_end(input: &[u8]) {
 /// Either end with calls of its own in flight, and what it was told so far.
 fn established(how: u8) -> (Connection, Vec<Event>) {
     let limits = Limits::default().with_max_body(if how & 4 == 0 { 100_000 } else { 300 });
-    let acceptor = Terms::new().with_max_calls(3).with_stream_window(WINDOW);
-    let [client, server] = session(limits, Terms::new().with_stream_window(WINDOW), acceptor);
+    let acceptor = Settings::new().with_max_calls(3).with_stream_window(WINDOW);
+    let [client, server] = session(limits, Settings::new().with_stream_window(WINDOW), acceptor);
     let mut end = if how & 1 != 0 { server } else { client };
     let events = std::iter::from_fn(|| end.poll_event()).collect();
     // In the order in which the vectors have them.
@@ -202,6 +202,6 @@ const WINDOW: u32 = 2;
 
 /// Memory follows what arrived: buffers at most double, and have room for a read of 96 KiB.
 fn check_held(end: &Connection, arrived: usize) {
-    let held = end.held();
+    let held = end.held_bytes();
     assert!(held <= 2 * arrived + 200 * 1024, "{held} B held for {arrived} B");
 }

@@ -89,7 +89,7 @@ impl<T> CallTable<T> {
 
     /// Gives memory back if there are no calls and were never many.
     pub fn shrink(&mut self) {
-        if self.slots.is_empty() && self.slots.capacity() <= FEW {
+        if self.slots.is_empty() && self.slots.capacity() <= KEPT_CAPACITY {
             self.slots = VecDeque::new();
         }
     }
@@ -106,7 +106,7 @@ impl<T> CallTable<T> {
 
     fn has_ended(&mut self) {
         self.live -= 1;
-        if self.live == 0 || self.slots.len() > 2 * self.live + FEW {
+        if self.live == 0 || self.slots.len() > 2 * self.live + KEPT_CAPACITY {
             self.close_gaps();
         }
     }
@@ -116,10 +116,10 @@ impl<T> CallTable<T> {
         while let Some((_, None)) = self.slots.front() {
             self.slots.pop_front();
         }
-        if self.slots.len() > 2 * self.live + FEW {
+        if self.slots.len() > 2 * self.live + KEPT_CAPACITY {
             self.slots.retain(|(_, call)| call.is_some());
         }
-        if self.slots.capacity() > 4 * self.slots.len() + 4 * FEW {
+        if self.slots.capacity() > 4 * self.slots.len() + 4 * KEPT_CAPACITY {
             self.slots.shrink_to(2 * self.slots.len());
         }
     }
@@ -142,7 +142,7 @@ impl<T> Default for CallTable<T> {
 }
 
 /// Gaps that are not worth a walk.
-const FEW: usize = 16;
+const KEPT_CAPACITY: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -171,7 +171,7 @@ mod tests {
             }
             assert_eq!((table.len(), table.get(id)), (map.len(), map.get(&id)));
             let capacity = table.slots.capacity();
-            assert!(capacity <= 5 * (2 * map.len() + FEW) + 4 * FEW, "{capacity}");
+            assert!(capacity <= 5 * (2 * map.len() + KEPT_CAPACITY) + 4 * KEPT_CAPACITY, "{capacity}");
         }
         assert!(table.iter().map(|(id, &call)| (id, call)).eq(map.clone()));
         for id in map.into_keys() {

@@ -5,17 +5,18 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::codec::Codecs;
+use crate::compression::codec::Codecs;
 use crate::decoder::{Decoder, check_length};
 use crate::error::{Misuse, ProtocolError};
 use crate::event::{CallId, Ending, Event};
-use crate::frames::Frames;
-use crate::header::{Header, Status, Version, flag};
+use crate::header::Header;
 use crate::limits::Limits;
 use crate::message::{Request, Response};
 use crate::packet::{HEADROOM, Packet};
-use crate::session::{Session, Side};
-use crate::terms::Terms;
+use crate::session::frames::Frames;
+use crate::session::session::{Session, Side};
+use crate::settings::Settings;
+use crate::wire::{Status, Version, flag};
 
 /// The state of a classic connection.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub(crate) struct Classic {
     sent: usize,
     pub(crate) ending: Ending,
     /// What this side has to say if it comes to a session.
-    pub(crate) terms: Option<Arc<Terms>>,
+    pub(crate) terms: Option<Arc<Settings>>,
     /// Client: the flags of the call that offers a session.
     offer: Option<u8>,
 }
@@ -216,8 +217,8 @@ impl Classic {
     }
 
     /// Server: begins the session that a request offers.
-    fn accept(&mut self, offer: &Header, request: Request, terms: Arc<Terms>) -> Session {
-        let peer = Terms::silent(Codecs::from_bits(offer.options));
+    fn accept(&mut self, offer: &Header, request: Request, terms: Arc<Settings>) -> Session {
+        let peer = Settings::unknown(Codecs::from_bits(offer.options));
         let flags = offer.flags & (flag::ONE_WAY | flag::STREAM);
         let mut session = Session::new(Side::Acceptor, self.limits, terms, peer);
         session.accepted(flags);
@@ -231,7 +232,7 @@ impl Classic {
     /// Client: begins the session that a HELLO accepts.
     fn establish(&mut self, hello: &Header, body: &[u8]) -> Result<Session, ProtocolError> {
         let codecs = Codecs::from_bits(hello.options);
-        let peer = Terms::read(body, codecs, true, self.limits.max_depth())?;
+        let peer = Settings::read(body, codecs, true, self.limits.max_depth())?;
         let terms = self.terms.take().unwrap_or_default();
         let mut session = Session::new(Side::Opener, self.limits, terms, peer);
         // A server may accept a request before it has arrived; what it makes of the rest is its own affair.

@@ -6,6 +6,8 @@
 //! Both faces drive it the same way: write what [`transmit`](Connection::transmit) holds, read into
 //! [`read_buffer`](Connection::read_buffer), deliver what [`poll_event`](Connection::poll_event) gives.
 
+mod buffers;
+
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -13,11 +15,11 @@ use alloc::vec::Vec;
 use crate::classic::{Classic, Role};
 use crate::error::Misuse;
 use crate::event::{CallId, Ending, Event};
-use crate::header::Version;
 use crate::limits::Limits;
 use crate::packet::Packet;
-use crate::session::{Input, Session, Side};
-use crate::terms::Terms;
+use crate::session::session::{Input, Session, Side};
+use crate::settings::Settings;
+use crate::wire::Version;
 
 /// The state machine of one connection.
 #[derive(Debug)]
@@ -46,7 +48,7 @@ impl Connection {
     /// Makes this side hold a session, on these terms: a client offers it with its call, a server accepts an offer.
     /// Where the other side wants none, everything is as without it. Any number of connections can share the terms.
     #[must_use]
-    pub fn with_session(mut self, terms: impl Into<Arc<Terms>>) -> Self {
+    pub fn with_session(mut self, terms: impl Into<Arc<Settings>>) -> Self {
         if let Kind::Classic(classic) = &mut self.kind {
             let (mut terms, max_body) = (terms.into(), classic.limits.max_body());
             if terms.max_body() != max_body {
@@ -58,7 +60,7 @@ impl Connection {
     }
 
     /// What the other side said of itself, once a session is established. A client may tell its terms late.
-    pub fn peer(&self) -> Option<&Terms> {
+    pub fn peer(&self) -> Option<&Settings> {
         self.session().map(|session| &session.peer)
     }
 
@@ -191,43 +193,6 @@ impl Connection {
         if let Kind::Classic(classic) = &mut self.kind {
             classic.refuse(packet);
         }
-    }
-
-    /// The buffer to append received bytes to, with room for the next read; call [`received`](Self::received)
-    /// afterwards. It grows with what has arrived, never by what a header announces. While it is empty it can be
-    /// replaced by one without memory.
-    pub fn read_buffer(&mut self) -> &mut Vec<u8> {
-        match &mut self.kind {
-            Kind::Session(session) => session.frames.buffer(),
-            Kind::Classic(classic) => classic.decoder.buffer(),
-        }
-    }
-
-    /// Takes the [read buffer](Self::read_buffer) away, to be filled elsewhere and [put back](Self::put_read_buffer).
-    pub fn take_read_buffer(&mut self) -> Vec<u8> {
-        core::mem::take(self.read_buffer())
-    }
-
-    /// Puts the read buffer back that was taken away, with what was appended to it.
-    pub fn put_read_buffer(&mut self, buffer: Vec<u8>) {
-        match &mut self.kind {
-            Kind::Session(session) => session.frames.put(buffer),
-            Kind::Classic(classic) => *classic.decoder.buffer() = buffer,
-        }
-    }
-
-    /// In a session, has what arrives next go to `room`, whose memory many connections can share: the [read
-    /// buffer](Self::read_buffer) is that until it is [given back](Self::give_back_room). Otherwise, `room` is dropped.
-    pub fn lend_room(&mut self, room: Vec<u8>) {
-        if let Kind::Session(session) = &mut self.kind {
-            session.frames.lend(room);
-        }
-    }
-
-    /// Gives back the room that was [lent](Self::lend_room). Of what has not fully arrived this keeps a copy, in memory of
-    /// its own.
-    pub fn give_back_room(&mut self) -> Vec<u8> {
-        self.session_mut().map(|session| session.frames.give_back()).unwrap_or_default()
     }
 
     /// Takes in `bytes`: the same as appending them to [`read_buffer`](Self::read_buffer).
@@ -364,23 +329,10 @@ impl Connection {
     }
 
     /// Bytes of memory held for what has not fully arrived: packets, and in a session bodies in pieces.
-    pub fn held(&self) -> usize {
+    pub fn held_bytes(&self) -> usize {
         match &self.kind {
             Kind::Session(session) => session.frames.held() + session.pieces.held(),
             Kind::Classic(classic) => classic.decoder.held(),
-        }
-    }
-
-    /// Whether memory is held only because it may be of use soon: the buffer of a large body that was written.
-    pub fn has_spare(&self) -> bool {
-        self.session().is_some_and(|session| session.out.spare() > 0)
-    }
-
-    /// Gives up memory that is held only because it may be of use soon.
-    pub fn drop_spare(&mut self) {
-        if let Kind::Session(session) = &mut self.kind {
-            session.out.drop_spare();
-            session.out.shrink();
         }
     }
 
@@ -407,7 +359,7 @@ impl Connection {
     }
 
     /// Calls of the peer in flight, those whose request has not fully arrived included.
-    pub fn serving(&self) -> usize {
+    pub fn served_calls(&self) -> usize {
         match &self.kind {
             Kind::Session(session) => session.theirs.len(),
             Kind::Classic(classic) => usize::from(classic.is_serving()),
@@ -420,7 +372,7 @@ impl Connection {
     }
 
     /// Calls of ours in flight, those that were given up and not answered yet included.
-    pub fn calling(&self) -> usize {
+    pub fn pending_calls(&self) -> usize {
         match &self.kind {
             Kind::Session(session) => session.ours.len(),
             Kind::Classic(classic) => usize::from(classic.is_client() && classic.wants_input()),

@@ -6,8 +6,9 @@
 use alloc::vec::Vec;
 
 use crate::error::{ProtocolError, truncated_header};
-use crate::header::{HEADER_LENGTH, Header, Version};
+use crate::header::Header;
 use crate::limits::Limits;
+use crate::wire::{HEADER_LENGTH, Version};
 
 /// Collects the bytes of one packet.
 #[derive(Debug, Default)]
@@ -117,7 +118,7 @@ const READ: usize = 4 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::header::Status;
+    use crate::wire::Status;
 
     #[test]
     fn memory_follows_what_arrived_not_what_was_announced() {

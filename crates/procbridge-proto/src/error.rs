@@ -5,7 +5,7 @@
 use alloc::string::{String, ToString};
 use core::fmt;
 
-use crate::header::{HEADER_LENGTH, Status, Version};
+use crate::wire::{HEADER_LENGTH, Status, Version};
 
 /// A peer's bytes are not what the protocol says. The connection is over, once, with this reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +133,8 @@ pub enum ProtocolError {
     PingTooLarge {
         /// Its size, in bytes.
         length: usize,
+        /// The limit, in bytes.
+        limit: usize,
     },
     /// Too many packets of kinds that nobody knows.
     TooManyUnknown,
@@ -360,8 +362,8 @@ impl fmt::Display for ProtocolError {
                 write!(f, "packet of kind {kind} has a compression that was not offered: flags {flags:#04x}")
             }
             Self::InvalidCompression => f.write_str("body cannot be decompressed"),
-            Self::PingTooLarge { length } => {
-                write!(f, "PING of {length} B exceeds the limit of {} B", crate::session::MAX_PING)
+            Self::PingTooLarge { length, limit } => {
+                write!(f, "PING of {length} B exceeds the limit of {limit} B")
             }
             Self::TooManyUnknown => f.write_str("too many packets of unknown kinds"),
             Self::TooManyUnfinished => f.write_str("too many requests that were begun and not ended"),

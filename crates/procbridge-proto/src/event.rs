@@ -119,6 +119,15 @@ impl CallId {
 }
 
 impl Event {
+    /// Returns the bytes of the request that came, 0 for other events.
+    pub(crate) fn request_bytes(&self) -> u64 {
+        match self {
+            Self::Request { request, .. } => request.size() as u64,
+            Self::Unread { request, .. } => request.arrived() as u64,
+            _ => 0,
+        }
+    }
+
     /// The call of ours that an answer or an item is for.
     pub(crate) fn answered_call(&self) -> Option<CallId> {
         match *self {

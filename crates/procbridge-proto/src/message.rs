@@ -7,12 +7,13 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use crate::codec::Codec;
+use crate::compression::codec::Codec;
 use crate::error::ProtocolError;
-use crate::header::{Header, Status, Version, flag};
-use crate::json;
+use crate::header::Header;
+use crate::json::grammar;
+use crate::json::string;
 use crate::limits::Limits;
-use crate::string;
+use crate::wire::{Status, Version, flag};
 
 /// A request as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,7 +145,7 @@ impl Request {
         let keys = Keys::of(version);
         let (mut method, mut payload, mut timeout) = (None, None, None);
         let (mut meta, mut token) = (None, None);
-        json::members(&body, limits.max_depth(), |key, value| match (version, key) {
+        grammar::members(&body, limits.max_depth(), |key, value| match (version, key) {
             (Version::V1_1, "method") | (Version::V1_0, "api") => method = Some(value),
             (Version::V1_1, "payload") | (Version::V1_0, "body") => payload = Some(value),
             (Version::V1_1, "timeout_ms") => timeout = Some(value),
@@ -178,7 +179,7 @@ impl Item {
     pub(crate) fn read(body: Vec<u8>, limits: &Limits) -> Result<Self, ProtocolError> {
         let body = text(body)?;
         let mut payload = None;
-        json::members(&body, limits.max_depth(), |key, value| {
+        grammar::members(&body, limits.max_depth(), |key, value| {
             if key == "payload" {
                 payload = Some(value);
             }
@@ -211,7 +212,7 @@ impl Response {
         let (mut payload, mut message, mut code, mut data) = (None, None, None, None);
         let is_left = is_good && limits.leaves_results() && header.version == Version::V1_1;
         let left = if is_left { "payload" } else { "" };
-        json::members_but(&body, limits.max_depth(), left, |key, value| match (header.version, key) {
+        grammar::members_but(&body, limits.max_depth(), left, |key, value| match (header.version, key) {
             (Version::V1_1, "payload") | (Version::V1_0, "body") => payload = Some(value),
             (Version::V1_1, "message") | (Version::V1_0, "msg") => message = Some(value),
             (Version::V1_1, "code") => code = Some(value),
@@ -250,7 +251,7 @@ impl Good {
     pub fn check(&self) -> Result<(), ProtocolError> {
         match (self.unchecked, &self.payload) {
             // The whole body, so that the error names the place in it.
-            (Some(max_depth), Some(_)) => json::members(&self.body, max_depth, |_, _| ()),
+            (Some(max_depth), Some(_)) => grammar::members(&self.body, max_depth, |_, _| ()),
             _ => Ok(()),
         }
     }
@@ -286,7 +287,7 @@ impl Bad {
 pub fn split_request(body: &[u8]) -> Option<(Option<&str>, Option<&str>)> {
     let body = core::str::from_utf8(body).ok()?;
     let (mut method, mut payload) = (None, None);
-    let split = json::members_but(body, Limits::DEEPEST, "payload", |key, value| match key {
+    let split = grammar::members_but(body, Limits::DEEPEST, "payload", |key, value| match key {
         "method" => method = Some(value),
         "payload" => payload = Some(value),
         _ => {}
@@ -302,7 +303,7 @@ pub fn split_request(body: &[u8]) -> Option<(Option<&str>, Option<&str>)> {
 pub fn member<'a>(object: &'a str, key: &str) -> Option<&'a str> {
     let mut found = None;
     // An error is that of too many levels, and of a member behind the one that was found.
-    let _ = json::scan_members(object, Limits::DEEPEST, &mut |name, value| {
+    let _ = grammar::scan_members(object, Limits::DEEPEST, &mut |name, value| {
         if name == key {
             found = object.get(value);
         }
@@ -361,7 +362,7 @@ fn read_method(
     let Some(place) = not_null(body, place) else { return Ok(None) };
     let value = slice(body, Some(&place)).unwrap_or_default();
     let invalid = |found| ProtocolError::InvalidMethod { key: keys.method, found };
-    let read = string::read(value).ok_or_else(|| invalid(json::kind(value)))?;
+    let read = string::read(value).ok_or_else(|| invalid(grammar::kind(value)))?;
     if read.lossy {
         return Err(invalid("a string with half a surrogate pair"));
     }

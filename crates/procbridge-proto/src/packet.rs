@@ -5,14 +5,15 @@
 
 use alloc::vec::Vec;
 
-use crate::codec::Codec;
-use crate::compression;
+use crate::compression::codec::Codec;
+use crate::compression::inflate;
 use crate::error::{Misuse, ProtocolError};
-use crate::header::{HEADER_LENGTH, Header, Status, Version, flag};
-use crate::json;
+use crate::header::Header;
+use crate::json::grammar;
+use crate::json::string;
 use crate::limits::Limits;
 use crate::message::{Keys, LARGEST_EXACT};
-use crate::string;
+use crate::wire::{HEADER_LENGTH, Status, Version, flag};
 
 /// A complete packet, ready to be queued with [`Connection::call`](crate::Connection::call),
 /// [`Connection::reply`](crate::Connection::reply) or [`Connection::item`](crate::Connection::item).
@@ -80,7 +81,7 @@ impl Packet {
     ) -> Result<PacketBuilder, ProtocolError> {
         if let Some(meta) = envelope.meta {
             // The body's own object is a level, too.
-            json::members(meta, Limits::DEEPEST - 1, |_, _| ())?;
+            grammar::members(meta, Limits::DEEPEST - 1, |_, _| ())?;
         }
         Ok(Self::request_unchecked(version, method, envelope))
     }
@@ -151,7 +152,7 @@ impl Packet {
     }
 
     /// The packet with its body compressed, for a session whose other side can read that
-    /// ([`Terms::codecs`](crate::Terms::codecs)). The packet stays as it is where compression is not allowed or
+    /// ([`Settings::codecs`](crate::Settings::codecs)). The packet stays as it is where compression is not allowed or
     /// not worth it: below 1,024 bytes, with a token, in the 1.0 format, if it would not get smaller, or if this
     /// build does not have the compression.
     #[must_use]
@@ -164,7 +165,7 @@ impl Packet {
         {
             return self;
         }
-        if let Some(buffer) = compression::compress(codec, json, FRONT)
+        if let Some(buffer) = inflate::compress(codec, json, FRONT)
             && buffer.len() < self.buffer.len()
         {
             let length = u32::try_from(buffer.len() - FRONT).unwrap_or(u32::MAX);
@@ -240,7 +241,7 @@ impl PacketBuilder {
     ///
     /// The text is not one JSON value of at most 128 levels.
     pub fn json_text(mut self, text: &str) -> Result<Self, ProtocolError> {
-        json::check(text, Limits::DEEPEST)?;
+        grammar::check(text, Limits::DEEPEST)?;
         self.bytes.truncate(self.value);
         self.bytes.extend_from_slice(text.as_bytes());
         Ok(self)

@@ -4,12 +4,13 @@
 use core::marker::PhantomData;
 
 use crate::body::Body;
-use crate::codec::Codec;
-use crate::compression;
+use crate::compression::codec::Codec;
+use crate::compression::inflate;
 use crate::error::ProtocolError;
-use crate::header::{Header, Status, Version, flag};
+use crate::header::Header;
 use crate::limits::Limits;
 use crate::message::{Item, Request, Response};
+use crate::wire::{Status, Version, flag};
 
 /// A message of a session as it arrived: compressed, or so large that to check it takes time.
 ///
@@ -39,7 +40,7 @@ impl<M> Unread<M> {
 
     /// Whether to read it takes time.
     pub(crate) fn is_costly(&self) -> bool {
-        self.codec().is_some() || self.content.len() >= LARGE
+        self.codec().is_some() || self.content.len() >= MIN_UNREAD
     }
 
     /// Returns the bytes that arrived.
@@ -61,7 +62,7 @@ impl<M> Unread<M> {
     /// Returns the bytes of its text as far as they are known, at most the body limit.
     fn declared(&self) -> Option<usize> {
         match self.codec() {
-            Some(codec) => compression::declared_size(codec, self.content.front(), self.limits.max_body()),
+            Some(codec) => inflate::declared_size(codec, self.content.front(), self.limits.max_body()),
             None => Some(self.content.len()),
         }
     }
@@ -71,8 +72,8 @@ impl<M> Unread<M> {
         let Some(codec) = self.codec() else { return Ok(()) };
         let limit = self.limits.max_body();
         let inflated = match self.content.as_part() {
-            Some(content) => compression::inflate(codec, content, limit),
-            None => compression::inflate(codec, &core::mem::take(&mut self.content).into_bytes(), limit),
+            Some(content) => inflate::inflate(codec, content, limit),
+            None => inflate::inflate(codec, &core::mem::take(&mut self.content).into_bytes(), limit),
         };
         self.content = inflated?.into();
         Ok(())
@@ -153,4 +154,4 @@ impl Unread<Item> {
 }
 
 /// Checking a text of this size takes so long that other calls of the session would notice.
-const LARGE: usize = 1024 * 1024;
+const MIN_UNREAD: usize = 1024 * 1024;

@@ -10,7 +10,7 @@
 #[path = "session_model/world.rs"]
 mod world;
 
-use procbridge_proto::{Codec, Connection, Event, Header, Limits, Packet, Status, Terms, Version};
+use procbridge_proto::{Codec, Connection, Event, Header, Limits, Packet, Settings, Status, Version};
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 use proptest::{prop_assert, prop_assert_eq, sample};
@@ -41,10 +41,10 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn terms() -> impl Strategy<Value = Terms> {
+fn terms() -> impl Strategy<Value = Settings> {
     (sample::select(vec![1_u32, 3, 128]), 1..8_u32, sample::select(vec![1_u32, 3000, 1_000_000])).prop_map(
         |(calls, window, bytes)| {
-            Terms::new().with_max_calls(calls).with_stream_window(window).with_stream_bytes(bytes)
+            Settings::new().with_max_calls(calls).with_stream_window(window).with_stream_bytes(bytes)
         },
     )
 }
@@ -81,8 +81,8 @@ fn packet() -> impl Strategy<Value = Vec<u8>> {
 /// Either end of a session with calls of its own in flight.
 fn established(server: bool) -> Connection {
     let limits = Limits::default().with_max_body(100_000);
-    let mut client = Connection::client(limits).with_session(Terms::new());
-    let mut server_end = Connection::server(limits).with_session(Terms::new().with_max_calls(3));
+    let mut client = Connection::client(limits).with_session(Settings::new());
+    let mut server_end = Connection::server(limits).with_session(Settings::new().with_max_calls(3));
     let request = || Packet::request(Version::V1_1, Some("m"), None);
     client.call(request().finish(&limits).unwrap()).unwrap();
     server_end.receive(client.transmit());

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use procbridge_proto::{
     CallId, Codec, Codecs, Connection, Envelope, Event, HEADER_LENGTH, Header, Limits, Misuse, Packet,
-    PacketBuilder, Response, Status, Terms, Version, flag,
+    PacketBuilder, Response, Settings, Status, Version, flag,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -186,7 +186,7 @@ impl Vector {
         if self.value["terms"] == false {
             return connection;
         }
-        let mut terms = Terms::new().with_codecs(self.codecs());
+        let mut terms = Settings::new().with_codecs(self.codecs());
         if self.is_opener() {
             terms = terms.with_max_calls(0);
         }

@@ -232,6 +232,12 @@ impl Error {
 }
 
 impl Error {
+    /// The session has not run the call, and will not: it takes no more, or said so with GOODBYE.
+    pub(crate) fn not_run() -> Self {
+        let message = "the peer ended the session before it ran the call";
+        Self::new(ErrorKind::Disconnected, Outcome::NotSent, message)
+    }
+
     /// The answer of a peer whose HELLO allows no calls, which need not be asked for it (PB-FLT-5).
     pub(crate) fn takes_no_calls(misuse: Misuse) -> Self {
         let (message, code) = (misuse.to_string(), Some(code::OVERLOADED.to_string()));
@@ -312,20 +318,6 @@ pub(crate) fn plain(error: &io::Error) -> String {
         }
         _ => text.to_string(),
     }
-}
-
-/// A failed connect, told as what it means to a caller; the same for both faces.
-pub(crate) fn cannot_connect(endpoint: &crate::Endpoint, error: io::Error) -> Error {
-    let (kind, reason) = match error.kind() {
-        io::ErrorKind::TimedOut => (ErrorKind::Timeout, "no connection within the time limit".to_string()),
-        io::ErrorKind::PermissionDenied => (ErrorKind::Denied, plain(&error)),
-        io::ErrorKind::NotFound => (ErrorKind::Connect, "no such file".to_string()),
-        io::ErrorKind::ConnectionRefused => {
-            (ErrorKind::Connect, "connection refused, no server answers there".to_string())
-        }
-        _ => (ErrorKind::Connect, plain(&error)),
-    };
-    Error::unsent(kind, format!("cannot connect to {endpoint}: {reason}")).with_source(error)
 }
 
 #[cfg(test)]

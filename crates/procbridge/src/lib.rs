@@ -34,65 +34,38 @@
 //! - `lz4`, `zstd`: compression that peers may use in sessions; [`ClientConfig::with_compression`] uses it.
 //! - `tracing`: [`layers`]`::trace`, a span and an event for each call.
 
-mod admission;
-mod backoff;
-mod budget;
-mod call;
-mod client_config;
+mod blocking;
+mod classic;
+mod client;
 mod config;
-mod cores;
-mod dial;
 mod endpoint;
 mod error;
-mod event;
-pub mod handler;
-mod incoming;
-mod inflation;
-mod journal;
+mod events;
 mod json;
-pub mod layers;
-mod listener;
-mod log_lines;
-mod making_room;
-mod meta;
-mod next;
-mod object;
-mod outgoing;
-mod pace;
+mod limits;
+mod net;
 mod peer;
-mod process;
-mod protocol;
-mod refusal;
-mod request;
-mod router;
-mod routes;
+mod reply_error;
+mod service;
 mod session;
-mod socket;
-mod socket_file;
-mod stats;
-mod token;
-mod trace;
-mod users;
-mod verbatim;
-
-mod blocking;
+mod telemetry;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+mod user;
 
 pub use blocking::{
-    Client, ItemSink, Items, RequestBuilder, RunningServer, Server, ServerHandle, Session, Subscription,
+    Client, ItemSink, Items, Next, RequestBuilder, Router, RunningServer, Server, ServerHandle, Session,
+    Subscription, handler, layers,
 };
-pub use call::Call;
-pub use client_config::{ClientConfig, Sessions};
-pub use config::ServerConfig;
+#[doc(hidden)]
+pub use client::retry::{Backoff, may_pass};
+pub use config::client::{ClientConfig, Sessions};
+pub use config::server::ServerConfig;
 pub use endpoint::Endpoint;
 pub use error::{Error, ErrorKind, Outcome, RemoteError};
-pub use event::{Event, Missed};
-pub use next::Next;
+pub use events::event::{Event, Missed};
+pub use events::hub::Hub;
 pub use peer::{Credentials, Peer};
 pub use procbridge_proto::{Codec, code};
-pub use refusal::Refusal;
-pub use router::Router;
-pub use session::hub::Hub;
-#[doc(hidden)]
-pub use session::retry::{Backoff, may_pass};
+pub use reply_error::Refusal;
+pub use service::call::Call;

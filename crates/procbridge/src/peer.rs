@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 
-use crate::users::User;
+use crate::user::User;
 
 /// The other end of a connection: an address for TCP, a process for a Unix socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Checks a packet as far as that is possible without the packets around it.
 
 use procbridge_proto::{
-    Connection, Event, HEADER_LENGTH, Header, Limits, Packet, ProtocolError, Status, Terms, Version, flag,
+    Connection, Event, HEADER_LENGTH, Header, Limits, Packet, ProtocolError, Settings, Status, Version, flag,
 };
 
 use crate::dissect::names;
@@ -75,7 +75,7 @@ fn check_classic(header: &Header, bytes: &[u8]) -> Result<(), ProtocolError> {
         Status::REQUEST => Connection::server(limits),
         Status::GOOD | Status::BAD => client_with_call(header.version, Connection::client(limits), limits),
         Status::HELLO if header.version == Version::V1_1 => {
-            client_with_call(header.version, Connection::client(limits).with_session(Terms::new()), limits)
+            client_with_call(header.version, Connection::client(limits).with_session(Settings::new()), limits)
         }
         found => {
             let expected = "a request (0) or a response (1 or 2)";

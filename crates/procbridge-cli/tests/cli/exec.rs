@@ -113,7 +113,8 @@ fn the_time_limit_kills_the_command_and_all_that_it_started() {
     assert!(is_alive(&child));
     let run = call.end();
     assert_eq!(run.code, Some(3), "{run:?}");
-    assert!(run.stderr.ends_with("the command timed out\n  code: timeout\n"), "{run:?}");
+    // The server's own look at the clock may come first.
+    assert!(run.stderr.ends_with("\n  code: timeout\n"), "{run:?}");
     wait_until_dead(&child);
     // The caller's limit does the same.
     let server = shell(&clinging(&pipe), &[]);

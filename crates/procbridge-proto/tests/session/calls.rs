@@ -1,7 +1,7 @@
 //! Calls in both directions.
 
 use procbridge_proto::{
-    Codecs, Connection, Event, HEADER_LENGTH, Header, Limits, Misuse, Packet, Status, Terms, Version, flag,
+    Codecs, Connection, Event, HEADER_LENGTH, Header, Limits, Misuse, Packet, Settings, Status, Version, flag,
 };
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::pair::{Pair, answered, asked, bad, carry, drain, good, item, one_way,
 
 #[test]
 fn an_offer_is_a_classic_request_with_two_bytes_in_it() {
-    let mut client = Connection::client(Limits::default()).with_session(Terms::new());
+    let mut client = Connection::client(Limits::default()).with_session(Settings::new());
     client.call(request("m")).unwrap();
     let mut expected = request("m").into_bytes();
     expected[5] = flag::SESSION;
@@ -17,7 +17,7 @@ fn an_offer_is_a_classic_request_with_two_bytes_in_it() {
     assert_eq!(client.transmit(), expected);
     assert_eq!(client.call(request("m")), Err(Misuse::NoCallPossible), "nothing is sent until the answer");
     for (packet, flags) in [(streamed("m"), flag::STREAM), (one_way("m"), flag::ONE_WAY)] {
-        let mut client = Connection::client(Limits::default()).with_session(Terms::new());
+        let mut client = Connection::client(Limits::default()).with_session(Settings::new());
         client.call(packet).unwrap();
         assert_eq!(client.transmit()[5], flag::SESSION | flags);
     }
@@ -30,8 +30,8 @@ fn an_offer_is_a_classic_request_with_two_bytes_in_it() {
 fn hello_comes_at_once_and_in_classic_framing() {
     let limits = Limits::default().with_max_body(1000);
     let mut server =
-        Connection::server(limits).with_session(Terms::new().with_max_calls(8).with_name("a \"name\""));
-    let mut client = Connection::client(limits).with_session(Terms::new());
+        Connection::server(limits).with_session(Settings::new().with_max_calls(8).with_name("a \"name\""));
+    let mut client = Connection::client(limits).with_session(Settings::new());
     client.call(request("m")).unwrap();
     carry(&mut client, &mut server, 1);
     let header = Header::parse(server.transmit()).unwrap().unwrap();
@@ -45,7 +45,7 @@ fn hello_comes_at_once_and_in_classic_framing() {
     assert_eq!(client.poll_event(), Some(Event::Session));
     let peer = client.peer().unwrap();
     assert_eq!((peer.max_calls(), peer.max_body(), peer.name()), (8, 1000, Some("a \"name\"")));
-    assert_eq!((server.serving(), client.calling()), (1, 1));
+    assert_eq!((server.served_calls(), client.pending_calls()), (1, 1));
 }
 
 #[test]
@@ -53,8 +53,8 @@ fn the_opening_call_may_be_answered_at_length_before_its_caller_has_spoken() {
     let limits = Limits::default().with_max_body(20 << 20);
     let text = format!("\"{}\"", "x".repeat(17 << 20));
     for (own, taken) in [(limits, true), (Limits::default(), false)] {
-        let mut client = Connection::client(own).with_session(Terms::new());
-        let mut server = Connection::server(limits).with_session(Terms::new());
+        let mut client = Connection::client(own).with_session(Settings::new());
+        let mut server = Connection::server(limits).with_session(Settings::new());
         let id = client.call(request("open")).unwrap();
         carry(&mut client, &mut server, usize::MAX);
         assert_eq!(server.poll_event(), Some(Event::Session));
@@ -77,14 +77,14 @@ fn the_opening_call_may_be_answered_at_length_before_its_caller_has_spoken() {
 
 #[test]
 fn calls_go_both_ways_and_are_answered_in_any_order() {
-    let mut pair = Pair::with(Terms::new(), Terms::new());
+    let mut pair = Pair::with(Settings::new(), Settings::new());
     assert_eq!(pair.acceptor.peer().unwrap().max_calls(), 128);
     let ours: Vec<_> = (0..5).map(|n| pair.opener.call(request(&format!("o{n}"))).unwrap()).collect();
     let theirs: Vec<_> = (0..5).map(|n| pair.acceptor.call(request(&format!("a{n}"))).unwrap()).collect();
     assert_eq!(ours.iter().map(|id| id.number()).collect::<Vec<_>>(), [3, 5, 7, 9, 11]);
     assert_eq!(theirs.iter().map(|id| id.number()).collect::<Vec<_>>(), [2, 4, 6, 8, 10]);
     pair.carry();
-    assert_eq!((pair.opener.calling(), pair.opener.serving()), (5, 5));
+    assert_eq!((pair.opener.pending_calls(), pair.opener.served_calls()), (5, 5));
     for (n, &called) in theirs.iter().enumerate() {
         let (id, method) = asked(&mut pair.opener);
         assert_eq!((id, method), (called, format!("a{n}")));
@@ -110,8 +110,8 @@ fn calls_go_both_ways_and_are_answered_in_any_order() {
 fn any_portions_carry_a_session() {
     for size in 1..80 {
         let limits = Limits::default();
-        let mut client = Connection::client(limits).with_session(Terms::new());
-        let mut server = Connection::server(limits).with_session(Terms::new());
+        let mut client = Connection::client(limits).with_session(Settings::new());
+        let mut server = Connection::server(limits).with_session(Settings::new());
         let first = client.call(request("first")).unwrap();
         carry(&mut client, &mut server, size);
         carry(&mut server, &mut client, size);
@@ -133,12 +133,12 @@ fn any_portions_carry_a_session() {
 fn a_one_way_call_is_not_answered() {
     let mut pair = Pair::new();
     let id = pair.opener.call(one_way("m")).unwrap();
-    assert_eq!((pair.opener.calling(), pair.opener.was_sent(id)), (0, false));
+    assert_eq!((pair.opener.pending_calls(), pair.opener.was_sent(id)), (0, false));
     pair.carry();
     assert!(pair.opener.was_sent(id));
     let Some(Event::Request { id, request }) = pair.acceptor.poll_event() else { panic!("no request") };
     assert!(request.is_one_way() && !request.wants_items());
-    assert_eq!(pair.acceptor.serving(), 1);
+    assert_eq!(pair.acceptor.served_calls(), 1);
     assert_eq!(pair.acceptor.item(id, item("1")), Err(Misuse::WrongPacket));
     pair.acceptor.reply(id, good("1")).unwrap();
     assert_eq!(pair.acceptor.reply(id, good("1")), Err(Misuse::UnknownCall));
@@ -148,8 +148,8 @@ fn a_one_way_call_is_not_answered() {
 
 #[test]
 fn an_offer_without_an_answer_gets_hello_alone() {
-    let mut client = Connection::client(Limits::default()).with_session(Terms::new().with_max_calls(0));
-    let mut server = Connection::server(Limits::default()).with_session(Terms::new());
+    let mut client = Connection::client(Limits::default()).with_session(Settings::new().with_max_calls(0));
+    let mut server = Connection::server(Limits::default()).with_session(Settings::new());
     client.call(one_way("m")).unwrap();
     let mut pair = Pair { opener: client, acceptor: server };
     pair.carry();
@@ -161,7 +161,7 @@ fn an_offer_without_an_answer_gets_hello_alone() {
     pair.rest();
 
     // A classic server does not know the flag and answers.
-    client = Connection::client(Limits::default()).with_session(Terms::new());
+    client = Connection::client(Limits::default()).with_session(Settings::new());
     server = Connection::server(Limits::default());
     client.call(one_way("m")).unwrap();
     carry(&mut client, &mut server, 7);
@@ -178,10 +178,10 @@ fn without_an_offer_or_without_the_wish_everything_is_classic() {
         let mut client = Connection::client(Limits::default());
         let mut server = Connection::server(Limits::default());
         if offers {
-            client = client.with_session(Terms::new());
+            client = client.with_session(Settings::new());
         }
         if accepts {
-            server = server.with_session(Terms::new());
+            server = server.with_session(Settings::new());
         }
         let id = client.call(streamed("m")).unwrap();
         carry(&mut client, &mut server, 5);
@@ -206,12 +206,12 @@ fn the_old_version_has_no_sessions() {
         let packet = Packet::request(Version::V1_0, Some("m"), None);
         packet.stream().finish(&Limits::default()).unwrap()
     };
-    let mut client = Connection::client(Limits::default()).with_session(Terms::new());
+    let mut client = Connection::client(Limits::default()).with_session(Settings::new());
     client.call(old()).unwrap();
     assert_eq!((client.transmit()[5], client.transmit()[6]), (0, 0));
     let mut bytes = drain(&mut client);
     bytes[5..7].fill(0xFF);
-    let mut server = Connection::server(Limits::default()).with_session(Terms::new());
+    let mut server = Connection::server(Limits::default()).with_session(Settings::new());
     server.receive(&bytes);
     let (id, _) = asked(&mut server);
     assert!(!server.is_session());
@@ -241,17 +241,17 @@ fn packets_can_be_looked_at_one_by_one_in_a_room_that_is_lent() {
     let mut seen = Vec::new();
     // The last byte comes by itself.
     for portion in [&bytes[..bytes.len() - 1], &bytes[bytes.len() - 1..]] {
-        pair.acceptor.lend_room(Vec::with_capacity(1 << 17));
+        pair.acceptor.lend_read_buffer(Vec::with_capacity(1 << 17));
         pair.acceptor.read_buffer().extend_from_slice(portion);
         pair.acceptor.appended();
         while let Some(event) = pair.acceptor.pull_event() {
             let Event::Request { id, request } = event else { panic!("{event:?}") };
-            assert_eq!(pair.acceptor.serving(), 1, "the next one is not looked at yet");
+            assert_eq!(pair.acceptor.served_calls(), 1, "the next one is not looked at yet");
             seen.push((id, request.method().map(str::to_string)));
             pair.acceptor.reply(id, good("1")).unwrap();
         }
-        assert!(pair.acceptor.give_back_room().capacity() >= 1 << 17);
-        assert!(pair.acceptor.held() < 200, "{} B held", pair.acceptor.held());
+        assert!(pair.acceptor.return_read_buffer().capacity() >= 1 << 17);
+        assert!(pair.acceptor.held_bytes() < 200, "{} B held", pair.acceptor.held_bytes());
     }
     let methods = ["a", "b", "c"].map(|method| Some(method.to_string()));
     assert_eq!(seen, ids.iter().copied().zip(methods).collect::<Vec<_>>());

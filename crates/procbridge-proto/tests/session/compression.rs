@@ -1,6 +1,6 @@
 //! Compressed bodies in a session. Which of the tests run depends on the features of the build.
 
-use procbridge_proto::{Codec, Codecs, Event, Misuse, Packet, Status, Terms, Version, flag};
+use procbridge_proto::{Codec, Codecs, Event, Misuse, Packet, Settings, Status, Version, flag};
 
 use crate::pair::{Pair, answered, asked, came, finish, good, item, large, said, streamed, wire};
 
@@ -100,7 +100,7 @@ fn what_is_not_worth_it_or_not_allowed_stays_as_it_is() {
 #[test]
 fn only_what_the_peer_can_read_is_sent() {
     for codec in codecs() {
-        let none = || Terms::new().with_codecs(Codecs::NONE);
+        let none = || Settings::new().with_codecs(Codecs::NONE);
         let mut pair = Pair::with(none().with_max_calls(0), none());
         let packet = || large("m", 5000).compressed(codec);
         assert_eq!(pair.opener.call(packet()), Err(Misuse::WrongPacket));
@@ -112,7 +112,7 @@ fn only_what_the_peer_can_read_is_sent() {
         assert_eq!(pair.acceptor.reply(id, good(&text).compressed(codec)), Err(Misuse::WrongPacket));
         // Nor is anything compressed outside a session.
         let mut client = procbridge_proto::Connection::client(procbridge_proto::Limits::default())
-            .with_session(Terms::new());
+            .with_session(Settings::new());
         assert_eq!(client.call(packet()), Err(Misuse::WrongPacket));
     }
 }
@@ -120,7 +120,8 @@ fn only_what_the_peer_can_read_is_sent() {
 #[test]
 fn credit_counts_what_comes_out() {
     for codec in codecs() {
-        let mut pair = Pair::with(Terms::new().with_max_calls(0).with_stream_bytes(10_000), Terms::new());
+        let mut pair =
+            Pair::with(Settings::new().with_max_calls(0).with_stream_bytes(10_000), Settings::new());
         let id = pair.opener.call(streamed("m")).unwrap();
         pair.carry();
         asked(&mut pair.acceptor);

@@ -1,6 +1,6 @@
 //! Cancelling, goodbye, and the limit of calls in flight.
 
-use procbridge_proto::{Ending, Event, Misuse, Status, Terms, flag};
+use procbridge_proto::{Ending, Event, Misuse, Settings, Status, flag};
 
 use crate::pair::{
     Pair, answered, asked, bad, came, drain, good, item, one_way, request, said, streamed, wire,
@@ -23,7 +23,7 @@ fn a_call_that_was_not_written_is_taken_back() {
     let last = pair.opener.call(request("5")).unwrap();
     let sent: Vec<_> = said(&mut pair.opener).iter().map(|packet| packet.id).collect();
     assert_eq!(sent, [ids[0], ids[2], last].map(|id| id.number()));
-    assert_eq!((pair.opener.calling(), pair.opener.queued()), (3, 0));
+    assert_eq!((pair.opener.pending_calls(), pair.opener.queued()), (3, 0));
     assert!(pair.opener.was_sent(ids[0]));
 }
 
@@ -39,8 +39,8 @@ fn a_call_whose_first_byte_was_written_is_cancelled() {
     pair.carry();
     let (id, _) = asked(&mut pair.acceptor);
     assert_eq!(pair.acceptor.poll_event(), Some(Event::Cancelled { id }));
-    assert_eq!((pair.acceptor.poll_event(), pair.acceptor.serving()), (None, 1));
-    assert_eq!((pair.opener.poll_event(), pair.opener.calling()), (None, 1));
+    assert_eq!((pair.acceptor.poll_event(), pair.acceptor.served_calls()), (None, 1));
+    assert_eq!((pair.opener.poll_event(), pair.opener.pending_calls()), (None, 1));
     pair.acceptor.reply(id, bad("cancelled")).unwrap();
     pair.rest();
 }
@@ -79,13 +79,13 @@ fn cancelling_in_the_middle_of_a_large_answer() {
         for _ in 0..20 {
             pair.opener.receive(&wire(kind, flag::MORE, id.number(), vec![b'x'; 20_000]).bytes());
         }
-        assert!(pair.opener.held() < 150_000, "what is dropped is not held");
+        assert!(pair.opener.held_bytes() < 150_000, "what is dropped is not held");
         pair.opener.receive(&wire(kind, 0, id.number(), b"no JSON").bytes());
         if kind == Status::ITEM {
-            assert_eq!(pair.opener.calling(), 1);
+            assert_eq!(pair.opener.pending_calls(), 1);
             pair.opener.receive(&wire(Status::BAD, 0, id.number(), b"{}").bytes());
         }
-        assert_eq!((pair.opener.calling(), pair.opener.poll_event()), (0, None));
+        assert_eq!((pair.opener.pending_calls(), pair.opener.poll_event()), (0, None));
     }
 }
 
@@ -98,7 +98,7 @@ fn cancels_that_come_early_late_and_twice() {
     pair.acceptor.receive(&cancel(3));
     let answer = &said(&mut pair.acceptor)[0];
     assert!(answer.kind == Status::BAD && answer.text().contains("\"cancelled\""));
-    assert_eq!(pair.acceptor.serving(), 0);
+    assert_eq!(pair.acceptor.served_calls(), 0);
     pair.acceptor.receive(&cancel(3));
     pair.acceptor.receive(&wire(Status::REQUEST, 0, 3, b":\"m\"}").bytes());
     pair.acceptor.receive(&cancel(3));
@@ -106,7 +106,7 @@ fn cancels_that_come_early_late_and_twice() {
     // Nobody waits for the answer of this one.
     pair.acceptor.receive(&wire(Status::REQUEST, flag::MORE | flag::ONE_WAY, 5, b"{").bytes());
     pair.acceptor.receive(&cancel(5));
-    assert_eq!((said(&mut pair.acceptor).len(), pair.acceptor.serving()), (0, 0));
+    assert_eq!((said(&mut pair.acceptor).len(), pair.acceptor.served_calls()), (0, 0));
     // While the handler is at work, with an empty body, and again.
     pair.acceptor.receive(&wire(Status::REQUEST, 0, 7, b"{}").bytes());
     let (id, _) = asked(&mut pair.acceptor);
@@ -123,7 +123,7 @@ fn cancels_that_come_early_late_and_twice() {
     assert_eq!(pair.acceptor.poll_event(), Some(Event::Cancelled { id }));
     pair.acceptor.reply(id, good("1")).unwrap();
     assert_eq!(said(&mut pair.acceptor).len(), 1);
-    assert_eq!((pair.acceptor.poll_event(), pair.acceptor.serving()), (None, 0));
+    assert_eq!((pair.acceptor.poll_event(), pair.acceptor.served_calls()), (None, 0));
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn answer_and_cancel_may_cross() {
 
 #[test]
 fn both_sides_cancel_the_other_ones_call() {
-    let mut pair = Pair::with(Terms::new(), Terms::new());
+    let mut pair = Pair::with(Settings::new(), Settings::new());
     let ours = pair.opener.call(request("m")).unwrap();
     let theirs = pair.acceptor.call(request("m")).unwrap();
     pair.carry();
@@ -169,14 +169,14 @@ fn both_sides_cancel_the_other_ones_call() {
 
 #[test]
 fn one_call_too_many_is_overloaded() {
-    let mut pair = Pair::with(Terms::new().with_max_calls(0), Terms::new().with_max_calls(2));
+    let mut pair = Pair::with(Settings::new().with_max_calls(0), Settings::new().with_max_calls(2));
     let ids: Vec<_> = (0..3).map(|_| pair.opener.call(request("m")).unwrap()).collect();
     let dropped = pair.opener.call(one_way("m")).unwrap();
     pair.carry();
     assert_eq!(answered(&mut pair.opener), (ids[2], Err("overloaded".into())));
     let (first, _) = asked(&mut pair.acceptor);
     asked(&mut pair.acceptor);
-    assert_eq!((pair.acceptor.poll_event(), pair.acceptor.serving()), (None, 2));
+    assert_eq!((pair.acceptor.poll_event(), pair.acceptor.served_calls()), (None, 2));
     pair.acceptor.reply(first, good("1")).unwrap();
     let next = pair.opener.call(one_way("m")).unwrap();
     pair.carry();
@@ -187,7 +187,7 @@ fn one_call_too_many_is_overloaded() {
     pair.carry();
     answered_ok_then_overloaded(&mut pair);
     pair.acceptor.reply(next, good("1")).unwrap();
-    assert_eq!(pair.acceptor.serving(), 1);
+    assert_eq!(pair.acceptor.served_calls(), 1);
 }
 
 fn answered_ok_then_overloaded(pair: &mut Pair) {
@@ -197,7 +197,7 @@ fn answered_ok_then_overloaded(pair: &mut Pair) {
 
 #[test]
 fn a_call_too_many_is_refused_from_its_first_piece() {
-    let mut pair = Pair::with(Terms::new().with_max_calls(0), Terms::new().with_max_calls(1));
+    let mut pair = Pair::with(Settings::new().with_max_calls(0), Settings::new().with_max_calls(1));
     pair.acceptor.receive(&wire(Status::REQUEST, flag::MORE, 3, b"{").bytes());
     pair.acceptor.receive(&wire(Status::REQUEST, flag::MORE, 5, b"{").bytes());
     let answer = &said(&mut pair.acceptor)[0];
@@ -226,14 +226,14 @@ fn a_request_that_cannot_be_read_is_answered() {
         let said = said(&mut pair.acceptor);
         assert_eq!((said.len(), said[0].kind, said[0].id), (1, Status::BAD, id));
         assert!(said[0].text().contains(code), "{}", said[0].text());
-        assert_eq!((pair.acceptor.poll_event(), pair.acceptor.serving()), (None, 0));
+        assert_eq!((pair.acceptor.poll_event(), pair.acceptor.served_calls()), (None, 0));
     }
 }
 
 #[test]
 fn goodbye_lets_the_calls_in_flight_end() {
     for acceptor_leaves in [true, false] {
-        let mut pair = Pair::with(Terms::new(), Terms::new());
+        let mut pair = Pair::with(Settings::new(), Settings::new());
         let ours = pair.opener.call(request("m")).unwrap();
         let theirs = pair.acceptor.call(streamed("m")).unwrap();
         pair.carry();
@@ -283,7 +283,7 @@ fn goodbye_and_a_call_may_cross() {
     for id in [lost, unsent, silent] {
         assert_eq!(pair.opener.poll_event(), Some(Event::NotRun { id }));
     }
-    assert_eq!((pair.opener.poll_event(), pair.opener.queued(), pair.opener.calling()), (None, 0, 1));
+    assert_eq!((pair.opener.poll_event(), pair.opener.queued(), pair.opener.pending_calls()), (None, 0, 1));
     // The acceptor drops what crossed, all that belongs to it included.
     pair.acceptor.receive(&crossing);
     let late = lost.number();
@@ -304,7 +304,7 @@ fn goodbye_and_a_call_may_cross() {
 
 #[test]
 fn both_say_goodbye_at_once() {
-    let mut pair = Pair::with(Terms::new(), Terms::new());
+    let mut pair = Pair::with(Settings::new(), Settings::new());
     pair.opener.goodbye("a");
     pair.acceptor.goodbye("b");
     pair.carry();
@@ -322,12 +322,12 @@ fn a_second_goodbye_lowers_and_never_raises() {
     let goodbye = |content: String| wire(Status::GOODBYE, 0, 0, content).bytes();
     pair.opener.receive(&goodbye("{\"reason\":7}".into()));
     assert_eq!(pair.opener.poll_event(), Some(Event::Goodbye { reason: String::new() }));
-    assert_eq!((pair.opener.poll_event(), pair.opener.calling()), (None, 4));
+    assert_eq!((pair.opener.poll_event(), pair.opener.pending_calls()), (None, 4));
     pair.opener.receive(&goodbye(format!("{{\"last_id\":{}}}", ids[2].number())));
     assert_eq!(pair.opener.poll_event(), Some(Event::NotRun { id: ids[3] }));
     pair.opener.receive(&goodbye("{\"last_id\":4294967295}".into()));
     pair.opener.receive(&goodbye("{\"last_id\":null}".into()));
-    assert_eq!((pair.opener.poll_event(), pair.opener.calling()), (None, 3));
+    assert_eq!((pair.opener.poll_event(), pair.opener.pending_calls()), (None, 3));
     // An id of the other side will do.
     pair.opener.receive(&goodbye(format!("{{\"last_id\":{}}}", ids[0].number() + 1)));
     for &id in &ids[1..3] {
@@ -335,7 +335,7 @@ fn a_second_goodbye_lowers_and_never_raises() {
     }
     // What comes for them is late, not wrong.
     pair.opener.receive(&wire(Status::GOOD, 0, ids[3].number(), b"{}").bytes());
-    assert_eq!((pair.opener.poll_event(), pair.opener.calling()), (None, 1));
+    assert_eq!((pair.opener.poll_event(), pair.opener.pending_calls()), (None, 1));
 }
 
 #[test]

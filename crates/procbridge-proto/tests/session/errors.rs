@@ -1,6 +1,6 @@
 //! What ends a session: each error once, told by GOODBYE, whatever came before and comes after.
 
-use procbridge_proto::{Connection, Ending, Event, Limits, Misuse, Status, Terms, flag};
+use procbridge_proto::{Connection, Ending, Event, Limits, Misuse, Settings, Status, flag};
 use serde_json::Value;
 
 use crate::pair::{Pair, asked, drain, failed, good, request, said, streamed, wire};
@@ -36,7 +36,7 @@ fn ends_with(side: &mut Connection, name: &str, bytes: &[u8], portion: usize, la
     let Some(Event::Closed { error: Some(error) }) = error else { panic!("{name}: {error:?}") };
     assert_eq!(error.name(), name);
     assert_eq!((side.ending(), side.wants_input(), side.is_finished()), (Ending::Linger, false, false));
-    assert_eq!((side.calling(), side.serving(), side.held()), (0, 0, 0));
+    assert_eq!((side.pending_calls(), side.served_calls(), side.held_bytes()), (0, 0, 0));
     side.receive(&wire(Status::PING, 0, 0, b"{}").bytes());
     side.receive_end();
     assert_eq!(side.poll_event(), None, "{name}: over is over");
@@ -68,8 +68,8 @@ fn framing() {
     both_fail("too_large", &[b"pb\x01\x01\x01\0\0", &over[..]].concat());
     let limit = Limits::default().with_max_body(100);
     let mut pair = Pair::of(
-        Connection::client(limit).with_session(Terms::new()),
-        Connection::server(limit).with_session(Terms::new()),
+        Connection::client(limit).with_session(Settings::new()),
+        Connection::server(limit).with_session(Settings::new()),
     );
     pair.acceptor.receive(&wire(Status::PING, 0, 0, format!("{{{}}}", " ".repeat(98))).bytes());
     assert_eq!(pair.acceptor.poll_event(), None, "exactly at the limit");
@@ -141,7 +141,7 @@ fn flags() {
 #[test]
 fn a_codec_that_was_not_offered() {
     use procbridge_proto::Codecs;
-    let terms = || Terms::new().with_codecs(Codecs::NONE).with_max_calls(0);
+    let terms = || Settings::new().with_codecs(Codecs::NONE).with_max_calls(0);
     for codec in [0x10, 0x20] {
         let mut pair = Pair::with(terms(), terms().with_max_calls(9));
         pair.acceptor.receive(&wire(Status::REQUEST, codec, 3, b"{}").bytes());
@@ -155,7 +155,7 @@ fn a_second_hello() {
     opener_fails("unexpected_status", &hello());
     acceptor_fails("unexpected_status", &[hello(), hello()].concat());
     // One that the opener's terms made it send counts.
-    let mut pair = Pair::with(Terms::new(), Terms::new());
+    let mut pair = Pair::with(Settings::new(), Settings::new());
     pair.acceptor.receive(&hello());
     assert_eq!(failed(&mut pair.acceptor).name(), "unexpected_status");
 }
@@ -208,7 +208,7 @@ fn a_hello_of_another_session() {
     {
         acceptor_fails("unsupported_session", &wire(Status::HELLO, 0, 0, content).bytes());
         // The acceptor's own: the opener has no session then, and says nothing.
-        let mut client = Connection::client(Limits::default()).with_session(Terms::new());
+        let mut client = Connection::client(Limits::default()).with_session(Settings::new());
         client.call(request("m")).unwrap();
         drain(&mut client);
         client.receive(&hello(content));
@@ -226,7 +226,8 @@ fn hello(content: &str) -> Vec<u8> {
 #[test]
 fn hello_is_read_leniently() {
     let read = |content: &str| {
-        let mut client = Connection::client(Limits::default()).with_session(Terms::new().with_max_calls(0));
+        let mut client =
+            Connection::client(Limits::default()).with_session(Settings::new().with_max_calls(0));
         client.call(request("m")).unwrap();
         drain(&mut client);
         client.receive(&hello(content));
@@ -256,7 +257,7 @@ fn only_a_client_that_offered_takes_hello() {
     client.receive(&hello("{\"session\":1}"));
     assert_eq!(failed(&mut client).name(), "unexpected_status");
     for status in [4, 9, 10, 255] {
-        let mut client = Connection::client(Limits::default()).with_session(Terms::new());
+        let mut client = Connection::client(Limits::default()).with_session(Settings::new());
         client.call(request("m")).unwrap();
         let mut bytes = hello("{\"session\":1}");
         bytes[4] = status;
@@ -272,7 +273,7 @@ fn an_offer_that_is_refused_is_refused_classically() {
         bytes.truncate(7);
         bytes.extend(u32::try_from(content.len()).unwrap().to_le_bytes());
         bytes.extend(content);
-        let mut server = Connection::server(Limits::default()).with_session(Terms::new());
+        let mut server = Connection::server(Limits::default()).with_session(Settings::new());
         server.receive(&bytes);
         failed(&mut server);
         assert_eq!((server.transmit()[4], server.transmit()[5], server.is_session()), (2, 0, false));
@@ -341,7 +342,7 @@ fn the_end_inside_a_packet() {
 
 #[test]
 fn the_end_between_packets_is_no_error() {
-    let mut pair = Pair::with(Terms::new(), Terms::new());
+    let mut pair = Pair::with(Settings::new(), Settings::new());
     pair.opener.call(request("m")).unwrap();
     pair.acceptor.call(request("m")).unwrap();
     pair.carry();
@@ -351,7 +352,7 @@ fn the_end_between_packets_is_no_error() {
     for side in [&mut pair.opener, &mut pair.acceptor] {
         let last = std::iter::from_fn(|| side.poll_event()).last();
         assert_eq!(last, Some(Event::Closed { error: None }));
-        assert_eq!((side.calling(), side.serving(), side.wants_input()), (0, 1, false));
+        assert_eq!((side.pending_calls(), side.served_calls(), side.wants_input()), (0, 1, false));
         side.receive_end();
         assert_eq!(side.poll_event(), None);
     }

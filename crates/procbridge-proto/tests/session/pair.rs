@@ -1,7 +1,8 @@
 //! Two connections joined in memory, and session packets by hand.
 
 use procbridge_proto::{
-    CallId, Connection, Event, Header, Limits, Packet, PacketBuilder, ProtocolError, Status, Terms, Version,
+    CallId, Connection, Event, Header, Limits, Packet, PacketBuilder, ProtocolError, Settings, Status,
+    Version,
 };
 
 /// A session and both its ends.
@@ -22,10 +23,10 @@ pub(crate) struct Wire {
 impl Pair {
     /// A session whose opening call, of the method `open`, has been answered.
     pub(crate) fn new() -> Self {
-        Self::with(Terms::new().with_max_calls(0), Terms::new())
+        Self::with(Settings::new().with_max_calls(0), Settings::new())
     }
 
-    pub(crate) fn with(opener: Terms, acceptor: Terms) -> Self {
+    pub(crate) fn with(opener: Settings, acceptor: Settings) -> Self {
         let limits = Limits::default();
         Self::of(
             Connection::client(limits).with_session(opener),
@@ -59,7 +60,7 @@ impl Pair {
     pub(crate) fn rest(&mut self) {
         self.carry();
         for side in [&mut self.opener, &mut self.acceptor] {
-            assert_eq!((side.poll_event(), side.calling(), side.serving()), (None, 0, 0));
+            assert_eq!((side.poll_event(), side.pending_calls(), side.served_calls()), (None, 0, 0));
         }
     }
 }

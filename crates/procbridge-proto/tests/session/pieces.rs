@@ -1,6 +1,6 @@
 //! Large bodies in pieces: what goes between them, and what becomes of those that nobody wants.
 
-use procbridge_proto::{CallId, Connection, Event, Limits, Misuse, Status, Terms, flag};
+use procbridge_proto::{CallId, Connection, Event, Limits, Misuse, Settings, Status, flag};
 
 use crate::pair::{
     Pair, Wire, answered, asked, bad, carry, failed, finish, good, item, large, one_way, request, said,
@@ -25,7 +25,7 @@ fn kinds(packets: &[Wire]) -> Vec<(u8, u8, u32)> {
 
 fn small_body_limit(limit: u32) -> Pair {
     let limits = Limits::default().with_max_body(limit);
-    let terms = || Terms::new().with_max_calls(9);
+    let terms = || Settings::new().with_max_calls(9);
     Pair::of(
         Connection::client(limits).with_session(terms()),
         Connection::server(limits).with_session(terms()),
@@ -101,7 +101,7 @@ fn a_small_request_does_not_overtake_the_beginning_of_a_large_one() {
 #[test]
 fn a_large_body_does_not_overtake_what_its_call_said_before() {
     // Found by the model: the body before it was given up, and its turn came too early.
-    let mut pair = Pair::with(Terms::new(), Terms::new());
+    let mut pair = Pair::with(Settings::new(), Settings::new());
     let id = pair.opener.call(streamed("m")).unwrap();
     pair.carry();
     asked(&mut pair.acceptor);
@@ -149,7 +149,7 @@ fn pieces_of_any_size_make_one_body() {
             pair.acceptor.receive(&wire(Status::REQUEST, MORE | 2, 3, &content[start..end]).bytes());
             start = end;
         }
-        assert_eq!(pair.acceptor.serving(), 1);
+        assert_eq!(pair.acceptor.served_calls(), 1);
         pair.acceptor.receive(&wire(Status::REQUEST, 2, 3, &content[start..]).bytes());
         let Some(Event::Request { id, request }) = pair.acceptor.poll_event() else { panic!("no request") };
         assert_eq!((id.number(), request.payload()), (3, Some("[1,2,3]")));
@@ -180,7 +180,7 @@ fn a_piece_that_does_not_fit_ends_the_session() {
         }
     }
     // Other calls' packets, and this one's credit, may stand between.
-    let mut pair = Pair::with(Terms::new(), Terms::new());
+    let mut pair = Pair::with(Settings::new(), Settings::new());
     let ours = pair.opener.call(streamed("m")).unwrap().number();
     let stream = wire(Status::REQUEST, MORE | flag::STREAM, 2, b"{").bytes();
     pair.opener.receive(&stream);
@@ -198,10 +198,10 @@ fn a_request_over_the_limit_is_answered_and_its_rest_dropped() {
         let id = if answers == 1 { 3 } else { 5 };
         let piece = wire(Status::REQUEST, flags, id, [b' '; 60]).bytes();
         pair.acceptor.receive(&piece);
-        assert_eq!((said(&mut pair.acceptor).len(), pair.acceptor.serving()), (0, 1));
+        assert_eq!((said(&mut pair.acceptor).len(), pair.acceptor.served_calls()), (0, 1));
         pair.acceptor.receive(&piece);
         let said = said(&mut pair.acceptor);
-        assert_eq!((said.len(), pair.acceptor.serving()), (answers, 0));
+        assert_eq!((said.len(), pair.acceptor.served_calls()), (answers, 0));
         assert!(said.iter().all(|answer| answer.kind == Status::BAD && answer.text().contains("too_large")));
         pair.acceptor.receive(&piece.repeat(10));
         pair.acceptor.receive(&wire(Status::REQUEST, 0, id, b"").bytes());
@@ -230,12 +230,12 @@ fn an_answer_over_the_limit_fails_its_call() {
         let said = said(&mut pair.opener);
         if kind == Status::ITEM {
             assert_eq!(kinds(&said), [(Status::CANCEL.0, 0, id.number())]);
-            assert_eq!(pair.opener.calling(), 1);
+            assert_eq!(pair.opener.pending_calls(), 1);
             pair.opener.receive(&wire(Status::BAD, 0, id.number(), b"{}").bytes());
         } else {
             assert_eq!(said, []);
         }
-        assert_eq!((pair.opener.poll_event(), pair.opener.calling()), (None, 0));
+        assert_eq!((pair.opener.poll_event(), pair.opener.pending_calls()), (None, 0));
     }
 }
 
@@ -263,8 +263,8 @@ fn unfinished_requests_are_bounded_together() {
     for id in [3, 5, 7, 9] {
         pair.acceptor.receive(&piece(id));
     }
-    assert_eq!((pair.acceptor.queued(), pair.acceptor.serving()), (0, 4));
-    assert!(pair.acceptor.held() >= 32 << 20);
+    assert_eq!((pair.acceptor.queued(), pair.acceptor.served_calls()), (0, 4));
+    assert!(pair.acceptor.held_bytes() >= 32 << 20);
     pair.acceptor.receive(&piece(11));
     let said = said(&mut pair.acceptor);
     assert_eq!(kinds(&said), [(2, 0, 11)]);
@@ -301,7 +301,7 @@ fn shedding_answers_the_largest_request() {
     pair.acceptor.receive(&wire(Status::REQUEST, 0, 5, b"").bytes());
     pair.acceptor.receive(&wire(Status::REQUEST, 0, 9, b"{}").bytes());
     assert_eq!(asked(&mut pair.acceptor).0.number(), 9);
-    assert_eq!((pair.acceptor.poll_event(), pair.acceptor.serving()), (None, 1));
+    assert_eq!((pair.acceptor.poll_event(), pair.acceptor.served_calls()), (None, 1));
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn an_honest_caller_may_cancel_any_number_of_large_requests() {
         pair.acceptor.receive(&wire(Status::REQUEST, MORE, id, b"}").bytes());
         assert_eq!(kinds(&said(&mut pair.acceptor)), [(2, 0, id)]);
     }
-    assert_eq!((pair.acceptor.poll_event(), pair.acceptor.serving()), (None, 0));
+    assert_eq!((pair.acceptor.poll_event(), pair.acceptor.served_calls()), (None, 0));
 }
 
 #[test]
@@ -376,7 +376,7 @@ fn a_large_call_that_was_not_begun_is_taken_back() {
         assert_eq!(pair.opener.poll_event(), Some(Event::NotRun { id }));
         pair.opener.cancel(id);
     }
-    assert_eq!((pair.opener.poll_event(), pair.opener.calling()), (None, 1));
+    assert_eq!((pair.opener.poll_event(), pair.opener.pending_calls()), (None, 1));
     assert_eq!(kinds(&said(&mut pair.opener)), [(0, MORE, 5), (0, MORE, 5), (0, 0, 5)]);
     assert!(pair.opener.was_sent(ids[1]));
 }

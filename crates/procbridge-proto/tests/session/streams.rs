@@ -1,6 +1,6 @@
 //! Streams: items, credit, and what ends them.
 
-use procbridge_proto::{CallId, Event, Misuse, Status, Terms, flag};
+use procbridge_proto::{CallId, Event, Misuse, Settings, Status, flag};
 
 use crate::pair::{Pair, answered, asked, came, failed, finish, good, item, request, said, streamed, wire};
 
@@ -16,8 +16,8 @@ fn streaming(pair: &mut Pair) -> CallId {
 /// A session whose opener takes `window` items and `bytes` bytes ahead.
 fn windowed(window: u32, bytes: u32) -> Pair {
     Pair::with(
-        Terms::new().with_max_calls(0).with_stream_window(window).with_stream_bytes(bytes),
-        Terms::new(),
+        Settings::new().with_max_calls(0).with_stream_window(window).with_stream_bytes(bytes),
+        Settings::new(),
     )
 }
 
@@ -155,11 +155,11 @@ fn a_stream_that_is_answered_before_its_credit_event_is_seen() {
 fn the_windows_are_those_of_the_time_of_the_call() {
     // The opening call comes before the opener's terms, so it has the defaults.
     let limits = procbridge_proto::Limits::default();
-    let terms = Terms::new().with_stream_window(2);
+    let terms = Settings::new().with_stream_window(2);
     let mut pair = Pair {
         opener: procbridge_proto::Connection::client(limits).with_session(terms),
         acceptor: procbridge_proto::Connection::server(limits)
-            .with_session(Terms::new().with_stream_window(3)),
+            .with_session(Settings::new().with_stream_window(3)),
     };
     let id = pair.opener.call(streamed("open")).unwrap();
     pair.carry();
@@ -191,7 +191,7 @@ fn an_item_that_cannot_be_read_ends_its_call_and_no_other() {
         let (broken, whole) = (streaming(&mut pair), streaming(&mut pair));
         pair.opener.receive(&wire(Status::ITEM, 0, broken.number(), content).bytes());
         let Some(Event::Failed { id, .. }) = pair.opener.poll_event() else { panic!("not failed") };
-        assert_eq!((id, pair.opener.calling()), (broken, 2), "the peer still has to end it");
+        assert_eq!((id, pair.opener.pending_calls()), (broken, 2), "the peer still has to end it");
         pair.carry();
         assert_eq!(pair.acceptor.poll_event(), Some(Event::Cancelled { id: broken }));
         pair.acceptor.item(broken, item("1")).unwrap();
@@ -217,7 +217,7 @@ fn an_answer_that_cannot_be_read_ends_its_call_and_no_other() {
         asked(&mut pair.acceptor);
         pair.opener.receive(&wire(kind, 0, first.number(), content).bytes());
         let Some(Event::Failed { id, .. }) = pair.opener.poll_event() else { panic!("not failed") };
-        assert_eq!((id, pair.opener.calling(), pair.opener.queued()), (first, 1, 0));
+        assert_eq!((id, pair.opener.pending_calls(), pair.opener.queued()), (first, 1, 0));
         pair.acceptor.reply(first, good("0")).unwrap();
         pair.acceptor.reply(second, good("2")).unwrap();
         pair.carry();

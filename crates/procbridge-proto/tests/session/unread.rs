@@ -1,7 +1,7 @@
 //! Requests, answers and items that are handed out as they arrived, and what a session keeps of a peer's text.
 
 use procbridge_proto::{
-    CallId, Codec, Codecs, Connection, Event, Limits, Misuse, Status, Terms, UnreadItem, UnreadRequest,
+    CallId, Codec, Codecs, Connection, Event, Limits, Misuse, Settings, Status, UnreadItem, UnreadRequest,
     UnreadResponse, flag,
 };
 
@@ -11,8 +11,8 @@ use crate::pair::{Pair, answered, good, item, large, request, said, streamed, wi
 /// A session whose acceptor leaves requests unread, and takes `calls` at a time.
 fn lazy(calls: u32) -> Pair {
     let limits = Limits::default().with_requests_unread();
-    let opener = Connection::client(Limits::default()).with_session(Terms::new().with_max_calls(0));
-    Pair::of(opener, Connection::server(limits).with_session(Terms::new().with_max_calls(calls)))
+    let opener = Connection::client(Limits::default()).with_session(Settings::new().with_max_calls(0));
+    Pair::of(opener, Connection::server(limits).with_session(Settings::new().with_max_calls(calls)))
 }
 
 fn unread(side: &mut Connection) -> (CallId, UnreadRequest) {
@@ -85,16 +85,16 @@ fn what_cannot_be_read_is_answered_and_the_session_goes_on() {
     let said = said(&mut pair.acceptor);
     assert_eq!((said.len(), said[0].kind), (1, Status::BAD));
     assert!(said[0].text().contains("invalid_request"), "{}", said[0].text());
-    assert_eq!(pair.acceptor.serving(), 0);
+    assert_eq!(pair.acceptor.served_calls(), 0);
 }
 
 /// A session whose opener leaves answers unread, and gives `bytes` of credit.
 fn patient(bytes: u32) -> Pair {
     let limits = Limits::default().with_answers_unread();
-    let terms = Terms::new().with_max_calls(0).with_stream_bytes(bytes);
+    let terms = Settings::new().with_max_calls(0).with_stream_bytes(bytes);
     Pair::of(
         Connection::client(limits).with_session(terms),
-        Connection::server(Limits::default()).with_session(Terms::new()),
+        Connection::server(Limits::default()).with_session(Settings::new()),
     )
 }
 
@@ -132,7 +132,7 @@ fn large_and_compressed_answers_come_unread_and_small_ones_do_not() {
     assert_eq!(answered(&mut pair.opener), (ids[1], Ok("1".into())));
     let (id, answer) = unread_answer(&mut pair.opener);
     assert_eq!((id, answer.codec(), answer.size()), (ids[0], None, answer.arrived()));
-    assert_eq!(pair.opener.calling(), 1, "its call has ended");
+    assert_eq!(pair.opener.pending_calls(), 1, "its call has ended");
     let read = answer.read().unwrap();
     assert_eq!(read.good().unwrap().payload().map(str::len), Some((2 << 20) + 2));
     for codec in codecs() {
@@ -154,8 +154,8 @@ fn large_and_compressed_answers_come_unread_and_small_ones_do_not() {
 #[test]
 fn an_answer_that_is_left_unread_is_checked_as_much_as_is_asked_for() {
     let limits = Limits::default().with_answers_unread().with_results_unchecked();
-    let opener = Connection::client(limits).with_session(Terms::new().with_max_calls(0));
-    let mut pair = Pair::of(opener, Connection::server(Limits::default()).with_session(Terms::new()));
+    let opener = Connection::client(limits).with_session(Settings::new().with_max_calls(0));
+    let mut pair = Pair::of(opener, Connection::server(Limits::default()).with_session(Settings::new()));
     let id = pair.opener.call(request("m")).unwrap();
     let broken = [&b"{\"payload\":["[..], &vec![b' '; 2 << 20], b"1,]}"].concat();
     for piece in broken.chunks(60_000) {
@@ -264,7 +264,7 @@ fn a_call_is_declined_whatever_little_its_caller_takes() {
         pair.acceptor.decline(id, "too_large", "the result is larger than the caller takes");
         pair.acceptor.decline(id, "too_large", "again");
         let said = said(&mut pair.acceptor);
-        assert_eq!((said.len(), said[0].kind, pair.acceptor.serving()), (1, Status::BAD, 0));
+        assert_eq!((said.len(), said[0].kind, pair.acceptor.served_calls()), (1, Status::BAD, 0));
         assert!(said[0].content.len() <= most.max(2), "{}", said[0].text());
     }
 }
@@ -278,7 +278,7 @@ fn long_names_and_reasons_are_cut() {
     pair.acceptor.receive(&wire(Status::HELLO, 0, 0, hello).bytes());
     let kept = pair.acceptor.peer().unwrap().name().unwrap();
     assert!(name.starts_with(kept) && kept.len() == 255, "{} B", kept.len());
-    assert_eq!(Terms::new().with_name(&name).name().map(str::len), Some(255));
+    assert_eq!(Settings::new().with_name(&name).name().map(str::len), Some(255));
 
     let goodbye = format!("{{\"reason\":\"{name}\"}}");
     pair.acceptor.receive(&wire(Status::GOODBYE, 0, 0, goodbye).bytes());

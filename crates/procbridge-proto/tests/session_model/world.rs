@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use procbridge_proto::{
-    CallId, Codec, Connection, Event, Limits, Misuse, Packet, PacketBuilder, Response, Terms, Version,
+    CallId, Codec, Connection, Event, Limits, Misuse, Packet, PacketBuilder, Response, Settings, Version,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Call {
 }
 
 impl World {
-    pub(crate) fn new(terms: [Terms; 2], body: Body) -> Self {
+    pub(crate) fn new(terms: [Settings; 2], body: Body) -> Self {
         let limits = Limits::default();
         let window = [0, 1].map(|side: usize| usize::try_from(terms[side].stream_window()).unwrap());
         let [opener, acceptor] = terms;
@@ -317,7 +317,10 @@ impl World {
         assert_eq!((self.established, self.pongs), ([1, 1], self.pings));
         for side in 0..2 {
             let end = &self.ends[side];
-            assert_eq!((end.calling(), end.serving(), end.queued(), end.has_header()), (0, 0, 0, false));
+            assert_eq!(
+                (end.pending_calls(), end.served_calls(), end.queued(), end.has_header()),
+                (0, 0, 0, false)
+            );
             assert_eq!(end.is_finished(), self.goodbyes != [false; 2]);
             for (id, call) in &self.calls[side] {
                 match call.sort {

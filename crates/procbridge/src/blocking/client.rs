@@ -5,16 +5,16 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::blocking::builder::{RequestBuilder, Via};
-use crate::blocking::calls::Inner;
-use crate::blocking::items::Items;
+use crate::blocking::inner::Inner;
+use crate::blocking::item_stream::Items;
+use crate::blocking::request_builder::{RequestBuilder, Target};
+use crate::blocking::router::Router;
 use crate::blocking::subscription::Subscription;
-use crate::client_config::ClientConfig;
+use crate::classic::client::CallTimeout;
+use crate::client::request;
+use crate::config::client::ClientConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
-use crate::outgoing::CallTime;
-use crate::request;
-use crate::router::Router;
 
 /// Calls a server's methods. Clones are the same client; all of them can be used by any number of threads at a time.
 ///
@@ -168,7 +168,7 @@ impl Client {
         I: IntoIterator<Item = S>,
         S: Into<String>,
     {
-        Subscription::begin(self, topics.into_iter().map(Into::into).collect())
+        Subscription::begin(&self.inner, topics.into_iter().map(Into::into).collect())
     }
 
     /// Begins a call that has settings of its own.
@@ -181,12 +181,12 @@ impl Client {
     /// # Ok::<(), procbridge::Error>(())
     /// ```
     pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
-        RequestBuilder::new(Via::Client(self), Some(method))
+        RequestBuilder::new(Target::Client(&self.inner), Some(method))
     }
 
     /// Begins a call that names no method, which the protocol allows.
     pub fn call_without_method(&self) -> RequestBuilder<'_> {
-        RequestBuilder::new(Via::Client(self), None)
+        RequestBuilder::new(Target::Client(&self.inner), None)
     }
 
     /// Gives up all calls of this client that are in flight in its session, whichever threads wait for them, and tells the
@@ -194,8 +194,8 @@ impl Client {
     /// more, within 0.3 s. Calls on connections of their own, as a server without sessions gets them, go on; only their
     /// time limits end them.
     pub fn cancel_calls(&self) {
-        if let Some(link) = self.inner.session() {
-            link.cancel_calls();
+        if let Some(session) = self.inner.session() {
+            session.cancel_calls();
         }
     }
 
@@ -222,18 +222,18 @@ impl Client {
             }
         }
         // One that was opened before told the server that it takes no calls.
-        if let Some(link) = self.inner.current.session() {
-            link.goodbye("a session that serves takes its place");
+        if let Some(session) = self.inner.current.session() {
+            session.goodbye("a session that serves takes its place");
         }
-        let time = CallTime::new(self.inner.config.patience());
-        let link = self.inner.open_session(time).inspect_err(|_| {
+        let time = CallTimeout::new(self.inner.config.patience());
+        let session = self.inner.open_session(time).inspect_err(|_| {
             // It may be tried again.
             *self.inner.router() = None;
         })?;
-        self.inner.keeping.start(&link);
+        self.inner.keeping.start(&session);
         self.inner.greet();
-        if !self.inner.session().is_some_and(|now| Arc::ptr_eq(&now, &link)) {
-            self.inner.keep();
+        if !self.inner.session().is_some_and(|now| Arc::ptr_eq(&now, &session)) {
+            self.inner.keep_open();
         }
         Ok(())
     }
@@ -255,6 +255,6 @@ impl Client {
     /// # Ok::<(), procbridge::Error>(())
     /// ```
     pub fn on_session(&self, greet: impl Fn(&Client) + Send + Sync + 'static) {
-        self.inner.greeting().0 = Some(Arc::new(greet));
+        self.inner.greeting().0 = Some(Arc::new(move |inner| greet(&Self { inner })));
     }
 }

@@ -1,23 +1,18 @@
 //! A session as a handler sees it: the way back to the caller (PB-ID-*).
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use procbridge_proto::{Packet, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::blocking::builder::{RequestBuilder, Via};
-use crate::blocking::calls::{self, Reached};
-use crate::blocking::items::Items;
-use crate::call::Call;
-use crate::client_config::ClientConfig;
+use crate::blocking::caller::Caller;
+use crate::blocking::item_stream::Items;
+use crate::blocking::request_builder::{RequestBuilder, Target};
+use crate::config::client::ClientConfig;
 use crate::error::Error;
-use crate::outgoing::CallTime;
 use crate::peer::Peer;
-use crate::refusal::Refusal;
-use crate::request::{self, Style};
-use crate::session::Link;
-use crate::session::link::Refused;
+use crate::reply_error::Refusal;
+use crate::service::call::Call;
 
 /// The session on which a call came, for calls in the other direction. Clones are the same session. It may be kept after
 /// the call: it works as long as the peer keeps its connection.
@@ -40,21 +35,20 @@ use crate::session::link::Refused;
 #[derive(Clone, Debug)]
 pub struct Session {
     /// Whoever keeps a session does not keep its connection: that has ended when the peer's has.
-    link: Weak<Link>,
+    caller: Caller,
     peer: Peer,
-    pub(super) config: Arc<ClientConfig>,
 }
 
 impl Session {
     pub(crate) fn of(call: &Call) -> Result<Self, Refusal> {
-        let Some(place) = call.place() else {
+        let Some(session_call) = call.session_call() else {
             return Err(Refusal::new("the caller holds no session, so it cannot be called"));
         };
-        let admission = &place.link.admission.config;
+        let admission = &session_call.session.admission.config;
         let mut config = ClientConfig::new();
         config.limits = admission.limits;
-        let (link, peer) = (Arc::downgrade(&place.link), place.link.peer);
-        Ok(Self { link, peer, config: Arc::new(config) })
+        let (session, peer) = (Arc::downgrade(&session_call.session), session_call.session.peer);
+        Ok(Self { caller: Caller { session, config: Arc::new(config) }, peer })
     }
 
     /// Who is at the other end.
@@ -64,12 +58,12 @@ impl Session {
 
     /// What the other end calls itself, if it says so.
     pub fn name(&self) -> Option<String> {
-        self.link.upgrade()?.peer_terms().and_then(|terms| terms.name().map(str::to_string))
+        self.caller.session.upgrade()?.peer_terms().and_then(|terms| terms.name().map(str::to_string))
     }
 
     /// Whether calls can still begin on this session.
     pub fn is_open(&self) -> bool {
-        self.link.upgrade().is_some_and(|link| link.is_open())
+        self.caller.session.upgrade().is_some_and(|session| session.is_open())
     }
 
     /// Calls a method of the other end, see [`Client::request`](crate::Client::request). Nothing is sent again.
@@ -120,31 +114,7 @@ impl Session {
 
     /// Begins a call that has settings of its own.
     pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
-        RequestBuilder::new(Via::Session(self), Some(method))
-    }
-
-    fn link(&self) -> Result<Arc<Link>, Error> {
-        self.link.upgrade().ok_or_else(|| request::refused(Refused::Gone))
-    }
-
-    pub(super) fn begin(&self, style: &Style, packet: Packet) -> Result<(Reached, CallTime), Error> {
-        let time = CallTime::new(style.timeout);
-        let reached = calls::begin_on(&self.config, &self.link()?, packet, style.form, time)
-            .map_err(request::in_reverse)?;
-        Ok((reached, time))
-    }
-
-    pub(super) fn run(&self, style: &Style, packet: Packet) -> Result<Option<Response>, Error> {
-        let time = CallTime::new(style.timeout.or(self.config.call_timeout));
-        let reached = calls::begin_on(&self.config, &self.link()?, packet, style.form, time);
-        match reached.map_err(request::in_reverse)? {
-            Reached::Response(response) => Ok(Some(response)),
-            Reached::Calling(calling) => calls::finish(calling, time, time.started).map(Some),
-            Reached::Ready(link, packet) => calls::answer(&self.config, &link, packet, time, time.started)
-                .map_err(request::in_reverse)
-                .map(Some),
-            Reached::Sent => Ok(None),
-        }
+        RequestBuilder::new(Target::Session(&self.caller), Some(method))
     }
 }
 

@@ -1,27 +1,29 @@
 //! Events as a client gets them (PB-EVT-*).
 
 use std::mem;
+use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::blocking::calls::Reached;
-use crate::blocking::client::Client;
-use crate::blocking::items::Items;
+use crate::blocking::flow::Begun;
+use crate::blocking::inner::Inner;
+use crate::blocking::item_stream::Items;
+use crate::blocking::request_builder::{RequestBuilder, Target};
+use crate::classic::client::CallTimeout;
+use crate::client::request;
+use crate::client::retry::{Backoff, may_pass};
 use crate::error::Error;
-use crate::event::{self, Event, Missed};
-use crate::outgoing::CallTime;
-use crate::request;
-use crate::session::retry::{Backoff, may_pass};
+use crate::events::event::{self, Event, Missed};
 
-/// The events of some topics, see [`Client::subscribe`]. Dropping it ends the subscription.
+/// The events of some topics, see [`Client::subscribe`](crate::Client::subscribe). Dropping it ends the subscription.
 ///
 /// As an iterator it ends only with an error that trying again would not mend: the server refuses the subscription, has no
 /// events, or no longer holds sessions. While the server cannot be reached, is full or stops, it waits and tries again.
 #[derive(Debug)]
 pub struct Subscription {
-    client: Client,
+    client: Arc<Inner>,
     /// The payload of the subscribing call.
     wanted: Value,
     /// The first item is empty: from then on no event is missed.
@@ -35,7 +37,7 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    pub(super) fn begin(client: &Client, topics: Vec<String>) -> Result<Self, Error> {
+    pub(super) fn begin(client: &Arc<Inner>, topics: Vec<String>) -> Result<Self, Error> {
         let (client, wanted) = (client.clone(), json!({ "topics": topics }));
         let backoff = Backoff::default();
         let mut subscription =
@@ -46,11 +48,12 @@ impl Subscription {
 
     /// Subscribes, and waits for the word that it is in force.
     fn renew(&mut self) -> Result<Items<Option<Event>>, Error> {
-        let time = CallTime::new(self.client.inner.config.patience());
-        let call = self.client.call("$/subscribe").payload(&self.wanted);
-        let reached = call.begin_session_stream(time)?;
-        let Reached::Calling(_) = reached else { return Err(request::no_sessions()) };
-        let mut items = Items::new(reached, time)?;
+        let time = CallTimeout::new(self.client.config.patience());
+        let call =
+            RequestBuilder::new(Target::Client(&self.client), Some("$/subscribe")).payload(&self.wanted);
+        let begun = call.begin_session_stream(time)?;
+        let Begun::Calling(_) = begun else { return Err(request::no_sessions()) };
+        let mut items = Items::new(begun, time)?;
         // What else than the word that it is in force comes first is an event, or the end.
         self.first = items.next().ok_or_else(event::none_there)??;
         // Without that word it is not known from when on nothing was missed.

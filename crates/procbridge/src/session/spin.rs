@@ -8,7 +8,7 @@ use std::hint;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::session::state::has_cores;
+use crate::config::cores::has_several_cores;
 
 /// How one session looks before it waits.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct Spin {
 impl Spin {
     /// Looks for up to `limit` before each wait, if the process has more than one processor.
     pub(crate) fn new(limit: Option<Duration>) -> Self {
-        let limit = limit.filter(|_| has_cores()).unwrap_or_default().min(LONGEST);
+        let limit = limit.filter(|_| has_several_cores()).unwrap_or_default().min(MAX_SPIN);
         Self { limit, misses: AtomicU32::new(0), skip: AtomicU32::new(0) }
     }
 
@@ -53,18 +53,18 @@ impl Spin {
                 self.misses.store(0, Ordering::Relaxed);
                 return Some(found);
             }
-            (0..PAUSES).for_each(|_| hint::spin_loop());
+            (0..SPINS_PER_LOOK).for_each(|_| hint::spin_loop());
             let now = clock();
             // Others want the processor: it was taken away from this thread.
-            if now.saturating_duration_since(last) >= STALL {
-                break STALLED;
+            if now.saturating_duration_since(last) >= PREEMPTED_AFTER {
+                break MAX_PREEMPTED;
             }
             if now.saturating_duration_since(began) >= self.limit {
                 break 1;
             }
             last = now;
         };
-        let misses = (self.misses.load(Ordering::Relaxed) + missed).min(MOST);
+        let misses = (self.misses.load(Ordering::Relaxed) + missed).min(MAX_BACKOFF);
         self.misses.store(misses, Ordering::Relaxed);
         self.skip.store((1 << misses) - 1, Ordering::Relaxed);
         None
@@ -72,15 +72,15 @@ impl Spin {
 }
 
 /// However long is asked for.
-const LONGEST: Duration = Duration::from_micros(50);
+const MAX_SPIN: Duration = Duration::from_micros(50);
 /// Between two looks.
-const PAUSES: u32 = 4;
+const SPINS_PER_LOOK: u32 = 4;
 /// Time between two looks that shows that the thread did not run.
-const STALL: Duration = Duration::from_micros(100);
+const PREEMPTED_AFTER: Duration = Duration::from_micros(100);
 /// Such a look counts as so many in vain.
-const STALLED: u32 = 4;
+const MAX_PREEMPTED: u32 = 4;
 /// Looks in vain that count: after them one wait of 1,024 has a look.
-const MOST: u32 = 10;
+const MAX_BACKOFF: u32 = 10;
 
 #[cfg(test)]
 mod tests {
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn a_thread_that_is_not_let_run_gives_up_sooner() {
         let spin = spin();
-        assert_eq!(looks(&spin, 1, STALL, false), 1);
+        assert_eq!(looks(&spin, 1, PREEMPTED_AFTER, false), 1);
         assert_eq!(spin.skip.load(Ordering::Relaxed), 15);
     }
 
@@ -139,6 +139,6 @@ mod tests {
     fn it_is_off_unless_asked_for_and_bounded() {
         let off = Spin::new(None);
         assert_eq!(off.find(|| -> Option<()> { unreachable!("it does not look") }), None);
-        assert!(Spin::new(Some(Duration::MAX)).limit <= LONGEST);
+        assert!(Spin::new(Some(Duration::MAX)).limit <= MAX_SPIN);
     }
 }

@@ -1,31 +1,28 @@
 //! Everything about a session that changes, and what happens to it: what arrives is handed out, what is queued is
 //! written, and the end is told to everybody.
 //!
-//! Whoever changes it has it for itself ([`Link::with`]), and wakes others when it has let go.
+//! Whoever changes it has it for itself ([`Session::with`](crate::session::Session::with)), and wakes others when it has let go.
 
 use std::collections::VecDeque;
 use std::io;
 use std::iter;
 use std::os::fd::AsFd;
-use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use procbridge_proto::{CallId, CallTable, Connection, Event, Item, ProtocolError};
+use procbridge_proto::{CallId, CallTable, Connection, ProtocolError};
 
-use crate::budget::Share;
-use crate::call::Arrived;
-use crate::cores::cores;
 use crate::error::Sent;
-use crate::inflation::Allowance;
-use crate::journal::Matter;
-use crate::pace::Pace;
-use crate::session::calling::{Answer, Due, Slot};
-use crate::session::held::Queue;
-use crate::session::link::Link;
-use crate::session::pulse::Pulse;
-use crate::session::serving::{Serving, Work};
-use crate::socket::{self, Read};
+use crate::limits::inflation::Allowance;
+use crate::limits::permits::Permit;
+use crate::limits::receive_rate::ReceiveRate;
+use crate::net::socket::{self};
+use crate::session::call_slot::{CallEnd, Deadlines, Slot};
+use crate::session::context::SessionContext;
+use crate::session::keepalive::Keepalive;
+use crate::session::served_call::{IncomingCall, ServedCall};
+use crate::session::wait_queue::Queue;
+use crate::telemetry::log::LogClass;
 
 /// Everything about a session that changes.
 pub(crate) struct State {
@@ -33,106 +30,114 @@ pub(crate) struct State {
     /// Our calls.
     pub(crate) calls: CallTable<Slot>,
     /// The peer's calls that have not been answered.
-    pub(crate) serving: CallTable<Serving>,
+    pub(crate) serving: CallTable<ServedCall>,
     /// The peer's calls that nobody has begun to serve.
-    pub(super) ready: VecDeque<Work>,
+    pub(super) ready: VecDeque<IncomingCall>,
     /// Whether somebody reads.
-    pub(super) seat: Seat,
+    pub(super) reader: Reader,
     /// Whoever serves the peer's calls and reads when nobody else does.
-    pub(super) attendant: Option<Waker>,
+    pub(super) standby: Option<Waker>,
     /// Told when the socket takes no more and nobody may be waiting for it.
-    pub(super) alarm: Option<Waker>,
+    pub(super) blocked_waker: Option<Waker>,
     /// Told when nothing that was queued waits for the socket any longer.
-    pub(super) written: Vec<Waker>,
+    pub(super) written_wakers: Vec<Waker>,
     /// To be woken once the state is let go.
-    pub(super) wake: Vec<Waker>,
+    pub(super) to_wake: Vec<Waker>,
     /// To be written to the log then. It is why the session ends, so there is one.
-    pub(super) note: Option<Box<(Matter, String)>>,
-    pub(super) pulse: Pulse,
+    pub(super) log_line: Option<Box<(LogClass, String)>>,
+    pub(super) keepalive: Keepalive,
     /// Where somebody ends our calls whose time is over.
-    pub(super) due: Option<Box<Due>>,
+    pub(super) deadlines: Option<Box<Deadlines>>,
     /// Whether the task that drives the session is to look at the clock now.
     #[cfg(feature = "tokio")]
-    pub(super) is_rung: bool,
+    pub(super) is_notified: bool,
     /// Whether a caller was woken that may hold its thread for long.
     #[cfg(feature = "tokio")]
     pub(super) wakes_large: bool,
     /// How slowly what has begun to arrive may go on, if something has.
-    pub(super) pace: Option<Box<Pace>>,
+    pub(super) receive_rate: Option<Box<ReceiveRate>>,
     /// Since when the socket takes nothing.
     pub(super) blocked: Option<Instant>,
     /// Whether the queue was so long that producers were told to wait.
-    pub(super) crowded: bool,
+    pub(super) is_backpressured: bool,
     /// Whether something was left to be written by the task that drives the session, or by who was told of the seat.
-    pub(super) is_left: bool,
+    pub(super) is_flush_pending: bool,
     /// Whether one of many callers was told that the seat is free, and has not come yet. Whoever calls meanwhile leaves both
     /// the seat and the writing to it: what many call at a time goes out with one write.
-    pub(super) is_offered: bool,
+    pub(super) is_leader_promoted: bool,
     /// Whether whoever reads wakes others now, and writes before it reads on.
-    pub(super) is_awaited: bool,
+    pub(super) is_reader_waking: bool,
     /// Whether there may be a buffer for what is read.
     pub(super) has_buffer: bool,
-    /// Whether what is read goes to the [room](crate::session::room) of this thread.
+    /// Whether what is read goes to the [room](crate::session::read_buffer) of this thread.
     #[cfg(feature = "tokio")]
-    pub(super) is_in_room: bool,
+    pub(super) has_shared_buffer: bool,
     /// Whether what is in it waits for a place among the calls.
     #[cfg(feature = "tokio")]
-    pub(super) turnstile: Turnstile,
+    pub(super) receive_gate: ReceiveGate,
     /// Whether there may be packets that nobody has looked at.
-    pub(super) is_unseen: bool,
+    pub(super) has_undispatched: bool,
     /// How many bytes the last read brought, of which some may not have been looked at.
     pub(super) arrived: usize,
     /// Whether the socket was made to take more at a time, because something large went through it.
-    pub(super) is_wide: bool,
+    pub(super) has_large_buffers: bool,
     /// Why nothing more can be written.
-    pub(super) broken: Option<Box<End>>,
+    pub(super) write_error: Option<Box<End>>,
     pub(super) end: Option<Box<End>>,
     /// Our calls that wait until the peer takes them.
-    pub(super) queue: Option<Box<Queue>>,
+    pub(super) queued: Option<Box<Queue>>,
     /// Whether no subscriptions begin any more.
     pub(super) is_unsubscribed: bool,
     /// What the session holds of a server's limits.
-    pub(super) hold: Hold,
+    pub(super) permits: SessionPermits,
     /// Bytes that the peer has taken.
-    pub(super) taken: u64,
+    pub(super) bytes_taken: u64,
     /// Since when answers beyond the session's share wait for the peer, and what it had taken by then.
-    pub(super) over: Option<(Instant, u64)>,
+    pub(super) over_share: Option<(Instant, u64)>,
     /// One-way calls that were dropped and told of.
-    pub(super) dropped: u64,
+    pub(super) dropped_one_way: u64,
     /// What the session may still make this side inflate.
-    pub(super) inflated: Allowance,
+    pub(super) inflation: Allowance,
 }
 
 /// What a session holds of its server's limits.
 #[derive(Debug, Default)]
 #[allow(dead_code, reason = "shares count as long as they are held")]
-pub(crate) struct Hold {
-    pub(crate) place: Option<Share>,
-    pub(crate) session: Option<Share>,
+pub(crate) struct SessionPermits {
+    pub(crate) permit: Option<Permit>,
+    pub(crate) session: Option<Permit>,
     /// Bytes of requests that have not fully arrived.
-    pub(crate) bytes: Option<Share>,
+    pub(crate) bytes: Option<Permit>,
     /// Bytes of large answers that are queued.
-    pub(crate) answers: Option<Share>,
+    pub(crate) answers: Option<Permit>,
 }
 
 /// Whether packets wait until a call of the peer has ended, where as many are in flight as are taken. Calls that take no time
 /// end at once, and one that wants no answer would be dropped for nothing. Others are not waited for.
 #[cfg(feature = "tokio")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turnstile {
+pub(super) enum ReceiveGate {
     Open,
-    ShutUntil(Instant),
+    ClosedUntil(Instant),
     /// That was waited for, and none has ended since.
     Passed,
 }
 
 /// Who reads a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Seat {
-    Free,
-    Taken,
+pub(crate) enum Reader {
+    None,
+    Thread,
     /// A task reads for all, always.
-    Driven,
+    Task,
+}
+
+/// How far a flush came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    All,
+    /// The socket takes no more for now.
+    Blocked,
 }
 
 /// Why a session is over.
@@ -153,19 +158,19 @@ pub(crate) enum End {
 impl State {
     /// Wakes `waker` once the state is let go.
     pub(crate) fn wake(&mut self, waker: Option<Waker>) {
-        self.wake.extend(waker);
+        self.to_wake.extend(waker);
     }
 
     /// Wakes whoever serves the peer's calls and reads when nobody else does.
-    pub(super) fn wake_attendant(&mut self) {
-        let attendant = self.attendant.take();
-        self.wake(attendant);
+    pub(super) fn wake_standby(&mut self) {
+        let standby = self.standby.take();
+        self.wake(standby);
     }
 
     /// Leaves a call of the peer to be served by whoever does that.
-    pub(super) fn make_ready(&mut self, work: Work) {
+    pub(super) fn queue_call(&mut self, work: IncomingCall) {
         self.ready.push_back(work);
-        self.wake_attendant();
+        self.wake_standby();
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -173,12 +178,12 @@ impl State {
     }
 
     /// Whether the next who comes reads.
-    pub(super) fn is_seat_free(&self) -> bool {
-        self.seat == Seat::Free && !self.is_offered && !self.has_ended()
+    pub(super) fn has_no_reader(&self) -> bool {
+        self.reader == Reader::None && !self.is_leader_promoted && !self.has_ended()
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.end.is_none() && self.broken.is_none() && !self.connection.is_leaving()
+        self.end.is_none() && self.write_error.is_none() && !self.connection.is_leaving()
     }
 
     /// A session that waits holds no buffer, unless it is larger than `limit`: then it was busy, and may be again.
@@ -196,7 +201,7 @@ impl State {
     pub(super) fn shrink(&mut self) {
         self.drop_buffer(usize::MAX);
         self.connection.shrink();
-        if self.ready.capacity() <= FEW {
+        if self.ready.capacity() <= KEPT_CAPACITY {
             self.ready = VecDeque::new();
         }
         self.serving.shrink();
@@ -207,7 +212,7 @@ impl State {
         if !self.connection.has_spare() {
             return None;
         }
-        let due = self.pulse.heard() + SPARED;
+        let due = self.keepalive.heard() + KEEP_LARGE_BUFFERS;
         if due > now {
             return Some(due);
         }
@@ -215,241 +220,36 @@ impl State {
         None
     }
 
-    /// Takes note that `count` bytes have arrived, and whether they leave something that is not whole: it holds memory,
-    /// so it must go on at the pace of any request.
-    fn pace(&mut self, link: &Link, count: usize, now: Instant) {
-        let config = &link.admission.config;
-        if !self.connection.is_receiving() || link.admission.is_client {
-            self.pace = None;
-        } else if let Some(pace) = &mut self.pace {
-            pace.arrived(now, count, true);
-        } else {
-            let mut pace = Pace::new(now, config.header_timeout, config.min_rate);
-            pace.arrived(now, 0, true);
-            self.pace = Some(Box::new(pace));
-        }
-    }
-
     /// `own` is the waker of somebody who does not wait any longer. It may still stand here, with a call that is about to
     /// be given up or a stream that is read later: to wake it would be to wake nobody.
-    pub(super) fn offer_seat(&mut self, link: &Link, own: Option<&Waker>) {
+    pub(super) fn promote_follower(&mut self, context: &SessionContext, own: Option<&Waker>) {
         if let Some(own) = own {
-            let waiting = iter::once(&mut self.attendant);
+            let waiting = iter::once(&mut self.standby);
             for waker in waiting.chain(self.calls.iter_mut().map(|(_, slot)| &mut slot.waker)) {
                 waker.take_if(|waker| waker.will_wake(own));
             }
         }
-        self.is_offered = false;
-        if self.seat == Seat::Free {
-            let mut next = self.attendant.take();
+        self.is_leader_promoted = false;
+        if self.reader == Reader::None {
+            let mut next = self.standby.take();
             if next.is_none() {
                 next = self.calls.iter_mut().find_map(|(_, slot)| slot.waiting());
-                self.is_offered = next.is_some() && self.calls.len() >= MANY;
+                self.is_leader_promoted = next.is_some() && self.calls.len() >= MANY_CALLERS;
                 // If nobody waits for an answer, the answers that make room are read by who waits for that.
-                next = next.or_else(|| self.queue.as_ref()?.first(own));
+                next = next.or_else(|| self.queued.as_ref()?.first(own));
             }
-            self.wake.extend(next);
-            if self.is_left && !self.is_offered {
-                self.flush(link);
-            }
-        }
-    }
-
-    /// The buffer to read into, to be [given back](Self::give_back).
-    pub(super) fn lend_buffer(&mut self) -> Vec<u8> {
-        self.has_buffer = true;
-        self.connection.take_read_buffer()
-    }
-
-    /// Takes a buffer back that was lent.
-    pub(super) fn give_back(&mut self, buffer: Vec<u8>) {
-        self.connection.put_read_buffer(buffer);
-    }
-
-    /// Whoever reads does so no longer.
-    pub(super) fn leave_seat(&mut self) {
-        if self.seat == Seat::Taken {
-            self.seat = Seat::Free;
-        }
-    }
-
-    /// Takes in what was read, which came at `now`. Tells whether there is [more](Self::take_more) of it.
-    pub(super) fn took(&mut self, link: &Arc<Link>, read: io::Result<Read>, now: Instant) -> bool {
-        if self.end.is_some() {
-            return false;
-        }
-        match read {
-            Ok(Read::Bytes(count)) => {
-                self.hear(link, count, now);
-                self.connection.appended();
-                self.arrived = count;
-                return self.take_more(link, now);
-            }
-            Ok(Read::End) => {
-                self.connection.receive_end();
-                while self.digest(link) {}
-            }
-            Ok(Read::Nothing) => {}
-            Err(error) => self.end(link.socket(), End::io(&error)),
-        }
-        false
-    }
-
-    /// Takes in the next portion of what was read. Tells whether there is more.
-    pub(super) fn take_more(&mut self, link: &Arc<Link>, now: Instant) -> bool {
-        let is_more = self.digest(link);
-        if !is_more {
-            self.judge_arrival(link, self.arrived, now);
-        }
-        is_more
-    }
-
-    /// Takes note that `count` bytes have come.
-    pub(super) fn hear(&mut self, link: &Link, count: usize, now: Instant) {
-        self.pulse.hear(now);
-        link.admission.stats.received(count);
-    }
-
-    /// Judges how `count` bytes have come, all of which have been looked at.
-    pub(super) fn judge_arrival(&mut self, link: &Link, count: usize, now: Instant) {
-        if self.end.is_some() {
-            return;
-        }
-        self.pace(link, count, now);
-        if self.pulse.is_flooded(now, self.connection.pings()) {
-            self.connection.goodbye("too many pings");
-            self.flush(link);
-            return self.end(link.socket(), End::Closed);
-        }
-        // What is too much for the server is taken from who sends the largest request here.
-        while !self.hold.count(&self.connection) && self.connection.shed() {}
-    }
-
-    /// Hands out what has happened, or a portion of it. Tells whether there may be more. While calls that nobody has begun
-    /// take all places, what comes behind them waits: they may be quick, and a one-way call beyond the limit would be
-    /// dropped.
-    pub(super) fn digest(&mut self, link: &Arc<Link>) -> bool {
-        for _ in 0..PORTION {
-            self.is_unseen = self.is_full_of_ready();
-            if self.is_unseen || !self.digest_one(link) {
-                self.call_up();
-                return false;
+            self.to_wake.extend(next);
+            if self.is_flush_pending && !self.is_leader_promoted {
+                self.flush(context);
             }
         }
-        self.is_unseen = true;
-        true
     }
 
-    /// The same for a thread that is about to read more, and serves no calls.
-    pub(super) fn digest_all(&mut self, link: &Arc<Link>) {
-        if std::mem::take(&mut self.is_unseen) {
-            while self.digest_one(link) {}
-            self.call_up();
-        }
-    }
-
-    fn is_full_of_ready(&self) -> bool {
-        !self.ready.is_empty() && self.connection.is_full()
-    }
-
-    fn digest_one(&mut self, link: &Arc<Link>) -> bool {
-        let Some(event) = self.next_event() else {
-            self.count_dropped(link);
-            return false;
-        };
-        if let Some(work) = self.happened(link, event) {
-            self.make_ready(work);
-        }
-        true
-    }
-
-    /// Tells of one-way calls that the limit of the session kept out: nobody else does.
-    pub(super) fn count_dropped(&mut self, link: &Link) {
-        let dropped = self.connection.dropped_calls();
-        if dropped > self.dropped {
-            link.drop_one_way(dropped - self.dropped);
-            self.dropped = dropped;
-        }
-    }
-
-    /// The next thing that happened, as long as the session goes on.
-    pub(super) fn next_event(&mut self) -> Option<Event> {
-        if self.end.is_some() {
-            return None;
-        }
-        let event = self.connection.pull_event();
-        let arrived = match &event {
-            Some(Event::Request { request, .. }) => request.size(),
-            Some(Event::Unread { request, .. }) => request.arrived(),
-            _ => 0,
-        };
-        if arrived >= LARGE {
-            // It is from now on held by its call.
-            self.hold.count(&self.connection);
-        }
-        event
-    }
-
-    /// Hands out what has happened, but for a call that is to be served.
-    pub(super) fn happened(&mut self, link: &Arc<Link>, event: Event) -> Option<Work> {
-        match event {
-            Event::Request { id, request } => {
-                self.pulse.use_it();
-                return self.admit(link, id, Arrived::Read(request));
-            }
-            Event::Unread { id, request } => {
-                self.pulse.use_it();
-                return self.admit(link, id, Arrived::Unread(request));
-            }
-            Event::Response { id, response } => {
-                self.pulse.use_it();
-                self.settle(id, Answer::Response(response));
-            }
-            Event::UnreadResponse { id, response } => {
-                self.pulse.use_it();
-                self.settle(id, Answer::Unread(response));
-            }
-            Event::Failed { id, error } => self.settle(id, Answer::Failed(error)),
-            Event::NotRun { id } => self.settle(id, Answer::NotRun),
-            Event::Item { id, item } => self.deliver(id, Arrived::Read(item)),
-            Event::UnreadItem { id, item } => self.deliver(id, Arrived::Unread(item)),
-            Event::Cancelled { id } => self.cancelled(id),
-            Event::Credit { id } => self.may_produce(id),
-            Event::Goodbye { .. } => {
-                self.wake_attendant();
-            }
-            Event::Closed { error } => {
-                if let Some(error) = &error {
-                    self.note = Some(Box::new((Matter::Protocol, error.to_string())));
-                    // The end is not that of a session in which nothing is left to do.
-                    self.write(link);
-                }
-                let broken = self.broken.take().map(|end| *end);
-                let end = error.map(End::Protocol).or(broken).unwrap_or(End::Closed);
-                self.end(link.socket(), end);
-            }
-            _ => {}
-        }
-        None
-    }
-
-    pub(super) fn deliver(&mut self, id: CallId, item: Arrived<Item>) {
+    pub(super) fn end_call(&mut self, id: CallId, answer: CallEnd) {
         if let Some(slot) = self.calls.get_mut(id) {
             #[cfg(feature = "tokio")]
             {
-                self.wakes_large |= matches!(item, Arrived::Unread(_));
-            }
-            slot.items.push_back(item);
-            let waker = slot.waiting();
-            self.wake(waker);
-        }
-    }
-
-    pub(super) fn settle(&mut self, id: CallId, answer: Answer) {
-        if let Some(slot) = self.calls.get_mut(id) {
-            #[cfg(feature = "tokio")]
-            {
-                self.wakes_large |= slot.is_large || matches!(answer, Answer::Unread(_));
+                self.wakes_large |= slot.is_large || matches!(answer, CallEnd::Unread(_));
             }
             slot.answer.get_or_insert(answer);
             let waker = slot.waiting();
@@ -466,17 +266,17 @@ impl State {
         self.end = Some(Box::new(end));
         for (id, slot) in self.calls.iter_mut() {
             let sent = Sent::of(&self.connection, id);
-            slot.answer.get_or_insert(Answer::Lost { sent });
-            self.wake.extend(slot.waker.take());
+            slot.answer.get_or_insert(CallEnd::Lost { sent });
+            self.to_wake.extend(slot.waker.take());
         }
-        self.end_serving();
-        self.ready.retain(|work| work.call.is_one_way());
-        self.wake.extend(self.attendant.take());
-        self.wake.extend(self.alarm.clone());
-        self.wake.append(&mut self.written);
-        self.call_up();
+        self.cancel_served();
+        self.ready.retain(|work| work.call.is_one_way);
+        self.to_wake.extend(self.standby.take());
+        self.to_wake.extend(self.blocked_waker.clone());
+        self.to_wake.append(&mut self.written_wakers);
+        self.wake_eligible();
         // Somebody may keep the session, which is none any more.
-        self.hold = Hold::default();
+        self.permits = SessionPermits::default();
         if is_protocol {
             // The peer may still be sending; whoever reads drains that.
             let _ = socket::finish_writing(socket);
@@ -486,10 +286,10 @@ impl State {
     }
 }
 
-impl Hold {
+impl SessionPermits {
     /// Counts what a connection holds of requests that have not fully arrived. Tells whether the limit allows that.
-    pub(super) fn count(&mut self, connection: &Connection) -> bool {
-        self.bytes.as_mut().is_none_or(|bytes| bytes.resize(connection.held()))
+    pub(super) fn recount(&mut self, connection: &Connection) -> bool {
+        self.bytes.as_mut().is_none_or(|bytes| bytes.resize(connection.held_bytes()))
     }
 }
 
@@ -499,19 +299,9 @@ impl End {
     }
 }
 
-/// Whether this process may run on more than one core.
-pub(super) fn has_cores() -> bool {
-    static CORES: OnceLock<bool> = OnceLock::new();
-    *CORES.get_or_init(|| cores().is_some_and(|cores| cores > 1))
-}
-
-/// What is handed out at a time, before others who wait for the session have their turn.
-pub(super) const PORTION: usize = 256;
-/// A request that counts as soon as it has arrived.
-const LARGE: usize = 4 * 1024;
 /// Calls in flight at a time from which on they wait for each other.
-const MANY: usize = 8;
+const MANY_CALLERS: usize = 8;
 /// Calls of a session in which little happens: a table for more is kept.
-const FEW: usize = 4;
+const KEPT_CAPACITY: usize = 4;
 /// How long the memory of a large message is kept for the next one.
-const SPARED: Duration = Duration::from_secs(1);
+const KEEP_LARGE_BUFFERS: Duration = Duration::from_secs(1);

@@ -9,46 +9,56 @@ use std::task::{Wake, Waker};
 use procbridge_proto::{Connection, Event, Limits, Packet, Version};
 use serde::Serialize;
 
-use crate::admission::Admission;
-use crate::client_config::ClientConfig;
-use crate::config::ServerConfig;
+use crate::client::request::{self, CallOptions, ResultForm};
+use crate::config::client::ClientConfig;
+use crate::config::server::ServerConfig;
+use crate::limits::admission::Admission;
+use crate::net::socket::{self, Read};
 use crate::peer::Peer;
-use crate::request::{self, Form, Style};
-use crate::session::link::Link;
-use crate::session::state::{Hold, Seat};
-use crate::socket::{self, Read};
+use crate::service::call::Call;
+use crate::session::served_call::IncomingCall;
+use crate::session::session::Session;
+use crate::session::state::{Reader, SessionPermits};
 
 /// A link, and its peer: a connection and a socket that are used by hand.
 pub(crate) struct Ends {
-    pub(crate) link: Arc<Link>,
+    pub(crate) session: Arc<Session>,
     pub(crate) peer: Connection,
     pub(crate) socket: UnixStream,
 }
 
 impl Ends {
     /// The link is the client's end. Its server takes up to `max_calls` at a time.
-    pub(crate) fn client(seat: Seat, max_calls: u32) -> Self {
+    pub(crate) fn client(reader: Reader, max_calls: u32) -> Self {
         let (client, server) = connected(max_calls);
-        Self::new(client, server, Admission::of_client(&ClientConfig::new()), seat)
+        Self::new(client, server, Admission::for_client(&ClientConfig::new()), reader)
     }
 
     /// The link is the server's end.
-    pub(crate) fn server(seat: Seat) -> Self {
-        Self::server_of(seat, 8)
+    pub(crate) fn server(reader: Reader) -> Self {
+        Self::server_of(reader, 8)
     }
 
     /// The link is the server's end, which takes up to `max_calls` at a time.
-    pub(crate) fn server_of(seat: Seat, max_calls: u32) -> Self {
+    pub(crate) fn server_of(reader: Reader, max_calls: u32) -> Self {
         let (client, server) = connected(max_calls);
-        Self::new(server, client, Admission::new(ServerConfig::new(), 8, &[]), seat)
+        Self::new(server, client, Admission::new(ServerConfig::new(), 8, &[]), reader)
     }
 
-    fn new(own: Connection, peer: Connection, admission: Admission, seat: Seat) -> Self {
+    fn new(own: Connection, peer: Connection, admission: Admission, reader: Reader) -> Self {
         let (near, far) = UnixStream::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         let named = Peer::of_socket(&near).unwrap();
-        let link = Link::new(own, Arc::new(near), named, Arc::new(admission), None, seat, Hold::default());
-        Self { link, peer, socket: far }
+        let session = Session::new(
+            own,
+            Arc::new(near),
+            named,
+            Arc::new(admission),
+            None,
+            reader,
+            SessionPermits::default(),
+        );
+        Self { session, peer, socket: far }
     }
 
     /// Has the link read what the peer has queued.
@@ -74,7 +84,7 @@ impl Ends {
 
     /// Has the link read what is there.
     pub(crate) fn read(&self) {
-        while self.link.read(|buffer| Read::of(socket::receive(&self.link, buffer))) {}
+        while self.session.read(|buffer| Read::of(socket::receive(&self.session, buffer))) {}
     }
 }
 
@@ -85,7 +95,7 @@ fn connected(max_calls: u32) -> (Connection, Connection) {
     let limits = config.limits.with_answers_unread();
     let mut client = Connection::client(limits).with_session(terms.clone());
     let mut server = Connection::server(limits).with_session(terms.with_max_calls(max_calls));
-    client.call(call("first", &(), Form::Result)).unwrap();
+    client.call(call("first", &(), ResultForm::Result)).unwrap();
     carry(&mut client, &mut server);
     while let Some(event) = server.poll_event() {
         if let Event::Request { id, .. } = event {
@@ -96,7 +106,7 @@ fn connected(max_calls: u32) -> (Connection, Connection) {
     // Its terms, now that it knows that this is a session.
     carry(&mut client, &mut server);
     while client.poll_event().is_some() {}
-    assert_eq!((client.is_session(), client.calling()), (true, 0));
+    assert_eq!((client.is_session(), client.pending_calls()), (true, 0));
     (client, server)
 }
 
@@ -107,12 +117,17 @@ fn carry(from: &mut Connection, to: &mut Connection) {
     }
 }
 
-pub(crate) fn call(method: &str, payload: &(impl Serialize + ?Sized), form: Form) -> Packet {
-    styled(method, payload, Style { form, ..Style::default() })
+/// The call as its handler sees it.
+pub(crate) fn handled(session: &Arc<Session>, incoming: &IncomingCall) -> Call {
+    Call::on(session.clone(), incoming.id, incoming.call.clone())
 }
 
-pub(crate) fn styled(method: &str, payload: &(impl Serialize + ?Sized), style: Style) -> Packet {
-    request::packet(&ClientConfig::new(), Some(method), Some(payload), &style).unwrap()
+pub(crate) fn call(method: &str, payload: &(impl Serialize + ?Sized), form: ResultForm) -> Packet {
+    styled(method, payload, CallOptions { form, ..CallOptions::default() })
+}
+
+pub(crate) fn styled(method: &str, payload: &(impl Serialize + ?Sized), options: CallOptions) -> Packet {
+    request::packet(&ClientConfig::new(), Some(method), Some(payload), &options).unwrap()
 }
 
 pub(crate) fn answer(payload: &str) -> Packet {

@@ -3,9 +3,7 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use crate::refusal::Refusal;
 use crate::tokio::clock;
-use crate::tokio::session::Session;
 
 /// A call that is being answered: a [`procbridge::Call`](crate::Call) with all that can be asked of one, whose
 /// [`session`](Self::session) is an async one. Clones are the same call.
@@ -21,7 +19,7 @@ use crate::tokio::session::Session;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Call {
-    inner: crate::Call,
+    pub(super) inner: crate::Call,
 }
 
 impl Call {
@@ -36,16 +34,6 @@ impl Call {
     /// How long it is until the [deadline](crate::Call::deadline), by the runtime's clock; zero when it has passed.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline().map(|deadline| deadline.saturating_duration_since(clock::now()))
-    }
-
-    /// The session on which this call came, to call its caller back.
-    ///
-    /// # Errors
-    ///
-    /// The caller has a connection for this call only, as those of the older packages do. The error is a [`Refusal`], so
-    /// that `?` in a handler tells the caller.
-    pub fn session(&self) -> Result<Session, Refusal> {
-        Session::of(&self.inner)
     }
 }
 

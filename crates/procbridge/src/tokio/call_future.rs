@@ -9,14 +9,15 @@ use std::task::{Context, Poll, Waker, ready};
 use procbridge_proto::{Packet, Response, UnreadResponse};
 use serde::de::DeserializeOwned;
 
+use crate::classic::client::CallTimeout;
+use crate::client::request::{self, CallOptions, ResultForm};
 use crate::error::{Error, ErrorKind, Outcome};
-use crate::outgoing::CallTime;
-use crate::request::{self, Form, Style};
-use crate::session::{Answer, Calling};
-use crate::tokio::calls::{self, Attempts, Inner, Reached};
+use crate::session::{CallEnd, PendingCall};
+use crate::tokio::caller::Caller;
 use crate::tokio::clock;
-use crate::tokio::items::Items;
-use crate::tokio::session::Session;
+use crate::tokio::flow::{self, Attempts, Begun};
+use crate::tokio::inner::Inner;
+use crate::tokio::item_stream::Items;
 use crate::tokio::subscription::Subscription;
 
 /// The future of a call, see [`Client::request`](crate::tokio::Client::request). It borrows nothing: it may be stored,
@@ -24,78 +25,78 @@ use crate::tokio::subscription::Subscription;
 #[must_use = "a call is made when its future is polled"]
 pub struct CallFuture<T> {
     state: State,
-    read: fn(Ended) -> Result<T, Error>,
+    read: fn(End) -> Result<T, Error>,
     result: PhantomData<fn() -> T>,
 }
 
 /// A call that is ready to be made.
-pub(super) struct Made {
-    pub(super) by: By,
-    pub(super) style: Style,
+pub(super) struct Prepared {
+    pub(super) by: Sender,
+    pub(super) options: CallOptions,
     pub(super) packet: Packet,
 }
 
 /// What makes a call.
-pub(super) enum By {
+pub(super) enum Sender {
     Client(Arc<Inner>),
-    Session(Session),
+    Session(Caller),
 }
 
 /// How a call ended that did not fail.
-enum Ended {
+enum End {
     Answered(Option<Response>),
-    Streaming(Reached, CallTime, Option<Arc<Inner>>),
+    Streaming(Begun, CallTimeout, Option<Arc<Inner>>),
     Subscribed(Box<Subscription>),
 }
 
 enum State {
     /// Not polled yet.
-    Made(Result<Made, Error>),
+    Made(Result<Prepared, Error>),
     /// The usual case, without an allocation: on the session that there is, whose task looks at the clock.
     Session(OnSession),
-    Other(Other),
+    Other(BoxedWork),
     Over,
 }
 
 struct OnSession {
     client: Arc<Inner>,
-    calling: Calling,
+    pending: PendingCall,
     /// To be sent again if it was not run.
     packet: Packet,
-    time: CallTime,
+    time: CallTimeout,
     is_idempotent: bool,
 }
 
 /// All else that a call may wait for. Only `get_mut` is used of the lock, which makes the future `Sync` without waiting.
-struct Other(Mutex<Pin<Box<Work>>>);
+struct BoxedWork(Mutex<Pin<Box<Work>>>);
 
-type Work = dyn Future<Output = Result<Ended, Error>> + Send;
+type Work = dyn Future<Output = Result<End, Error>> + Send;
 
 impl<T> CallFuture<T> {
-    fn new(state: State, read: fn(Ended) -> Result<T, Error>) -> Self {
+    fn new(state: State, read: fn(End) -> Result<T, Error>) -> Self {
         Self { state, read, result: PhantomData }
     }
 }
 
 impl<R: DeserializeOwned> CallFuture<R> {
-    pub(super) fn of_result(made: Result<Made, Error>) -> Self {
+    pub(super) fn of_result(made: Result<Prepared, Error>) -> Self {
         Self::new(State::Made(made), |ended| match ended {
-            Ended::Answered(Some(response)) => request::into_result(response),
+            End::Answered(Some(response)) => request::into_result(response),
             _ => Err(unanswered()),
         })
     }
 }
 
 impl CallFuture<()> {
-    pub(super) fn of_notification(made: Result<Made, Error>) -> Self {
+    pub(super) fn of_notification(made: Result<Prepared, Error>) -> Self {
         Self::new(State::Made(made), |_| Ok(()))
     }
 }
 
 impl<T: DeserializeOwned> CallFuture<Items<T>> {
-    pub(super) fn of_stream(made: Result<Made, Error>) -> Self {
+    pub(super) fn of_stream(made: Result<Prepared, Error>) -> Self {
         Self::new(State::Made(made), |ended| match ended {
-            Ended::Streaming(reached, time, client) => Items::new(reached, time, client),
+            End::Streaming(begun, time, client) => Items::new(begun, time, client),
             _ => Err(unanswered()),
         })
     }
@@ -105,9 +106,9 @@ impl CallFuture<Subscription> {
     pub(super) fn of_subscription(
         subscribing: impl Future<Output = Result<Subscription, Error>> + Send + 'static,
     ) -> Self {
-        let subscribed = async move { subscribing.await.map(Box::new).map(Ended::Subscribed) };
-        Self::new(State::Other(Other::new(subscribed)), |ended| match ended {
-            Ended::Subscribed(subscription) => Ok(*subscription),
+        let subscribed = async move { subscribing.await.map(Box::new).map(End::Subscribed) };
+        Self::new(State::Other(BoxedWork::new(subscribed)), |ended| match ended {
+            End::Subscribed(subscription) => Ok(*subscription),
             _ => Err(unanswered()),
         })
     }
@@ -124,7 +125,7 @@ impl<T> Future for CallFuture<T> {
 }
 
 impl State {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Ended, Error>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<End, Error>> {
         loop {
             match self {
                 Self::Made(_) => {
@@ -134,20 +135,20 @@ impl State {
                         return Poll::Pending;
                     }
                 }
-                Self::Session(OnSession { calling, time, .. }) => {
-                    let answer = match ready!(calling.poll(context.waker())) {
-                        Answer::Unread(response) if calls::takes_time(response.size()) => {
+                Self::Session(OnSession { pending, time, .. }) => {
+                    let answer = match ready!(pending.poll(context.waker())) {
+                        CallEnd::Unread(response) if flow::takes_time(response.size()) => {
                             let Self::Session(made) = std::mem::replace(self, Self::Over) else { continue };
-                            *self = Self::other(made.read(response));
+                            *self = Self::boxed(made.read(response));
                             continue;
                         }
                         answer => answer,
                     };
-                    match calls::ended(answer, calling.link(), *time) {
-                        Ok(response) => return Poll::Ready(Ok(Ended::Answered(Some(response)))),
+                    match flow::ended(answer, pending.session(), *time) {
+                        Ok(response) => return Poll::Ready(Ok(End::Answered(Some(response)))),
                         Err(error) => {
                             let Self::Session(failed) = std::mem::replace(self, Self::Over) else { continue };
-                            *self = failed.go_on(error);
+                            *self = failed.retry(error);
                         }
                     }
                 }
@@ -164,48 +165,48 @@ impl State {
     }
 }
 
-impl Made {
+impl Prepared {
     /// Makes the call. On a session that is in use, `waker` is woken when it has ended.
     fn begin(self, waker: &Waker) -> State {
-        let Self { by, style, packet } = self;
+        let Self { by, options, packet } = self;
         let client = match by {
-            By::Client(client) => client,
-            By::Session(session) => {
-                return State::other(async move {
-                    if style.form == Form::Stream {
-                        let (reached, time) = session.begin(&style, packet).await?;
-                        return Ok(Ended::Streaming(reached, time, None));
+            Sender::Client(client) => client,
+            Sender::Session(session) => {
+                return State::boxed(async move {
+                    if options.form == ResultForm::Stream {
+                        let (begun, time) = session.begin(&options, packet).await?;
+                        return Ok(End::Streaming(begun, time, None));
                     }
-                    session.run(&style, packet).await.map(Ended::Answered)
+                    session.run(&options, packet).await.map(End::Answered)
                 });
             }
         };
-        if style.form == Form::Stream {
-            return State::other(async move {
-                let (reached, time) = client.begin(&style, packet).await?;
-                Ok(Ended::Streaming(reached, time, Some(client)))
+        if options.form == ResultForm::Stream {
+            return State::boxed(async move {
+                let (begun, time) = client.begin(&options, packet).await?;
+                Ok(End::Streaming(begun, time, Some(client)))
             });
         }
-        let time = clock::time(style.timeout.or(client.config.call_timeout));
-        let is_idempotent = style.is_idempotent;
-        let Some(link) = client.usual(&style, &packet) else {
+        let time = clock::time(options.timeout.or(client.config.call_timeout));
+        let is_idempotent = options.is_idempotent;
+        let Some(session) = client.ready_session(&options, &packet) else {
             let attempts = Attempts::new(packet, time, is_idempotent);
-            return State::other(async move {
-                client.go_on(style.form, attempts, None).await.map(Ended::Answered)
+            return State::boxed(async move {
+                client.retry_after(options.form, attempts, None).await.map(End::Answered)
             });
         };
-        if !clock::is_watched(&link) {
-            return State::other(async move {
-                client.run_on(link, packet, time, is_idempotent).await.map(Ended::Answered)
+        if !clock::is_watched(&session) {
+            return State::boxed(async move {
+                client.run_on_session(session, packet, time, is_idempotent).await.map(End::Answered)
             });
         }
-        match link.begin_copied(&packet, time.started.checked_sub(calls::STALE), time.deadline, waker) {
-            Ok(Some(calling)) => State::Session(OnSession { client, calling, packet, time, is_idempotent }),
+        match session.begin_copied(&packet, time.started.checked_sub(flow::STALE), time.deadline, waker) {
+            Ok(Some(pending)) => State::Session(OnSession { client, pending, packet, time, is_idempotent }),
             begun => {
                 let failed = begun.err().map(request::refused);
                 let attempts = Attempts::new(packet, time, is_idempotent);
-                State::other(async move {
-                    client.go_on(Form::Result, attempts, failed).await.map(Ended::Answered)
+                State::boxed(async move {
+                    client.retry_after(ResultForm::Result, attempts, failed).await.map(End::Answered)
                 })
             }
         }
@@ -214,40 +215,40 @@ impl Made {
 
 impl OnSession {
     /// Reads the answer, which takes time.
-    async fn read(self, response: UnreadResponse) -> Result<Ended, Error> {
+    async fn read(self, response: UnreadResponse) -> Result<End, Error> {
         let Self { client, packet, time, is_idempotent, .. } = self;
-        let answered = match calls::read_apart(response).await {
+        let answered = match flow::read_apart(response).await {
             Ok(response) => Ok(Some(response)),
             Err(error) => {
                 let attempts = Attempts::new(packet, time, is_idempotent);
-                client.go_on(Form::Result, attempts, Some(error)).await
+                client.retry_after(ResultForm::Result, attempts, Some(error)).await
             }
         };
-        answered.map(Ended::Answered)
+        answered.map(End::Answered)
     }
 
     /// Makes the call again, if it may be after it has failed with `error`.
-    fn go_on(self, error: Error) -> State {
+    fn retry(self, error: Error) -> State {
         let Self { client, packet, time, is_idempotent, .. } = self;
         let attempts = Attempts::new(packet, time, is_idempotent);
-        State::other(
-            async move { client.go_on(Form::Result, attempts, Some(error)).await.map(Ended::Answered) },
-        )
+        State::boxed(async move {
+            client.retry_after(ResultForm::Result, attempts, Some(error)).await.map(End::Answered)
+        })
     }
 }
 
 impl State {
-    fn other(work: impl Future<Output = Result<Ended, Error>> + Send + 'static) -> Self {
-        Self::Other(Other::new(work))
+    fn boxed(work: impl Future<Output = Result<End, Error>> + Send + 'static) -> Self {
+        Self::Other(BoxedWork::new(work))
     }
 }
 
-impl Other {
-    fn new(work: impl Future<Output = Result<Ended, Error>> + Send + 'static) -> Self {
+impl BoxedWork {
+    fn new(work: impl Future<Output = Result<End, Error>> + Send + 'static) -> Self {
         Self(Mutex::new(Box::pin(work)))
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Ended, Error>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<End, Error>> {
         self.0.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll(context)
     }
 }

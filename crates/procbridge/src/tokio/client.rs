@@ -5,16 +5,16 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::client_config::ClientConfig;
+use crate::client::request;
+use crate::config::client::ClientConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
-use crate::request;
-use crate::tokio::builder::{RequestBuilder, Via};
+use crate::tokio::background;
 use crate::tokio::call_future::CallFuture;
-use crate::tokio::calls::Inner;
 use crate::tokio::clock;
-use crate::tokio::items::Items;
-use crate::tokio::keeper;
+use crate::tokio::inner::Inner;
+use crate::tokio::item_stream::Items;
+use crate::tokio::request_builder::{RequestBuilder, Target};
 use crate::tokio::router::Router;
 use crate::tokio::subscription::Subscription;
 
@@ -205,7 +205,7 @@ impl Client {
         S: Into<String>,
     {
         let topics = topics.into_iter().map(Into::into).collect();
-        CallFuture::of_subscription(Subscription::begin(self.clone(), topics))
+        CallFuture::of_subscription(Subscription::begin(self.inner.clone(), topics))
     }
 
     /// Begins a call that has settings of its own.
@@ -221,12 +221,12 @@ impl Client {
     /// # }
     /// ```
     pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
-        RequestBuilder::new(Via::Client(self), Some(method))
+        RequestBuilder::new(Target::Client(&self.inner), Some(method))
     }
 
     /// Begins a call that names no method, which the protocol allows.
     pub fn call_without_method(&self) -> RequestBuilder<'_> {
-        RequestBuilder::new(Via::Client(self), None)
+        RequestBuilder::new(Target::Client(&self.inner), None)
     }
 
     /// Serves the methods of `router` to the server, which calls them with [`Call::session`](crate::tokio::Call::session).
@@ -260,14 +260,14 @@ impl Client {
                 *none = Some(Arc::new(router));
             }
         }
-        let mut intent = Intent { client: inner, is_done: false };
+        let mut intent = ServeGuard { client: inner, is_done: false };
         // One that was opened before told the server that it takes no calls.
-        if let Some(link) = inner.current.session() {
-            link.goodbye("a session that serves takes its place");
+        if let Some(session) = inner.current.session() {
+            session.goodbye("a session that serves takes its place");
         }
         inner.open_session(clock::time(inner.config.patience())).await?;
         intent.is_done = true;
-        keeper::keep(inner);
+        background::keep(inner);
         inner.greet().await;
         Ok(())
     }
@@ -295,23 +295,23 @@ impl Client {
         F: Fn(Client) -> T + Send + Sync + 'static,
         T: Future<Output = ()> + Send + 'static,
     {
-        self.inner.greeting().0 = Some(Arc::new(move |client| Box::pin(greet(client))));
+        self.inner.greeting().0 = Some(Arc::new(move |inner| Box::pin(greet(Self { inner }))));
     }
 }
 
 /// The intent of a client to serve, given up when this is dropped before it is done.
-struct Intent<'a> {
+struct ServeGuard<'a> {
     client: &'a Inner,
     is_done: bool,
 }
 
-impl Drop for Intent<'_> {
+impl Drop for ServeGuard<'_> {
     fn drop(&mut self) {
         if !self.is_done {
             *self.client.lock() = None;
             // It may have been opened already, and has told the server that it takes calls.
-            if let Some(link) = self.client.current.session() {
-                link.goodbye("the client does not serve after all");
+            if let Some(session) = self.client.current.session() {
+                session.goodbye("the client does not serve after all");
             }
         }
     }

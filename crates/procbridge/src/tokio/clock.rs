@@ -13,8 +13,8 @@ use ::tokio::runtime::Handle;
 use ::tokio::task::coop;
 use ::tokio::time::{Sleep, sleep_until};
 
-use crate::outgoing::CallTime;
-use crate::session::Link;
+use crate::classic::client::CallTimeout;
+use crate::session::Session;
 
 /// What time it is for the runtime's timers: a test may stop their clock, or set it. Whatever is compared with what they wait
 /// for is taken from here.
@@ -47,40 +47,40 @@ pub(super) fn poll_until(
 }
 
 /// Waits until `deadline`.
-pub(super) async fn reach(deadline: Instant) {
+pub(super) async fn wait_until(deadline: Instant) {
     let mut timer = pin!(sleep_until(deadline.into()));
     poll_fn(|context| poll_until(timer.as_mut(), deadline, context)).await;
 }
 
 /// The time of a call that begins now.
-pub(super) fn time(limit: Option<Duration>) -> CallTime {
-    CallTime::since(now(), limit)
+pub(super) fn time(limit: Option<Duration>) -> CallTimeout {
+    CallTimeout::since(now(), limit)
 }
 
 /// The task that drives `link` is in this runtime, and ends the calls on it whose time is over.
-pub(super) fn watch(link: &Link) {
-    link.clock.store(here(), Ordering::Relaxed);
+pub(super) fn watch(session: &Session) {
+    session.clock.store(here(), Ordering::Relaxed);
 }
 
 /// Whether such a task is in this runtime.
-pub(super) fn is_watched(link: &Link) -> bool {
-    let clock = link.clock.load(Ordering::Relaxed);
+pub(super) fn is_watched(session: &Session) -> bool {
+    let clock = session.clock.load(Ordering::Relaxed);
     clock != 0 && clock == here()
 }
 
 /// The runtime in which this runs, as a number. 0 if there is none.
 fn here() -> u64 {
     Handle::try_current().map_or(0, |handle| {
-        let mut number = Number(0);
+        let mut number = IdHasher(0);
         handle.id().hash(&mut number);
         number.finish()
     })
 }
 
 /// An id as the number that it is.
-struct Number(u64);
+struct IdHasher(u64);
 
-impl Hasher for Number {
+impl Hasher for IdHasher {
     fn write(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(byte);

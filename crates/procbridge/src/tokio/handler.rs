@@ -3,11 +3,12 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::handler::payload;
-pub use crate::handler::{Context, ContextAndPayload, Nothing, Payload, Reply};
-use crate::refusal::Refusal;
+use crate::reply_error::Refusal;
+use crate::service::arguments::payload;
+pub use crate::service::arguments::{Context, ContextAndPayload, Nothing, Payload};
+pub use crate::service::reply::Reply;
 use crate::tokio::call::Call;
-use crate::tokio::items::ItemSink;
+use crate::tokio::item_sink::ItemSink;
 
 /// An async function that can answer calls. You write the function; this is implemented for you:
 ///

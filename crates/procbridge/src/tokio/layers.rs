@@ -2,10 +2,10 @@
 
 use std::pin::Pin;
 
-use crate::budget::Budget;
-use crate::handler::Reply;
-use crate::layers::place;
-use crate::refusal::Refusal;
+use crate::limits::permits::Semaphore;
+use crate::reply_error::Refusal;
+use crate::service::layers::permit;
+use crate::service::reply::Reply;
 use crate::tokio::call::Call;
 use crate::tokio::next::Next;
 
@@ -21,11 +21,11 @@ pub type Layered = Pin<Box<dyn Future<Output = Result<Reply, Refusal>> + Send>>;
 /// let router = Router::new().layer(layers::max_in_flight(8)).method("seven", || async { 7 });
 /// ```
 pub fn max_in_flight(calls: usize) -> impl Fn(Call, Next) -> Layered + Send + Sync + 'static {
-    let places = Budget::new(calls);
+    let permits = Semaphore::new(calls);
     move |_, next| {
-        let place = place(&places);
+        let permit = permit(&permits);
         Box::pin(async move {
-            let _place = place?;
+            let _place = permit?;
             next.run().await
         })
     }
@@ -44,7 +44,7 @@ pub fn max_in_flight(calls: usize) -> impl Fn(Call, Next) -> Layered + Send + Sy
 pub fn trace() -> impl Fn(Call, Next) -> Layered + Send + Sync + 'static {
     use tracing::Instrument;
 
-    use crate::layers::{Timed, span};
+    use crate::service::layers::{Timed, span};
 
     |call, next| {
         let timed = Timed::begin();

@@ -28,39 +28,41 @@
 //! Everything here needs a tokio runtime of any flavour with I/O and time enabled, and panics where there is none.
 //! Time limits go by the clock of that runtime, which a test may stop with `tokio::time::pause`.
 
-mod beginning;
-mod builder;
+mod background;
+mod begin_handler;
 mod call;
 mod call_future;
-mod calls;
+mod call_task;
+mod caller;
 mod client;
 mod clock;
-mod control;
-mod driver;
-mod exchange;
+mod flow;
 pub mod handler;
-mod handling;
-mod items;
-mod keeper;
+mod handler_task;
+mod inner;
+mod item_sink;
+mod item_stream;
 pub mod layers;
 mod next;
-mod opening;
+mod open;
+mod request_builder;
+mod route;
 mod router;
-mod running;
 mod server;
 mod session;
-mod sessions;
-mod stream;
+mod session_task;
 mod subscription;
 
-pub use builder::RequestBuilder;
+mod transport;
+
 pub use call::Call;
 pub use call_future::CallFuture;
 pub use client::Client;
-pub use control::ServerHandle;
-pub use items::{ItemSink, Items};
+pub use item_sink::ItemSink;
+pub use item_stream::Items;
 pub use next::Next;
+pub use request_builder::RequestBuilder;
 pub use router::Router;
-pub use server::{RunningServer, Server};
+pub use server::{RunningServer, Server, ServerHandle};
 pub use session::Session;
 pub use subscription::Subscription;

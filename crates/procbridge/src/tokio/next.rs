@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use crate::handler::Reply;
-use crate::refusal::Refusal;
-use crate::router::guarded;
+use crate::reply_error::Refusal;
+use crate::service::dispatch::guarded;
+use crate::service::reply::Reply;
 use crate::tokio::call::Call;
-use crate::tokio::router::{Route, Run};
-use crate::tokio::running::{Guarded, Hold, Work, on_a_thread};
+use crate::tokio::handler_task::{CallGuard, GuardedFuture, Work, on_a_thread};
+use crate::tokio::route::{Route, Run};
 
 /// The rest of the way of a call, as a layer sees it; see [`Router::layer`](crate::tokio::Router::layer).
 pub struct Next {
@@ -19,7 +19,7 @@ pub struct Next {
     /// How many of the layers the call has passed.
     pub(super) passed: usize,
     pub(super) route: Option<Arc<Route>>,
-    pub(super) hold: Arc<Hold>,
+    pub(super) hold: Arc<CallGuard>,
     pub(super) leaked: Arc<AtomicUsize>,
 }
 
@@ -53,19 +53,21 @@ impl Next {
         self.reply
     }
 
-    pub(super) fn begin(self) -> Result<Guarded, Refusal> {
+    pub(super) fn begin(self) -> Result<GuardedFuture, Refusal> {
         let layers = self.layers.clone();
         if let Some(layer) = layers.get(self.passed) {
-            return Guarded::begin(|| layer(self.call.clone(), Self { passed: self.passed + 1, ..self }));
+            return GuardedFuture::begin(|| {
+                layer(self.call.clone(), Self { passed: self.passed + 1, ..self })
+            });
         }
         let Self { call, reply, route, hold, leaked, .. } = self;
         match route.as_deref().map(|route| &route.run) {
             None => Err(Refusal::unknown_method(call.method())),
-            Some(Run::Task(handler)) => Guarded::begin(|| handler(call, reply)),
+            Some(Run::Task(handler)) => GuardedFuture::begin(|| handler(call, reply)),
             Some(Run::Thread(handler)) => {
                 let handler = handler.clone();
                 let work = move |call: &crate::Call| guarded(|| handler(call, reply));
-                Guarded::begin(|| on_a_thread(call.into_inner(), hold, leaked, work))
+                GuardedFuture::begin(|| on_a_thread(call.into_inner(), hold, leaked, work))
             }
         }
     }

@@ -8,20 +8,23 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::admission::Admission;
-use crate::budget::Share;
-use crate::handler::{Reply, payload};
-use crate::protocol;
-use crate::refusal::Refusal;
-use crate::router::{BoxedHandler, authorized, reply};
-use crate::routes::{Kind, Routes};
-use crate::session::hub::Hub;
-use crate::tokio::beginning::{Beginning, Inline, Pace};
+use crate::blocking::next::BoxedHandler;
+use crate::events::hub::Hub;
+use crate::limits::admission::Admission;
+use crate::limits::permits::Permit;
+use crate::reply_error::Refusal;
+use crate::service::arguments::payload;
+use crate::service::builtin;
+use crate::service::dispatch::{authorized, good_reply};
+use crate::service::reply::Reply;
+use crate::service::routes::{Kind, Routes};
+use crate::tokio::begin_handler::{HandlerStart, InlineStart};
 use crate::tokio::call::Call;
 use crate::tokio::handler::{Handler, StreamHandler};
-use crate::tokio::items::ItemSink;
+use crate::tokio::handler_task::{CallGuard, GuardedFuture, Guarding, HandlerTask, Work};
+use crate::tokio::item_sink::ItemSink;
 use crate::tokio::next::{BoxedLayer, Next};
-use crate::tokio::running::{Guarded, Held, Hold, Running, Work};
+use crate::tokio::route::{Route, Run};
 
 /// The methods of a server.
 ///
@@ -66,23 +69,11 @@ pub struct Router {
     layers: Arc<Vec<Arc<BoxedLayer>>>,
 }
 
-/// A handler, and what is known of it.
-pub(super) struct Route {
-    pub(super) run: Run,
-    pub(super) pace: Pace,
-}
-
-/// Where a handler runs.
-pub(super) enum Run {
-    Task(Box<dyn Fn(Call, Reply) -> Work + Send + Sync>),
-    Thread(Arc<BoxedHandler>),
-}
-
 /// How far a call has come on its way to a handler.
 pub(super) enum Started<'r> {
     /// It is answered without one.
-    Answered(Running),
-    Beginning(Inline<'r>),
+    Answered(HandlerTask),
+    Beginning(InlineStart<'r>),
 }
 
 impl Router {
@@ -188,7 +179,8 @@ impl Router {
     /// ```
     #[must_use]
     pub fn events(mut self, hub: &Hub) -> Self {
-        self.routes.set_hub(hub.clone());
+        let hub = hub.clone();
+        self.routes.set_subscribe(Arc::new(move |call, config| hub.answer(call, config)));
         self
     }
 
@@ -287,9 +279,9 @@ impl Router {
         &self,
         call: crate::Call,
         admission: &Admission,
-        slot: Option<Share>,
+        slot: Option<Permit>,
         began: Instant,
-    ) -> Result<Running, Refusal> {
+    ) -> Result<HandlerTask, Refusal> {
         match self.prepare(call, admission, slot, began)? {
             Started::Answered(running) => Ok(running),
             Started::Beginning(beginning) => beginning.begin(),
@@ -301,31 +293,21 @@ impl Router {
         &'r self,
         call: crate::Call,
         admission: &'r Admission,
-        slot: Option<Share>,
+        slot: Option<Permit>,
         began: Instant,
     ) -> Result<Started<'r>, Refusal> {
         let Admission { config, stats, leaked, .. } = admission;
         authorized(&call, config)?;
-        let reply = reply(&call, config);
-        if let Some(method) = protocol::method(&call, config) {
+        let reply = good_reply(&call, config);
+        if let Some(method) = builtin::method(&call, config) {
             let handled = method.answer(&call, reply, config, stats, &self.routes);
-            let work = Guarded::begin(|| Box::pin(std::future::ready(handled)))?;
-            let hold = Held::Alone(Hold { _slot: slot, measured: None });
-            return Ok(Started::Answered(Running::new(call, hold, work)));
+            let work = GuardedFuture::begin(|| Box::pin(std::future::ready(handled)))?;
+            let hold = Guarding::Alone(CallGuard { _slot: slot, measured: None });
+            return Ok(Started::Answered(HandlerTask::new(call, hold, work)));
         }
-        let hold = Hold { _slot: slot, measured: Some(stats.begin_at(call.method(), began)) };
+        let hold = CallGuard { _slot: slot, measured: Some(stats.begin_at(call.method(), began)) };
         let route = self.routes.find(&call);
-        Ok(Started::Beginning(Beginning { call, reply, hold, route, layers: &self.layers, leaked }))
-    }
-}
-
-impl Route {
-    fn task(handler: impl Fn(Call, Reply) -> Work + Send + Sync + 'static) -> Arc<Self> {
-        Self::of(Run::Task(Box::new(handler)))
-    }
-
-    fn of(run: Run) -> Arc<Self> {
-        Arc::new(Self { run, pace: Pace::default() })
+        Ok(Started::Beginning(HandlerStart { call, reply, hold, route, layers: &self.layers, leaked }))
     }
 }
 
@@ -365,13 +347,13 @@ impl fmt::Debug for Router {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ServerConfig;
-    use crate::trace;
+    use crate::config::server::ServerConfig;
+    use crate::telemetry::trace_context;
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     fn parent() -> Option<String> {
-        trace::current().map(|context| context.parent().to_string())
+        trace_context::current().map(|context| context.parent().to_string())
     }
 
     #[::tokio::test]

@@ -1,24 +1,18 @@
 //! A session as a handler sees it: the way back to the caller (PB-ID-*).
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use procbridge_proto::{Packet, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::client_config::ClientConfig;
-use crate::error::Error;
-use crate::outgoing::CallTime;
+use crate::config::client::ClientConfig;
 use crate::peer::Peer;
-use crate::refusal::Refusal;
-use crate::request::{self, Style};
-use crate::session::Link;
-use crate::session::link::Refused;
-use crate::tokio::builder::{RequestBuilder, Via};
+use crate::reply_error::Refusal;
+use crate::tokio::call::Call;
 use crate::tokio::call_future::CallFuture;
-use crate::tokio::calls::{self, Reached};
-use crate::tokio::clock;
-use crate::tokio::items::Items;
+use crate::tokio::caller::Caller;
+use crate::tokio::item_stream::Items;
+use crate::tokio::request_builder::{RequestBuilder, Target};
 
 /// The session on which a call came, for calls in the other direction. Clones are the same session. It may be kept after
 /// the call: it works as long as the peer keeps its connection.
@@ -45,20 +39,19 @@ use crate::tokio::items::Items;
 #[derive(Clone, Debug)]
 pub struct Session {
     /// Whoever keeps a session does not keep its connection: that has ended when the peer's has.
-    link: Weak<Link>,
+    caller: Caller,
     peer: Peer,
-    pub(super) config: Arc<ClientConfig>,
 }
 
 impl Session {
     pub(super) fn of(call: &crate::Call) -> Result<Self, Refusal> {
-        let Some(place) = call.place() else {
+        let Some(session_call) = call.session_call() else {
             return Err(Refusal::new("the caller holds no session, so it cannot be called"));
         };
         let mut config = ClientConfig::new();
-        config.limits = place.link.admission.config.limits;
-        let (link, peer) = (Arc::downgrade(&place.link), place.link.peer);
-        Ok(Self { link, peer, config: Arc::new(config) })
+        config.limits = session_call.session.admission.config.limits;
+        let (session, peer) = (Arc::downgrade(&session_call.session), session_call.session.peer);
+        Ok(Self { caller: Caller { session, config: Arc::new(config) }, peer })
     }
 
     /// Who is at the other end.
@@ -68,12 +61,12 @@ impl Session {
 
     /// What the other end calls itself, if it says so.
     pub fn name(&self) -> Option<String> {
-        self.link.upgrade()?.peer_terms().and_then(|terms| terms.name().map(str::to_string))
+        self.caller.session.upgrade()?.peer_terms().and_then(|terms| terms.name().map(str::to_string))
     }
 
     /// Whether calls can still begin on this session.
     pub fn is_open(&self) -> bool {
-        self.link.upgrade().is_some_and(|link| link.is_open())
+        self.caller.session.upgrade().is_some_and(|session| session.is_open())
     }
 
     /// Calls a method of the other end, see [`Client::request`](crate::tokio::Client::request). Nothing is sent again. It
@@ -129,32 +122,18 @@ impl Session {
 
     /// Begins a call that has settings of its own.
     pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
-        RequestBuilder::new(Via::Session(self), Some(method))
+        RequestBuilder::new(Target::Session(&self.caller), Some(method))
     }
+}
 
-    fn link(&self) -> Result<Arc<Link>, Error> {
-        self.link.upgrade().ok_or_else(|| request::refused(Refused::Gone))
-    }
-
-    pub(super) async fn begin(&self, style: &Style, packet: Packet) -> Result<(Reached, CallTime), Error> {
-        let time = clock::time(style.timeout);
-        Ok((
-            calls::begin_on(&self.config, &self.link()?, packet, style.form, time)
-                .await
-                .map_err(request::in_reverse)?,
-            time,
-        ))
-    }
-
-    pub(super) async fn run(&self, style: &Style, packet: Packet) -> Result<Option<Response>, Error> {
-        let time = clock::time(style.timeout.or(self.config.call_timeout));
-        match calls::begin_on(&self.config, &self.link()?, packet, style.form, time)
-            .await
-            .map_err(request::in_reverse)?
-        {
-            Reached::Response(response) => Ok(Some(response)),
-            Reached::Calling(calling) => calls::finish(calling, time).await.map(Some),
-            Reached::Sent => Ok(None),
-        }
+impl Call {
+    /// The session on which this call came, to call its caller back.
+    ///
+    /// # Errors
+    ///
+    /// The caller has a connection for this call only, as those of the older packages do. The error is a [`Refusal`], so
+    /// that `?` in a handler tells the caller.
+    pub fn session(&self) -> Result<Session, Refusal> {
+        Session::of(&self.inner)
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::mem;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,22 +12,22 @@ use ::tokio::time::sleep;
 use futures_core::Stream;
 use serde_json::{Value, json};
 
+use crate::client::request::{self, CallOptions, ResultForm};
+use crate::client::retry::{Backoff, may_pass};
 use crate::error::Error;
-use crate::event::{self, Event, Missed};
-use crate::request;
-use crate::session::retry::{Backoff, may_pass};
-use crate::tokio::calls::Reached;
-use crate::tokio::client::Client;
+use crate::events::event::{self, Event, Missed};
 use crate::tokio::clock;
-use crate::tokio::items::Items;
+use crate::tokio::flow::Begun;
+use crate::tokio::inner::Inner;
+use crate::tokio::item_stream::Items;
 
-/// The events of some topics, see [`Client::subscribe`]. Dropping it ends the subscription.
+/// The events of some topics, see [`Client::subscribe`](crate::tokio::Client::subscribe). Dropping it ends the subscription.
 ///
 /// As a [`Stream`] it ends only with an error that trying again would not mend: the server refuses the subscription, has no
 /// events, or no longer holds sessions. While the server cannot be reached, is full or stops, it waits and tries again.
 #[must_use = "a subscription that is dropped has ended"]
 pub struct Subscription {
-    client: Client,
+    client: Arc<Inner>,
     /// The payload of the subscribing call.
     wanted: Value,
     state: State,
@@ -52,7 +52,7 @@ type Events = Items<Option<Event>>;
 type Renewed = Result<(Events, Option<Event>), Error>;
 
 impl Subscription {
-    pub(super) async fn begin(client: Client, topics: Vec<String>) -> Result<Self, Error> {
+    pub(super) async fn begin(client: Arc<Inner>, topics: Vec<String>) -> Result<Self, Error> {
         let wanted = json!({ "topics": topics });
         let (items, first) = renew(client.clone(), wanted.clone(), Duration::ZERO).await?;
         let (state, gap) = (State::Open(items), first.is_some());
@@ -125,14 +125,16 @@ fn polled<T>(
     work.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll(context)
 }
 
-async fn renew(client: Client, wanted: Value, pause: Duration) -> Renewed {
+async fn renew(client: Arc<Inner>, wanted: Value, pause: Duration) -> Renewed {
     if !pause.is_zero() {
         sleep(pause).await;
     }
-    let time = clock::time(client.inner.config.patience());
-    let reached = client.call("$/subscribe").payload(&wanted).begin_session_stream(time).await?;
-    let Reached::Calling(_) = reached else { return Err(request::no_sessions()) };
-    let mut items = Events::new(reached, time, None)?;
+    let time = clock::time(client.config.patience());
+    let options = CallOptions { form: ResultForm::Stream, needs_session: true, ..CallOptions::default() };
+    let packet = request::packet(&client.config, Some("$/subscribe"), Some(&wanted), &options)?;
+    let begun = client.begin_within(time, &options, packet).await?;
+    let Begun::Calling(_) = begun else { return Err(request::no_sessions()) };
+    let mut items = Events::new(begun, time, None)?;
     // What else than the word that it is in force comes first is an event, or the end.
     let first = items.next().await.ok_or_else(event::none_there)??;
     items.without_limit();

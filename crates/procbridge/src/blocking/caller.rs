@@ -1,0 +1,46 @@
+//! The way back to a caller: calls on the session on which its own call came.
+
+use std::sync::{Arc, Weak};
+
+use procbridge_proto::{Packet, Response};
+
+use crate::blocking::flow::{self, Begun};
+use crate::classic::client::CallTimeout;
+use crate::client::request::{self, CallOptions};
+use crate::config::client::ClientConfig;
+use crate::error::Error;
+use crate::session::Session;
+use crate::session::session::BeginError;
+
+/// The way back to a caller, on the session on which its call came.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) session: Weak<Session>,
+    pub(super) config: Arc<ClientConfig>,
+}
+
+impl Caller {
+    fn session(&self) -> Result<Arc<Session>, Error> {
+        self.session.upgrade().ok_or_else(|| request::refused(BeginError::Gone))
+    }
+
+    pub(super) fn begin(&self, options: &CallOptions, packet: Packet) -> Result<(Begun, CallTimeout), Error> {
+        let time = CallTimeout::new(options.timeout);
+        let begun = flow::begin_on(&self.config, &self.session()?, packet, options.form, time)
+            .map_err(request::in_reverse)?;
+        Ok((begun, time))
+    }
+
+    pub(super) fn run(&self, options: &CallOptions, packet: Packet) -> Result<Option<Response>, Error> {
+        let time = CallTimeout::new(options.timeout.or(self.config.call_timeout));
+        let begun = flow::begin_on(&self.config, &self.session()?, packet, options.form, time);
+        match begun.map_err(request::in_reverse)? {
+            Begun::Response(response) => Ok(Some(response)),
+            Begun::Calling(pending) => flow::finish(pending, time, time.started).map(Some),
+            Begun::Ready(session, packet) => flow::answer(&self.config, &session, packet, time, time.started)
+                .map_err(request::in_reverse)
+                .map(Some),
+            Begun::Sent => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What the clones of a client share.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::blocking::keep_open::KeepOpen;
+use crate::blocking::router::Router;
+use crate::client::connections::Connections;
+use crate::config::client::ClientConfig;
+use crate::endpoint::Endpoint;
+use crate::limits::admission::Admission;
+use crate::session::Session;
+use crate::session::state::End;
+
+/// What the clones of a client share.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) me: Weak<Inner>,
+    pub(super) endpoint: Endpoint,
+    pub(super) config: ClientConfig,
+    pub(super) current: Connections,
+    pub(super) admission: Arc<Admission>,
+    /// The methods for the server to call.
+    router: Mutex<Option<Arc<Router>>>,
+    greeting: Mutex<Greeting>,
+    /// What keeps a session open, if this client serves.
+    pub(super) keeping: Arc<KeepOpen>,
+}
+
+/// What is to be done with each new session of a client that serves.
+#[derive(Clone, Default)]
+pub(super) struct Greeting(pub(super) Option<Arc<Greet>>);
+
+type Greet = dyn Fn(Arc<Inner>) + Send + Sync;
+
+impl fmt::Debug for Greeting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Greeting").field(&self.0.is_some()).finish()
+    }
+}
+
+impl Inner {
+    pub(super) fn new(endpoint: Endpoint, config: ClientConfig) -> Arc<Self> {
+        let admission = Arc::new(Admission::for_client(&config));
+        let current = Connections::new(config.max_connecting);
+        let (router, greeting, keeping) = (Mutex::default(), Mutex::default(), Arc::default());
+        Arc::new_cyclic(|me| {
+            let me = me.clone();
+            Self { me, endpoint, config, current, admission, router, greeting, keeping }
+        })
+    }
+
+    /// Whether the server may call this client.
+    pub(super) fn is_serving(&self) -> bool {
+        self.router().is_some()
+    }
+
+    /// The methods for the server to call, if this client serves.
+    pub(super) fn router(&self) -> MutexGuard<'_, Option<Arc<Router>>> {
+        self.router.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what is to be done with a new session.
+    pub(super) fn greet(&self) {
+        let greeting = self.greeting().clone();
+        if let (Greeting(Some(greet)), Some(inner)) = (greeting, self.me.upgrade()) {
+            greet(inner);
+        }
+    }
+
+    pub(super) fn greeting(&self) -> MutexGuard<'_, Greeting> {
+        self.greeting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session, if there is one now.
+    pub(super) fn session(&self) -> Option<Arc<Session>> {
+        self.current.session()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A thread that attends to it would keep it open. Streams that are being read go on; whoever calls this client
+        // is told that it is gone.
+        if let Some(session) = self.current.session() {
+            session.goodbye("the client is done");
+            if !session.is_calling() {
+                session.close(End::Closed);
+            }
+        }
+        self.keeping.end();
+    }
+}

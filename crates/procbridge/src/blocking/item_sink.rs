@@ -1,0 +1,46 @@
+//! The items of a streamed answer, as its handler sends them (PB-STR-*).
+
+use procbridge_proto::code;
+use serde::Serialize;
+
+use crate::blocking::wait;
+use crate::reply_error::Refusal;
+use crate::service::call::Call;
+use crate::service::item_sender::ItemSender;
+use crate::service::reply::Reply;
+
+/// Where a streaming handler sends its items, see [`Router::stream`](crate::Router::stream).
+#[derive(Debug)]
+pub struct ItemSink {
+    producer: ItemSender,
+}
+
+impl ItemSink {
+    pub(crate) fn new(call: &Call) -> Self {
+        Self { producer: ItemSender::new(call) }
+    }
+
+    /// Sends an item.
+    ///
+    /// # Errors
+    ///
+    /// The caller has cancelled the call or is gone, or the item cannot be sent. The error is a [`Refusal`] for the
+    /// handler to return, which `?` does.
+    ///
+    /// # Blocking
+    ///
+    /// While the caller has not asked for more items. The caller's asking wakes it, its going away, and the call's end.
+    pub fn send<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Refusal> {
+        let Some(packet) = self.producer.item(item)? else { return self.producer.collect() };
+        let Some(session_call) = self.producer.session_call() else { return Ok(()) };
+        let mut packet = Some(packet);
+        let sent = wait::wait(&session_call.session, None, |waker| {
+            session_call.session.poll_item(session_call.id, &mut packet, waker)
+        });
+        sent.unwrap_or_else(|| Err(Refusal::new("the item was not sent").with_code(code::INTERNAL)))
+    }
+
+    pub(crate) fn finish(self, reply: Reply) -> Result<Reply, Refusal> {
+        self.producer.finish(reply)
+    }
+}

@@ -1,0 +1,47 @@
+//! Layers that are ready to be used, see [`Router::layer`](crate::Router::layer).
+
+use crate::blocking::next::Next;
+use crate::limits::permits::Semaphore;
+use crate::reply_error::Refusal;
+use crate::service::call::Call;
+use crate::service::layers::permit;
+#[cfg(feature = "tracing")]
+use crate::service::layers::{Timed, span};
+use crate::service::reply::Reply;
+
+/// Lets at most `calls` of the router's calls be in flight at a time. One more is refused, code `overloaded`; with 0, every
+/// one is.
+///
+/// ```
+/// use procbridge::{Router, layers};
+///
+/// let router = Router::new().layer(layers::max_in_flight(8)).method("sum", |xs: Vec<i64>| xs.iter().sum::<i64>());
+/// ```
+pub fn max_in_flight(
+    calls: usize,
+) -> impl Fn(&Call, Next<'_>) -> Result<Reply, Refusal> + Send + Sync + 'static {
+    let permits = Semaphore::new(calls);
+    move |_, next| {
+        let _place = permit(&permits)?;
+        next.run()
+    }
+}
+
+/// Tells [tracing](https://docs.rs/tracing) of each call: a span `procbridge.call` with the fields `method`, `peer` and
+/// `traceparent`, in which the handler runs, and in it an event with `outcome` (`ok`, the error's code, or `error` if it
+/// has none) and `elapsed_us`. Both are of the level `INFO`.
+///
+/// ```
+/// use procbridge::{Router, layers};
+///
+/// let router = Router::new().layer(layers::trace()).method("sum", |xs: Vec<i64>| xs.iter().sum::<i64>());
+/// ```
+#[cfg(feature = "tracing")]
+pub fn trace() -> impl Fn(&Call, Next<'_>) -> Result<Reply, Refusal> + Send + Sync + 'static {
+    |call, next| {
+        let span = span(call);
+        let _entered = span.enter();
+        let timed = Timed::begin();
+        timed.end(next.run())
+    }
+}

@@ -1,0 +1,71 @@
+//! What stands behind a layer: more layers, and at last the handler.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::reply_error::Refusal;
+use crate::service::call::Call;
+use crate::service::dispatch::guarded;
+use crate::service::reply::Reply;
+
+/// The rest of the way of a call, as a layer sees it; see [`Router::layer`](crate::Router::layer).
+pub struct Next<'a> {
+    call: &'a Call,
+    reply: Reply,
+    layers: &'a [Arc<BoxedLayer>],
+    handler: Option<&'a BoxedHandler>,
+}
+
+/// A blocking handler of any form.
+pub(crate) type BoxedHandler = dyn Fn(&Call, Reply) -> Result<Reply, Refusal> + Send + Sync;
+
+/// A function around handlers.
+pub(crate) type BoxedLayer = dyn Fn(&Call, Next<'_>) -> Result<Reply, Refusal> + Send + Sync;
+
+impl<'a> Next<'a> {
+    pub(crate) fn new(
+        call: &'a Call,
+        reply: Reply,
+        layers: &'a [Arc<BoxedLayer>],
+        handler: Option<&'a BoxedHandler>,
+    ) -> Self {
+        Self { call, reply, layers, handler }
+    }
+
+    /// Lets the call go on to the next layer, or to its handler.
+    ///
+    /// # Errors
+    ///
+    /// The refusal that is to be answered. A panic of what stands behind is one, with the code `internal`; so is that
+    /// there is no such method, with the code `unknown_method`.
+    pub fn run(self) -> Result<Reply, Refusal> {
+        let Self { call, reply, layers, handler } = self;
+        guarded(|| match (layers.split_first(), handler) {
+            (Some((layer, layers)), _) => layer(call, Self { call, reply, layers, handler }),
+            (None, Some(handler)) => handler(call, reply),
+            (None, None) => Err(Refusal::unknown_method(call.method())),
+        })
+    }
+
+    /// The good response without a payload, for a layer that answers by itself.
+    ///
+    /// ```
+    /// use procbridge::Router;
+    ///
+    /// // The method's name is the answer to everything.
+    /// let router = Router::new().layer(|call, next| next.into_reply().write(&call.method()));
+    /// # let server = procbridge::Server::bind("127.0.0.1:0")?.spawn(router)?;
+    /// # let client = procbridge::Client::connect(server.endpoint())?;
+    /// # assert_eq!(client.request::<String>("hello", &())?, "hello");
+    /// # Ok::<(), procbridge::Error>(())
+    /// ```
+    pub fn into_reply(self) -> Reply {
+        self.reply
+    }
+}
+
+impl fmt::Debug for Next<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Next").field("call", self.call).finish_non_exhaustive()
+    }
+}

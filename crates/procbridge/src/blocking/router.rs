@@ -1,0 +1,276 @@
+//! Methods by name, and what is answered whatever a handler does.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use procbridge_proto::Packet;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::blocking::handler::{Handler, StreamHandler};
+use crate::blocking::item_sink::ItemSink;
+use crate::blocking::next::{BoxedHandler, BoxedLayer, Next};
+use crate::config::server::ServerConfig;
+use crate::events::hub::Hub;
+use crate::reply_error::Refusal;
+use crate::service::arguments::payload;
+use crate::service::builtin;
+use crate::service::call::Call;
+use crate::service::dispatch::{authorized, finish, good_reply};
+use crate::service::reply::Reply;
+use crate::service::routes::{Kind, Routes};
+use crate::telemetry::stats::Stats;
+use crate::telemetry::trace_context;
+
+/// The methods of a server.
+///
+/// Names are case-sensitive and may hold anything; those that begin with `$/` belong to the protocol. A later
+/// registration of a name replaces the earlier one. Without a fallback, an unknown method is answered with the
+/// code `unknown_method`.
+///
+/// ```
+/// use procbridge::{Call, Refusal, Router};
+/// use serde_json::Value;
+///
+/// let router = Router::new()
+///     .method("sum", |xs: Vec<i64>| xs.iter().sum::<i64>())
+///     .method("add", |(a, b): (i64, i64)| a + b)
+///     .method("whoami", |call: &Call| call.peer().to_string())
+///     .fallback(|call, payload: Value| Err(Refusal::unknown_method(call.method())));
+/// ```
+#[derive(Clone, Default)]
+pub struct Router {
+    pub(crate) routes: Routes<BoxedHandler>,
+    /// The first is the outermost.
+    pub(crate) layers: Vec<Arc<BoxedLayer>>,
+}
+
+impl Router {
+    /// A router without methods.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A router that gives every call to one function, as the other languages' servers do: the method's name, absent
+    /// if the request has none, and the payload.
+    ///
+    /// ```
+    /// use procbridge::{Refusal, Router};
+    /// use serde_json::Value;
+    ///
+    /// let router = Router::delegate(|method: Option<&str>, payload: Value| match method {
+    ///     Some("echo") => Ok(payload),
+    ///     _ => Err(Refusal::unknown_method(method)),
+    /// });
+    /// ```
+    pub fn delegate<F, R>(delegate: F) -> Self
+    where
+        F: Fn(Option<&str>, Value) -> R + Send + Sync + 'static,
+        R: Serialize,
+    {
+        let mut router = Self::new();
+        router.routes.set_fallback(Arc::new(move |call: &Call, reply: Reply| {
+            reply.write(&delegate(call.method(), payload(call)?))
+        }));
+        router
+    }
+
+    /// Adds a method, see [`Handler`] for the functions that will do.
+    #[must_use]
+    pub fn method<Args>(mut self, name: impl Into<String>, handler: impl Handler<Args>) -> Self {
+        let handler = move |call: &Call, reply: Reply| handler.handle(call, reply);
+        self.routes.insert(name.into(), Kind::Method, Arc::new(handler));
+        self
+    }
+
+    /// Adds a method that answers with a stream of items, see [`StreamHandler`] for the functions that will do. A caller that
+    /// does not ask for a stream, as those of the older packages, is answered with one array of the items.
+    ///
+    /// ```
+    /// use procbridge::{Client, ItemSink, Router, Server};
+    ///
+    /// let router = Router::new()
+    ///     .stream("count", |n: u32, items: &mut ItemSink| (0..n).try_for_each(|i| items.send(&i)));
+    /// let server = Server::bind("127.0.0.1:0")?.spawn(router)?;
+    ///
+    /// let client = Client::connect(server.endpoint())?;
+    /// let counted = client.stream("count", &3)?.collect::<Result<Vec<u32>, _>>()?;
+    /// assert_eq!(counted, [0, 1, 2]);
+    /// # Ok::<(), procbridge::Error>(())
+    /// ```
+    #[must_use]
+    pub fn stream<Args>(mut self, name: impl Into<String>, handler: impl StreamHandler<Args>) -> Self {
+        let handler = move |call: &Call, reply: Reply| {
+            let mut items = ItemSink::new(call);
+            let reply = handler.handle(call, &mut items, reply)?;
+            items.finish(reply)
+        };
+        self.routes.insert(name.into(), Kind::Stream, Arc::new(handler));
+        self
+    }
+
+    /// Answers `$/subscribe` with the events of `hub`, see [`Hub`].
+    #[must_use]
+    pub fn events(mut self, hub: &Hub) -> Self {
+        let hub = hub.clone();
+        self.routes.set_subscribe(Arc::new(move |call, config| hub.answer(call, config)));
+        self
+    }
+
+    /// Answers all calls that have no method here, those that name none included. Payload and result are of one type:
+    /// a `Value`, or `Box<RawValue>` for JSON text exactly as it was sent.
+    #[must_use]
+    pub fn fallback<F, T>(mut self, handler: F) -> Self
+    where
+        F: Fn(&Call, T) -> Result<T, Refusal> + Send + Sync + 'static,
+        T: DeserializeOwned + Serialize,
+    {
+        self.routes.set_fallback(Arc::new(move |call: &Call, reply: Reply| {
+            reply.write(&handler(call, payload(call)?)?)
+        }));
+        self
+    }
+
+    /// Says in a line what the method `name` does, for [`$/describe`](crate::ServerConfig::without_describe). It may be
+    /// added before or after.
+    ///
+    /// ```
+    /// use procbridge::Router;
+    ///
+    /// let router = Router::new()
+    ///     .method("sum", |xs: Vec<i64>| xs.iter().sum::<i64>())
+    ///     .describe("sum", "Adds the numbers.");
+    /// ```
+    #[must_use]
+    pub fn describe(mut self, name: impl Into<String>, doc: impl Into<String>) -> Self {
+        self.routes.describe(name.into(), doc.into());
+        self
+    }
+
+    /// Shows in `$/describe` what the method `name` takes and gives, as JSON Schemas. `R` is the result without its
+    /// `Result`, or an item of a method that streams. It may be added before or after.
+    ///
+    /// ```
+    /// use procbridge::Router;
+    ///
+    /// let router = Router::new()
+    ///     .method("sum", |xs: Vec<i64>| xs.iter().sum::<i64>())
+    ///     .schema::<Vec<i64>, i64>("sum");
+    /// ```
+    #[cfg(feature = "schema")]
+    #[must_use]
+    pub fn schema<T: schemars::JsonSchema, R: schemars::JsonSchema>(
+        mut self,
+        name: impl Into<String>,
+    ) -> Self {
+        self.routes.schema::<T, R>(name.into());
+        self
+    }
+
+    /// Puts a function around all methods of this router, those that are added later, the fallback and unknown methods
+    /// included. It may look at the call, refuse it, let it go on with [`Next::run`], and look at what became of it.
+    /// The layer that was added first is the outermost. A panic in a layer is answered as a handler's is.
+    ///
+    /// The protocol's own methods (`$/ping` and so on) are the server's, not the router's: no layer is around them.
+    /// [`ServerConfig`] can switch them off.
+    ///
+    /// ```
+    /// use procbridge::{Refusal, Router, code, layers};
+    ///
+    /// let router = Router::new()
+    ///     .layer(layers::max_in_flight(8))
+    ///     .layer(|call, next| {
+    ///         let is_for_root = call.method().is_some_and(|method| method.starts_with("admin."));
+    ///         if is_for_root && call.peer().uid() != Some(0) {
+    ///             return Err(Refusal::new("only root may do this").with_code(code::DENIED));
+    ///         }
+    ///         next.run()
+    ///     })
+    ///     .method("admin.reload", || ());
+    /// # let server = procbridge::Server::bind("127.0.0.1:0")?.spawn(router)?;
+    /// # let client = procbridge::Client::connect(server.endpoint())?;
+    /// # let refused = client.request::<()>("admin.reload", &()).unwrap_err();
+    /// # assert_eq!(refused.to_string(), "only root may do this");
+    /// # Ok::<(), procbridge::Error>(())
+    /// ```
+    #[must_use]
+    pub fn layer<F>(mut self, layer: F) -> Self
+    where
+        F: Fn(&Call, Next<'_>) -> Result<Reply, Refusal> + Send + Sync + 'static,
+    {
+        self.layers.push(Arc::new(layer));
+        self
+    }
+
+    /// The packet that answers `call`, whatever its handler does; none if it has become a subscription. It `began` just
+    /// now; tells also when it ended.
+    pub(crate) fn answer(
+        &self,
+        call: &Call,
+        config: &ServerConfig,
+        stats: &Stats,
+        began: Instant,
+    ) -> (Option<Packet>, Instant) {
+        let mut ended = None;
+        let handled = self.handle(call, config, stats, began, &mut ended);
+        let packet = handled.unwrap_or_else(|refusal| Some(refusal.packet(call.version(), &config.limits)));
+        (packet, ended.unwrap_or_else(Instant::now))
+    }
+
+    fn handle(
+        &self,
+        call: &Call,
+        config: &ServerConfig,
+        stats: &Stats,
+        began: Instant,
+        ended: &mut Option<Instant>,
+    ) -> Result<Option<Packet>, Refusal> {
+        authorized(call, config)?;
+        if self.routes.is_subscription(call.method(), config) {
+            return Ok(self.routes.subscribe(call, config));
+        }
+        let reply = good_reply(call, config);
+        if let Some(method) = builtin::method(call, config) {
+            let reply = method.answer(call, reply, config, stats, &self.routes)?;
+            return finish(config, reply).map(Some);
+        }
+        let measured = stats.begin_at(call.method(), began);
+        let next = Next::new(call, reply, &self.layers, self.routes.find(call).map(|handler| &**handler));
+        let handled = trace_context::within(call.trace(), || next.run());
+        let finished = handled.and_then(|reply| finish(config, reply));
+        *ended = Some(measured.end(finished.is_ok() && !call.is_cancelled()));
+        finished.map(Some)
+    }
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router").field("methods", &self.routes.names()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[test]
+    fn layer_and_handler_belong_to_the_trace_of_their_call() {
+        let parent = || trace_context::current().map(|context| context.parent().to_string());
+        let router = Router::new().method("parent", parent).layer(move |call, next| {
+            assert_eq!(parent().as_deref(), call.traceparent());
+            next.run()
+        });
+        let (config, stats) = (ServerConfig::new(), Stats::new(1, []));
+        let ask = |call: &Call| {
+            router.answer(call, &config, &stats, Instant::now()).0.unwrap().bytes()[11..].to_vec()
+        };
+        let traced = Call::of(&format!(r#"{{"method":"parent","meta":{{"traceparent":"{PARENT}"}}}}"#));
+        assert_eq!(ask(&traced), format!(r#"{{"payload":"{PARENT}"}}"#).into_bytes());
+        assert_eq!(ask(&Call::of(r#"{"method":"parent"}"#)), b"{}");
+        assert_eq!(trace_context::current(), None);
+    }
+}

@@ -1,0 +1,109 @@
+//! The server's side of one connection: a request is read, an answer is written, and the connection ends well.
+
+use std::mem;
+use std::time::{Duration, Instant};
+
+use crate::blocking::transport::{Readiness, Transport};
+use crate::classic::server::{ClassicServer, Progress};
+use crate::limits::admission::Admission;
+use crate::limits::permits::Permit;
+use crate::peer::Peer;
+use crate::reply_error::Refusal;
+use crate::telemetry::log::LogClass;
+
+/// One accepted connection and what it holds of the server's limits.
+#[derive(Debug)]
+pub(in crate::blocking) struct ServerConnection {
+    pub(in crate::blocking) stream: Transport,
+    pub(in crate::blocking) incoming: ClassicServer,
+    pub(in crate::blocking) permit: Permit,
+    pub(in crate::blocking) waiting: Option<Permit>,
+}
+
+impl ServerConnection {
+    pub(in crate::blocking) fn new(
+        admission: &Admission,
+        stream: Transport,
+        peer: Peer,
+        permit: Permit,
+        held: Permit,
+        is_stopping: bool,
+    ) -> Self {
+        // A server that stops takes no sessions: they would only have to be ended.
+        let terms = admission.config.terms.clone().filter(|_| !is_stopping);
+        let incoming = ClassicServer::new(admission, peer, held, terms);
+        Self { stream, incoming, permit, waiting: None }
+    }
+
+    /// When the request is too slow.
+    pub(in crate::blocking) fn deadline(&self) -> Instant {
+        self.incoming.deadline()
+    }
+
+    /// Reads what has arrived of the request, without waiting.
+    pub(in crate::blocking) fn read(&mut self, admission: &Admission) -> Progress {
+        let stream = &self.stream;
+        self.incoming.read(admission, |buffer| stream.read(buffer))
+    }
+
+    /// Reads the request, and waits a moment for each piece of it.
+    pub(in crate::blocking) fn read_soon(&mut self, admission: &Admission) -> Progress {
+        let stream = &self.stream;
+        let (mut is_first, mut end) = (true, None);
+        self.incoming.read(admission, |buffer| {
+            // Most requests come in one piece, which needs no look at the clock.
+            if mem::take(&mut is_first) {
+                return stream.read_soon(buffer);
+            }
+            let now = Instant::now();
+            if now < *end.get_or_insert(now + INLINE_ACCEPT_TIME) {
+                stream.read_soon(buffer)
+            } else {
+                stream.read(buffer)
+            }
+        })
+    }
+
+    /// Queues an answer to a request that is not waited for any longer.
+    pub(in crate::blocking) fn refuse(&mut self, admission: &Admission, refusal: &Refusal) {
+        self.incoming.refuse(admission, refusal);
+    }
+
+    /// Writes what is queued. It waits for the peer as long as the peer takes something; with `Patience::None` it does
+    /// not wait. Tells whether the connection must linger.
+    pub(in crate::blocking) fn write(&mut self, admission: &Admission, patience: WaitUntil) -> bool {
+        let Self { stream, incoming, .. } = self;
+        let log = &admission.log;
+        while !incoming.transmit().is_empty() {
+            match stream.write(incoming.transmit()) {
+                Ok(0) if patience == WaitUntil::None => return false,
+                Ok(0) => {
+                    let deadline = Instant::now().checked_add(admission.config.write_timeout);
+                    if !stream.wait(Readiness::Write, deadline).unwrap_or(false) {
+                        log.write(LogClass::Write, || {
+                            format!("{}: takes no more of its answer", incoming.peer)
+                        });
+                        return false;
+                    }
+                }
+                Ok(count) => incoming.transmitted(admission, count),
+                Err(error) => {
+                    log.write(LogClass::Write, || format!("{}: {error}", incoming.peer));
+                    return false;
+                }
+            }
+        }
+        incoming.must_linger() && stream.finish_writing().is_ok()
+    }
+}
+
+/// Whether a write may wait for the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::blocking) enum WaitUntil {
+    WriteTimeout,
+    None,
+}
+
+/// How long it reads a request that keeps arriving, or waits for one that finds no place with the poller. Clients that
+/// send at once are served so, however many others keep silent.
+pub(in crate::blocking) const INLINE_ACCEPT_TIME: Duration = Duration::from_millis(20);

@@ -1,0 +1,176 @@
+//! The thread of the event loop: it does for each connection what its readiness or its deadline asks for.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags};
+
+use crate::blocking::server::connection::WaitUntil;
+use crate::blocking::server::context::ServerContext;
+use crate::blocking::server::event_loop::Entry;
+use crate::blocking::server::in_flight::InFlightCall;
+use crate::blocking::transport::wait_for;
+use crate::classic::server::{MIN_REPLY_TIME, Progress};
+use crate::net::socket::{self, Read};
+use crate::reply_error::{self, Refusal};
+use crate::telemetry::log::LogClass;
+
+impl ServerContext {
+    /// The thread's work, until the server has ended.
+    pub(in crate::blocking) fn run_event_loop(self: &Arc<Self>) {
+        let (server, poller) = (self, &self.poller);
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut scratch = Vec::with_capacity(DISCARD_BUFFER);
+        loop {
+            poller.take_entries(&mut entries);
+            if server.control.is_stopping() {
+                entries = entries.into_iter().filter_map(|entry| entry.stop(server)).collect();
+                if server.control.has_ended() && entries.is_empty() {
+                    if poller.close() {
+                        return;
+                    }
+                    continue;
+                }
+            }
+            poller.begin_look();
+            let next_session = server.look_at_sessions(Instant::now());
+            let next_call = expire_calls(server);
+            let next_thread = server.start_acceptors();
+            let next_entry = entries.iter().filter_map(Entry::deadline).min();
+            let deadline = [next_session, next_call, next_thread, next_entry].into_iter().flatten().min();
+            let deadline = poller.plan(deadline);
+
+            let (sessions, again) = server.sessions.waiting();
+            let deadline = [deadline, again].into_iter().flatten().min();
+            let mut sockets = Vec::with_capacity(entries.len() + sessions.len() + 1);
+            sockets.push(PollFd::new(poller.event(), PollFlags::IN));
+            sockets
+                .extend(entries.iter().map(|entry| PollFd::from_borrowed_fd(entry.socket(), PollFlags::IN)));
+            sockets.extend(sessions.iter().map(|(served, flags)| PollFd::new(&*served.session, *flags)));
+            if wait_for(&mut sockets, deadline).is_err() {
+                // Out of kernel memory; there is nothing to do but to try again.
+                std::thread::yield_now();
+            }
+            let ready: Vec<_> = sockets.iter().map(PollFd::revents).collect();
+            if ready.first().is_some_and(|bell| !bell.is_empty()) {
+                poller.reset_event();
+            }
+            let now = Instant::now();
+            for ((served, _), ready) in sessions.iter().zip(ready.iter().skip(1 + entries.len())) {
+                if !ready.is_empty() {
+                    server.wake_session(served, *ready);
+                }
+            }
+            let turn = entries.into_iter().zip(ready.into_iter().skip(1));
+            entries = turn
+                .filter_map(|(entry, ready)| {
+                    let entry = if !ready.is_empty() { entry.progress(server, &mut scratch)? } else { entry };
+                    if entry.deadline().is_some_and(|deadline| deadline <= now) {
+                        entry.expire(server)
+                    } else {
+                        Some(entry)
+                    }
+                })
+                .collect();
+        }
+    }
+}
+
+impl Entry {
+    /// Something has arrived. What is left to wait for afterwards, if anything.
+    fn progress(self, server: &Arc<ServerContext>, scratch: &mut Vec<u8>) -> Option<Self> {
+        match self {
+            Self::Request(mut connection, arriving) => match connection.read(&server.admission) {
+                Progress::Waiting => Some(Self::Request(connection, arriving)),
+                Progress::Over => Entry::finish(&server.admission, connection),
+                Progress::Session => {
+                    connection.waiting = None;
+                    server.begin_session_on_a_thread(connection);
+                    None
+                }
+                Progress::Request(request) => {
+                    connection.waiting = None;
+                    server.answer_on_a_thread(connection, request);
+                    None
+                }
+            },
+            Self::Lingering(mut lingering) => {
+                scratch.clear();
+                match Read::of(socket::receive(&lingering.socket, scratch)) {
+                    Ok(Read::Bytes(count)) => {
+                        server.admission.stats.received(count);
+                        lingering.bytes_left = lingering.bytes_left.checked_sub(count)?;
+                    }
+                    Ok(Read::Nothing) => {}
+                    Ok(Read::End) | Err(_) => return None,
+                }
+                Some(Self::Lingering(lingering))
+            }
+        }
+    }
+
+    /// The deadline has passed.
+    fn expire(self, server: &ServerContext) -> Option<Self> {
+        let Self::Request(connection, _) = self else { return None };
+        let refused = Entry::refuse(&server.admission, connection, &reply_error::too_slow())?;
+        // It has kept its place long enough.
+        Some(refused.until(Instant::now() + MIN_REPLY_TIME))
+    }
+
+    /// The server is stopping: what has no request yet will not get one served. The end of the server's time is also the
+    /// end of those that linger.
+    fn stop(self, server: &Arc<ServerContext>) -> Option<Self> {
+        let rest = match self {
+            Self::Request(mut connection, _held) => match connection.read(&server.admission) {
+                Progress::Waiting => Entry::refuse(&server.admission, connection, &reply_error::stopping()),
+                Progress::Over => Entry::finish(&server.admission, connection),
+                Progress::Session => {
+                    server.begin_session_on_a_thread(connection);
+                    None
+                }
+                // What has arrived by now is served.
+                Progress::Request(request) => {
+                    server.answer_on_a_thread(connection, request);
+                    None
+                }
+            },
+            lingering @ Self::Lingering(_) => Some(lingering),
+        };
+        rest.filter(|_| !server.control.has_ended())
+    }
+}
+
+/// Answers the calls whose time is over. Tells when the next one's will be.
+fn expire_calls(server: &ServerContext) -> Option<Instant> {
+    let now = Instant::now();
+    for forsaken in
+        server.running.abandoned_by_peer(now, server.admission.is_scarce(), &server.control.leaked)
+    {
+        forsaken.call.state().cancel();
+    }
+    let (expired, next) = server.running.expired(now, &server.control.leaked);
+    for running in expired {
+        let method = running.call.method().unwrap_or_default().to_string();
+        server
+            .admission
+            .log
+            .write(LogClass::Timeout, || format!("method {method:?} is past its time limit and still runs"));
+        server.answer_without_handler(running, &reply_error::timed_out());
+    }
+    next
+}
+
+impl ServerContext {
+    /// Answers a call whose handler is still at work, which from now on works for nobody.
+    pub(in crate::blocking) fn answer_without_handler(&self, running: InFlightCall, refusal: &Refusal) {
+        let InFlightCall { call, mut connection, .. } = running;
+        call.state().cancel();
+        connection.incoming.reply(refusal.packet(call.version(), &self.admission.config.limits));
+        if connection.write(&self.admission, WaitUntil::None) {
+            self.poller.linger(&self.admission, connection);
+        }
+    }
+}
+
+/// Room for what is read to be dropped.
+const DISCARD_BUFFER: usize = 64 * 1024;

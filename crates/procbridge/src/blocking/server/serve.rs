@@ -1,0 +1,223 @@
+//! An accepted connection is served: its request is answered, or it becomes a session.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use procbridge_proto::Request;
+
+use crate::blocking::serve_call;
+use crate::blocking::server::connection::{INLINE_ACCEPT_TIME, ServerConnection, WaitUntil};
+use crate::blocking::server::context::ServerContext;
+use crate::blocking::server::finish::end_in_order;
+use crate::blocking::server::session_table::ServedSession;
+use crate::blocking::thread_pool::spawn;
+use crate::blocking::transport::Transport;
+use crate::classic::server::Progress;
+use crate::limits::permits::Permit;
+use crate::net::listener::AllowedPeers;
+use crate::net::socket::{self, Accepted};
+use crate::peer::Peer;
+use crate::reply_error::{self, Refusal};
+use crate::service::call::Call;
+use crate::session::Session;
+use crate::session::served_call::IncomingCall;
+use crate::session::state::{Reader, SessionPermits};
+use crate::telemetry::log::LogClass;
+
+impl ServerContext {
+    /// Serves one connection as far as that goes without waiting for the peer.
+    pub(in crate::blocking) fn serve(
+        self: &Arc<Self>,
+        (socket, address): Accepted,
+        peers: AllowedPeers,
+        arriving: Option<Permit>,
+    ) {
+        let peer = Peer::of(&socket, address);
+        let admitted = self.admission.connection(&peer).or_else(|refusal| {
+            let may_enter = !self.control.is_stopping() && self.admission.check(peers, &peer).is_ok();
+            if may_enter && self.sessions.evict_idle(&peer, self.admission.whose_place()) {
+                self.admission.connection(&peer)
+            } else {
+                Err(refusal)
+            }
+        });
+        let (permit, held) = match admitted {
+            Ok(shares) => shares,
+            Err(refusal) => return self.admission.refuse_connection(&socket, &peer, &refusal),
+        };
+        let mut connection = ServerConnection::new(
+            &self.admission,
+            Transport::accepted(socket),
+            peer,
+            permit,
+            held,
+            self.control.is_stopping(),
+        );
+        if let Err(refusal) = self.admission.check(peers, &peer) {
+            connection.refuse(&self.admission, &refusal);
+            return self.finish_connection(connection, WaitUntil::None);
+        }
+        // Whoever connects sends at once, as a rule.
+        if let Err(error) = connection.stream.limit_wait(FIRST_READ_TIMEOUT) {
+            return self.admission.log_dropped(&peer, &error);
+        }
+        let mut inline_end = None;
+        loop {
+            match connection.read_soon(&self.admission) {
+                Progress::Request(request) => return self.answer(connection, request, arriving),
+                Progress::Session => return self.begin_session(connection, arriving),
+                Progress::Over => return self.finish_connection(connection, WaitUntil::None),
+                Progress::Waiting => {}
+            }
+            // A place is for those who keep the server waiting. Without one they have a moment.
+            let now = Instant::now();
+            let inline_end = *inline_end.get_or_insert(now + INLINE_ACCEPT_TIME);
+            match self.admission.waiting(&peer) {
+                Ok(share) => {
+                    connection.waiting = Some(share);
+                    return self.poller.wait_for_request(&self.admission, connection, arriving);
+                }
+                Err(_) if now < inline_end => {}
+                Err(refusal) => {
+                    connection.refuse(&self.admission, &refusal);
+                    return self.finish_connection(connection, WaitUntil::None);
+                }
+            }
+        }
+    }
+
+    /// Answers a request that the poller has completed.
+    pub(in crate::blocking) fn answer_on_a_thread(
+        self: &Arc<Self>,
+        connection: ServerConnection,
+        request: Request,
+    ) {
+        let (server, arriving) = (self.clone(), self.arriving.try_acquire(1));
+        // If there is no thread the connection is closed: dropping the closure drops what it holds.
+        if let Err(error) = spawn("procbridge-server", move || server.answer(connection, request, arriving)) {
+            self.admission.log.write(LogClass::Accept, || format!("cannot start a thread: {error}"));
+        }
+    }
+
+    /// Attends to the session that a connection has become, as long as calls come.
+    fn begin_session(self: &Arc<Self>, connection: ServerConnection, arriving: Option<Permit>) {
+        if let Some(served) = self.enter_session(connection) {
+            drop(arriving);
+            self.run_session(&served);
+        }
+    }
+
+    /// Has a thread attend to the session that a connection has become.
+    pub(in crate::blocking) fn begin_session_on_a_thread(self: &Arc<Self>, connection: ServerConnection) {
+        if let Some(served) = self.enter_session(connection) {
+            self.dispatch(&served);
+        }
+    }
+
+    fn enter_session(self: &Arc<Self>, connection: ServerConnection) -> Option<Arc<ServedSession>> {
+        let ServerConnection { stream, incoming, permit, .. } = connection;
+        let peer = incoming.peer;
+        if matches!(peer, Peer::Tcp(_)) {
+            socket::set_no_delay(&stream);
+        }
+        let (connection, bytes) = incoming.into_session();
+        let hold = SessionPermits {
+            permit: Some(permit),
+            session: self.admission.stats.sessions.open(),
+            bytes: Some(bytes),
+            answers: None,
+        };
+        let session = Session::new(
+            connection,
+            Arc::new(stream),
+            peer,
+            self.admission.clone(),
+            None,
+            Reader::None,
+            hold,
+        );
+        let poller = self.poller.waker();
+        session.set_blocked_waker(poller);
+        // The HELLO goes out before any handler begins.
+        session.flush();
+        let served = self.sessions.enter(session);
+        // First it is among those that are found when the server stops, then it looks whether that has been: one of the two
+        // is in time.
+        if self.control.is_stopping() {
+            end_in_order(&served.session);
+        }
+        if self.control.has_ended() {
+            self.close_session(&served.session);
+        }
+        Some(served)
+    }
+
+    /// Runs the handler of a call on a session, which `began` just now, and queues its answer. Tells when it ended.
+    pub(in crate::blocking) fn run(
+        &self,
+        session: &Arc<Session>,
+        work: IncomingCall,
+        began: Instant,
+    ) -> Instant {
+        let ended = serve_call::answer(&self.router, session, &work, began);
+        drop(work);
+        if self.control.is_stopping() {
+            self.control.notify();
+        }
+        ended
+    }
+
+    /// Runs the handler of a request and writes the answer.
+    fn answer(&self, connection: ServerConnection, request: Request, arriving: Option<Permit>) {
+        let config = &self.admission.config;
+        let call = Call::new(request, connection.incoming.peer, config, Instant::now());
+        let refuse = |mut connection: ServerConnection, refusal: Refusal| {
+            connection.incoming.reply(refusal.packet(call.version(), &config.limits));
+            self.finish_connection(connection, WaitUntil::None);
+        };
+
+        let slot = match self.admission.call(&connection.incoming.account(), call.method()) {
+            Ok(slot) => slot,
+            Err(refusal) => return refuse(connection, refusal),
+        };
+        if call.remaining() == Some(Duration::ZERO) {
+            return refuse(connection, reply_error::timed_out());
+        }
+        drop(arriving);
+        let (ticket, wake) = match self.running.begin(call.clone(), connection) {
+            Ok(begun) => begun,
+            Err(connection) => return refuse(connection, reply_error::stopping()),
+        };
+        if wake {
+            self.poller.wake();
+        }
+        let (packet, _) = self.router.answer(&call, config, &self.admission.stats, Instant::now());
+        let packet = packet.unwrap_or_else(|| reply_error::stopping().packet(call.version(), &config.limits));
+        match self.running.end(&ticket) {
+            Some(mut connection) => {
+                let (packet, _space) = connection.incoming.take_space(&self.admission, packet);
+                connection.incoming.reply(packet);
+                self.finish_connection(connection, WaitUntil::WriteTimeout);
+            }
+            // It was answered without this handler.
+            None => {
+                self.control.leaked.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        drop(slot);
+        if self.control.is_stopping() {
+            self.control.notify();
+        }
+    }
+
+    fn finish_connection(&self, mut connection: ServerConnection, patience: WaitUntil) {
+        if connection.write(&self.admission, patience) {
+            self.poller.linger(&self.admission, connection);
+        }
+    }
+}
+
+/// How long an acceptor waits for the next bytes of a request before the poller takes over, as near as the system's coarse
+/// clock comes to it.
+const FIRST_READ_TIMEOUT: Duration = Duration::from_millis(1);

@@ -1,0 +1,198 @@
+//! The life of a server: who stops it, and how everybody who waits hears of it.
+
+use std::fmt;
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::net::listener::AllowedPeers;
+use crate::net::process::Creator;
+use crate::net::socket::{self, Accepted};
+use crate::net::socket_file::SocketFile;
+
+/// Stops a server from anywhere, see [`Server::handle`](crate::Server::handle).
+#[derive(Clone)]
+pub struct ServerHandle {
+    pub(in crate::blocking) control: Arc<Shutdown>,
+}
+
+/// The state of a server's life.
+#[derive(Debug, Default)]
+pub(in crate::blocking) struct Shutdown {
+    phase: Mutex<Phase>,
+    changed: Condvar,
+    /// The process that serves.
+    server: OnceLock<Creator>,
+    gates: Mutex<Listeners>,
+    /// Handlers at work for nobody.
+    pub(in crate::blocking) leaked: Arc<AtomicUsize>,
+}
+
+/// The sockets that listen, and what was in their queues when they ceased to.
+#[derive(Debug, Default)]
+struct Listeners {
+    open: Vec<Open>,
+    last: Vec<(Accepted, AllowedPeers)>,
+}
+
+/// A socket that listens, and its file, which goes first.
+#[derive(Debug)]
+struct Open {
+    file: Option<SocketFile>,
+    socket: Arc<OwnedFd>,
+    peers: AllowedPeers,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::blocking) enum Phase {
+    #[default]
+    Serving,
+    /// No new work; what runs is finished.
+    Draining,
+    /// What runs is not waited for any longer.
+    Aborting,
+    /// Everybody has been answered.
+    Ended,
+}
+
+impl ServerHandle {
+    /// Stops the server in an orderly way: new connections are refused from now on, requests that have not fully
+    /// arrived are answered with the code `unavailable`, the calls in flight are finished within the
+    /// [drain time](crate::ServerConfig::with_drain_timeout) and then answered with the code `cancelled`. Returns at once;
+    /// [`Server::serve`](crate::Server::serve) returns when it is done.
+    pub fn stop(&self) {
+        self.control.advance(Phase::Draining);
+    }
+
+    /// Stops the server without waiting for the calls in flight, which are answered with the code `cancelled`.
+    pub fn abort(&self) {
+        self.control.advance(Phase::Aborting);
+    }
+
+    /// Handlers that are still at work although their callers have been answered without them: they ran past their
+    /// time limit.
+    pub fn leaked_handlers(&self) -> usize {
+        self.control.leaked.load(Ordering::Relaxed)
+    }
+}
+
+impl Shutdown {
+    pub(in crate::blocking) fn phase(&self) -> Phase {
+        *self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends listening at `socket` when the server is stopped, or now if that has happened.
+    pub(in crate::blocking) fn watch(
+        &self,
+        socket: Arc<OwnedFd>,
+        file: Option<SocketFile>,
+        peers: AllowedPeers,
+    ) {
+        self.listeners().open.push(Open { file, socket, peers });
+        if self.is_stopping() {
+            self.close_listeners();
+        }
+    }
+
+    pub(in crate::blocking) fn is_stopping(&self) -> bool {
+        self.phase() > Phase::Serving
+    }
+
+    pub(in crate::blocking) fn has_ended(&self) -> bool {
+        self.phase() == Phase::Ended
+    }
+
+    /// Has this process be the one that serves.
+    pub(in crate::blocking) fn serve(&self) {
+        self.server.get_or_init(Creator::this);
+    }
+
+    /// Whether no other process serves. In a fork of a server the sockets are the server's.
+    pub(in crate::blocking) fn is_ours(&self) -> bool {
+        self.server.get().is_none_or(|server| server.is_this())
+    }
+
+    pub(in crate::blocking) fn advance(&self, phase: Phase) {
+        if !self.is_ours() {
+            return;
+        }
+        let mut current = self.lock();
+        *current = phase.max(*current);
+        drop(current);
+        self.close_listeners();
+        self.changed.notify_all();
+    }
+
+    /// Ends listening: who connects from now on is refused, and threads that wait in accept return. Who has connected is
+    /// among the [last](Self::drain_backlog): closing would reset what is in the queue of the system, with the requests that
+    /// may have arrived.
+    pub(in crate::blocking) fn close_listeners(&self) {
+        let Listeners { open, last } = &mut *self.listeners();
+        for Open { file, socket, peers } in open.drain(..) {
+            // The next server may listen here from now on, while this one finishes its calls.
+            drop(file);
+            // From here on nobody waits in accept who does not wait there yet.
+            let _ = rustix::io::ioctl_fionbio(&socket, true);
+            let mut take = || {
+                while last.len() < MAX_BACKLOG
+                    && let Ok(accepted) = socket::accept(&socket)
+                {
+                    last.push((accepted, peers));
+                }
+            };
+            take();
+            socket::stop_listening(&socket);
+            // A Unix socket keeps what came between the two.
+            take();
+        }
+    }
+
+    /// Takes the connections that were in the queues when the server was stopped.
+    pub(in crate::blocking) fn drain_backlog(&self) -> Vec<(Accepted, AllowedPeers)> {
+        mem::take(&mut self.listeners().last)
+    }
+
+    /// Tells those who wait that something has changed.
+    pub(in crate::blocking) fn notify(&self) {
+        self.changed.notify_all();
+    }
+
+    /// Waits until the server's stage is past `stage`, or `deadline`.
+    pub(in crate::blocking) fn wait_past(&self, phase: Phase, deadline: Option<Instant>) {
+        let mut current = self.lock();
+        while *current <= phase {
+            let left =
+                deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.changed.wait_timeout(current, left.min(Duration::from_secs(3600)));
+            current = waited.map_or_else(|error| error.into_inner().0, |(current, _)| current);
+        }
+    }
+
+    /// Waits until something was reported, or `deadline`.
+    pub(in crate::blocking) fn wait_change(&self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let _ = self.changed.wait_timeout(self.lock(), left);
+    }
+}
+
+impl fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerHandle").field("stage", &self.control.phase()).finish_non_exhaustive()
+    }
+}
+
+/// More than any queue of the system holds: the settings have no larger number for it.
+const MAX_BACKLOG: usize = u16::MAX as usize;

@@ -1,0 +1,157 @@
+//! Threads for work that comes now and then: one that has nothing to do stands ready for a while.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// Starts a thread. Whatever its work is, this is compiled once.
+pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let work: Box<dyn FnOnce() + Send> = Box::new(work);
+    thread::Builder::new().name(name.to_string()).spawn(work)
+}
+
+/// A pool of threads. It starts as many as there is work at a time; what bounds that is up to who gives the work.
+/// Dropping it lets the threads end that stand ready.
+#[derive(Debug, Default)]
+pub(super) struct ThreadPool {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    queue: Mutex<Queue>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    work: VecDeque<Box<dyn FnOnce() + Send>>,
+    idle: usize,
+    /// How many threads the system did not give.
+    lacking: usize,
+    is_closed: bool,
+}
+
+impl ThreadPool {
+    /// Has a thread do `work`.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no thread. The work is done by the next one that is free, or by one that
+    /// [makes up](Self::ensure_spare) for it.
+    pub(super) fn run(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let mut queue = self.inner.queue();
+        queue.work.push_back(Box::new(work));
+        let is_enough = queue.work.len() <= queue.idle;
+        drop(queue);
+        if is_enough {
+            self.inner.more.notify_one();
+            return Ok(());
+        }
+        self.start(name).inspect_err(|_| self.inner.queue().lacking += 1)
+    }
+
+    /// Starts the threads that the system did not give before, as far as there is work for them. Tells whether it still does
+    /// not give them.
+    pub(super) fn ensure_spare(&self, name: &str) -> bool {
+        loop {
+            let mut queue = self.inner.queue();
+            queue.lacking = queue.lacking.min(queue.work.len());
+            if queue.lacking == 0 {
+                return false;
+            }
+            drop(queue);
+            if self.start(name).is_err() {
+                return true;
+            }
+            let mut queue = self.inner.queue();
+            queue.lacking = queue.lacking.saturating_sub(1);
+        }
+    }
+
+    fn start(&self, name: &str) -> io::Result<()> {
+        let inner = self.inner.clone();
+        spawn(name, move || inner.work()).map(drop)
+    }
+
+    /// Lets the threads end that stand ready.
+    pub(super) fn close(&self) {
+        self.inner.queue().is_closed = true;
+        self.inner.more.notify_all();
+    }
+}
+
+impl Drop for ThreadPool {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Inner {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        while let Some(work) = self.next() {
+            work();
+        }
+    }
+
+    fn next(&self) -> Option<Box<dyn FnOnce() + Send>> {
+        let mut queue = self.queue();
+        if let Some(work) = queue.work.pop_front() {
+            return Some(work);
+        }
+        if queue.is_closed {
+            return None;
+        }
+        queue.idle += 1;
+        let is_quiet = |queue: &mut Queue| queue.work.is_empty() && !queue.is_closed;
+        let (mut queue, _) = self
+            .more
+            .wait_timeout_while(queue, IDLE_TIMEOUT, is_quiet)
+            .unwrap_or_else(PoisonError::into_inner);
+        queue.idle -= 1;
+        queue.work.pop_front()
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("work", &self.work.len()).field("idle", &self.idle).finish()
+    }
+}
+
+/// How long a thread without work stands ready.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long after the system gave no thread it is asked again.
+pub(super) const SPAWN_RETRY: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn work_for_which_there_was_no_thread_is_done_by_one_that_makes_up_for_it() {
+        let (done, hears) = mpsc::channel();
+        let pool = ThreadPool::default();
+        let mut queue = pool.inner.queue();
+        for number in 0..2 {
+            let done = done.clone();
+            queue.work.push_back(Box::new(move || done.send(number).unwrap()));
+            queue.lacking += 1;
+        }
+        drop(queue);
+        assert!(!pool.ensure_spare("made-up"));
+        let limit = Duration::from_secs(5);
+        let mut numbers = [0, 0].map(|_: i32| hears.recv_timeout(limit).unwrap());
+        numbers.sort_unstable();
+        assert_eq!((numbers, pool.inner.queue().lacking), ([0, 1], 0));
+    }
+}

@@ -1,0 +1,4 @@
+//! One call on one connection, without its socket.
+
+pub(crate) mod client;
+pub(crate) mod server;

@@ -1,0 +1,316 @@
+//! Which connection a client's next call takes: the session that there is, or a new connection that offers one (PB-OFR-*).
+//!
+//! A client whose server holds no sessions makes a connection for each call. A server with a short queue drops what comes
+//! beyond it, and the system then waits a second and more before it tries again. So few connections are in the making at a
+//! time: fewer after one that was refused or dropped, more after each that was made.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use crate::session::session::Session;
+
+/// The session of a client, and the connections that may become one.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    session: Option<Arc<Session>>,
+    /// Calls on connections of their own.
+    permit: usize,
+    /// How many of their connections are in the making.
+    connecting: usize,
+    /// How many may be, at present and at most.
+    limit: usize,
+    most: usize,
+    /// Connections that were made since the limit was last changed.
+    made: usize,
+    /// Those that wait for a way, by the number of each.
+    waiting: BTreeMap<u64, Waker>,
+    /// The number of the last of them.
+    last: u64,
+}
+
+/// Somebody who looks for a way, and may have to wait for it. Dropping it gives that up.
+#[derive(Debug)]
+pub(crate) struct Checkout<'a> {
+    current: &'a Connections,
+    /// Its place among those that wait, kept until it has a way.
+    number: Option<u64>,
+}
+
+/// The way of one call.
+#[derive(Debug)]
+pub(crate) enum Route<'a> {
+    /// On the session.
+    Session(Arc<Session>),
+    /// On a connection of its own.
+    OneShot(OneShotPermit<'a>),
+    /// There are as many connections as there may be; the waker is told when that changes.
+    Full,
+}
+
+/// The place of a call that has a connection of its own.
+#[derive(Debug)]
+pub(crate) struct OneShotPermit<'a> {
+    current: &'a Connections,
+    /// Whether the connection is in the making.
+    is_connecting: bool,
+    /// Whether the server was too busy to take it at once.
+    is_crowded: bool,
+}
+
+impl<'a> Checkout<'a> {
+    /// The way for a call now.
+    pub(crate) fn route(&mut self, waker: impl FnOnce() -> Waker) -> Route<'a> {
+        if let Some(session) = self.current.session() {
+            return Route::Session(session);
+        }
+        self.one_shot_route(waker)
+    }
+
+    /// The way of a call that must have a connection of its own.
+    pub(crate) fn one_shot_route(&mut self, waker: impl FnOnce() -> Waker) -> Route<'a> {
+        let mut inner = self.current.lock();
+        if inner.has_permit() {
+            inner.permit += 1;
+            inner.connecting += 1;
+            if let Some(number) = self.number.take() {
+                inner.waiting.remove(&number);
+            }
+            return Route::OneShot(OneShotPermit {
+                current: self.current,
+                is_connecting: true,
+                is_crowded: false,
+            });
+        }
+        let number = *self.number.get_or_insert_with(|| {
+            inner.last += 1;
+            inner.last
+        });
+        inner.waiting.insert(number, waker());
+        Route::Full
+    }
+}
+
+impl Drop for Checkout<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            let mut inner = self.current.lock();
+            if inner.waiting.remove(&number).is_none() {
+                // It was told of room that it does not take.
+                let next = inner.next();
+                drop(inner);
+                next.into_iter().for_each(Waker::wake);
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn has_permit(&self) -> bool {
+        self.permit < MAX_ONE_SHOT && self.connecting < self.limit
+    }
+
+    /// The next of those that wait, if there is room for it. One that is told and does not come [passes that on](Checkout).
+    fn next(&mut self) -> Option<Waker> {
+        if self.has_permit() { self.waiting.pop_first().map(|(_, waker)| waker) } else { None }
+    }
+}
+
+impl Connections {
+    /// No session yet. At most `most` connections are in the making at a time.
+    pub(crate) fn new(most: usize) -> Self {
+        let most = most.max(1);
+        let (limit, waiting) = (most.min(INITIAL_CONNECTING), BTreeMap::new());
+        let inner = Inner { session: None, permit: 0, connecting: 0, limit, most, made: 0, waiting, last: 0 };
+        Self { inner: Mutex::new(inner) }
+    }
+
+    /// Begins to look for a way.
+    pub(crate) fn checkout(&self) -> Checkout<'_> {
+        Checkout { current: self, number: None }
+    }
+
+    /// The session of the last call, which may be over.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn last_session(&self) -> Option<Arc<Session>> {
+        self.lock().session.clone()
+    }
+
+    /// The session that there is.
+    pub(crate) fn session(&self) -> Option<Arc<Session>> {
+        let mut inner = self.lock();
+        if inner.session.as_ref()?.is_open() {
+            return inner.session.clone();
+        }
+        inner.session = None;
+        None
+    }
+
+    /// Makes no more use of a session, which goes on where it is in use.
+    pub(crate) fn forget(&self, session: &Arc<Session>) {
+        let mut inner = self.lock();
+        if inner.session.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
+            inner.session = None;
+        }
+    }
+
+    /// Makes `link` the session for the calls to come, unless there is one. Whether it `fits` is asked when no other can be
+    /// installed: who changes what fits, and then looks for the session, finds either this one or that it was refused.
+    pub(crate) fn install(&self, session: &Arc<Session>, fits: impl FnOnce() -> bool) -> bool {
+        let mut inner = self.lock();
+        if inner.session.as_ref().is_some_and(|session| session.is_open()) || !fits() {
+            return false;
+        }
+        inner.session = Some(session.clone());
+        let waiting = std::mem::take(&mut inner.waiting);
+        drop(inner);
+        waiting.into_values().for_each(Waker::wake);
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OneShotPermit<'_> {
+    /// Notes that the server refuses the connection, or does not take it now: fewer are made at a time.
+    pub(crate) fn on_refused(&mut self) {
+        if !std::mem::replace(&mut self.is_crowded, true) {
+            let mut inner = self.current.lock();
+            inner.limit = (inner.limit / 2).max(1);
+            inner.made = 0;
+        }
+    }
+
+    /// Notes that the connection was made.
+    pub(crate) fn on_connected(&mut self) {
+        if !std::mem::replace(&mut self.is_connecting, false) {
+            return;
+        }
+        let mut inner = self.current.lock();
+        inner.connecting -= 1;
+        inner.made += usize::from(!self.is_crowded);
+        if inner.made >= inner.limit && inner.limit < inner.most {
+            inner.limit += 1;
+            inner.made = 0;
+        }
+        let next = [inner.next(), inner.next()];
+        drop(inner);
+        next.into_iter().flatten().for_each(Waker::wake);
+    }
+}
+
+impl Drop for OneShotPermit<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.current.lock();
+        inner.permit -= 1;
+        inner.connecting -= usize::from(self.is_connecting);
+        let next = inner.next();
+        drop(inner);
+        next.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Connections of a client at a time, besides its session.
+const MAX_ONE_SHOT: usize = 256;
+/// Connections in the making at a time, before it is known how the server takes them.
+const INITIAL_CONNECTING: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::testing::Bell;
+
+    fn has_way(checkout: &mut Checkout<'_>, waker: &Waker) -> bool {
+        !matches!(checkout.route(|| waker.clone()), Route::Full)
+    }
+
+    fn permit(current: &Connections) -> Option<OneShotPermit<'_>> {
+        match current.checkout().route(|| Waker::noop().clone()) {
+            Route::OneShot(permit) => Some(permit),
+            _ => None,
+        }
+    }
+
+    fn connected(current: &Connections) -> Option<OneShotPermit<'_>> {
+        let mut permit = permit(current)?;
+        permit.on_connected();
+        Some(permit)
+    }
+
+    #[test]
+    fn who_gives_up_to_wait_for_a_way_leaves_nothing_behind() {
+        let current = Connections::new(16);
+        let full: Vec<_> = (0..MAX_ONE_SHOT).map(|_| connected(&current).unwrap()).collect();
+        let (bell, waker) = Bell::new();
+        let mut waits = current.checkout();
+        for _ in 0..3 {
+            let mut given_up = current.checkout();
+            assert!(!has_way(&mut given_up, Waker::noop()) && !has_way(&mut waits, &waker));
+        }
+        assert_eq!(current.lock().waiting.len(), 1);
+        drop(full);
+        assert_eq!(bell.rung(), 1);
+        assert!(has_way(&mut waits, &waker));
+    }
+
+    #[test]
+    fn who_is_told_of_room_and_gives_up_passes_it_on() {
+        let current = Connections::new(1);
+        let busy = permit(&current);
+        let (first, second) = (Bell::new(), Bell::new());
+        let (mut early, mut late) = (current.checkout(), current.checkout());
+        assert!(!has_way(&mut early, &first.1) && !has_way(&mut late, &second.1));
+        drop(busy);
+        assert_eq!((first.0.rung(), second.0.rung()), (1, 0));
+        drop(early);
+        assert_eq!(second.0.rung(), 1);
+        assert!(has_way(&mut late, &second.1));
+    }
+
+    #[test]
+    fn who_comes_late_for_its_room_keeps_its_place() {
+        let current = Connections::new(1);
+        let busy = permit(&current);
+        let (first, second) = (Bell::new(), Bell::new());
+        let (mut early, mut late) = (current.checkout(), current.checkout());
+        assert!(!has_way(&mut early, &first.1) && !has_way(&mut late, &second.1));
+        drop(busy);
+        // Another call is faster.
+        let busy = permit(&current);
+        assert!(busy.is_some() && !has_way(&mut early, &first.1));
+        drop(busy);
+        assert_eq!((first.0.rung(), second.0.rung()), (2, 0));
+    }
+
+    #[test]
+    fn a_crowded_server_gets_fewer_connections_at_a_time_and_a_good_one_more() {
+        let current = Connections::new(6);
+        let limit = || current.lock().limit;
+        assert_eq!(limit(), INITIAL_CONNECTING);
+        let mut dropped = permit(&current).unwrap();
+        for _ in 0..3 {
+            // Once for each connection, however often it is tried.
+            dropped.on_refused();
+        }
+        assert_eq!(limit(), 2);
+        dropped.on_connected();
+        for _ in 0..10 {
+            permit(&current).unwrap().on_refused();
+        }
+        assert_eq!(limit(), 1);
+        for _ in 0..100 {
+            drop(connected(&current));
+        }
+        assert_eq!(limit(), 6);
+        drop(dropped);
+        let inner = current.lock();
+        assert_eq!((inner.permit, inner.connecting), (0, 0));
+    }
+}

@@ -1,0 +1,254 @@
+//! What a caller gives becomes a packet, what a server says becomes a result; the same for both faces.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use procbridge_proto::{
+    CallId, Envelope, Good, Misuse, Packet, ProtocolError, Response, Settings, Version, code,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use crate::client::meta::{Meta, outgoing_meta};
+use crate::config::client::{ClientConfig, Sessions};
+use crate::config::token::Token;
+use crate::endpoint::Endpoint;
+use crate::error::{Error, ErrorKind, Outcome, Sent};
+use crate::json::parse;
+use crate::json::raw_value::raw_value;
+use crate::json::serialize;
+use crate::session::CallEnd;
+use crate::session::session::{BeginError, Session};
+use crate::session::state::End;
+
+/// What a call is like, besides its payload.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CallOptions {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) meta: Meta,
+    pub(crate) is_idempotent: bool,
+    pub(crate) form: ResultForm,
+    /// Whether only a session will do, whatever the client's setting is.
+    pub(crate) needs_session: bool,
+}
+
+/// What a call is answered with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ResultForm {
+    /// One result.
+    #[default]
+    Result,
+    /// Nothing.
+    OneWay,
+    /// Items, and a result.
+    Stream,
+}
+
+/// Whether a client can connect there at all.
+pub(crate) fn check_endpoint(endpoint: &Endpoint) -> Result<(), Error> {
+    if endpoint.port() != Some(0) {
+        return Ok(());
+    }
+    let message = format!("cannot connect to {endpoint}: port 0 is for servers, which are given a free port");
+    Err(Error::unsent(ErrorKind::InvalidEndpoint, message))
+}
+
+/// Refuses a call whose time is over before it begins: nothing is sent of it.
+pub(crate) fn check_time(options: &CallOptions) -> Result<(), Error> {
+    match options.timeout {
+        Some(limit) if limit.is_zero() => Err(Error::timed_out(limit, Outcome::NotSent)),
+        _ => Ok(()),
+    }
+}
+
+/// The packet of a call.
+pub(crate) fn packet<P: Serialize + ?Sized>(
+    config: &ClientConfig,
+    method: Option<&str>,
+    payload: Option<&P>,
+    options: &CallOptions,
+) -> Result<Packet, Error> {
+    let milliseconds = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
+    // A call that a handler makes belongs to the trace of the call that it answers.
+    let meta = outgoing_meta(&options.meta);
+    let envelope = Envelope {
+        timeout_ms: options.timeout.map(milliseconds),
+        meta: meta.as_deref(),
+        token: config.token.as_ref().map(Token::text),
+    };
+    let invalid =
+        |error| Error::unsent(ErrorKind::InvalidInput, format!("the meta data cannot be sent: {error}"));
+    let mut packet = Packet::request_with(config.version, method, &envelope).map_err(invalid)?;
+    match options.form {
+        ResultForm::Result => {}
+        ResultForm::OneWay => packet = packet.one_way(),
+        ResultForm::Stream => packet = packet.stream(),
+    }
+    if let Some(payload) = payload {
+        packet = packet.write(|out| serialize::write(out, payload)).map_err(Error::unsendable)?;
+    }
+    packet.finish(&config.limits).map_err(Error::misuse)
+}
+
+/// What a client offers with a new connection, if it offers a session.
+pub(crate) fn offer(config: &ClientConfig, is_serving: bool) -> Option<Settings> {
+    if config.version != Version::V1_1 || config.sessions == Sessions::Never {
+        return None;
+    }
+    let terms = config.terms.clone();
+    Some(if is_serving { terms.with_max_calls(config.session_calls) } else { terms })
+}
+
+/// `packet` as it goes out on a session.
+pub(crate) fn for_session(config: &ClientConfig, session: &Session, packet: Packet) -> Packet {
+    match config.compression {
+        Some(codec) if session.reads(codec) => packet.compressed(codec),
+        _ => packet,
+    }
+}
+
+/// What a response means to the caller.
+pub(crate) fn result<R: DeserializeOwned>(response: &Response) -> Result<R, Error> {
+    match response {
+        Response::Good(good) => parsed(good),
+        Response::Bad(bad) => Err(Error::refused(bad)),
+    }
+}
+
+/// The same, of a response that nobody needs any longer.
+pub(crate) fn into_result<R: DeserializeOwned>(response: Response) -> Result<R, Error> {
+    let good = match response {
+        Response::Good(good) => good,
+        Response::Bad(bad) => return Err(Error::refused(&bad)),
+    };
+    let (mut good, mut broken) = (Some(good), None);
+    let text = || {
+        let good = good.take().filter(|good| {
+            // No parser looks at this one.
+            broken = good.check().err();
+            broken.is_none()
+        });
+        good.and_then(Good::into_payload).unwrap_or_else(|| "null".to_string())
+    };
+    let payload = raw_value(text);
+    match (broken, payload, good) {
+        (Some(error), ..) => Err(Error::protocol(error, Outcome::Unknown)),
+        (None, Some(payload), _) => Ok(payload),
+        (None, None, Some(good)) => parsed(&good),
+        (None, None, None) => parse::result("null"),
+    }
+}
+
+/// The result in a good response, which nobody may have checked before.
+fn parsed<R: DeserializeOwned>(good: &Good) -> Result<R, Error> {
+    parse::result(good.payload().unwrap_or("null")).map_err(|mismatch| match good.check() {
+        Ok(()) => mismatch,
+        Err(error) => Error::protocol(error, Outcome::Unknown),
+    })
+}
+
+/// The elements of a good answer that is an array, which stand for the items of a stream; nothing if it is none.
+pub(crate) fn elements(response: &Response) -> Result<Option<VecDeque<Box<RawValue>>>, Error> {
+    match response {
+        Response::Bad(bad) => Err(Error::refused(bad)),
+        Response::Good(good) => Ok(good.payload().and_then(|payload| serde_json::from_str(payload).ok())),
+    }
+}
+
+/// What an answer means where a session was to be opened, and the server has opened none.
+pub(crate) fn without_session(response: &Response) -> Error {
+    match response {
+        // A server that is full or stopping, or that does not know this client, says nothing of what it can do.
+        Response::Bad(bad) if bad.code().is_some_and(|code| code != code::UNKNOWN_METHOD) => {
+            Error::refused(bad)
+        }
+        _ => no_sessions(),
+    }
+}
+
+/// The error of a server that holds no sessions where one is needed.
+pub(crate) fn no_sessions() -> Error {
+    Error::sessionless("the server holds no sessions: each of its connections is for one call")
+}
+
+/// What the answer to a call means that wants none. It is dropped, unless it says that the call was refused.
+pub(crate) fn dropped(response: &Response) -> Result<(), Error> {
+    match response {
+        Response::Bad(bad) if bad.code().is_some_and(|code| REFUSALS.contains(&code)) => {
+            Err(Error::refused(bad))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the end of a call on a session means.
+pub(crate) fn answered(answer: CallEnd, session: &Session) -> Result<Response, Error> {
+    match answer {
+        CallEnd::Response(response) => Ok(response),
+        CallEnd::Unread(response) => response.read().map_err(unreadable),
+        CallEnd::Failed(error) => Err(unreadable(error)),
+        CallEnd::NotRun => Err(Error::not_run()),
+        CallEnd::Lost { sent } => Err(lost(session, sent)),
+        CallEnd::Late { sent } | CallEnd::Cancelled { sent } => Err(cancelled(sent)),
+    }
+}
+
+/// What it means that a call could not begin on a session.
+pub(crate) fn refused(refused: BeginError) -> Error {
+    match refused {
+        BeginError::Gone => Error::not_run(),
+        BeginError::Misuse(misuse @ Misuse::PeerTakesNoCalls) => Error::takes_no_calls(misuse),
+        BeginError::Misuse(misuse) => Error::misuse(misuse),
+        BeginError::Cancelled => cancelled(Outcome::NotSent),
+    }
+}
+
+/// The error of a call to the peer that opened the session. One that takes no calls was not asked to; the program has made a
+/// mistake (PB-FLT-8).
+pub(crate) fn in_reverse(error: Error) -> Error {
+    match error.remote() {
+        Some(_) if error.outcome() == Outcome::NotSent => Error::misuse(Misuse::PeerTakesNoCalls),
+        _ => error,
+    }
+}
+
+/// The error of a call that was answered with what cannot be read.
+pub(crate) fn unreadable(error: ProtocolError) -> Error {
+    Error::protocol(error, Outcome::Unknown)
+}
+
+/// As if its time were over: nothing makes the call go on.
+pub(crate) fn cancelled(outcome: impl Into<Outcome>) -> Error {
+    Error::new(ErrorKind::Timeout, outcome, "the call was cancelled")
+}
+
+/// What it means for a call that wants no answer that its session ended before everything was written.
+pub(crate) fn unwritten(session: &Session, id: CallId) -> Result<(), Error> {
+    Err(lost(session, session.has_sent(id)))
+}
+
+fn lost(session: &Session, sent: Sent) -> Error {
+    let disconnected = |why| Error::new(ErrorKind::Disconnected, sent, why);
+    match session.end_reason() {
+        Some(End::Protocol(error)) => Error::protocol(error, sent),
+        Some(End::Io(kind, reason)) => Error::lost(std::io::Error::new(kind, reason), sent),
+        Some(End::Silent) => {
+            disconnected("the connection was lost before the answer: no sign of life (heartbeat)")
+        }
+        Some(End::Stalled) => {
+            disconnected("the connection was lost before the answer: the peer takes nothing (write_timeout)")
+        }
+        Some(End::Closed) | None => disconnected("the connection was closed before the answer"),
+    }
+}
+
+/// The codes of a server that has not run a call.
+const REFUSALS: [&str; 6] = [
+    code::OVERLOADED,
+    code::UNAVAILABLE,
+    code::DENIED,
+    code::TIMEOUT,
+    code::INVALID_REQUEST,
+    code::UNSUPPORTED_VERSION,
+];

@@ -1,0 +1,265 @@
+//! Who and what is let in: a server's limits, what has been taken of them, and the refusals of the rest. The same for
+//! both faces.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use procbridge_proto::{Settings, UnreadRequest, Version, code};
+
+use crate::config::client::ClientConfig;
+use crate::config::server::ServerConfig;
+use crate::limits::inflation::{self, Allowance};
+use crate::limits::permits::{Account, Accounts, Permit, Resource, Semaphore};
+use crate::net::listener::AllowedPeers;
+use crate::net::socket;
+use crate::peer::Peer;
+use crate::reply_error::Refusal;
+use crate::reply_error::{denied, overloaded};
+use crate::telemetry::log::{Log, LogClass};
+use crate::telemetry::stats::Stats;
+
+/// The limits of a server and what is used of them.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    pub(crate) config: ServerConfig,
+    pub(crate) log: Log,
+    /// Whether these are a client's limits, for the calls that its server makes.
+    pub(crate) is_client: bool,
+    /// What time it is. The async face goes by the clock of its runtime, which a test may stop.
+    pub(crate) clock: fn() -> Instant,
+    /// Frees the memory of large messages. The async face does so on a thread for blocking work.
+    pub(crate) discard: fn(Vec<Vec<u8>>),
+    /// Handlers at work for nobody.
+    pub(crate) leaked: Arc<AtomicUsize>,
+    pub(crate) stats: Stats,
+    waiting: Semaphore,
+    calls: Semaphore,
+    held: Semaphore,
+    answers: Semaphore,
+    accounts: Accounts,
+    /// What all sessions together may make this side inflate.
+    inflated: Mutex<Allowance>,
+    /// The methods that stream, in order.
+    streams: Mutex<Vec<Box<str>>>,
+}
+
+/// Whose sessions may be ended for a newcomer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Those of its own process: it has its share of the connections.
+    Own,
+    /// Those of all who have more: the server is full.
+    All,
+}
+
+impl Admission {
+    /// `connections` holds where the settings do not say how many there may be. `methods` are those that will be called.
+    pub(crate) fn new(mut config: ServerConfig, connections: usize, methods: &[&str]) -> Self {
+        let name = config.program_name();
+        let named = |terms: Arc<Settings>| Arc::new(Arc::unwrap_or_clone(terms).with_name(&name));
+        config.terms = config.terms.take().map(named);
+        config.limits = config.limits.with_requests_unread().with_answers_unread();
+        // Else peers that hold all descriptors would keep everyone out before any share is taken.
+        let connections = config.max_connections.unwrap_or(connections).min(socket::most_connections());
+        Self {
+            stats: Stats::new(connections, methods.iter().copied()),
+            waiting: Semaphore::shared(config.max_waiting, Resource::Waiting),
+            calls: Semaphore::shared(config.max_calls, Resource::Calls),
+            held: Semaphore::shared(config.max_unfinished, Resource::Requests),
+            answers: Semaphore::shared(config.max_unread, Resource::Answers),
+            accounts: Accounts::new(),
+            inflated: Mutex::default(),
+            streams: Mutex::default(),
+            log: Log::new(),
+            is_client: false,
+            clock: Instant::now,
+            discard: drop,
+            leaked: Arc::default(),
+            config,
+        }
+    }
+
+    /// The limits of a client that serves calls of its server.
+    pub(crate) fn for_client(client: &ClientConfig) -> Self {
+        let mut config = ServerConfig::new().without_session_idle();
+        config.limits = client.limits;
+        config.heartbeat = client.heartbeat;
+        config.spin = client.spin;
+        Self { is_client: true, ..Self::new(config, usize::MAX, &[]) }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        (self.clock)()
+    }
+
+    /// Returns the holder for a session with `peer`.
+    pub(crate) fn session(&self, peer: &Peer) -> Arc<Account> {
+        self.accounts.session(peer)
+    }
+
+    /// Takes a connection's place, and its share of the bytes that are held for requests.
+    pub(crate) fn connection(&self, peer: &Peer) -> Result<(Permit, Permit), Refusal> {
+        let connections = &self.stats.connections;
+        let classic = self.accounts.classic(peer);
+        let permit = connections.open_for(classic.process());
+        permit
+            .zip(self.held.try_acquire_for(classic, 0))
+            .ok_or_else(|| limit_reached(connections.semaphore(), 1, "connections", "max_connections"))
+    }
+
+    /// Returns whose session may end for a connection that found no place.
+    pub(crate) fn whose_place(&self) -> Whose {
+        let connections = &self.stats.connections;
+        if connections.open_now() < connections.limit() { Whose::Own } else { Whose::All }
+    }
+
+    /// Takes the place of a connection whose request has not arrived yet.
+    pub(crate) fn waiting(&self, peer: &Peer) -> Result<Permit, Refusal> {
+        self.waiting.try_acquire_for(self.accounts.process(peer), 1).ok_or_else(|| self.full())
+    }
+
+    /// Returns the answer to a connection that does not get such a place.
+    pub(crate) fn full(&self) -> Refusal {
+        limit_reached(&self.waiting, 1, "connections without a request", "max_waiting")
+    }
+
+    /// Takes a call's place with the handlers. A method of the protocol needs none: it is answered at once, and tells why
+    /// a server is full.
+    pub(crate) fn call(
+        &self,
+        account: &Arc<Account>,
+        method: Option<&str>,
+    ) -> Result<Option<Permit>, Refusal> {
+        if method.is_some_and(|method| self.config.answers_itself(method)) {
+            return Ok(None);
+        }
+        let slot = self.calls.try_acquire_for(account, 1);
+        slot.map(Some).ok_or_else(|| limit_reached(&self.calls, 1, "calls in flight", "max_calls"))
+    }
+
+    /// Takes space for the bytes of a request of a session. Small requests are bounded by the number of calls, so no
+    /// other peer's large ones can keep them out.
+    pub(crate) fn request(&self, account: &Arc<Account>, bytes: usize) -> Result<Option<Permit>, Refusal> {
+        if bytes < UNCOUNTED_BYTES {
+            return Ok(None);
+        }
+        let space = self.held.try_acquire_for(account, bytes);
+        space
+            .map(Some)
+            .ok_or_else(|| limit_reached(&self.held, bytes, "bytes of unanswered requests", "max_unfinished"))
+    }
+
+    /// Takes space for a large answer, until its peer has taken it. A small one needs none.
+    pub(crate) fn answer(&self, account: &Arc<Account>, bytes: usize) -> Result<Option<Permit>, Refusal> {
+        if bytes <= LARGE {
+            return Ok(None);
+        }
+        let space = self.answers.try_acquire_for(account, bytes);
+        space.map(Some).ok_or_else(|| self.full_of_answers(bytes))
+    }
+
+    /// Returns the answer to a call for whose own answer there is no space.
+    pub(crate) fn full_of_answers(&self, bytes: usize) -> Refusal {
+        limit_reached(&self.answers, bytes, "bytes of answers not yet read", "max_unread")
+    }
+
+    /// Returns the bytes of large answers that may wait for one session while its peer takes nothing.
+    pub(crate) fn session_share(&self) -> usize {
+        (2 * self.config.limits.max_body() as usize).max(SESSION_ANSWERS).min(self.answers.limit())
+    }
+
+    /// Lets a session's request be inflated, of which `allowance` is the session's.
+    ///
+    /// # Errors
+    ///
+    /// The session, or all together, make the server inflate far more than they send.
+    pub(crate) fn inflate(
+        &self,
+        allowance: &mut Allowance,
+        request: &UnreadRequest,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let excess = Allowance::excess(request.size(), request.arrived());
+        if excess == 0 {
+            return Ok(());
+        }
+        let mut all = self.inflated.lock().unwrap_or_else(PoisonError::into_inner);
+        if allowance.take(excess, inflation::SESSION_BYTES, now)
+            && all.take(excess, inflation::SERVER_BYTES, now)
+        {
+            return Ok(());
+        }
+        Err(Refusal::new("compressed requests inflate to far more than was sent, too often")
+            .with_code(code::OVERLOADED))
+    }
+
+    /// Takes note of the methods that answer with items for as long as they like, in the order of their names.
+    pub(crate) fn set_streams(&self, names: &[&str]) {
+        *self.streams() = names.iter().map(|&name| name.into()).collect();
+    }
+
+    /// Whether `method` is one of them.
+    pub(crate) fn is_stream(&self, method: Option<&str>) -> bool {
+        method.is_some_and(|method| self.streams().binary_search_by(|name| (**name).cmp(method)).is_ok())
+    }
+
+    fn streams(&self) -> MutexGuard<'_, Vec<Box<str>>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether half of the places for connections or for calls are taken. From there on a classic caller that sends no more
+    /// is taken for one that is gone.
+    pub(crate) fn is_scarce(&self) -> bool {
+        let connections = &self.stats.connections;
+        connections.open_now() > connections.limit() / 2 || self.calls.used() > self.calls.limit() / 2
+    }
+
+    /// Returns how many calls have a place with the handlers.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.used()
+    }
+
+    /// Whether `peer` may connect at all, where `peers` may.
+    pub(crate) fn check(&self, peers: AllowedPeers, peer: &Peer) -> Result<(), Refusal> {
+        match peers {
+            AllowedPeers::SameUser if !peer.is_same_user_or_root() => Err(denied()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Logs that an accepted connection is given up because the system does not let it be served.
+    pub(crate) fn log_dropped(&self, peer: &Peer, error: &std::io::Error) {
+        self.log.write(LogClass::Accept, || format!("{peer}: connection dropped: {error}"));
+    }
+
+    /// Tells a connection beyond the limit that it is one. It holds nothing of the server, so it is not waited for.
+    pub(crate) fn refuse_connection(&self, socket: impl AsFd, peer: &Peer, refusal: &Refusal) {
+        self.log.write(LogClass::Refused, || format!("{peer}: {}", refusal.message()));
+        // What it has sent is taken, or closing would reset the connection and destroy the answer.
+        self.stats
+            .received(socket::receive(&socket, &mut Vec::with_capacity(REFUSAL_READ_LIMIT)).unwrap_or(0));
+        let packet = refusal.packet(Version::V1_1, &self.config.limits);
+        self.stats.sent(socket::send(&socket, packet.bytes()).unwrap_or(0));
+        let _ = socket::finish_writing(&socket);
+    }
+}
+
+/// Tells whether all that there is of a budget is taken, or only the caller's share.
+fn limit_reached(semaphore: &Semaphore, more: usize, what: &str, setting: &str) -> Refusal {
+    let limit = semaphore.limit();
+    if semaphore.used().saturating_add(more) > limit {
+        return overloaded(what, limit, setting);
+    }
+    Refusal::new(format!("this peer has its share of the server's {what} ({setting} = {limit})"))
+        .with_code(code::OVERLOADED)
+}
+
+/// An answer or item of more bytes than this takes space, and waits while many bytes are queued.
+pub(crate) const LARGE: usize = 64 * 1024;
+/// Bytes of large answers that one session may always have waiting.
+const SESSION_ANSWERS: usize = 32 * 1024 * 1024;
+const REFUSAL_READ_LIMIT: usize = 16 * 1024;
+/// A request of fewer bytes counts as a call only.
+const UNCOUNTED_BYTES: usize = 4 * 1024;

@@ -1,0 +1,8 @@
+//! Sockets, socket files and processes of this system. Nothing here waits.
+
+pub(crate) mod accept_backoff;
+pub(crate) mod connect;
+pub(crate) mod listener;
+pub(crate) mod process;
+pub(crate) mod socket;
+pub(crate) mod socket_file;

@@ -1,0 +1,64 @@
+//! The methods that every server has by itself: `$/ping`, `$/describe`, `$/stats`. The settings can switch each off;
+//! then it is a method like any that the router may have or not.
+
+use crate::config::server::ServerConfig;
+use crate::json::object_writer::ObjectWriter;
+use crate::reply_error::Refusal;
+use crate::service::call::Call;
+use crate::service::reply::Reply;
+use crate::service::routes::{Routes, SUBSCRIBE};
+use crate::telemetry::stats::Stats;
+
+/// A method of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BuiltinMethod {
+    /// Answers its payload.
+    Ping,
+    /// The server's methods.
+    Describe,
+    /// What it has counted.
+    Stats,
+}
+
+/// Returns the method that `call` asks for, if the server answers it by itself.
+pub(crate) fn method(call: &Call, config: &ServerConfig) -> Option<BuiltinMethod> {
+    let name = call.method().filter(|name| config.answers_itself(name))?;
+    ALL.into_iter().find(|method| method.name() == name)
+}
+
+impl BuiltinMethod {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ping => "$/ping",
+            Self::Describe => "$/describe",
+            Self::Stats => "$/stats",
+        }
+    }
+
+    pub(crate) fn answer<H: ?Sized>(
+        self,
+        call: &Call,
+        reply: Reply,
+        config: &ServerConfig,
+        stats: &Stats,
+        routes: &Routes<H>,
+    ) -> Result<Reply, Refusal> {
+        reply.write_text(|out| match self {
+            Self::Ping => out.extend_from_slice(call.payload().unwrap_or("null").as_bytes()),
+            Self::Describe => {
+                let mut object = ObjectWriter::begin(out);
+                object.text("name", &config.program_name());
+                routes.describe_all(object.member("methods"));
+                let mut protocol: Vec<_> =
+                    ALL.map(Self::name).into_iter().filter(|name| config.answers_itself(name)).collect();
+                protocol.extend((config.subscribe && routes.has_events()).then_some(SUBSCRIBE));
+                object.names("protocol", &protocol);
+                object.end();
+            }
+            Self::Stats => stats.write(out),
+        })
+    }
+}
+
+/// In the order of their names.
+const ALL: [BuiltinMethod; 3] = [BuiltinMethod::Describe, BuiltinMethod::Ping, BuiltinMethod::Stats];

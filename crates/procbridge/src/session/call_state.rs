@@ -1,0 +1,212 @@
+//! What a server knows of a call that came: what was asked, how long it has time, whether anybody waits for the answer.
+//! The session and the call's handler share it.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use procbridge_proto::{Codec, Limits, Request, UnreadRequest, Version, code};
+
+use crate::config::server::ServerConfig;
+use crate::limits::admission::Admission;
+use crate::limits::permits::Permit;
+use crate::peer::Peer;
+use crate::reply_error::{self, Refusal};
+use crate::session::received::Received;
+use crate::telemetry::trace_context::TraceContext;
+
+/// A call that came, from its arrival to the end of its handler.
+#[derive(Debug)]
+pub(crate) struct CallState {
+    /// Set at once, unless the request is one of those that are read outside the session's lock.
+    said: OnceLock<Result<Content, Box<Refusal>>>,
+    arrived: Mutex<Option<UnreadRequest>>,
+    pub(crate) version: Version,
+    pub(crate) is_one_way: bool,
+    pub(crate) wants_items: bool,
+    pub(crate) codec: Option<Codec>,
+    pub(crate) peer: Peer,
+    /// When the server's own limit is over, until what the caller says is known.
+    first_deadline: Option<Instant>,
+    began: Instant,
+    pub(crate) limits: Limits,
+    cancelled: AtomicBool,
+    /// Whether it was answered without its handler.
+    abandoned: AtomicBool,
+    /// The bytes of the request, as long as anybody holds the call; on a connection of its own that holds them.
+    _held: Option<Permit>,
+}
+
+/// What a request says.
+#[derive(Debug)]
+pub(crate) struct Content {
+    pub(crate) request: Request,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) trace: Option<Arc<TraceContext>>,
+}
+
+impl CallState {
+    /// A call on a connection of its own, whose time begins `now`. The earlier of the caller's own limit and the server's
+    /// holds.
+    pub(crate) fn new(request: Request, peer: Peer, config: &ServerConfig, now: Instant) -> Self {
+        Self::at(Received::Read(request), peer, config.handler_timeout, config, None, now)
+    }
+
+    /// A call on a session, whose bytes are `held`, and whose time begins `now`.
+    pub(crate) fn of_session(
+        arrived: Received<Request>,
+        peer: Peer,
+        admission: &Admission,
+        held: Option<Permit>,
+        now: Instant,
+    ) -> Self {
+        let config = &admission.config;
+        let limit = match &arrived {
+            Received::Read(request) => handler_timeout(request, admission),
+            Received::Unread(_) => config.handler_timeout,
+        };
+        Self::at(arrived, peer, limit, config, held, now)
+    }
+
+    fn at(
+        arrived: Received<Request>,
+        peer: Peer,
+        limit: Option<Duration>,
+        config: &ServerConfig,
+        held: Option<Permit>,
+        began: Instant,
+    ) -> Self {
+        let first_deadline = limit.and_then(|limit| began.checked_add(limit));
+        let (version, is_one_way, wants_items, codec) = match &arrived {
+            Received::Read(request) => {
+                (request.version(), request.is_one_way(), request.wants_items(), request.codec())
+            }
+            Received::Unread(request) => {
+                (Version::V1_1, request.is_one_way(), request.wants_items(), request.codec())
+            }
+        };
+        let (said, unread) = match arrived {
+            Received::Read(request) => (OnceLock::from(Ok(Content::new(request, limit, began))), None),
+            Received::Unread(request) => (OnceLock::new(), Some(request)),
+        };
+        Self {
+            said,
+            arrived: Mutex::new(unread),
+            version,
+            is_one_way,
+            wants_items,
+            codec,
+            peer,
+            first_deadline,
+            began,
+            limits: config.limits,
+            cancelled: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
+            _held: held,
+        }
+    }
+
+    /// Returns the size of the request, if nothing of it has been inflated or checked.
+    pub(crate) fn unread(&self) -> Option<usize> {
+        if self.said.get().is_some() {
+            return None;
+        }
+        self.arrived().as_ref().map(UnreadRequest::size)
+    }
+
+    /// Inflates and checks the request, if nothing has: it takes time, and needs no lock of the session.
+    ///
+    /// # Errors
+    ///
+    /// The request cannot be read, or its time is over. That is the answer.
+    pub(crate) fn read(&self, admission: &Admission) -> Result<(), Refusal> {
+        self.read_ahead(admission);
+        match self.said.get() {
+            Some(Err(refusal)) => Err((**refusal).clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same, where the answer is given later.
+    pub(crate) fn read_ahead(&self, admission: &Admission) {
+        let Some(unread) = self.arrived().take() else { return };
+        let said = match unread.read() {
+            Ok(request) => {
+                let limit = handler_timeout(&request, admission);
+                Ok(Content::new(request, limit, self.began))
+            }
+            Err(error) => Err(match error.answer() {
+                Some(answer) => Refusal::new(answer.message).with_code(answer.code),
+                None => Refusal::new("").with_code(code::INVALID_REQUEST),
+            }),
+        };
+        let is_late = |said: &Content| said.deadline.is_some_and(|deadline| deadline <= admission.now());
+        let said = match said {
+            Ok(said) if is_late(&said) => Err(reply_error::timed_out()),
+            said => said,
+        };
+        let _ = self.said.set(said.map_err(Box::new));
+    }
+
+    fn arrived(&self) -> MutexGuard<'_, Option<UnreadRequest>> {
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn request(&self) -> Option<&Request> {
+        self.content().map(|said| &said.request)
+    }
+
+    pub(crate) fn content(&self) -> Option<&Content> {
+        self.said.get()?.as_ref().ok()
+    }
+
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// The call has been answered without its handler, which is `leaked` until it [ends](Self::end_handler).
+    pub(crate) fn abandon(&self, leaked: &AtomicUsize) {
+        leaked.fetch_add(1, Ordering::Relaxed);
+        self.abandoned.store(true, Ordering::Release);
+        self.cancel();
+    }
+
+    /// The handler has ended.
+    pub(crate) fn end_handler(&self, leaked: &AtomicUsize) {
+        if self.abandoned.swap(false, Ordering::AcqRel) {
+            leaked.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The method's name; absent in a request that names none, and in one that has not been read.
+    pub(crate) fn method(&self) -> Option<&str> {
+        self.request().and_then(Request::method)
+    }
+
+    /// When the caller will have been told that the call took too long.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.content().map_or(self.first_deadline, |said| said.deadline)
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+}
+
+impl Content {
+    fn new(request: Request, limit: Option<Duration>, began: Instant) -> Self {
+        let asked = request.timeout_ms().map(Duration::from_millis);
+        let limit = [asked, limit].into_iter().flatten().min();
+        let deadline = limit.and_then(|limit| began.checked_add(limit));
+        let trace = TraceContext::read(request.meta());
+        Self { request, deadline, trace }
+    }
+}
+
+/// Returns the server's limit for the handler of `request`. Only the method decides whether it streams: a flag of the
+/// caller does not.
+fn handler_timeout(request: &Request, admission: &Admission) -> Option<Duration> {
+    let is_open_ended = request.wants_items() && admission.is_stream(request.method());
+    admission.config.handler_timeout.filter(|_| !is_open_ended)
+}

@@ -1,0 +1,341 @@
+//! What a task needs that drives a session: the async face has one for each.
+
+use std::io;
+use std::mem;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use procbridge_proto::CallId;
+
+use crate::net::socket::Read;
+use crate::session::context::SessionContext;
+use crate::session::reader::EVENTS_PER_LOCK;
+use crate::session::served_call::{IncomingCall, PreparedReply};
+use crate::session::session::Session;
+use crate::session::state::{ReceiveGate, State};
+use crate::session::waker::keep_waker;
+
+/// What a task finds that [drives](crate::session::state::Reader::Task) a session.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    /// Whether there are calls of the peer that nobody has begun to serve, or packets that nobody has looked at.
+    pub(crate) has_work: bool,
+    pub(crate) has_ended: bool,
+    /// Whether new calls can begin here.
+    pub(crate) is_open: bool,
+    pub(crate) is_blocked: bool,
+    pub(crate) is_reading_paused: bool,
+    /// Whether somebody [notified](Session::notify_task).
+    pub(crate) is_rung: bool,
+    /// Whether a caller was woken that may hold its thread for long.
+    pub(crate) wakes_large: bool,
+    /// When the session ends unless the peer reads or goes on sending, or a call does: sooner than the next
+    /// [beat](Session::tick) may be planned.
+    pub(crate) due: Option<Instant>,
+    /// When something has arrived last.
+    pub(crate) heard: Instant,
+}
+
+impl Session {
+    /// For the task that drives the session: writes what is queued, and tells what is to be done. From here until the
+    /// task [rests](Self::park) nobody wakes it.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.with(|state| {
+            state.standby = None;
+            state.flush(self);
+            if let ReceiveGate::ClosedUntil(until) = state.receive_gate
+                && until <= self.admission.now()
+            {
+                state.receive_gate = ReceiveGate::Passed;
+            }
+            Snapshot {
+                has_work: state.has_work(),
+                has_ended: state.end.is_some(),
+                is_open: state.is_open(),
+                is_blocked: state.blocked.is_some(),
+                is_reading_paused: self.is_receive_paused(state),
+                is_rung: mem::take(&mut state.is_notified),
+                wakes_large: mem::take(&mut state.wakes_large),
+                due: self.task_due(state),
+                heard: state.keepalive.heard(),
+            }
+        })
+    }
+
+    /// Reads what has arrived, without waiting, and tells whether there was anything. The packets in it are to be [looked
+    /// at](Self::next_incoming).
+    pub(crate) fn read_once(self: &Arc<Self>, read: impl FnOnce(&mut Vec<u8>) -> io::Result<Read>) -> bool {
+        self.with(|state| {
+            if state.end.is_some() || state.has_shared_buffer {
+                return false;
+            }
+            state.borrow_read_buffer();
+            match read(state.connection.read_buffer()) {
+                Ok(Read::Bytes(count)) => {
+                    state.note_bytes(self, count, self.admission.now());
+                    state.connection.appended();
+                    state.arrived = count;
+                    true
+                }
+                read => {
+                    state.return_read_buffer();
+                    let is_nothing = matches!(read, Ok(Read::Nothing));
+                    state.received(self, read, self.admission.now());
+                    !is_nothing
+                }
+            }
+        })
+    }
+
+    /// The same, and looks at all of it.
+    pub(crate) fn read_all(self: &Arc<Self>, read: impl FnOnce(&mut Vec<u8>) -> io::Result<Read>) -> bool {
+        let is_something = self.read_once(read);
+        let mut goes_on = is_something;
+        while goes_on {
+            goes_on = self.with(|state| {
+                state.receive_gate = ReceiveGate::Passed;
+                while let Some(work) = state.pull_call(self) {
+                    state.queue_call(work);
+                }
+                state.has_shared_buffer
+            });
+        }
+        is_something
+    }
+
+    /// Queues the answer to a call, if one was `answered`, and looks at packets until there is another call to be served.
+    /// What each call holds is given back before the next one takes memory. Returns nothing as well after many packets
+    /// without a call: then there is more [work](Snapshot::has_work).
+    pub(crate) fn next_incoming(
+        self: &Arc<Self>,
+        answered: Option<(CallId, PreparedReply)>,
+    ) -> Option<IncomingCall> {
+        self.with(|state| {
+            if let Some((id, answer)) = answered {
+                state.reply(self, id, answer);
+            }
+            let first = state.ready.pop_front();
+            first.or_else(|| state.pull_call(self))
+        })
+    }
+
+    /// When anything of the session was last seen.
+    pub(crate) fn seen(&self) -> Instant {
+        self.lock().keepalive.seen()
+    }
+
+    /// Whether new calls can begin here, and somebody has looked at the session after `since`.
+    pub(crate) fn is_open_since(&self, since: Option<Instant>) -> bool {
+        let state = self.lock();
+        state.is_open() && since.is_none_or(|since| state.keepalive.seen() >= since)
+    }
+
+    /// Whether something was [left](State::flush_soon) to the task that drives the session.
+    pub(crate) fn has_pending_flush(&self) -> bool {
+        self.lock().is_flush_pending
+    }
+
+    /// Has `waker` told when there is something to serve or to write, or the session is over. Tells whether that is not so
+    /// already, and all is as the task `found` it. The task looks at the clock when that was `planned`.
+    pub(crate) fn park(&self, waker: &Waker, found: &Snapshot, planned: Option<Instant>) -> bool {
+        let mut state = self.lock();
+        let is_written = state.connection.transmit().is_empty() || state.blocked.is_some();
+        let is_quiet = !state.has_work() && !state.is_notified && state.end.is_none();
+        if !is_quiet
+            || !(is_written || state.write_error.is_some())
+            || !self.is_unchanged(&state, found, planned)
+        {
+            return false;
+        }
+        state.shrink();
+        if let Some(due) = &mut state.deadlines {
+            due.planned = planned;
+        }
+        keep_waker(&mut state.standby, waker);
+        true
+    }
+
+    /// Whether the task waits for the right things. Nobody wakes it between its survey and its rest, where others may have
+    /// begun a call that ends sooner than it looks at the clock, or found that the socket takes no more.
+    fn is_unchanged(&self, state: &State, found: &Snapshot, planned: Option<Instant>) -> bool {
+        found.is_blocked == state.blocked.is_some()
+            && found.is_reading_paused == self.is_receive_paused(state)
+            && self.task_due(state).is_none_or(|due| planned.is_some_and(|planned| planned <= due))
+    }
+
+    /// When the task looks at the clock at the latest, whatever it has planned.
+    fn task_due(&self, state: &State) -> Option<Instant> {
+        let turn = match state.receive_gate {
+            ReceiveGate::ClosedUntil(until) => Some(until),
+            _ => None,
+        };
+        [self.next_deadline(state), state.calls_due(), turn].into_iter().flatten().min()
+    }
+
+    /// Whether nothing is read for now: the peer does not read, or what is here waits.
+    fn is_receive_paused(&self, state: &State) -> bool {
+        state.is_paused(self) || state.is_gate_closed()
+    }
+
+    /// Has the task that drives the session look at the clock.
+    pub(crate) fn notify_task(&self) {
+        self.with(State::ring);
+    }
+
+    /// Does the same, unless that would have to wait. Tells whether it was done.
+    pub(crate) fn try_notify_task(&self) -> bool {
+        self.try_with(State::ring).is_some()
+    }
+
+    /// Ready when the calls have been served that go on after the session's end.
+    pub(crate) fn poll_drained(&self, waker: &Waker) -> Poll<()> {
+        let mut state = self.lock();
+        if state.serving.is_empty() {
+            return Poll::Ready(());
+        }
+        keep_waker(&mut state.standby, waker);
+        Poll::Pending
+    }
+
+    /// Lets go of the calls that go on after the session's end: nobody will. Each of them holds the session.
+    pub(crate) fn drop_calls(&self) {
+        let (serving, ready) =
+            self.with(|state| (mem::take(&mut state.serving), mem::take(&mut state.ready)));
+        serving.iter().for_each(|(_, serving)| serving.call.cancel());
+        // Their ends may be the program's, and come back here.
+        drop((serving, ready));
+    }
+
+    /// Has answers written that were queued. The last one goes at once: nobody else is there to write with it.
+    pub(crate) fn flush_answers(&self) {
+        self.with(|state| {
+            if state.serving.is_empty() {
+                state.flush(self);
+            } else {
+                state.flush_soon(self);
+            }
+        });
+    }
+
+    /// Ready when nobody waits for the answer to `id` any longer.
+    pub(crate) fn poll_cancelled(&self, id: CallId, waker: &Waker) -> Poll<()> {
+        self.with(|state| match state.serving.get_mut(id) {
+            Some(serving) if !serving.call.is_cancelled() => {
+                keep_waker(&mut serving.cancelled, waker);
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        })
+    }
+}
+
+impl State {
+    fn ring(&mut self) {
+        self.is_notified = true;
+        self.wake_standby();
+    }
+
+    fn has_work(&self) -> bool {
+        !self.ready.is_empty() || (self.has_shared_buffer && !self.is_gate_closed())
+    }
+
+    fn is_gate_closed(&self) -> bool {
+        matches!(self.receive_gate, ReceiveGate::ClosedUntil(_))
+    }
+
+    /// Whether the next packet waits until a call has ended.
+    fn waits_for_an_end(&mut self, context: &SessionContext) -> bool {
+        if self.receive_gate == ReceiveGate::Open && self.connection.is_full() {
+            let until = context.admission.now().checked_add(GATE_TIMEOUT);
+            self.receive_gate = until.map_or(ReceiveGate::Passed, ReceiveGate::ClosedUntil);
+        }
+        self.is_gate_closed()
+    }
+
+    /// Looks at what was read until there is a call to be served. Without one all of it has been looked at, or a
+    /// portion: others who wait for the session go first.
+    fn pull_call(&mut self, context: &SessionContext) -> Option<IncomingCall> {
+        if !self.has_shared_buffer {
+            return None;
+        }
+        for count in 0..=EVENTS_PER_LOCK {
+            if count >= EVENTS_PER_LOCK || self.waits_for_an_end(context) {
+                return None;
+            }
+            let Some(event) = self.next_event() else { break };
+            let work = self.handle_event(context, event);
+            if work.is_some() {
+                return work;
+            }
+        }
+        self.count_dropped(context);
+        self.return_read_buffer();
+        self.check_receive_rate(context, self.arrived, self.keepalive.heard());
+        self.wake_eligible();
+        None
+    }
+}
+
+/// How long packets wait for the end of a call, where as many are in flight as are taken.
+const GATE_TIMEOUT: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::request::ResultForm;
+    use crate::session::state::{End, Reader};
+    use crate::session::testing::{Ends, call};
+
+    /// A runtime may be dropped while a one-way call is with its handler.
+    #[test]
+    fn a_session_is_let_go_with_its_task_whatever_goes_on_after_its_end() {
+        let mut ends = Ends::server(Reader::None);
+        for _ in 0..2 {
+            ends.peer.call(call("note", &(), ResultForm::OneWay)).unwrap();
+        }
+        ends.deliver();
+        let begun = ends.session.next_work().unwrap();
+        ends.session.close(End::Closed);
+        assert!(!ends.session.is_over());
+        ends.session.drop_calls();
+        assert!(begun.call.is_cancelled());
+        let session = Arc::downgrade(&ends.session);
+        drop((ends, begun));
+        assert!(session.upgrade().is_none());
+    }
+
+    /// What happens between a task's survey and its rest wakes nobody, so the rest must find it.
+    #[test]
+    fn a_task_does_not_rest_while_a_call_ends_before_it_looks_at_the_clock() {
+        let Ends { session, socket: _socket, .. } = Ends::client(Reader::Task, 8);
+        let found = session.snapshot();
+        let now = Instant::now();
+        let (sooner, later) = (now + Duration::from_secs(1), now + Duration::from_secs(15));
+        assert!(session.park(Waker::noop(), &found, Some(later)));
+
+        let found = session.snapshot();
+        let work = call("work", &(), ResultForm::Result);
+        let _calling = session.begin_copied(&work, None, Some(sooner), Waker::noop()).unwrap().unwrap();
+        assert!(!session.park(Waker::noop(), &found, Some(later)));
+        assert!(!session.park(Waker::noop(), &found, None));
+        assert!(session.park(Waker::noop(), &session.snapshot(), Some(sooner)));
+    }
+
+    #[test]
+    fn a_task_does_not_rest_while_it_does_not_wait_for_a_socket_that_is_full() {
+        let Ends { session, socket: _socket, .. } = Ends::client(Reader::Task, 8);
+        let found = session.snapshot();
+        let later = Some(Instant::now() + Duration::from_secs(3600));
+        let _calling = session.begin(call("work", &"x".repeat(4 << 20), ResultForm::Result)).unwrap();
+        // A portion of it was written, and here are the next.
+        while !session.is_blocked() {
+            session.flush();
+        }
+        assert!(!session.park(Waker::noop(), &found, later));
+        // It looks again, and waits for the socket, and for the peer that may never read.
+        let found = session.snapshot();
+        assert!(!session.park(Waker::noop(), &found, later));
+        assert!(session.park(Waker::noop(), &found, found.due));
+    }
+}

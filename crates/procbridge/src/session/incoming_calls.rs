@@ -1,0 +1,336 @@
+//! The peer's calls on a session, from their arrival to their one answer (PB-FLT-*, PB-CAN-*).
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use procbridge_proto::{CallId, Misuse, Packet, Request, Version, code};
+
+use crate::reply_error::{self, Refusal};
+use crate::session::call_state::CallState;
+use crate::session::context::SessionContext;
+use crate::session::received::Received;
+use crate::session::served_call::{IncomingCall, ItemOutlet, ItemSource, PreparedReply, ServedCall};
+use crate::session::session::Session;
+#[cfg(feature = "tokio")]
+use crate::session::state::ReceiveGate;
+use crate::session::state::State;
+use crate::session::waker::keep_waker;
+
+impl State {
+    /// The next of the peer's calls that nobody has begun to serve; none in place of it if the session is over. Until there
+    /// is one `waker` is told of it.
+    pub(crate) fn next_call(
+        &mut self,
+        context: &SessionContext,
+        waker: Option<&Waker>,
+    ) -> Option<Option<IncomingCall>> {
+        while self.ready.is_empty() && self.has_undispatched {
+            self.dispatch(context);
+        }
+        if let Some(work) = self.ready.pop_front() {
+            return Some(Some(work));
+        }
+        if self.has_ended() {
+            return Some(None);
+        }
+        if let Some(waker) = waker {
+            keep_waker(&mut self.standby, waker);
+        }
+        None
+    }
+
+    /// Lets a call in, or answers it at once.
+    pub(super) fn admit(
+        &mut self,
+        context: &SessionContext,
+        id: CallId,
+        request: Received<Request>,
+    ) -> Option<IncomingCall> {
+        let admission = &context.admission;
+        // Its time runs from when it arrived.
+        let now = self.keepalive.heard();
+        let shares = admission.call(&context.account, request.method()).and_then(|slot| {
+            let held = admission.request(&context.account, request.size())?;
+            if let Received::Unread(request) = &request {
+                admission.inflate(&mut self.inflation, request, now)?;
+            }
+            Ok((slot, held))
+        });
+        let refusal = match shares {
+            Err(refusal) => {
+                if request.is_one_way() {
+                    context.drop_one_way(1);
+                }
+                refusal
+            }
+            Ok((slot, held)) => {
+                let call = CallState::of_session(request, context.peer, admission, held, now);
+                let call = Arc::new(call);
+                if call.deadline().is_none_or(|deadline| deadline > now) {
+                    self.serving.insert(id, ServedCall::of(call.clone()));
+                    return Some(IncomingCall { id, call, slot });
+                }
+                reply_error::timed_out()
+            }
+        };
+        self.answer(id, refusal.packet(Version::V1_1, &admission.config.limits).into());
+        None
+    }
+
+    /// Queues the answer to a call. One that the peer does not take is answered with that.
+    fn answer(&mut self, id: CallId, PreparedReply { packet, space }: PreparedReply) {
+        let misuse = match self.connection.reply(id, packet) {
+            Ok(()) => {
+                match (&mut self.permits.answers, space) {
+                    (Some(answers), Some(space)) => answers.merge(space),
+                    (answers, space) => *answers = answers.take().or(space),
+                }
+                return;
+            }
+            // It has been answered.
+            Err(Misuse::UnknownCall) => return,
+            Err(misuse) => misuse,
+        };
+        let (code, message) = match misuse {
+            Misuse::TooLarge { length, limit } => (
+                code::TOO_LARGE,
+                format!("the result of {length} B exceeds the caller's limit of {limit} B (max_body)"),
+            ),
+            misuse => (code::INTERNAL, format!("the result cannot be sent: {misuse}")),
+        };
+        self.connection.decline(id, code, &message);
+    }
+
+    /// Queues the answer to a call, and tells whether anybody waited for it.
+    pub(super) fn reply(&mut self, context: &SessionContext, id: CallId, answer: PreparedReply) -> bool {
+        let serving = self.serving.remove(id);
+        self.has_served();
+        let Some(mut serving) = serving else { return false };
+        // Whoever answers may not be the one who produces: a handler that waits to send an item has to hear of it.
+        self.to_wake.extend(serving.waiting());
+        self.answer(id, answer);
+        if self.is_enough() {
+            self.flush(context);
+        }
+        true
+    }
+
+    /// The caller does not want the answer any longer.
+    pub(super) fn cancelled(&mut self, id: CallId) {
+        let Some(serving) = self.serving.get_mut(id) else { return };
+        serving.call.cancel();
+        self.to_wake.extend(serving.waiting());
+        if let Some(subscriber) = serving.subscriber.take() {
+            subscriber.end();
+            self.serving.remove(id);
+            self.connection.decline(id, code::CANCELLED, reply_error::cancelled_by_caller().message());
+        }
+    }
+
+    /// An item of this call may be sent.
+    pub(super) fn wake_sender(&mut self, id: CallId) {
+        let Some(serving) = self.serving.get_mut(id) else { return };
+        self.to_wake.extend([serving.producer.take(), serving.room.take()].into_iter().flatten());
+        if let Some(subscriber) = serving.subscriber.clone() {
+            subscriber.pump(self, id);
+        }
+    }
+
+    /// Items of all calls may be sent.
+    pub(super) fn wake_all_senders(&mut self) {
+        let ids: Vec<_> = self.serving.iter().map(|(id, _)| id).collect();
+        ids.into_iter().for_each(|id| self.wake_sender(id));
+    }
+
+    /// Answers a call without its handler, and has it written.
+    fn abandon(
+        &mut self,
+        context: &SessionContext,
+        id: CallId,
+        refusal: &Refusal,
+        leaked: &AtomicUsize,
+    ) -> Option<Arc<CallState>> {
+        let mut serving = self.serving.remove(id)?;
+        self.to_wake.extend(serving.waiting());
+        let ServedCall { call, subscriber, .. } = serving;
+        let waiting = self.ready.len();
+        self.ready.retain(|incoming| incoming.id != id);
+        match subscriber {
+            Some(subscriber) => subscriber.end(),
+            // Before the state is let go: a handler that ends finds that it was counted.
+            None if self.ready.len() == waiting => call.abandon(leaked),
+            // It has no handler yet, and needs none any more.
+            None => {}
+        }
+        self.has_served();
+        self.answer(id, refusal.packet(call.version, &context.admission.config.limits).into());
+        self.flush(context);
+        Some(call)
+    }
+
+    /// Answers the calls whose time is over, see [`Session::expire`].
+    pub(super) fn expire(
+        &mut self,
+        context: &SessionContext,
+        now: Instant,
+        leaked: &AtomicUsize,
+    ) -> (Vec<Arc<CallState>>, Option<Instant>) {
+        let is_over = |serving: &ServedCall| serving.due().is_some_and(|due| due <= now);
+        let over: Vec<_> =
+            self.serving.iter().filter(|(_, serving)| is_over(serving)).map(|(id, _)| id).collect();
+        let calls = over
+            .into_iter()
+            .filter_map(|id| self.abandon(context, id, &reply_error::timed_out(), leaked))
+            .collect();
+        (calls, self.serving.iter().filter_map(|(_, serving)| serving.due()).min())
+    }
+
+    /// Tells who waits for the last call of a session that has ended, or for any call to end.
+    fn has_served(&mut self) {
+        #[cfg(feature = "tokio")]
+        if std::mem::replace(&mut self.receive_gate, ReceiveGate::Open) != ReceiveGate::Open {
+            self.wake_standby();
+        }
+        if self.serving.is_empty() && self.has_ended() {
+            self.wake_standby();
+        }
+    }
+
+    /// The session has ended: nobody waits for any answer. One-way calls go on.
+    pub(super) fn cancel_served(&mut self) {
+        // Whoever sends a one-way call has never waited for it.
+        let waited_for: Vec<_> =
+            self.serving.iter().filter(|(_, serving)| !serving.call.is_one_way).map(|(id, _)| id).collect();
+        for mut serving in waited_for.into_iter().filter_map(|id| self.serving.remove(id)).collect::<Vec<_>>()
+        {
+            serving.call.cancel();
+            self.to_wake.extend(serving.waiting());
+            if let Some(subscriber) = serving.subscriber {
+                subscriber.end();
+            }
+        }
+    }
+}
+
+impl ItemOutlet for State {
+    fn may_send(&mut self, id: CallId) -> bool {
+        !self.is_backpressured() && self.connection.may_send_item(id)
+    }
+
+    fn send_item(&mut self, id: CallId, item: Packet) -> Result<(), Misuse> {
+        self.connection.item(id, item)
+    }
+}
+
+impl Session {
+    /// Queues the answer to a call; it is written with the next flush. Tells whether anybody waited for it.
+    pub(crate) fn reply(&self, id: CallId, answer: impl Into<PreparedReply>) -> bool {
+        self.with(|state| state.reply(self, id, answer.into()))
+    }
+
+    /// Answers the calls whose time is over without their handlers, which are `leaked` from now on. Tells which they
+    /// are, and when the next one's time will be over.
+    pub(crate) fn expire(
+        &self,
+        now: Instant,
+        leaked: &AtomicUsize,
+    ) -> (Vec<Arc<CallState>>, Option<Instant>) {
+        self.with(|state| state.expire(self, now, leaked))
+    }
+
+    /// Answers all calls that are being served with `refusal`; their handlers are `leaked` from now on.
+    pub(crate) fn refuse_all(&self, refusal: &Refusal, leaked: &AtomicUsize) {
+        self.with(|state| {
+            let ids: Vec<_> = state.serving.iter().map(|(id, _)| id).collect();
+            for id in ids {
+                state.abandon(self, id, refusal, leaked);
+            }
+        });
+    }
+
+    /// Ends the subscriptions with `refusal`. They have no handler that could be waited for. Those that were called for and
+    /// have not begun will not.
+    pub(crate) fn end_subscriptions(&self, refusal: &Refusal) {
+        self.with(|state| {
+            state.is_unsubscribed = true;
+            let serving = state.serving.iter();
+            let ids: Vec<_> =
+                serving.filter(|(_, serving)| serving.subscriber.is_some()).map(|(id, _)| id).collect();
+            for id in ids {
+                state.abandon(self, id, refusal, &AtomicUsize::new(0));
+            }
+        });
+    }
+
+    /// Sends an item of a streamed answer, once there is credit and room for it.
+    ///
+    /// # Errors
+    ///
+    /// Nobody waits for it any longer, or it cannot be sent.
+    pub(crate) fn poll_item(
+        &self,
+        id: CallId,
+        item: &mut Option<PreparedReply>,
+        waker: &Waker,
+    ) -> Poll<Result<(), Refusal>> {
+        self.with(|state| {
+            let crowded = state.is_backpressured();
+            let Some(serving) = state.serving.get_mut(id) else {
+                return Poll::Ready(Err(reply_error::cancelled_by_caller()));
+            };
+            if serving.call.is_cancelled() {
+                return Poll::Ready(Err(reply_error::cancelled_by_caller()));
+            }
+            let has_credit = state.connection.may_send_item(id);
+            if crowded || !has_credit {
+                if !has_credit {
+                    serving.starved.get_or_insert_with(|| self.admission.now());
+                }
+                keep_waker(&mut serving.producer, waker);
+                return Poll::Pending;
+            }
+            serving.starved = None;
+            let Some(PreparedReply { packet, space: _space }) = item.take() else {
+                return Poll::Ready(Ok(()));
+            };
+            let sent = state.connection.item(id, packet).map_err(reply_error::unsendable);
+            state.flush_soon(self);
+            Poll::Ready(sent)
+        })
+    }
+
+    /// Gives the answer to `id` to a subscriber, which fills it with events.
+    pub(crate) fn subscribe(&self, id: CallId, subscriber: &Arc<dyn ItemSource>) {
+        self.with(|state| match state.serving.get_mut(id) {
+            Some(serving) => {
+                serving.subscriber = Some(subscriber.clone());
+                // The CANCEL may have come with the request, when there was nobody yet to end.
+                if serving.call.is_cancelled() {
+                    state.cancelled(id);
+                } else if state.is_unsubscribed {
+                    // Nobody would end it, and the session would last as long as a server that stops has time.
+                    state.abandon(self, id, &reply_error::stopping(), &AtomicUsize::new(0));
+                } else {
+                    subscriber.pump(state, id);
+                }
+                state.flush(self);
+            }
+            None => subscriber.end(),
+        });
+    }
+
+    /// Sends what a subscriber has.
+    pub(crate) fn pump(&self, id: CallId, subscriber: &dyn ItemSource) {
+        self.with(|state| {
+            let is_in_force = state.serving.get(id).is_some_and(|serving| serving.subscriber.is_some());
+            if is_in_force && subscriber.pump(state, id) {
+                state.flush(self);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

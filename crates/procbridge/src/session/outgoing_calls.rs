@@ -1,0 +1,433 @@
+//! A call of ours on a session, from when it is queued to its one end (PB-OUT-*).
+
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use procbridge_proto::{CallId, Item, Misuse, Packet, ProtocolError, UnreadItem};
+
+use crate::error::Sent;
+use crate::session::call_slot::{CallEnd, Slot};
+use crate::session::context::SessionContext;
+use crate::session::leader::{Follower, Step};
+use crate::session::received::Received;
+use crate::session::session::{BeginError, Session};
+use crate::session::state::State;
+use crate::session::waker::keep_waker;
+
+/// A call that is waited for. Dropping it cancels the call, if it has not ended.
+#[derive(Debug)]
+pub(crate) struct PendingCall {
+    session: Arc<Session>,
+    id: CallId,
+    over: bool,
+}
+
+impl Session {
+    /// Begins a call, and writes it as far as the socket takes it.
+    pub(crate) fn begin(self: &Arc<Self>, packet: Packet) -> Result<PendingCall, BeginError> {
+        let id = self.send(packet, true)?;
+        Ok(PendingCall { session: self.clone(), id, over: false })
+    }
+
+    /// Begins a call with a copy of `packet` on a session that somebody has looked at `since`, of whose end `waker` is told.
+    /// Given a `deadline`, whoever drives the session ends the call then. None if the session cannot be used as it is.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn begin_copied(
+        self: &Arc<Self>,
+        packet: &Packet,
+        since: Option<Instant>,
+        deadline: Option<Instant>,
+        waker: &Waker,
+    ) -> Result<Option<PendingCall>, BeginError> {
+        self.with(|state| {
+            if !state.is_open()
+                || since.is_some_and(|since| state.keepalive.seen() < since)
+                || !state.has_permit(None)
+            {
+                return Ok(None);
+            }
+            let id = state.connection.call_copied(packet).map_err(BeginError::of)?;
+            let is_only_call = state.calls.is_empty();
+            let waker = Some(waker.clone());
+            state.calls.insert(id, Slot { waker, deadline, ..Slot::default() });
+            state.flush_later(self, is_only_call);
+            if let Some(deadline) = deadline {
+                state.schedule(deadline);
+            }
+            Ok(Some(PendingCall { session: self.clone(), id, over: false }))
+        })
+    }
+
+    /// Sends a call that is not answered.
+    pub(crate) fn notify(self: &Arc<Self>, packet: Packet) -> Result<CallId, BeginError> {
+        self.send(packet, false)
+    }
+
+    /// Whether any byte of a call that is not answered was written.
+    pub(crate) fn has_sent(&self, id: CallId) -> Sent {
+        self.with(|state| Sent::of(&state.connection, id))
+    }
+
+    /// Takes back a call that is not answered, as far as it is not written. Tells whether any byte of it was, both at once.
+    pub(crate) fn take_back(&self, id: CallId) -> Sent {
+        self.with(|state| {
+            let sent = Sent::of(&state.connection, id);
+            if !state.has_ended() {
+                state.connection.cancel(id);
+                state.flush(self);
+            }
+            sent
+        })
+    }
+
+    /// The call that opened this session.
+    pub(crate) fn pending(self: &Arc<Self>, id: CallId) -> PendingCall {
+        PendingCall { session: self.clone(), id, over: false }
+    }
+
+    /// A call that was begun, and has ended if it is `over`.
+    pub(super) fn pending_after(self: &Arc<Self>, id: CallId, over: bool) -> PendingCall {
+        PendingCall { session: self.clone(), id, over }
+    }
+
+    /// Gives up all calls of ours that are in flight: the peer is told, and whoever waits for them.
+    pub(crate) fn cancel_calls(&self) {
+        self.with(|state| {
+            let waiting = state.calls.iter().filter(|(_, slot)| slot.answer.is_none());
+            let waiting: Vec<_> = waiting.map(|(id, _)| id).collect();
+            for id in waiting {
+                state.cancel(id, |sent| CallEnd::Cancelled { sent });
+            }
+            state.cancel_queued();
+            state.flush(self);
+        });
+    }
+
+    fn send(&self, packet: Packet, is_answered: bool) -> Result<CallId, BeginError> {
+        self.with(|state| state.send(self, packet, is_answered))
+    }
+}
+
+impl BeginError {
+    fn of(misuse: Misuse) -> Self {
+        match misuse {
+            Misuse::GoingAway | Misuse::IdsExhausted => Self::Gone,
+            misuse => Self::Misuse(misuse),
+        }
+    }
+}
+
+impl State {
+    pub(super) fn send(
+        &mut self,
+        context: &SessionContext,
+        packet: Packet,
+        is_answered: bool,
+    ) -> Result<CallId, BeginError> {
+        let is_large = packet.json_len() > LARGE;
+        let id = self.begin(packet)?;
+        let is_only_call = self.calls.is_empty();
+        if is_answered {
+            self.calls.insert(id, Slot { is_large, ..Slot::default() });
+        }
+        self.flush_later(context, is_only_call);
+        Ok(id)
+    }
+
+    pub(super) fn begin(&mut self, packet: Packet) -> Result<CallId, BeginError> {
+        if !self.is_open() {
+            return Err(BeginError::Gone);
+        }
+        self.connection.call(packet).map_err(BeginError::of)
+    }
+
+    /// Cancels a call of ours. Whoever waits for it gets what `answer` makes of whether any byte of it was written.
+    fn cancel(&mut self, id: CallId, answer: fn(Sent) -> CallEnd) {
+        let sent = Sent::of(&self.connection, id);
+        self.connection.cancel(id);
+        self.end_call(id, answer(sent));
+    }
+
+    /// Has a call that was queued written: at once if it is alone.
+    pub(super) fn flush_later(&mut self, context: &SessionContext, is_only_call: bool) {
+        if is_only_call {
+            self.flush(context);
+        } else {
+            self.flush_soon(context);
+        }
+    }
+
+    /// Has whoever looks at the clock end a call at `deadline`. Most calls have the same limit, so that only the first of
+    /// many is planned.
+    #[cfg(feature = "tokio")]
+    fn schedule(&mut self, deadline: Instant) {
+        let due = self.deadlines.get_or_insert_default();
+        if due.calls.is_none_or(|calls| deadline < calls) {
+            due.calls = Some(deadline);
+            if due.planned.is_none_or(|planned| deadline < planned) {
+                self.wake_standby();
+            }
+        }
+    }
+
+    /// Takes note that the program has an item of so many bytes.
+    fn consume(&mut self, context: &SessionContext, id: CallId, bytes: u64) {
+        self.connection.consumed(id, 1, bytes);
+        if self.connection.queued() > 0 {
+            self.flush_soon(context);
+        }
+    }
+
+    /// When the next call of ours is to be looked at.
+    #[cfg(feature = "tokio")]
+    pub(super) fn calls_due(&self) -> Option<Instant> {
+        self.deadlines.as_ref()?.calls
+    }
+
+    /// Gives up the calls whose time is over at `now`, and tells when to ask again.
+    pub(super) fn expire_calls(&mut self, context: &SessionContext, now: Instant) -> Option<Instant> {
+        let next = self.deadlines.as_ref()?.calls?;
+        if next > now {
+            return Some(next);
+        }
+        let waiting = self.calls.iter().filter(|(_, slot)| slot.answer.is_none());
+        let deadlines = waiting.filter_map(|(id, slot)| Some((id, slot.deadline?)));
+        let (over, left): (Vec<_>, Vec<_>) = deadlines.partition(|&(_, deadline)| deadline <= now);
+        for &(id, _) in &over {
+            self.cancel(id, |sent| CallEnd::Late { sent });
+        }
+        if !over.is_empty() {
+            self.flush(context);
+            self.wake_eligible();
+        }
+        let next = left.into_iter().map(|(_, deadline)| deadline).min();
+        self.deadlines.get_or_insert_default().calls = next;
+        next
+    }
+}
+
+impl PendingCall {
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// The call's end. Items that came before it are dropped.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<CallEnd> {
+        let answer = self.session.with(|state| answer(state, &self.session, self.id, Some(waker)));
+        self.over |= answer.is_some();
+        answer.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// The call's end, as `visitor` finds it; see [`Session::turn`].
+    pub(crate) fn step(&mut self, follower: &mut Follower) -> Step<CallEnd> {
+        let turn = self.session.turn(follower, |state, waker| answer(state, &self.session, self.id, waker));
+        self.over |= matches!(turn, Step::Done(_));
+        turn
+    }
+
+    /// The next item of a stream, or its end. One that has not been read is to be given to [`took`](Self::took) once it is.
+    pub(crate) fn poll_item(&mut self, waker: &Waker) -> Poll<Result<Received<Item>, CallEnd>> {
+        let next = self.session.with(|state| {
+            let slot = state.calls.get_mut(self.id)?;
+            if let Some(item) = slot.items.pop_front() {
+                if let Received::Read(item) = &item {
+                    state.consume(&self.session, self.id, item.size());
+                }
+                return Some(Ok(item));
+            }
+            if slot.answer.is_none() {
+                keep_waker(&mut slot.waker, waker);
+                return None;
+            }
+            state.calls.remove(self.id)?.answer.map(Err)
+        });
+        self.over |= matches!(next, Some(Err(_)));
+        next.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Takes note that an item for which so much was `charged` has been read. One that cannot be read ends the call.
+    pub(crate) fn took(&mut self, charged: u64, read: Result<Item, ProtocolError>) -> Result<Item, CallEnd> {
+        match &read {
+            Ok(item) => self.session.with(|state| {
+                state.connection.charge(self.id, item.size().saturating_sub(charged));
+                state.consume(&self.session, self.id, item.size());
+            }),
+            Err(_) => {
+                self.cancel();
+            }
+        }
+        read.map_err(CallEnd::Failed)
+    }
+
+    /// Reads an item that came unread.
+    pub(crate) fn read(&mut self, item: UnreadItem) -> Result<Item, CallEnd> {
+        let charged = item.charged();
+        self.took(charged, item.read())
+    }
+
+    /// Ready when the next item is there, or the end.
+    #[cfg(test)]
+    pub(crate) fn poll_arrival(&mut self, waker: &Waker) -> Poll<()> {
+        self.session.with(|state| match state.calls.get_mut(self.id) {
+            Some(slot) if slot.items.is_empty() && slot.answer.is_none() => {
+                keep_waker(&mut slot.waker, waker);
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        })
+    }
+
+    /// Cancels the call, and tells whether any byte of it was written. Both at once: between the two somebody else could
+    /// write it.
+    pub(crate) fn cancel(&mut self) -> Sent {
+        self.over = true;
+        // What has come may be large, so it is freed when the state has been let go.
+        let (sent, _came) = self.session.with(|state| {
+            let sent = Sent::of(&state.connection, self.id);
+            let slot = state.calls.remove(self.id);
+            if slot.as_ref().is_some_and(|slot| slot.answer.is_none()) && !state.has_ended() {
+                state.connection.cancel(self.id);
+                state.flush(&self.session);
+                state.wake_eligible();
+            }
+            (sent, slot)
+        });
+        sent
+    }
+}
+
+impl Drop for PendingCall {
+    fn drop(&mut self) {
+        if !self.over {
+            self.cancel();
+        }
+    }
+}
+
+/// The end of a call. Until there is one `waker` is told of it.
+pub(super) fn answer(
+    state: &mut State,
+    context: &SessionContext,
+    id: CallId,
+    waker: Option<&Waker>,
+) -> Option<CallEnd> {
+    let slot = state.calls.get_mut(id)?;
+    if let answer @ Some(_) = slot.answer.take() {
+        state.calls.discard(id);
+        return answer;
+    }
+    if let Some(waker) = waker {
+        keep_waker(&mut slot.waker, waker);
+    }
+    if !slot.items.is_empty() {
+        let items = std::mem::take(&mut slot.items);
+        let bytes = items.iter().map(charged).sum();
+        state.connection.consumed(id, items.len() as u64, bytes);
+        state.flush_soon(context);
+    }
+    None
+}
+
+/// Bytes that an item has cost of its call's credit.
+fn charged(item: &Received<Item>) -> u64 {
+    match item {
+        Received::Read(item) => item.size(),
+        Received::Unread(item) => item.charged(),
+    }
+}
+
+/// A packet of more bytes takes long to be written, and to be read.
+const LARGE: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use procbridge_proto::Event;
+
+    use super::*;
+    use crate::client::request::ResultForm;
+    use crate::session::state::Reader;
+    use crate::session::testing::{Ends, answer, call};
+
+    /// A packet of the call, in pieces that the link reads one after the other.
+    fn send(ends: &mut Ends, kind: u8, id: CallId, content: &[u8]) {
+        let pieces = content.chunks(PIECE).collect::<Vec<_>>();
+        for (n, piece) in pieces.iter().enumerate() {
+            let more = if n + 1 < pieces.len() { 8 } else { 0 };
+            let mut packet = vec![b'p', b'b', 1, 1, kind, more, 0];
+            packet.extend(u32::try_from(piece.len() + 4).unwrap().to_le_bytes());
+            packet.extend(id.number().to_le_bytes());
+            packet.extend_from_slice(piece);
+            ends.socket.write_all(&packet).unwrap();
+            ends.read();
+        }
+    }
+
+    const PIECE: usize = 64 * 1024;
+    const GOOD: u8 = 1;
+    const ITEM: u8 = 4;
+
+    fn large(end: &str) -> Vec<u8> {
+        format!("{{\"payload\":\"{}\"{end}", "x".repeat(2 << 20)).into_bytes()
+    }
+
+    fn next_item(pending: &mut PendingCall) -> Received<Item> {
+        match pending.poll_item(Waker::noop()) {
+            Poll::Ready(Ok(item)) => item,
+            other => panic!("no item but {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_large_item_that_cannot_be_read_ends_its_call_and_no_other() {
+        let mut ends = Ends::client(Reader::None, 8);
+        let [mut broken, mut whole] =
+            [(); 2].map(|()| ends.session.begin(call("work", &(), ResultForm::Stream)).unwrap());
+        ends.session.flush();
+        ends.collect();
+        while ends.peer.poll_event().is_some() {}
+        for (pending, text) in [(&broken, large("]")), (&whole, large("}"))] {
+            let id = pending.id;
+            send(&mut ends, ITEM, id, &text);
+        }
+        let Received::Unread(item) = next_item(&mut broken) else { panic!("read on the session's task") };
+        let failed = broken.read(item).unwrap_err();
+        assert!(matches!(&failed, CallEnd::Failed(error) if error.name() == "invalid_json"), "{failed:?}");
+        ends.collect();
+        assert_eq!(ends.peer.poll_event(), Some(Event::Cancelled { id: broken.id }));
+
+        let Received::Unread(item) = next_item(&mut whole) else { panic!("read on the session's task") };
+        assert_eq!(whole.read(item).unwrap().size(), large("}").len() as u64);
+        // It was so large that without credit for more this one would end the session.
+        send(&mut ends, ITEM, whole.id, b"{}");
+        assert!(matches!(next_item(&mut whole), Received::Read(_)));
+        ends.peer.reply(whole.id, answer("1")).unwrap();
+        ends.deliver();
+        assert!(matches!(whole.poll_item(Waker::noop()), Poll::Ready(Err(CallEnd::Response(_)))));
+        assert!(!ends.session.has_ended());
+    }
+
+    #[test]
+    fn a_large_answer_is_left_to_its_caller() {
+        let mut ends = Ends::client(Reader::None, 8);
+        let begin = || ends.session.begin(call("work", &(), ResultForm::Result)).unwrap();
+        let (mut broken, mut whole) = (begin(), begin());
+        for (pending, text) in [(&broken, large("]")), (&whole, large("}"))] {
+            let id = pending.id;
+            send(&mut ends, GOOD, id, &text);
+        }
+        for (pending, is_whole) in [(&mut broken, false), (&mut whole, true)] {
+            let Step::Done(answer) =
+                pending.step(&mut Follower::new(Instant::now(), || Waker::noop().clone()))
+            else {
+                panic!("no answer")
+            };
+            assert!(matches!(answer, CallEnd::Unread(_)), "{answer:?}");
+            let read = crate::client::request::answered(answer, &ends.session);
+            assert_eq!(read.is_ok(), is_whole);
+        }
+    }
+}

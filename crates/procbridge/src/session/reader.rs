@@ -1,0 +1,232 @@
+//! What arrives on a session is taken in and handed out.
+
+use std::io;
+use std::time::Instant;
+
+use procbridge_proto::{CallId, Event, Item};
+
+use crate::limits::receive_rate::ReceiveRate;
+use crate::net::socket::Read;
+use crate::session::call_slot::CallEnd;
+use crate::session::context::SessionContext;
+use crate::session::received::Received;
+use crate::session::served_call::IncomingCall;
+use crate::session::state::{End, Reader, State};
+use crate::telemetry::log::LogClass;
+
+impl State {
+    /// The buffer to read into, to be [given back](Self::give_back).
+    pub(super) fn lend_buffer(&mut self) -> Vec<u8> {
+        self.has_buffer = true;
+        self.connection.take_read_buffer()
+    }
+
+    /// Takes a buffer back that was lent.
+    pub(super) fn give_back(&mut self, buffer: Vec<u8>) {
+        self.connection.put_read_buffer(buffer);
+    }
+
+    /// Whoever reads does so no longer.
+    pub(super) fn clear_reader(&mut self) {
+        if self.reader == Reader::Thread {
+            self.reader = Reader::None;
+        }
+    }
+
+    /// Takes in what was read, which came at `now`. Tells whether there is [more](Self::receive_more) of it.
+    pub(super) fn received(
+        &mut self,
+        context: &SessionContext,
+        read: io::Result<Read>,
+        now: Instant,
+    ) -> bool {
+        if self.end.is_some() {
+            return false;
+        }
+        match read {
+            Ok(Read::Bytes(count)) => {
+                self.note_bytes(context, count, now);
+                self.connection.appended();
+                self.arrived = count;
+                return self.receive_more(context, now);
+            }
+            Ok(Read::End) => {
+                self.connection.receive_end();
+                while self.dispatch(context) {}
+            }
+            Ok(Read::Nothing) => {}
+            Err(error) => self.end(context.socket(), End::io(&error)),
+        }
+        false
+    }
+
+    /// Takes in the next portion of what was read. Tells whether there is more.
+    pub(super) fn receive_more(&mut self, context: &SessionContext, now: Instant) -> bool {
+        let is_more = self.dispatch(context);
+        if !is_more {
+            self.check_receive_rate(context, self.arrived, now);
+        }
+        is_more
+    }
+
+    /// Takes note that `count` bytes have come.
+    pub(super) fn note_bytes(&mut self, context: &SessionContext, count: usize, now: Instant) {
+        self.keepalive.note_received(now);
+        context.admission.stats.received(count);
+    }
+
+    /// Judges how `count` bytes have come, all of which have been looked at.
+    pub(super) fn check_receive_rate(&mut self, context: &SessionContext, count: usize, now: Instant) {
+        if self.end.is_some() {
+            return;
+        }
+        self.update_receive_rate(context, count, now);
+        if self.keepalive.is_flooded(now, self.connection.pings()) {
+            self.connection.goodbye("too many pings");
+            self.flush(context);
+            return self.end(context.socket(), End::Closed);
+        }
+        // What is too much for the server is taken from who sends the largest request here.
+        while !self.permits.recount(&self.connection) && self.connection.shed() {}
+    }
+
+    /// Hands out what has happened, or a portion of it. Tells whether there may be more. While calls that nobody has begun
+    /// take all places, what comes behind them waits: they may be quick, and a one-way call beyond the limit would be
+    /// dropped.
+    pub(super) fn dispatch(&mut self, context: &SessionContext) -> bool {
+        for _ in 0..EVENTS_PER_LOCK {
+            self.has_undispatched = self.is_full_of_ready();
+            if self.has_undispatched || !self.dispatch_one(context) {
+                self.wake_eligible();
+                return false;
+            }
+        }
+        self.has_undispatched = true;
+        true
+    }
+
+    /// The same for a thread that is about to read more, and serves no calls.
+    pub(super) fn dispatch_all(&mut self, context: &SessionContext) {
+        if std::mem::take(&mut self.has_undispatched) {
+            while self.dispatch_one(context) {}
+            self.wake_eligible();
+        }
+    }
+
+    fn is_full_of_ready(&self) -> bool {
+        !self.ready.is_empty() && self.connection.is_full()
+    }
+
+    fn dispatch_one(&mut self, context: &SessionContext) -> bool {
+        let Some(event) = self.next_event() else {
+            self.count_dropped(context);
+            return false;
+        };
+        if let Some(work) = self.handle_event(context, event) {
+            self.queue_call(work);
+        }
+        true
+    }
+
+    /// Tells of one-way calls that the limit of the session kept out: nobody else does.
+    pub(super) fn count_dropped(&mut self, context: &SessionContext) {
+        let dropped = self.connection.dropped_calls();
+        if dropped > self.dropped_one_way {
+            context.drop_one_way(dropped - self.dropped_one_way);
+            self.dropped_one_way = dropped;
+        }
+    }
+
+    /// The next thing that happened, as long as the session goes on.
+    pub(super) fn next_event(&mut self) -> Option<Event> {
+        if self.end.is_some() {
+            return None;
+        }
+        let event = self.connection.pull_event();
+        let arrived = match &event {
+            Some(Event::Request { request, .. }) => request.size(),
+            Some(Event::Unread { request, .. }) => request.arrived(),
+            _ => 0,
+        };
+        if arrived >= LARGE {
+            // It is from now on held by its call.
+            self.permits.recount(&self.connection);
+        }
+        event
+    }
+
+    /// Hands out what has happened, but for a call that is to be served.
+    pub(super) fn handle_event(&mut self, context: &SessionContext, event: Event) -> Option<IncomingCall> {
+        match event {
+            Event::Request { id, request } => {
+                self.keepalive.note_used();
+                return self.admit(context, id, Received::Read(request));
+            }
+            Event::Unread { id, request } => {
+                self.keepalive.note_used();
+                return self.admit(context, id, Received::Unread(request));
+            }
+            Event::Response { id, response } => {
+                self.keepalive.note_used();
+                self.end_call(id, CallEnd::Response(response));
+            }
+            Event::UnreadResponse { id, response } => {
+                self.keepalive.note_used();
+                self.end_call(id, CallEnd::Unread(response));
+            }
+            Event::Failed { id, error } => self.end_call(id, CallEnd::Failed(error)),
+            Event::NotRun { id } => self.end_call(id, CallEnd::NotRun),
+            Event::Item { id, item } => self.deliver(id, Received::Read(item)),
+            Event::UnreadItem { id, item } => self.deliver(id, Received::Unread(item)),
+            Event::Cancelled { id } => self.cancelled(id),
+            Event::Credit { id } => self.wake_sender(id),
+            Event::Goodbye { .. } => {
+                self.wake_standby();
+            }
+            Event::Closed { error } => {
+                if let Some(error) = &error {
+                    self.log_line = Some(Box::new((LogClass::Protocol, error.to_string())));
+                    // The end is not that of a session in which nothing is left to do.
+                    self.write(context);
+                }
+                let broken = self.write_error.take().map(|end| *end);
+                let end = error.map(End::Protocol).or(broken).unwrap_or(End::Closed);
+                self.end(context.socket(), end);
+            }
+            _ => {}
+        }
+        None
+    }
+
+    pub(super) fn deliver(&mut self, id: CallId, item: Received<Item>) {
+        if let Some(slot) = self.calls.get_mut(id) {
+            #[cfg(feature = "tokio")]
+            {
+                self.wakes_large |= matches!(item, Received::Unread(_));
+            }
+            slot.items.push_back(item);
+            let waker = slot.waiting();
+            self.wake(waker);
+        }
+    }
+
+    /// Takes note that `count` bytes have arrived, and whether they leave something that is not whole: it holds memory,
+    /// so it must go on at the pace of any request.
+    fn update_receive_rate(&mut self, context: &SessionContext, count: usize, now: Instant) {
+        let config = &context.admission.config;
+        if !self.connection.is_receiving() || context.admission.is_client {
+            self.receive_rate = None;
+        } else if let Some(pace) = &mut self.receive_rate {
+            pace.arrived(now, count, true);
+        } else {
+            let mut pace = ReceiveRate::new(now, config.header_timeout, config.min_rate);
+            pace.arrived(now, 0, true);
+            self.receive_rate = Some(Box::new(pace));
+        }
+    }
+}
+
+/// What is handed out at a time, before others who wait for the session have their turn.
+pub(super) const EVENTS_PER_LOCK: usize = 256;
+/// A request that counts as soon as it has arrived.
+const LARGE: usize = 4 * 1024;

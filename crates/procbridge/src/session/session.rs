@@ -1,0 +1,426 @@
+//! One session without its waits: what can be read and written at once is, and what comes of it is handed to those who
+//! wait for it (PB-PKT-*, PB-FLT-*, PB-BYE-*).
+//!
+//! Any number of threads or tasks use a link at a time. One of them reads, whoever has the [seat](Session::become_leader); each
+//! writes what is queued. None waits here: who has to leaves a waker, and waits in the manner of its face.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::mem;
+use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::task::Waker;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use procbridge_proto::{CallId, CallTable, Codec, Connection, Misuse, Settings};
+
+use crate::limits::admission::Admission;
+use crate::limits::inflation::Allowance;
+use crate::net::process::Creator;
+use crate::net::socket::{Read, Socket};
+use crate::peer::Peer;
+use crate::session::call_slot::Slot;
+use crate::session::context::SessionContext;
+use crate::session::keepalive::Keepalive;
+use crate::session::served_call::IncomingCall;
+use crate::session::spin::Spin;
+#[cfg(feature = "tokio")]
+use crate::session::state::ReceiveGate;
+use crate::session::state::{End, Reader, SessionPermits, State};
+use crate::session::waker::keep_waker;
+
+/// One session.
+pub(crate) struct Session {
+    context: SessionContext,
+    /// The process whose session it is: a fork has a copy, on the same socket.
+    maker: Creator,
+    /// Blocking face: how long the system waits for what arrives, in microseconds; 0 before it was told.
+    pub(crate) wait_limit: AtomicU64,
+    /// Blocking face: whether somebody looks after the streams that are open.
+    pub(crate) ticked: AtomicBool,
+    /// Blocking face: whether a thread of its own writes what the socket has not taken.
+    pub(crate) has_writer: AtomicBool,
+    /// Async face: the runtime of the task that ends calls whose time is over. 0 if nobody does, but who waits for them.
+    #[cfg(feature = "tokio")]
+    pub(crate) clock: AtomicU64,
+    /// Blocking face: how the socket is looked at before it is waited for.
+    pub(crate) spin: Spin,
+    /// Whether no new calls can begin; for who has not got the state.
+    is_shut: AtomicBool,
+    /// The same for whether the session has ended, and so have the calls that go on after that.
+    is_over: AtomicBool,
+    /// The same for whether the peer may still be sending, and has not heard why the session is over.
+    must_linger: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// Why a call could not begin on a session.
+#[derive(Debug)]
+pub(crate) enum BeginError {
+    /// The session takes no more calls; another one may. Nothing was sent.
+    Gone,
+    /// No session would take it.
+    Misuse(Misuse),
+    /// It was given up while it waited for its turn.
+    Cancelled,
+}
+
+impl Session {
+    /// A session that `connection` has become. `opening` is the call that opened it, if it waits for an answer.
+    pub(crate) fn new(
+        connection: Connection,
+        socket: Arc<dyn Socket>,
+        peer: Peer,
+        admission: Arc<Admission>,
+        opening: Option<CallId>,
+        reader: Reader,
+        mut hold: SessionPermits,
+    ) -> Arc<Self> {
+        let account = admission.session(&peer);
+        if let Some(bytes) = &mut hold.bytes {
+            bytes.transfer_to(&account);
+        }
+        let mut calls = CallTable::default();
+        if let Some(id) = opening {
+            calls.insert(id, Slot::default());
+        }
+        let state = State {
+            connection,
+            calls,
+            serving: CallTable::default(),
+            ready: VecDeque::new(),
+            reader,
+            standby: None,
+            blocked_waker: None,
+            written_wakers: Vec::new(),
+            to_wake: Vec::new(),
+            log_line: None,
+            keepalive: Keepalive::new(admission.now()),
+            deadlines: None,
+            #[cfg(feature = "tokio")]
+            is_notified: false,
+            #[cfg(feature = "tokio")]
+            wakes_large: false,
+            receive_rate: None,
+            queued: None,
+            is_unsubscribed: false,
+            blocked: None,
+            is_backpressured: false,
+            is_flush_pending: false,
+            is_leader_promoted: false,
+            is_reader_waking: false,
+            has_large_buffers: false,
+            has_buffer: true,
+            #[cfg(feature = "tokio")]
+            has_shared_buffer: false,
+            #[cfg(feature = "tokio")]
+            receive_gate: ReceiveGate::Open,
+            has_undispatched: false,
+            arrived: 0,
+            write_error: None,
+            end: None,
+            permits: hold,
+            bytes_taken: 0,
+            over_share: None,
+            dropped_one_way: 0,
+            inflation: Allowance::default(),
+        };
+        let spin = Spin::new(admission.config.spin);
+        let session = Arc::new(Self {
+            spin,
+            context: SessionContext { socket, peer, account, admission },
+            maker: Creator::this(),
+            wait_limit: AtomicU64::new(0),
+            ticked: AtomicBool::new(false),
+            has_writer: AtomicBool::new(false),
+            is_shut: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+            must_linger: AtomicBool::new(false),
+            #[cfg(feature = "tokio")]
+            clock: AtomicU64::new(0),
+            state: Mutex::new(state),
+        });
+        session.with(|state| {
+            while state.dispatch(&session) {}
+            // What has arrived whole is from now on held by its call.
+            state.permits.recount(&state.connection);
+        });
+        session
+    }
+
+    /// Does `work` with the state. What is the program's comes afterwards, when the state has been let go: wakers, and its
+    /// log, which may do anything with this session.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        self.with_locked(self.lock(), work)
+    }
+
+    /// Does the same, unless another thread has the state: for threads that see to many sessions.
+    pub(crate) fn try_with<T>(&self, work: impl FnOnce(&mut State) -> T) -> Option<T> {
+        let state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(self.with_locked(state, work))
+    }
+
+    fn with_locked<T>(&self, mut state: MutexGuard<'_, State>, work: impl FnOnce(&mut State) -> T) -> T {
+        let done = work(&mut state);
+        let (wake, note) = (mem::take(&mut state.to_wake), state.log_line.take());
+        let waste = if state.has_large_buffers { state.connection.take_waste() } else { Vec::new() };
+        if !state.is_open() {
+            self.is_shut.store(true, Ordering::Release);
+            self.is_over.store(state.has_ended() && state.serving.is_empty(), Ordering::Release);
+            let must_linger = matches!(state.end.as_deref(), Some(End::Protocol(_)));
+            self.must_linger.store(must_linger, Ordering::Release);
+        }
+        drop(state);
+        wake.into_iter().for_each(Waker::wake);
+        if !waste.is_empty() {
+            (self.admission.discard)(waste);
+        }
+        if let Some(note) = note {
+            let (class, what) = *note;
+            self.admission.log.write(class, || format!("{}: {what}", self.peer));
+        }
+        done
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether new calls can begin here.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.is_shut.load(Ordering::Acquire)
+    }
+
+    /// Why the session is over, if it is.
+    pub(crate) fn end_reason(&self) -> Option<End> {
+        self.lock().end.as_deref().cloned()
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lock().end.is_some()
+    }
+
+    /// Whether the session has ended, and so have the calls that go on after that.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
+    /// What the peer said of itself.
+    pub(crate) fn peer_terms(&self) -> Option<Settings> {
+        self.lock().connection.peer().cloned()
+    }
+
+    /// Whether the peer can read what is compressed with `codec`.
+    pub(crate) fn reads(&self, codec: Codec) -> bool {
+        self.lock().connection.peer().is_some_and(|terms| terms.codecs().contains(codec))
+    }
+
+    /// Whether the peer may still be sending, and has not heard why the session is over.
+    pub(crate) fn must_linger(&self) -> bool {
+        self.must_linger.load(Ordering::Acquire)
+    }
+
+    /// Whether the socket takes no more.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.lock().blocked.is_some()
+    }
+
+    /// Nothing happens in the session for now, and nobody reads it.
+    pub(crate) fn shrink(&self) {
+        self.lock().shrink();
+    }
+
+    /// Takes note that the session was looked at.
+    pub(crate) fn note_seen(&self) {
+        self.lock().keepalive.note_seen(self.admission.now());
+    }
+
+    /// Whether nobody has looked at the session for so long before `now`.
+    pub(crate) fn is_unseen(&self, now: Instant, limit: Duration) -> bool {
+        let state = self.lock();
+        state.reader != Reader::Task && now.saturating_duration_since(state.keepalive.seen()) > limit
+    }
+
+    /// Whether calls of ours are in flight.
+    pub(crate) fn is_calling(&self) -> bool {
+        !self.lock().calls.is_empty()
+    }
+
+    /// Whether a task reads here for all.
+    pub(crate) fn is_driven(&self) -> bool {
+        self.lock().reader == Reader::Task
+    }
+
+    /// Whether nothing is to be read for now, because the peer has not read what it was sent. Only who accepted the
+    /// session does that: if both did, both could wait for the other for ever.
+    pub(crate) fn is_reading_paused(&self) -> bool {
+        self.lock().is_paused(self)
+    }
+
+    /// Takes the seat of the one who reads, if it is free; else `waker` is told when it may be, or when there is
+    /// something to serve.
+    pub(crate) fn become_leader(&self, standby: Option<&Waker>) -> bool {
+        let mut state = self.lock();
+        let is_free = state.reader == Reader::None && state.end.is_none();
+        if is_free {
+            state.reader = Reader::Thread;
+            state.is_leader_promoted = false;
+        } else if let Some(waker) = standby {
+            state.standby = Some(waker.clone());
+        }
+        is_free
+    }
+
+    /// Leaves the seat, and tells one of those who wait that it is free. `own` is the waker of who leaves it and waits no
+    /// longer.
+    pub(crate) fn step_down(&self, own: Option<&Waker>) {
+        self.with(|state| {
+            state.clear_reader();
+            state.promote_follower(self, own);
+        });
+    }
+
+    /// Tells one of those who wait that the seat is free, if it is: whoever was told before does not want it.
+    pub(crate) fn hand_over(&self, own: Option<&Waker>) {
+        self.with(|state| state.promote_follower(self, own));
+    }
+
+    /// Has `waker` told when there is something to serve, or the session is over.
+    pub(crate) fn set_standby(&self, waker: &Waker) {
+        keep_waker(&mut self.lock().standby, waker);
+    }
+
+    /// Has `waker` told whenever the socket takes no more.
+    pub(crate) fn set_blocked_waker(&self, waker: Waker) {
+        self.lock().blocked_waker = Some(waker);
+    }
+
+    /// The buffer to read into; to be given back with [`took`](Self::received).
+    pub(crate) fn lend_buffer(&self) -> Vec<u8> {
+        self.lock().lend_buffer()
+    }
+
+    /// Takes in what was read.
+    pub(crate) fn received(self: &Arc<Self>, buffer: Vec<u8>, read: io::Result<Read>) {
+        let now = self.admission.now();
+        let is_more = self.with(|state| {
+            state.give_back(buffer);
+            state.received(self, read, now)
+        });
+        self.dispatch_rest(is_more, now);
+    }
+
+    /// Takes in the rest of what was read, if there `is_more`. Others who wait for the session go between two portions.
+    pub(super) fn dispatch_rest(self: &Arc<Self>, mut is_more: bool, now: Instant) {
+        while is_more {
+            thread::yield_now();
+            is_more = self.with(|state| state.receive_more(self, now));
+        }
+    }
+
+    /// Reads what has arrived, without waiting, and tells whether there was anything.
+    pub(crate) fn read(self: &Arc<Self>, mut read: impl FnMut(&mut Vec<u8>) -> io::Result<Read>) -> bool {
+        let now = self.admission.now();
+        let (is_something, is_more) = self.with(|state| {
+            if state.end.is_some() {
+                return (false, false);
+            }
+            state.has_buffer = true;
+            let read = read(state.connection.read_buffer());
+            if matches!(read, Ok(Read::Nothing)) {
+                state.drop_buffer(usize::MAX);
+                return (false, false);
+            }
+            (true, state.received(self, read, now))
+        });
+        self.dispatch_rest(is_more, now);
+        is_something
+    }
+
+    /// Takes the next of the peer's calls that nobody has begun to serve.
+    pub(crate) fn next_work(&self) -> Option<IncomingCall> {
+        self.lock().ready.pop_front()
+    }
+
+    pub(crate) fn has_work(&self) -> bool {
+        !self.lock().ready.is_empty()
+    }
+
+    /// Whether this is the copy that a fork has made of another process's session.
+    pub(crate) fn was_forked(&self) -> bool {
+        !self.maker.is_this()
+    }
+
+    /// Says that no more calls are taken; those in flight go on.
+    pub(crate) fn goodbye(&self, reason: &str) {
+        if self.was_forked() {
+            return;
+        }
+        self.with(|state| {
+            state.connection.goodbye(reason);
+            state.flush(self);
+            state.wake_eligible();
+        });
+    }
+
+    /// Ends the session for a reason of this side.
+    pub(crate) fn close(&self, end: End) {
+        if self.was_forked() {
+            return;
+        }
+        self.with(|state| state.end(&self.socket, end));
+    }
+}
+
+impl Deref for Session {
+    type Target = SessionContext;
+
+    fn deref(&self) -> &SessionContext {
+        &self.context
+    }
+}
+
+impl AsFd for Session {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.context.socket.as_fd()
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::client::connections::Connections;
+    use crate::session::testing::Ends;
+
+    #[test]
+    fn a_forks_copy_of_a_session_neither_says_goodbye_nor_shuts_the_socket_down() {
+        let mut ends = Ends::client(Reader::None, 8);
+        Arc::get_mut(&mut ends.session).unwrap().maker = Creator::other();
+        ends.session.goodbye("the copy is done");
+        ends.session.close(End::Closed);
+        ends.socket.set_nonblocking(true).unwrap();
+        let error = ends.socket.read(&mut [0; 64]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+
+        let current = Connections::new(16);
+        assert!(current.install(&ends.session, || true));
+        current.forget(&ends.session);
+        assert!(current.session().is_none());
+    }
+}

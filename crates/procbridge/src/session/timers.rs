@@ -1,0 +1,207 @@
+//! What the clock asks of a session: to ping a quiet peer, and to give up one that is silent, slow, or takes nothing
+//! (PB-PNG-*). [`pulse`](crate::session::keepalive) has the rules of it.
+
+use std::time::Instant;
+
+use crate::limits::permits::Resource;
+use crate::limits::receive_rate::ReceiveRate;
+use crate::net::socket;
+use crate::peer::Peer;
+use crate::session::context::SessionContext;
+use crate::session::keepalive::{KeepaliveAction, KeepaliveConfig};
+use crate::session::session::Session;
+use crate::session::state::{End, State};
+use crate::telemetry::log::LogClass;
+
+impl SessionContext {
+    /// When the session ends unless the peer takes something of what is written.
+    fn stall_deadline(&self, state: &State) -> Option<Instant> {
+        state.blocked.and_then(|since| since.checked_add(self.admission.config.write_timeout))
+    }
+
+    /// When the session ends unless the peer reads, or goes on sending what it has begun.
+    pub(super) fn next_deadline(&self, state: &State) -> Option<Instant> {
+        let over =
+            state.over_share.and_then(|(since, _)| since.checked_add(self.admission.config.write_timeout));
+        [self.stall_deadline(state), state.receive_rate.as_deref().map(ReceiveRate::deadline), over]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Whether answers beyond the session's share have waited for so long, and the peer has not taken as much meanwhile.
+    fn is_too_slow(&self, state: &mut State, now: Instant) -> bool {
+        let Some((since, taken)) = state.over_share else { return false };
+        let share = self.admission.session_share();
+        if self.account.used(Resource::Answers) <= share {
+            state.over_share = None;
+        } else if now.saturating_duration_since(since) >= self.admission.config.write_timeout {
+            if state.bytes_taken.saturating_sub(taken) < share as u64 {
+                return true;
+            }
+            state.over_share = Some((now, state.bytes_taken));
+        }
+        false
+    }
+
+    fn keepalive_config(&self) -> KeepaliveConfig {
+        let config = &self.admission.config;
+        let idle = config.session_idle.filter(|_| matches!(self.peer, Peer::Tcp(_)));
+        KeepaliveConfig { heartbeat: config.heartbeat, idle }
+    }
+
+    /// The same for who has the state, and is about to read.
+    pub(super) fn tick_with(&self, state: &mut State, now: Instant) -> Option<Instant> {
+        if state.end.is_some() {
+            return None;
+        }
+        let is_stalled = |state: &State| self.stall_deadline(state).is_some_and(|stalled| stalled <= now);
+        if is_stalled(state) {
+            // It may have begun to take more while this process was asleep.
+            state.flush(self);
+        }
+        if is_stalled(state) || self.is_too_slow(state, now) {
+            let why = "does not read its answers in time (write_timeout)";
+            state.log_line = Some(Box::new((LogClass::Write, why.into())));
+            state.end(self.socket(), End::Stalled);
+            return None;
+        }
+        if state.is_paused(self) {
+            // It is not the peer that is slow to send.
+            state.receive_rate = None;
+        }
+        let late = state.receive_rate.as_deref().map(ReceiveRate::deadline);
+        if late.is_some_and(|late| late <= now) {
+            let why = "a request did not arrive in time (min_rate)";
+            state.log_line = Some(Box::new((LogClass::Refused, why.into())));
+            state.connection.goodbye(why);
+            state.flush(self);
+            state.end(self.socket(), End::Closed);
+            return None;
+        }
+        let in_flight = !state.calls.is_empty() || !state.serving.is_empty();
+        let (mut beat, mut next) = state.keepalive.tick(now, self.keepalive_config(), in_flight);
+        if beat == KeepaliveAction::Dead && socket::has_input(self.socket()) {
+            // What is there and was not read yet is a sign of life too.
+            state.keepalive.note_received(now);
+            (beat, next) = state.keepalive.tick(now, self.keepalive_config(), in_flight);
+        }
+        match beat {
+            KeepaliveAction::Nothing => {}
+            KeepaliveAction::Ping => {
+                state.connection.ping();
+                state.flush(self);
+            }
+            KeepaliveAction::Dead => {
+                // It may be about to call: a program without a thread that reads answers no PING.
+                state.connection.goodbye("no sign of life");
+                state.flush(self);
+                state.end(self.socket(), End::Silent);
+            }
+            KeepaliveAction::Idle => {
+                state.connection.goodbye("idle");
+                state.flush(self);
+            }
+        }
+        let spare = state.drop_spare(now);
+        let calls = state.expire_calls(self, now);
+        [next, self.next_deadline(state), spare, calls].into_iter().flatten().min()
+    }
+}
+
+impl Session {
+    /// Does what is due at `now`, and tells when something will be.
+    pub(crate) fn tick(&self, now: Instant) -> Option<Instant> {
+        self.with(|state| {
+            state.drop_buffer(usize::MAX);
+            self.tick_with(state, now)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::client::request::ResultForm;
+    use crate::session::state::Reader;
+    use crate::session::testing::{Ends, call};
+
+    #[test]
+    fn a_peer_that_says_nothing_is_given_up() {
+        let Ends { session, socket: _socket, .. } = Ends::client(Reader::None, 8);
+        let _waiting = session.begin(call("work", &(), ResultForm::Result)).unwrap();
+        let heartbeat = session.admission.config.heartbeat.unwrap();
+        let start = Instant::now();
+        for count in 1..=3 {
+            assert!(!session.has_ended());
+            session.tick(start + count * heartbeat + Duration::from_secs(1));
+        }
+        assert!(matches!(session.end_reason(), Some(End::Silent)), "{:?}", session.end_reason());
+    }
+
+    #[test]
+    fn what_was_sent_and_not_read_yet_is_a_sign_of_life() {
+        let Ends { session, mut peer, mut socket } = Ends::client(Reader::None, 8);
+        let heartbeat = session.admission.config.heartbeat.unwrap();
+        let start = Instant::now();
+        let beat = |count| session.tick(start + count * heartbeat + Duration::from_secs(1));
+        beat(1);
+        beat(2);
+        peer.ping();
+        socket.write_all(peer.transmit()).unwrap();
+        assert!(beat(3) > Some(start + 4 * heartbeat));
+        for count in 4..7 {
+            beat(count);
+        }
+        // It is still there: nobody reads.
+        assert!(session.is_open());
+    }
+
+    #[test]
+    fn a_peer_that_has_begun_to_take_what_is_written_is_not_given_up() {
+        let Ends { session, mut socket, .. } = Ends::client(Reader::None, 8);
+        session.notify(call("large", &"x".repeat(8 << 20), ResultForm::OneWay)).unwrap();
+        assert!(session.is_blocked());
+        let limit = session.admission.config.write_timeout;
+        let mut bytes = vec![0; 64 << 10];
+        assert!(socket.read(&mut bytes).unwrap() > 0);
+        session.tick(Instant::now() + limit);
+        assert!(!session.has_ended());
+        // The other way round the socket is full again.
+        session.tick(Instant::now() + 2 * limit);
+        assert!(matches!(session.end_reason(), Some(End::Stalled)));
+    }
+
+    /// Fault H7: a peer that reads a little now and then would keep what waits for it for ever.
+    #[test]
+    fn a_peer_that_does_not_read_its_share_in_time_is_given_up() {
+        let Ends { session, socket: _socket, .. } = Ends::server(Reader::None);
+        let (share, limit) = (session.admission.session_share(), session.admission.config.write_timeout);
+        let waiting = session.admission.answer(&session.account, share).unwrap();
+        let more = session.acquire_reply_bytes(1 << 20).unwrap();
+        let start = Instant::now();
+        assert!(session.tick(start) <= Some(start + limit));
+        // It has taken as much as it must.
+        session.with(|state| state.bytes_taken += share as u64);
+        session.tick(start + limit + Duration::from_millis(1));
+        assert!(!session.has_ended());
+        session.tick(start + 2 * limit + Duration::from_secs(1));
+        assert!(matches!(session.end_reason(), Some(End::Stalled)));
+        drop((waiting, more));
+    }
+
+    #[test]
+    fn a_session_within_its_share_is_not_given_up_for_what_waits() {
+        let Ends { session, socket: _socket, .. } = Ends::server(Reader::None);
+        let (share, limit) = (session.admission.session_share(), session.admission.config.write_timeout);
+        let waiting = session.admission.answer(&session.account, share).unwrap();
+        let more = session.acquire_reply_bytes(1 << 20).unwrap();
+        drop(waiting);
+        session.tick(Instant::now() + limit + Duration::from_millis(1));
+        assert!(session.is_open());
+        drop(more);
+    }
+}

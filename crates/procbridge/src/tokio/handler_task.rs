@@ -1,0 +1,236 @@
+//! A call that is with its handler.
+//!
+//! An async handler is a future, which is dropped when its time is over. A blocking handler cannot be interrupted, but
+//! its caller can be answered without it: then it works for nobody, and is counted until it ends.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use ::tokio::task::{AbortHandle, spawn_blocking};
+use procbridge_proto::Packet;
+
+use crate::config::server::ServerConfig;
+use crate::limits::permits::Permit;
+use crate::reply_error::Refusal;
+use crate::reply_error::cancelled;
+use crate::service::call::Call;
+use crate::service::dispatch::{finish, guarded};
+use crate::service::reply::Reply;
+use crate::telemetry::stats::CallTimer;
+use crate::telemetry::trace_context;
+
+/// What an async handler gives.
+pub(super) type Work = Pin<Box<dyn Future<Output = Result<Reply, Refusal>> + Send>>;
+
+/// A handler at work. It gives the handler's result, whatever the handler does; dropping it ends the call.
+pub(super) struct HandlerTask {
+    call: Call,
+    work: GuardedFuture,
+    hold: Guarding,
+}
+
+/// The hold of a call.
+pub(super) enum Guarding {
+    /// All of the call ends with its work.
+    Alone(CallGuard),
+    /// A blocking handler may go on when nobody waits for it any longer.
+    Shared(Arc<CallGuard>),
+}
+
+/// What a call holds until all of it has ended, a blocking handler that nobody waits for any more included.
+#[derive(Debug)]
+pub(super) struct CallGuard {
+    pub(super) _slot: Option<Permit>,
+    /// Absent if the call is not counted.
+    pub(super) measured: Option<CallTimer>,
+}
+
+/// Work whose panics are refusals, at its beginning, at its end and in between.
+pub(super) struct GuardedFuture {
+    /// Absent once it has ended.
+    work: Option<Work>,
+}
+
+impl HandlerTask {
+    pub(super) fn new(call: Call, hold: Guarding, work: GuardedFuture) -> Self {
+        Self { call, work, hold }
+    }
+
+    pub(super) fn call(&self) -> &Call {
+        &self.call
+    }
+
+    /// What the handler gave becomes the packet that answers, or the refusal. Tells also when that was, if this was the end
+    /// of a call that is counted.
+    pub(super) fn finish(
+        &mut self,
+        config: &ServerConfig,
+        handled: Result<Reply, Refusal>,
+    ) -> (Result<Packet, Refusal>, Option<Instant>) {
+        let finished = handled.and_then(|reply| finish(config, reply));
+        let ended = match &mut self.hold {
+            Guarding::Alone(hold) => hold.measured.take().map(|measured| measured.end(finished.is_ok())),
+            Guarding::Shared(hold) => {
+                if let Some(measured) = &hold.measured {
+                    measured.settle(finished.is_ok());
+                }
+                None
+            }
+        };
+        (finished, ended)
+    }
+}
+
+impl Future for HandlerTask {
+    type Output = Result<Reply, Refusal>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { call, work, .. } = &mut *self;
+        trace_context::within(call.trace(), || Pin::new(work).poll(context))
+    }
+}
+
+impl Drop for HandlerTask {
+    fn drop(&mut self) {
+        if self.work.work.is_some() {
+            self.call.state().cancel();
+        }
+    }
+}
+
+impl GuardedFuture {
+    pub(super) fn begin(begin: impl FnOnce() -> Work) -> Result<Self, Refusal> {
+        guarded(|| Ok(Self { work: Some(begin()) }))
+    }
+
+    /// Drops what is left of a handler, whose own values may panic at that.
+    fn end(&mut self) {
+        let work = self.work.take();
+        let _ = guarded(|| {
+            drop(work);
+            Ok(())
+        });
+    }
+}
+
+impl Future for GuardedFuture {
+    type Output = Result<Reply, Refusal>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(work) = &mut self.work else { return Poll::Pending };
+        let handled = match guarded(|| Ok(work.as_mut().poll(context))) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(handled)) => handled,
+            Err(panicked) => Err(panicked),
+        };
+        self.end();
+        Poll::Ready(handled)
+    }
+}
+
+impl Drop for GuardedFuture {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Begins a blocking handler on a thread for such work. What it holds is given back when it has ended there.
+pub(super) fn on_a_thread(
+    call: Call,
+    hold: Arc<CallGuard>,
+    leaked: Arc<AtomicUsize>,
+    handle: impl FnOnce(&Call) -> Result<Reply, Refusal> + Send + 'static,
+) -> Work {
+    let leak = Leak { leaked, phase: Arc::new(AtomicU8::new(QUEUED)) };
+    let at_work = AtWork { leak: leak.clone(), _hold: hold };
+    let handler = spawn_blocking(move || {
+        // It may have waited for a thread until nobody waited for it.
+        if at_work.begins() && !call.is_cancelled() {
+            trace_context::within(call.trace(), || handle(&call))
+        } else {
+            Err(cancelled())
+        }
+    });
+    let waited_for = WaitedFor { leak, handler: handler.abort_handle() };
+    Box::pin(async move {
+        let _waited_for = waited_for;
+        // It fails only when the runtime ends.
+        handler.await.unwrap_or_else(|_| Err(cancelled()))
+    })
+}
+
+/// Counts a blocking handler as leaked from when nobody waits for it until it ends.
+#[derive(Clone)]
+struct Leak {
+    leaked: Arc<AtomicUsize>,
+    phase: Arc<AtomicU8>,
+}
+
+/// It waits for a thread.
+const QUEUED: u8 = 0;
+const AT_WORK: u8 = 1;
+/// It is at work for nobody.
+const LEAKED: u8 = 2;
+/// It has ended, or will never begin.
+const OVER: u8 = 3;
+
+/// Held by the handler's thread until the handler has ended, or will never begin.
+struct AtWork {
+    leak: Leak,
+    _hold: Arc<CallGuard>,
+}
+
+/// Held by the call until it is answered.
+struct WaitedFor {
+    leak: Leak,
+    handler: AbortHandle,
+}
+
+impl Leak {
+    /// Goes on from one stage to the next, unless it is at another one.
+    fn goes_on(&self, from: u8, to: u8) -> bool {
+        self.phase.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+impl AtWork {
+    /// Whether anybody waits for the handler when it begins.
+    fn begins(&self) -> bool {
+        self.leak.goes_on(QUEUED, AT_WORK)
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        let Leak { leaked, phase } = &self.leak;
+        if phase.swap(OVER, Ordering::AcqRel) == LEAKED {
+            leaked.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for WaitedFor {
+    fn drop(&mut self) {
+        let Self { leak, handler } = self;
+        if leak.goes_on(QUEUED, OVER) {
+            // It never begins.
+            handler.abort();
+        } else if leak.phase.load(Ordering::Acquire) == AT_WORK {
+            // Counted first: the handler's end must find it counted.
+            leak.leaked.fetch_add(1, Ordering::Relaxed);
+            if !leak.goes_on(AT_WORK, LEAKED) {
+                leak.leaked.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for HandlerTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("call", &self.call).finish_non_exhaustive()
+    }
+}

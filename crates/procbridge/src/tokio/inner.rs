@@ -1,0 +1,95 @@
+//! What the clones of a client share.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ::tokio::sync::Notify;
+
+use crate::client::connections::Connections;
+use crate::config::client::{ClientConfig, Sessions};
+use crate::endpoint::Endpoint;
+use crate::limits::admission::Admission;
+use crate::session::Session;
+use crate::session::state::End;
+use crate::tokio::call_task;
+use crate::tokio::clock;
+use crate::tokio::router::Router;
+
+/// What the clones of a client share.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) endpoint: Endpoint,
+    pub(super) config: ClientConfig,
+    pub(super) current: Connections,
+    pub(super) admission: Arc<Admission>,
+    /// The methods for the server to call.
+    pub(super) router: Mutex<Option<Arc<Router>>>,
+    greeting: Mutex<Greeting>,
+    /// Told when there may be another session than before, or none.
+    pub(super) changed: Arc<Notify>,
+}
+
+/// What is to be done with each new session of a client that serves.
+#[derive(Clone, Default)]
+pub(super) struct Greeting(pub(super) Option<Arc<Greet>>);
+
+type Greet = dyn Fn(Arc<Inner>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
+
+impl fmt::Debug for Greeting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Greeting").field(&self.0.is_some()).finish()
+    }
+}
+
+impl Inner {
+    pub(super) fn new(endpoint: Endpoint, config: ClientConfig) -> Self {
+        let mut admission = Admission::for_client(&config);
+        admission.clock = clock::now;
+        admission.discard = call_task::discard;
+        let admission = Arc::new(admission);
+        let current = Connections::new(config.max_connecting);
+        let (router, greeting) = (Mutex::default(), Mutex::default());
+        Self { endpoint, config, current, admission, router, greeting, changed: Arc::default() }
+    }
+
+    /// The session of the last call, which may be over.
+    pub(super) fn last_session(&self) -> Option<Arc<Session>> {
+        if self.config.sessions == Sessions::Never { None } else { self.current.last_session() }
+    }
+
+    /// Does what is to be done with a new session.
+    pub(super) async fn greet(self: &Arc<Self>) {
+        let greeting = self.greeting().clone();
+        if let Greeting(Some(greet)) = greeting {
+            greet(self.clone()).await;
+        }
+    }
+
+    pub(super) fn greeting(&self) -> MutexGuard<'_, Greeting> {
+        self.greeting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session, if there is one now.
+    pub(super) fn session(&self) -> Option<Arc<Session>> {
+        self.current.session()
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Option<Arc<Router>>> {
+        self.router.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The task that reads it would keep it open. Streams that are being read go on; whoever calls this client is told
+        // that it is gone.
+        if let Some(session) = self.current.session() {
+            session.goodbye("the client is done");
+            if !session.is_calling() {
+                session.close(End::Closed);
+            }
+        }
+        self.changed.notify_waiters();
+    }
+}

@@ -1,0 +1,86 @@
+//! The items of a streamed answer, as its handler sends them (PB-STR-*).
+
+use std::future::{Future, poll_fn};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ::tokio::task::coop;
+use serde::Serialize;
+
+use crate::reply_error::{self, Refusal};
+use crate::service::call::SessionCall;
+use crate::service::item_sender::ItemSender;
+use crate::service::reply::Reply;
+use crate::session::served_call::CREDIT_TIMEOUT;
+use crate::tokio::call::Call;
+use crate::tokio::clock;
+use crate::tokio::transport::within;
+
+/// Where a streaming handler sends its items, see [`Router::stream`](crate::tokio::Router::stream).
+#[derive(Debug)]
+pub struct ItemSink {
+    /// Absent once the handler has ended.
+    producer: Arc<Mutex<Option<ItemSender>>>,
+    session_call: Option<SessionCall>,
+}
+
+/// The other end of a sink: what it gathered for a caller that wants no items.
+#[derive(Debug)]
+pub(super) struct Collector {
+    producer: Arc<Mutex<Option<ItemSender>>>,
+}
+
+impl ItemSink {
+    pub(super) fn new(call: &Call) -> (Self, Collector) {
+        let producer = Arc::new(Mutex::new(Some(ItemSender::new(call))));
+        (
+            Self { producer: producer.clone(), session_call: call.session_call().cloned() },
+            Collector { producer },
+        )
+    }
+
+    /// Sends an item, as soon as the caller has asked for one more. The item is written by this function, not by the future.
+    ///
+    /// # Errors
+    ///
+    /// The caller has cancelled the call or is gone, the call has ended, or the item cannot be sent. The error is a
+    /// [`Refusal`] for the handler to return, which `?` does.
+    ///
+    /// # Cancel safety
+    ///
+    /// An item whose future is dropped before it is ready has not been sent.
+    pub fn send<'a, T: Serialize + ?Sized>(
+        &'a mut self,
+        item: &T,
+    ) -> impl Future<Output = Result<(), Refusal>> + Send + use<'a, T> {
+        let packet = self.with(|producer| producer.item(item));
+        async move {
+            // A handler that sends item after item must not keep the thread.
+            coop::consume_budget().await;
+            let mut packet = packet?;
+            match &self.session_call {
+                Some(session_call) if packet.is_some() => {
+                    let sent = poll_fn(|context| {
+                        session_call.session.poll_item(session_call.id, &mut packet, context.waker())
+                    });
+                    within(clock::now().checked_add(CREDIT_TIMEOUT), sent)
+                        .await
+                        .unwrap_or_else(|| Err(reply_error::timed_out()))
+                }
+                _ => self.with(ItemSender::collect),
+            }
+        }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut ItemSender) -> Result<T, Refusal>) -> Result<T, Refusal> {
+        let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
+        producer.as_mut().ok_or_else(reply_error::cancelled_by_caller).and_then(work)
+    }
+}
+
+impl Collector {
+    /// The answer to a call whose handler has sent its items and returned `reply`.
+    pub(super) fn finish(self, reply: Reply) -> Result<Reply, Refusal> {
+        let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        producer.map_or_else(|| Err(reply_error::panicked()), |producer| producer.finish(reply))
+    }
+}

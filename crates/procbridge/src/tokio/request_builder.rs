@@ -1,0 +1,150 @@
+//! A call that is being put together.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::client::request::{self, CallOptions, ResultForm};
+use crate::error::Error;
+use crate::tokio::call_future::{CallFuture, Prepared, Sender};
+use crate::tokio::caller::Caller;
+use crate::tokio::inner::Inner;
+use crate::tokio::item_stream::Items;
+
+/// A call that is being put together, see [`Client::call`](crate::tokio::Client::call) and [`Session::call`](crate::tokio::Session::call).
+pub struct RequestBuilder<'a, P: ?Sized = ()> {
+    via: Target<'a>,
+    method: Option<&'a str>,
+    payload: Option<&'a P>,
+    options: CallOptions,
+    fault: Option<Error>,
+}
+
+/// What makes the call.
+#[derive(Clone, Copy)]
+pub(super) enum Target<'a> {
+    Client(&'a Arc<Inner>),
+    Session(&'a Caller),
+}
+
+impl<'a> RequestBuilder<'a> {
+    pub(super) fn new(via: Target<'a>, method: Option<&'a str>) -> Self {
+        Self { via, method, payload: None, options: CallOptions::default(), fault: None }
+    }
+}
+
+impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
+    /// The payload: anything that serde can write. Without it, or with one that is null, the request has none.
+    pub fn payload<Q: Serialize + ?Sized>(self, payload: &'a Q) -> RequestBuilder<'a, Q> {
+        let Self { via, method, options, fault, .. } = self;
+        RequestBuilder { via, method, payload: Some(payload), options, fault }
+    }
+
+    /// How long this call may take, in place of the client's setting. The server is told, and need not work on when
+    /// nobody waits. With zero it ends at once, error kind `Timeout`.
+    #[must_use]
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.options.timeout = Some(limit);
+        self
+    }
+
+    /// Sends an entry along with the call, beside its payload; the handler finds it with
+    /// [`Call::meta_value`](crate::Call::meta_value). Entries go in the order in which their keys were first given, each
+    /// as it was written: a `RawValue` keeps its digits, its keys and their order. A second value of a key replaces the
+    /// first. A value that JSON cannot say makes the call fail with `InvalidInput`.
+    #[must_use]
+    pub fn meta(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
+        if let Err(error) = self.options.meta.insert(key.into(), &value) {
+            self.fault.get_or_insert(error);
+        }
+        self
+    }
+
+    /// Says that running this call twice does no harm: it is sent again when its connection was lost and it is unknown
+    /// whether it has run. Like any call, it is sent again only if it has at most 64 KiB.
+    #[must_use]
+    pub fn idempotent(mut self) -> Self {
+        self.options.is_idempotent = true;
+        self
+    }
+
+    /// Sends the call and reads the answer as an `R`. The future borrows nothing: the payload is written by this
+    /// function.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::request`](crate::tokio::Client::request).
+    ///
+    /// # Panics
+    ///
+    /// As [`Client::request`](crate::tokio::Client::request).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Client::request`](crate::tokio::Client::request).
+    pub fn send<R: DeserializeOwned>(self) -> CallFuture<R> {
+        CallFuture::of_result(self.prepare(ResultForm::Result))
+    }
+
+    /// Sends the call as one that is not answered, see [`Client::notify`](crate::tokio::Client::notify).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::notify`](crate::tokio::Client::notify).
+    ///
+    /// # Panics
+    ///
+    /// As [`Client::request`](crate::tokio::Client::request).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Client::notify`](crate::tokio::Client::notify).
+    pub fn notify(self) -> CallFuture<()> {
+        CallFuture::of_notification(self.prepare(ResultForm::OneWay))
+    }
+
+    /// Sends the call and reads the items of its answer, see [`Client::stream`](crate::tokio::Client::stream).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::stream`](crate::tokio::Client::stream).
+    ///
+    /// # Panics
+    ///
+    /// As [`Client::request`](crate::tokio::Client::request).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Client::stream`](crate::tokio::Client::stream).
+    pub fn stream<T: DeserializeOwned>(self) -> CallFuture<Items<T>> {
+        CallFuture::of_stream(self.prepare(ResultForm::Stream))
+    }
+
+    fn prepare(mut self, form: ResultForm) -> Result<Prepared, Error> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        request::check_time(&self.options)?;
+        self.options.form = form;
+        let Self { via, method, payload, options, .. } = self;
+        let (config, by) = match via {
+            Target::Client(client) => (&client.config, Sender::Client(client.clone())),
+            Target::Session(session) => (&*session.config, Sender::Session(session.clone())),
+        };
+        let packet = request::packet(config, method, payload, &options)?;
+        Ok(Prepared { by, options, packet })
+    }
+}
+
+impl<P: ?Sized> fmt::Debug for RequestBuilder<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { method, options, .. } = self;
+        f.debug_struct("RequestBuilder")
+            .field("method", method)
+            .field("style", options)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,94 @@
+//! One method of a router: its handler, and how long the handler's beginnings hold a thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::blocking::next::BoxedHandler;
+use crate::service::reply::Reply;
+use crate::tokio::call::Call;
+use crate::tokio::handler_task::Work;
+
+/// A handler, and what is known of it.
+pub(super) struct Route {
+    pub(super) run: Run,
+    pub(super) pace: HandlerSpeed,
+}
+
+/// Where a handler runs.
+pub(super) enum Run {
+    Task(Box<dyn Fn(Call, Reply) -> Work + Send + Sync>),
+    Thread(Arc<BoxedHandler>),
+}
+
+/// What is known of the beginnings of a route's handlers.
+#[derive(Debug, Default)]
+pub(super) struct HandlerSpeed {
+    /// How many quick beginnings are to come before the next one is on the session's task. 0: it is.
+    slow: AtomicU32,
+}
+
+impl Route {
+    pub(super) fn task(handler: impl Fn(Call, Reply) -> Work + Send + Sync + 'static) -> Arc<Self> {
+        Self::of(Run::Task(Box::new(handler)))
+    }
+
+    pub(super) fn of(run: Run) -> Arc<Self> {
+        Arc::new(Self { run, pace: HandlerSpeed::default() })
+    }
+}
+
+impl HandlerSpeed {
+    /// Whether its handlers get tasks of their own.
+    pub(super) fn is_slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed) > 0
+    }
+
+    /// Takes note of how long a beginning took on the session's task.
+    pub(super) fn ran_inline(&self, lasted: Duration) {
+        if lasted >= SLOW {
+            self.slow.store(STEADY, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes note of how long a beginning took on a task of its own.
+    pub(super) fn ran_spawned(&self, lasted: Duration) {
+        if lasted >= SLOW {
+            self.slow.store(STEADY, Ordering::Relaxed);
+        } else {
+            let less = |slow: u32| slow.checked_sub(1);
+            let _ = self.slow.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        }
+    }
+}
+
+/// A beginning that holds the thread for so long is slow. It is well over what a quick one takes on a busy machine.
+const SLOW: Duration = Duration::from_micros(500);
+/// How many quick ones in a row show that a route is quick again.
+const STEADY: u32 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_is_apart_after_one_slow_beginning_until_many_were_quick() {
+        let pace = HandlerSpeed::default();
+        let is_apart = || pace.slow.load(Ordering::Relaxed) > 0;
+        pace.ran_inline(SLOW / 2);
+        assert!(!is_apart());
+        pace.ran_inline(SLOW);
+        for _ in 1..STEADY {
+            pace.ran_spawned(SLOW / 2);
+            assert!(is_apart());
+        }
+        pace.ran_spawned(SLOW);
+        for _ in 0..STEADY {
+            assert!(is_apart());
+            pace.ran_spawned(SLOW / 2);
+        }
+        assert!(!is_apart());
+        pace.ran_spawned(SLOW / 2);
+        assert!(!is_apart());
+    }
+}

@@ -1,0 +1,57 @@
+//! A connection becomes a session of the server, with a task of its own.
+
+use std::sync::Arc;
+
+use crate::classic::server::ClassicServer;
+use crate::limits::permits::Permit;
+use crate::net::socket;
+use crate::peer::Peer;
+use crate::session::Session;
+use crate::session::state::{Reader, SessionPermits};
+use crate::tokio::server::context::{ServerContext, TaskGuard};
+use crate::tokio::server::sessions::{abort, drain};
+use crate::tokio::server::shutdown::Phase;
+use crate::tokio::session_task::{Role, SessionTask};
+use crate::tokio::transport::Transport;
+
+/// Begins to serve the session that a connection has become, in a task of its own.
+pub(in crate::tokio) fn begin(
+    server: &Arc<ServerContext>,
+    stream: Transport,
+    incoming: ClassicServer,
+    permit: Permit,
+    busy: TaskGuard,
+) {
+    let (admission, peer) = (server.admission.clone(), incoming.peer);
+    let socket = match stream.into_watched() {
+        Ok(socket) => socket,
+        Err(error) => return admission.log_dropped(&peer, &error),
+    };
+    if matches!(peer, Peer::Tcp(_)) {
+        socket::set_no_delay(&socket);
+    }
+    let (connection, bytes) = incoming.into_session();
+    let hold = SessionPermits {
+        permit: Some(permit),
+        session: admission.stats.sessions.open(),
+        bytes: Some(bytes),
+        answers: None,
+    };
+    let session =
+        Session::new(connection, socket.socket().clone(), peer, admission, None, Reader::Task, hold);
+    // The HELLO goes out before any handler begins.
+    session.flush();
+    let id = server.control.sessions.enter(&session);
+    // Whoever ends the server finds the session from here on, or this finds that the server ends.
+    if server.control.has_reached(Phase::Draining) {
+        drain(&session);
+    }
+    if server.control.has_reached(Phase::Aborting) {
+        abort(&session);
+    }
+    ::tokio::spawn(SessionTask::new(
+        session,
+        socket,
+        Role::Server { server: server.clone(), id, busy: Some(busy), _alive: server.alive() },
+    ));
+}

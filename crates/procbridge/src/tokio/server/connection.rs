@@ -1,0 +1,310 @@
+//! The server's side of one connection, from its first byte to its end: a request is read, a handler answers, the
+//! answer is written, and the connection ends well. One task.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Context;
+use std::time::{Duration, Instant};
+
+use ::tokio::time::sleep_until;
+use procbridge_proto::Packet;
+
+use crate::classic::server::{ClassicServer, LINGER_BYTES, MIN_REPLY_TIME, Progress};
+use crate::limits::permits::Permit;
+use crate::net::listener::AllowedPeers;
+use crate::net::socket::{Accepted, Read};
+use crate::peer::Peer;
+use crate::reply_error::{self, Refusal};
+use crate::service::call::Call;
+use crate::telemetry::log::LogClass;
+use crate::tokio::clock;
+use crate::tokio::server::begin_session;
+use crate::tokio::server::context::{ServerContext, TaskGuard};
+use crate::tokio::server::shutdown::{Deadline, Interrupted, Phase};
+use crate::tokio::transport::{Readiness, Transport};
+
+/// One accepted connection and what it holds of the server's limits.
+#[derive(Debug)]
+pub(in crate::tokio) struct ServerConnection {
+    stream: Transport,
+    incoming: ClassicServer,
+    peers: AllowedPeers,
+    /// A server that stops waits for those who hold it: a connection that waits for its request looks once more then.
+    busy: TaskGuard,
+    hold: ConnectionPermits,
+    /// Whether the request did not arrive in time.
+    is_late: bool,
+}
+
+/// What a connection has become.
+enum FirstRequest {
+    /// One for this call.
+    Call(Call),
+    Session,
+}
+
+/// What a connection holds as long as it is open.
+#[derive(Debug)]
+struct ConnectionPermits {
+    permit: Permit,
+    /// The space of a large answer.
+    answer: Option<Permit>,
+    _alive: TaskGuard,
+}
+
+impl ServerConnection {
+    /// Lets a connection in, or turns it away.
+    pub(in crate::tokio) fn admit(
+        server: &ServerContext,
+        (socket, address): Accepted,
+        peers: AllowedPeers,
+    ) -> Option<Box<Self>> {
+        let admission = &server.admission;
+        let peer = Peer::of(&socket, address);
+        // A server that stops takes no sessions: they would only have to be ended.
+        let terms = admission.config.terms.clone().filter(|_| !server.control.has_reached(Phase::Draining));
+        let admitted = admission.connection(&peer).or_else(|refusal| {
+            let control = &server.control;
+            let may_enter = !control.has_reached(Phase::Draining) && admission.check(peers, &peer).is_ok();
+            if may_enter && control.sessions.evict_idle(&peer, admission.whose_place()) {
+                admission.connection(&peer)
+            } else {
+                Err(refusal)
+            }
+        });
+        match admitted {
+            Ok((permit, held)) => Some(Box::new(Self {
+                stream: Transport::accepted(socket),
+                incoming: ClassicServer::new(admission, peer, held, terms),
+                peers,
+                busy: server.busy(),
+                hold: ConnectionPermits { permit, answer: None, _alive: server.alive() },
+                is_late: false,
+            })),
+            Err(refusal) => {
+                admission.refuse_connection(&socket, &peer, &refusal);
+                None
+            }
+        }
+    }
+
+    /// Serves the connection to its end.
+    pub(in crate::tokio) async fn serve(mut self: Box<Self>, server: Arc<ServerContext>) {
+        let changed = pin!(server.control.changed());
+        let timer = pin!(sleep_until(self.incoming.deadline().into()));
+        let mut patience = Deadline::new(&server.control, changed, timer);
+        if let Err(refusal) = server.admission.check(self.peers, &self.incoming.peer) {
+            self.incoming.refuse(&server.admission, &refusal);
+        } else {
+            match self.request(&server, &mut patience).await {
+                Some(FirstRequest::Call(call)) => self.answer(&server, &mut patience, call).await,
+                Some(FirstRequest::Session) => {
+                    let Self { stream, incoming, busy, hold, .. } = *self;
+                    return begin_session::begin(&server, stream, incoming, hold.permit, busy);
+                }
+                None => {}
+            }
+        }
+        // A connection that lingers is one that the server waits for, and needs a place among them; without one it is
+        // closed at once.
+        if self.write(&server, &mut patience).await
+            && let Ok(_waiting) = server.admission.waiting(&self.incoming.peer)
+        {
+            // From here on it holds a socket and a place, but no packet, and a server that stops does not wait for it.
+            let Self {
+                stream,
+                incoming,
+                busy,
+                hold: ConnectionPermits { permit: _place, answer, _alive },
+                is_late,
+                ..
+            } = *self;
+            drop((incoming, busy, answer));
+            let linger_timeout = server.admission.config.linger_timeout;
+            let limit = if is_late { linger_timeout.min(MIN_REPLY_TIME) } else { linger_timeout };
+            linger(stream, &server, &mut patience, clock::now().checked_add(limit)).await;
+        }
+    }
+
+    /// Reads the request, or the offer of a session. There is none if the peer closes, breaks a rule, is too slow, or comes
+    /// too late for a server that stops; the answer to that is queued.
+    async fn request(
+        &mut self,
+        server: &ServerContext,
+        patience: &mut Deadline<'_, '_>,
+    ) -> Option<FirstRequest> {
+        let admission = &server.admission;
+        let soon = clock::now() + FIRST_READ_TIMEOUT;
+        let mut waiting = None;
+        loop {
+            match self.read(server) {
+                Progress::Waiting => {}
+                progress => return self.begin(server, progress),
+            }
+            // A place is for those who keep the server waiting. Without one they have a moment.
+            waiting = waiting.or_else(|| admission.waiting(&self.incoming.peer).ok());
+            let deadline = if waiting.is_some() { self.incoming.deadline() } else { soon };
+            let woken = if deadline <= clock::now() {
+                Interrupted::Late
+            } else {
+                let stream = &mut self.stream;
+                patience
+                    .unless(Phase::Draining, Some(deadline), |context| stream.poll(Readiness::Read, context))
+                    .await
+            };
+            let refusal = match woken {
+                Interrupted::Done(Ok(())) => continue,
+                Interrupted::Done(Err(error)) => {
+                    admission.log_dropped(&self.incoming.peer, &error);
+                    return None;
+                }
+                Interrupted::Late if waiting.is_some() => {
+                    self.is_late = true;
+                    reply_error::too_slow()
+                }
+                Interrupted::Late => admission.full(),
+                // What has arrived by now is served.
+                Interrupted::Stopped => match self.read(server) {
+                    Progress::Waiting => reply_error::stopping(),
+                    progress => return self.begin(server, progress),
+                },
+            };
+            self.incoming.refuse(admission, &refusal);
+            return None;
+        }
+    }
+
+    fn read(&mut self, server: &ServerContext) -> Progress {
+        let stream = &self.stream;
+        self.incoming.read(&server.admission, |buffer| stream.read(buffer))
+    }
+
+    fn begin(&self, server: &ServerContext, progress: Progress) -> Option<FirstRequest> {
+        match progress {
+            Progress::Request(request) => Some(FirstRequest::Call(Call::new(
+                request,
+                self.incoming.peer,
+                &server.admission.config,
+                clock::now(),
+            ))),
+            Progress::Session => Some(FirstRequest::Session),
+            Progress::Waiting | Progress::Over => None,
+        }
+    }
+
+    /// Queues the answer to a call, which is its handler's if there is a place for it and it is done in time.
+    async fn answer(&mut self, server: &ServerContext, patience: &mut Deadline<'_, '_>, call: Call) {
+        let ServerContext { admission, control, .. } = server;
+        let handled = match admission.call(&self.incoming.account(), call.method()) {
+            Err(refusal) => Err(refusal),
+            Ok(_) if call.deadline().is_some_and(|deadline| deadline <= clock::now()) => {
+                Err(reply_error::timed_out())
+            }
+            Ok(_) if control.has_reached(Phase::Aborting) => Err(reply_error::stopping()),
+            Ok(slot) => handle(server, &self.stream, patience, &call, slot).await,
+        };
+        let packet =
+            handled.unwrap_or_else(|refusal| refusal.packet(call.version(), &admission.config.limits));
+        let (packet, space) = self.incoming.take_space(admission, packet);
+        self.hold.answer = space;
+        self.incoming.reply(packet);
+    }
+
+    /// Writes what is queued, waiting for the peer as long as it takes something and the server has time. Tells whether
+    /// the connection must linger.
+    async fn write(&mut self, server: &ServerContext, patience: &mut Deadline<'_, '_>) -> bool {
+        let Self { stream, incoming, .. } = self;
+        let admission = &server.admission;
+        while !incoming.transmit().is_empty() {
+            let error = match stream.write(incoming.transmit()) {
+                Ok(0) => {
+                    let deadline = clock::now().checked_add(admission.config.write_timeout);
+                    let room = |context: &mut Context<'_>| stream.poll(Readiness::Write, context);
+                    match patience.unless(Phase::Aborting, deadline, room).await {
+                        Interrupted::Done(Ok(())) => continue,
+                        Interrupted::Done(Err(error)) => error.to_string(),
+                        Interrupted::Late => "takes no more of its answer".to_string(),
+                        Interrupted::Stopped => "had not taken its answer when the server ended".to_string(),
+                    }
+                }
+                Ok(count) => {
+                    incoming.transmitted(admission, count);
+                    continue;
+                }
+                Err(error) => error.to_string(),
+            };
+            admission.log.write(LogClass::Write, || format!("{}: {error}", incoming.peer));
+            return false;
+        }
+        incoming.must_linger() && stream.finish_writing().is_ok()
+    }
+}
+
+/// What the handler of `call` gives, or what is answered in its place.
+async fn handle(
+    server: &ServerContext,
+    stream: &Transport,
+    patience: &mut Deadline<'_, '_>,
+    call: &Call,
+    slot: Option<Permit>,
+) -> Result<Packet, Refusal> {
+    let ServerContext { admission, router, .. } = server;
+    let mut running = router.start(call.clone(), admission, slot, Instant::now())?;
+    let woken = loop {
+        let work = |context: &mut Context<'_>| Pin::new(&mut running).poll(context);
+        let look = clock::now().checked_add(PEER_CHECK_INTERVAL);
+        let next = [look, call.deadline()].into_iter().flatten().min();
+        let woken = patience.unless(Phase::Aborting, next, work).await;
+        let is_late = call.deadline().is_some_and(|deadline| deadline <= clock::now());
+        if !matches!(woken, Interrupted::Late) || is_late {
+            break woken;
+        }
+        if stream.is_gone(admission.is_scarce()) {
+            return Err(reply_error::cancelled_by_caller());
+        }
+    };
+    match woken {
+        Interrupted::Done(handled) => running.finish(&admission.config, handled).0,
+        Interrupted::Late => {
+            let method = call.method().unwrap_or_default();
+            admission.log.write(LogClass::Timeout, || format!("method {method:?} is past its time limit"));
+            Err(reply_error::timed_out())
+        }
+        Interrupted::Stopped => Err(reply_error::cancelled()),
+    }
+}
+
+/// Reads and drops what a peer still sends that has been answered already, within the bounds of PB-CON-13: closing at
+/// once would destroy the answer on its way.
+async fn linger(
+    mut stream: Transport,
+    server: &ServerContext,
+    patience: &mut Deadline<'_, '_>,
+    deadline: Option<Instant>,
+) {
+    let mut semaphore = LINGER_BYTES;
+    while deadline.is_none_or(|deadline| clock::now() < deadline) {
+        match stream.discard() {
+            Ok(Read::Bytes(count)) => {
+                server.admission.stats.received(count);
+                let Some(left) = semaphore.checked_sub(count) else { return };
+                semaphore = left;
+                // A peer that sends as fast as it is read must not keep the thread.
+                ::tokio::task::yield_now().await;
+            }
+            Ok(Read::Nothing) => {
+                let more = |context: &mut Context<'_>| stream.poll(Readiness::Read, context);
+                let Interrupted::Done(Ok(())) = patience.unless(Phase::Aborting, deadline, more).await else {
+                    return;
+                };
+            }
+            Ok(Read::End) | Err(_) => return,
+        }
+    }
+}
+
+/// A call that goes on for so long is looked at, whether its peer is still there, and again after as long.
+const PEER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a request may take to arrive that finds no place among those that are waited for. Clients that send at
+/// once are served so, however many others keep silent.
+const FIRST_READ_TIMEOUT: Duration = Duration::from_millis(20);

@@ -1,0 +1,323 @@
+//! Accepting: one task for each endpoint, and one for each connection.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ::tokio::sync::watch;
+use ::tokio::task::JoinHandle;
+use ::tokio::task::coop::consume_budget;
+use ::tokio::time;
+use rustix::io::Errno;
+
+use crate::config::server::ServerConfig;
+use crate::endpoint::Endpoint;
+use crate::error::{Error, ErrorKind};
+use crate::limits::admission::Admission;
+use crate::net::accept_backoff::AcceptBackoff;
+use crate::net::listener::Listener;
+use crate::telemetry::log::LogClass;
+use crate::telemetry::log_thread::{FLUSH_TIMEOUT, LOG_THREAD};
+use crate::tokio::call_task;
+use crate::tokio::clock;
+use crate::tokio::router::Router;
+use crate::tokio::server::connection::ServerConnection;
+use crate::tokio::server::context::ServerContext;
+use crate::tokio::server::shutdown::{Deadline, Interrupted, OpenListener, Phase, ServerHandle, Shutdown};
+
+/// A server that listens and is ready to serve.
+///
+/// ```no_run
+/// use procbridge::tokio::{Router, Server};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), procbridge::Error> {
+/// let router = Router::new().method("sum", |xs: Vec<i64>| async move { xs.iter().sum::<i64>() });
+/// Server::bind("unix:/run/app.sock")?.serve(router).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Server {
+    listeners: Vec<Listener>,
+    config: ServerConfig,
+    control: Arc<Shutdown>,
+}
+
+/// A server in a task of its own, see [`Server::spawn`]. Dropping it stops the server as [`ServerHandle::stop`] does, and
+/// does not wait for that.
+#[derive(Debug)]
+pub struct RunningServer {
+    handle: ServerHandle,
+    endpoints: Vec<Endpoint>,
+    task: Option<JoinHandle<Result<(), Error>>>,
+}
+
+impl Server {
+    /// Listens at `endpoint` with the default settings. Connections queue from now on; they are served by
+    /// [`serve`](Self::serve) or [`spawn`](Self::spawn). It needs no runtime yet.
+    ///
+    /// # Errors
+    ///
+    /// - `InvalidEndpoint`: the endpoint's text is wrong.
+    /// - `Listen`: another server is there, or the system does not allow it.
+    /// - `Denied`: other machines could reach the endpoint, see [`ServerConfig::allow_remote`].
+    ///
+    /// # Blocking
+    ///
+    /// Not for addresses, `localhost` and Unix sockets. Any other host name is looked up by the system's resolver, which
+    /// may take its time.
+    pub fn bind<E>(endpoint: E) -> Result<Self, Error>
+    where
+        E: TryInto<Endpoint>,
+        Error: From<E::Error>,
+    {
+        Self::bind_with(endpoint, ServerConfig::default())
+    }
+
+    /// The same with other settings.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`bind`](Self::bind), and `InvalidInput`: a setting is one under which nothing could work.
+    ///
+    /// # Blocking
+    ///
+    /// As [`bind`](Self::bind).
+    pub fn bind_with<E>(endpoint: E, config: ServerConfig) -> Result<Self, Error>
+    where
+        E: TryInto<Endpoint>,
+        Error: From<E::Error>,
+    {
+        config.check()?;
+        Self { listeners: Vec::new(), config, control: Arc::default() }.and_bind(endpoint)
+    }
+
+    /// Listens at one more endpoint.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`bind`](Self::bind).
+    ///
+    /// # Blocking
+    ///
+    /// As [`bind`](Self::bind).
+    pub fn and_bind<E>(mut self, endpoint: E) -> Result<Self, Error>
+    where
+        E: TryInto<Endpoint>,
+        Error: From<E::Error>,
+    {
+        self.listeners.extend(Listener::bind(&endpoint.try_into()?, &self.config)?);
+        Ok(self)
+    }
+
+    /// Where this server listens, with the ports that the system chose. A name with several addresses is several
+    /// endpoints.
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        self.listeners.iter().map(|listener| listener.endpoint.clone()).collect()
+    }
+
+    /// The means to stop this server from another task or thread.
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle { control: self.control.clone() }
+    }
+
+    /// Serves until the server is stopped, see [`ServerHandle::stop`]. It is over when the calls in flight are answered,
+    /// for which they have the [drain time](ServerConfig::with_drain_timeout). A blocking handler that is still at work
+    /// then is left behind on its thread.
+    ///
+    /// # Errors
+    ///
+    /// - `Io`: the system does not let the runtime watch the sockets. Later failures are logged and overcome.
+    ///
+    /// # Panics
+    ///
+    /// The future panics outside a tokio runtime with I/O and time enabled.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops the server as [`ServerHandle::abort`] does: nobody can connect any more, socket files are
+    /// removed, and the calls in flight are answered with the code `cancelled` by their tasks, as soon as the runtime
+    /// gets to them.
+    pub async fn serve(self, router: Router) -> Result<(), Error> {
+        let Self { mut listeners, config, control } = self;
+        control.serve();
+        let mut admission = Admission::new(config, MAX_CONNECTIONS, &router.routes.names());
+        admission.leaked = control.leaked.clone();
+        admission.set_streams(&router.routes.streams());
+        admission.clock = clock::now;
+        admission.discard = call_task::discard;
+        let admission = Arc::new(admission);
+        let (work, tasks) = (watch::Sender::new(()), watch::Sender::new(()));
+        let server = Arc::new(ServerContext { admission, control, router, work, tasks });
+        // Whatever becomes of this future, its tasks hear that it is over.
+        let _end = End { control: server.control.clone() };
+        let mut acceptors = Vec::new();
+        for listener in &mut listeners {
+            let Some(gate) = listener.open() else { continue };
+            let gate = OpenListener::open(gate, listener.peers)
+                .map_err(|error| Error::io(ErrorKind::Io, "cannot start the server", error))?;
+            let gate = Arc::new(gate);
+            server.control.watch(&gate);
+            acceptors.push(::tokio::spawn(accept(server.clone(), gate)));
+        }
+        let mut clock = pin!(server.control.sessions.keep_time());
+        let mut finish = pin!(server.finish(acceptors));
+        poll_fn(|context| {
+            // It never ends.
+            let _ = clock.as_mut().poll(context);
+            finish.as_mut().poll(context)
+        })
+        .await;
+        flush_log().await;
+        Ok(())
+    }
+
+    /// Serves in a task of its own. Good for tests, and for programs that do something else meanwhile.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with I/O and time enabled.
+    pub fn spawn(self, router: Router) -> RunningServer {
+        let (handle, endpoints) = (self.handle(), self.endpoints());
+        RunningServer { handle, endpoints, task: Some(::tokio::spawn(self.serve(router))) }
+    }
+}
+
+impl RunningServer {
+    /// Where the server listens; the first of several endpoints.
+    pub fn endpoint(&self) -> Endpoint {
+        self.endpoints.first().cloned().unwrap_or_else(|| Endpoint::tcp("127.0.0.1", 0))
+    }
+
+    /// All endpoints at which the server listens.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// The means to stop the server from another task or thread.
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
+    }
+
+    /// Stops the server as [`ServerHandle::stop`] does, and waits until it has ended, see [`Server::serve`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Server::serve`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Once it has been polled the server stops, also if this future is dropped.
+    pub async fn stop(mut self) -> Result<(), Error> {
+        self.handle.stop();
+        let Some(task) = self.task.take() else { return Ok(()) };
+        task.await.unwrap_or_else(|error| {
+            Err(Error::unsent(ErrorKind::Io, "the server's task did not end by itself").with_source(error))
+        })
+    }
+}
+
+impl Drop for RunningServer {
+    fn drop(&mut self) {
+        self.handle.stop();
+    }
+}
+
+impl ServerContext {
+    /// Waits for the stop, then for the calls in flight within their time, then for everybody to hear of the end.
+    async fn finish(&self, acceptors: Vec<JoinHandle<()>>) {
+        let changed = pin!(self.control.changed());
+        let timer = pin!(time::sleep(Duration::ZERO));
+        let mut patience = Deadline::new(&self.control, changed, timer);
+        patience.unless(Phase::Draining, None, |_| Poll::<()>::Pending).await;
+        for acceptor in acceptors {
+            let _ = acceptor.await;
+        }
+        let deadline = clock::now().checked_add(self.admission.config.drain_timeout);
+        let mut answered = pin!(self.work.closed());
+        patience.unless(Phase::Aborting, deadline, |context| answered.as_mut().poll(context)).await;
+        self.control.advance(Phase::Aborting);
+        // What remains takes no time, unless a handler holds its thread; then it is left behind.
+        let _ = time::timeout(FLUSH_GRACE, self.tasks.closed()).await;
+    }
+}
+
+/// Accepts connections at one endpoint and starts a task for each, until the server stops.
+async fn accept(server: Arc<ServerContext>, gate: Arc<OpenListener>) {
+    let changed = pin!(server.control.changed());
+    let timer = pin!(time::sleep(Duration::ZERO));
+    let mut patience = Deadline::new(&server.control, changed, timer);
+    let start = |accepted| {
+        if let Some(connection) = ServerConnection::admit(&server, accepted, gate.peers) {
+            ::tokio::spawn(connection.serve(server.clone()));
+        }
+    };
+    let log = &server.admission.log;
+    let mut backoff = AcceptBackoff::new();
+    while !server.control.has_reached(Phase::Draining) {
+        match gate.accept() {
+            Ok(accepted) => {
+                backoff.reset();
+                start(accepted);
+                // As long as connections are queued nothing else here waits.
+                consume_budget().await;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let arrival = |context: &mut Context<'_>| gate.poll_arrival(context);
+                if let Interrupted::Done(Err(_)) = patience.unless(Phase::Draining, None, arrival).await {
+                    // The runtime is ending, and this task with it.
+                    return;
+                }
+            }
+            Err(error) => {
+                log.write(LogClass::Accept, || format!("cannot accept: {error}"));
+                if Errno::from_io_error(&error).is_none_or(AcceptBackoff::is_needed) {
+                    let until = clock::now() + backoff.pause();
+                    patience.unless(Phase::Draining, Some(until), |_| Poll::<()>::Pending).await;
+                }
+            }
+        }
+    }
+    for accepted in gate.drain_backlog() {
+        start(accepted);
+    }
+}
+
+/// Waits for the log to take the server's last lines.
+async fn flush_log() {
+    let last = LOG_THREAD.last();
+    let taken = async {
+        while !LOG_THREAD.has_written(last) {
+            time::sleep(DRAIN_POLL).await;
+        }
+    };
+    let _ = time::timeout(FLUSH_TIMEOUT, taken).await;
+}
+
+/// Ends the server when it is dropped.
+struct End {
+    control: Arc<Shutdown>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.control.advance(Phase::Aborting);
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("endpoints", &self.endpoints()).finish_non_exhaustive()
+    }
+}
+
+/// A connection costs a task and a socket, so there are more than a server of threads would allow.
+const MAX_CONNECTIONS: usize = 4096;
+/// How often a server that has ended looks whether the log has taken its lines.
+const DRAIN_POLL: Duration = Duration::from_millis(1);
+/// How long a server that has ended waits for its tasks to end.
+const FLUSH_GRACE: Duration = Duration::from_secs(1);

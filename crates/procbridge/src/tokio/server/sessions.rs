@@ -1,0 +1,166 @@
+//! The sessions of a server, to be told of its end, and when it is time to look at them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use ::tokio::sync::Notify;
+
+use crate::limits::admission::Whose;
+use crate::peer::Peer;
+use crate::reply_error::{self, Refusal};
+use crate::session::Session;
+use crate::session::eviction::Eviction;
+use crate::session::state::End;
+use crate::tokio::clock;
+
+/// All sessions of a server.
+#[derive(Debug)]
+pub(in crate::tokio) struct Sessions {
+    inner: Mutex<Inner>,
+    /// Told when something is planned before everything else.
+    planned: Notify,
+    eviction: Eviction,
+}
+
+#[derive(Debug)]
+struct Inner {
+    next: u64,
+    open: HashMap<u64, Weak<Session>>,
+    /// From when on ticks are counted.
+    start: Instant,
+    /// Which sessions are to be looked at when, in ticks.
+    due: BTreeMap<u64, Vec<u64>>,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        let eviction = Eviction::new(clock::now());
+        Self { inner: Mutex::default(), planned: Notify::default(), eviction }
+    }
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self { next: 0, open: HashMap::new(), start: clock::now(), due: BTreeMap::new() }
+    }
+}
+
+impl Sessions {
+    pub(in crate::tokio) fn enter(&self, session: &Arc<Session>) -> u64 {
+        let mut inner = self.lock();
+        inner.next += 1;
+        let id = inner.next;
+        inner.open.insert(id, Arc::downgrade(session));
+        id
+    }
+
+    /// The session `id` has ended.
+    pub(in crate::tokio) fn leave(&self, id: u64) {
+        self.lock().open.remove(&id);
+    }
+
+    /// Has the session `id` [look at the clock](Session::notify_task) at `due`, or up to a tick later.
+    pub(in crate::tokio) fn plan(&self, id: u64, due: Instant) {
+        let mut inner = self.lock();
+        let tick = due.saturating_duration_since(inner.start).as_secs() / TICK.as_secs() + 1;
+        let is_first = inner.due.first_key_value().is_none_or(|(&first, _)| tick < first);
+        inner.due.entry(tick).or_default().push(id);
+        drop(inner);
+        if is_first {
+            self.planned.notify_one();
+        }
+    }
+
+    /// Keeps the time for all sessions, which need no timers for what is far away.
+    pub(in crate::tokio) async fn keep_time(&self) {
+        loop {
+            let next = self.notify_due();
+            let planned = self.planned.notified();
+            match next {
+                Some(next) => {
+                    let (mut due, mut planned) = (pin!(clock::wait_until(next)), pin!(planned));
+                    poll_fn(|context| match planned.as_mut().poll(context) {
+                        Poll::Ready(()) => Poll::Ready(()),
+                        Poll::Pending => due.as_mut().poll(context),
+                    })
+                    .await;
+                }
+                None => planned.await,
+            }
+        }
+    }
+
+    /// Has the sessions look at the clock that are to do so now, and tells when others are.
+    fn notify_due(&self) -> Option<Instant> {
+        let now = clock::now();
+        let mut rung: Vec<(u64, Arc<Session>)> = Vec::new();
+        let mut next = {
+            let mut inner = self.lock();
+            let tick = now.saturating_duration_since(inner.start).as_secs() / TICK.as_secs();
+            while let Some(first) = inner.due.first_entry()
+                && *first.key() <= tick
+            {
+                let ids = first.remove();
+                rung.extend(ids.iter().filter_map(|&id| Some((id, inner.open.get(&id)?.upgrade()?))));
+            }
+            let next =
+                inner.due.first_key_value().map(|(&tick, _)| TICK * u32::try_from(tick).unwrap_or(u32::MAX));
+            next.and_then(|next| inner.start.checked_add(next))
+        };
+        // None of them waits for another one that is busy.
+        for (id, _) in rung.iter().filter(|(_, session)| !session.try_notify_task()) {
+            self.plan(*id, now);
+            next = next.into_iter().chain([now + TICK]).min();
+        }
+        next
+    }
+
+    /// Ends the session that has been idle longest, so that `newcomer` has its place. Tells whether one was ended.
+    pub(in crate::tokio) fn evict_idle(&self, newcomer: &Peer, whose: Whose) -> bool {
+        self.eviction.evict_one(newcomer, whose, || self.open(), clock::now())
+    }
+
+    /// Has all sessions end with the calls that are in flight.
+    pub(in crate::tokio) fn drain(&self) {
+        self.open().iter().for_each(|session| drain(session));
+    }
+
+    /// Ends all sessions. Calls in flight are answered that they were cancelled.
+    pub(in crate::tokio) fn abort(&self) {
+        self.open().iter().for_each(|session| abort(session));
+    }
+
+    fn open(&self) -> Vec<Arc<Session>> {
+        self.lock().open.values().filter_map(Weak::upgrade).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(in crate::tokio) fn drain(session: &Session) {
+    session.end_subscriptions(&reply_error::stopping());
+    session.goodbye(STOPPING);
+}
+
+pub(in crate::tokio) fn abort(session: &Session) {
+    refuse(session, &reply_error::cancelled());
+    session.close(End::Closed);
+    // One that has ended before may linger.
+    session.notify_task();
+}
+
+fn refuse(session: &Session, refusal: &Refusal) {
+    // Their handlers are dropped, and count as leaked only where they cannot be.
+    session.refuse_all(refusal, &Default::default());
+}
+
+/// How exactly the time is kept.
+const TICK: Duration = Duration::from_secs(1);
+/// What sessions are told when the server stops.
+const STOPPING: &str = "the server is stopping";
