@@ -1,4 +1,4 @@
-//! What happens in a client's session while no thread of the program waits there.
+//! Serves a client's session on threads of the library, and reopens it, while no thread of the program waits there.
 
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -13,8 +13,9 @@ use crate::service::dispatch::guarded;
 use crate::session::Session;
 
 impl Inner {
-    /// Serves the server's calls on `session` until it ends. As soon as it takes no more calls it is replaced, which gives
-    /// the next one a thread; so a client that serves has a session until it is gone.
+    /// Serves the server's calls on `session` until it ends, on a thread of its own. As soon as the session takes no
+    /// more calls, it is replaced; the next one gets a thread too. So a client that serves has a session until it is
+    /// dropped.
     pub(super) fn serve_background(&self, session: Arc<Session>) -> Result<(), Error> {
         let client = self.me.clone();
         spawn("procbridge-client", move || run_background(&client, &session))
@@ -22,15 +23,15 @@ impl Inner {
             .map_err(|error| Error::io(ErrorKind::Io, "cannot start to serve", error))
     }
 
-    /// Tells that there is a session which may be a new one, and has it looked after.
+    /// Notes that a session was opened, which may be a new one, and starts the thread that greets it.
     pub(super) fn keep_open(&self) {
         self.keeping.note_opened();
-        // Without a thread it is greeted when the next is lost, if it is still there.
+        // If no thread can be started, the session is greeted when the next one is lost, if it is still open.
         begin_keeping(&self.me);
     }
 }
 
-/// Has a thread see to it that there is a session, and that it is greeted. Whether there is a thread for that.
+/// Starts the thread that keeps a session open and greeted, unless one runs. Returns whether such a thread exists.
 fn begin_keeping(client: &Weak<Inner>) -> bool {
     let Some(keeping) = client.upgrade().map(|client| client.keeping.clone()) else { return true };
     if !keeping.claim() {
@@ -44,14 +45,15 @@ fn begin_keeping(client: &Weak<Inner>) -> bool {
     begun
 }
 
-/// Opens sessions and greets them until there is one that was greeted, or the client is gone.
+/// Opens sessions and greets them until the current one is greeted or the client is dropped.
 fn keep(client: &Weak<Inner>) {
     while let Some(inner) = client.upgrade() {
         let keeping = inner.keeping.clone();
         match inner.session() {
             Some(session) => {
                 if !keeping.greets_session(&session) {
-                    // One that is lost, or opened, from here on begins anew. What was before is looked at once more.
+                    // Release before checking again, or a session that is lost or opened in between has no thread to
+                    // greet it.
                     keeping.release();
                     let is_kept = |kept: Arc<Session>| Arc::ptr_eq(&kept, &session);
                     if inner.session().is_some_and(is_kept) || !keeping.claim() {
@@ -60,7 +62,7 @@ fn keep(client: &Weak<Inner>) {
                     continue;
                 }
                 drop(session);
-                // A callback that panics has to do with this session only.
+                // A panic of the callback ends this greeting only.
                 let _ = guarded(|| {
                     inner.greet();
                     Ok(())
@@ -70,7 +72,7 @@ fn keep(client: &Weak<Inner>) {
                 drop(inner);
                 keeping.pause(|| client.upgrade().is_none_or(|client| client.session().is_some()));
                 let Some(inner) = client.upgrade() else { return };
-                // Where that fails there is a pause again.
+                // If this fails, the loop pauses again.
                 drop(inner.open_session(CallTimeout::new(inner.config.patience())));
             }
         }
@@ -84,7 +86,7 @@ fn run_background(client: &Weak<Inner>, session: &Arc<Session>) {
     let sleeper = Parker::this();
     let mut is_replaced = false;
     loop {
-        // First: what came before the end is run after it, as far as it is for nobody to wait for.
+        // Check for the end before taking calls: one-way calls that arrived before the end still run.
         let has_ended = session.has_ended();
         while let Some(work) = session.next_work() {
             if is_subscription(&router, session, &work) {
@@ -93,17 +95,17 @@ fn run_background(client: &Weak<Inner>, session: &Arc<Session>) {
                 continue;
             }
             let (router, session) = (router.clone(), session.clone());
-            // Without a thread the call is answered when its time is over.
+            // Without a thread, the call is answered at its deadline.
             let _ = pool.run("procbridge-client-call", move || run(&router, &session, work));
         }
         if !is_replaced && !session.is_open() {
-            // Without a thread it is replaced when it has ended.
+            // Without a thread, the session is replaced when it has ended.
             is_replaced = begin_keeping(client);
         }
-        // Calls have their time limits here as they have at a server, whoever reads.
+        // The deadlines of incoming calls expire here as they do at a server, whichever thread reads.
         let expire = || session.expire(Instant::now(), &session.admission.leaked).1;
         if has_ended {
-            // One-way calls go on.
+            // One-way calls go on after the session's end.
             session.set_standby(sleeper.waker());
             let Some(due) = expire() else { break };
             sleeper.park(Some(due));
@@ -113,7 +115,7 @@ fn run_background(client: &Weak<Inner>, session: &Arc<Session>) {
             }
             session.step_down(None);
         } else {
-            // Looked at again after it was said whom to tell: whoever reads may have found a call in between.
+            // Check again after registering the waker, or a call that the leader found in between waits.
             let due = expire();
             if !session.has_work() && !session.has_ended() && (is_replaced || session.is_open()) {
                 sleeper.park(due);
@@ -143,20 +145,20 @@ mod tests {
     use crate::session::state::{End, Reader};
     use crate::session::testing::{Ends, call, styled};
 
-    /// A client that serves `router`, of a server that is not there.
+    /// Returns a client that serves `router`; its server does not exist.
     fn client(router: Router) -> Client {
         let client = Client::connect("unix:/nowhere/at/all").unwrap();
         *client.inner.router() = Some(Arc::new(router));
         client
     }
 
-    /// Attends to `link` on a thread.
+    /// Serves `session` on a thread.
     fn attended(client: &Client, session: &Arc<Session>) -> thread::JoinHandle<()> {
         let (client, session) = (Arc::downgrade(&client.inner), session.clone());
         thread::spawn(move || run_background(&client, &session))
     }
 
-    /// Whoever reads for all may find the end with the call.
+    /// The leader may find the end of the session together with the call.
     #[test]
     fn a_one_way_call_is_run_after_the_end_of_its_session() {
         let (told, hears) = mpsc::channel();
@@ -173,7 +175,7 @@ mod tests {
         attending.join().unwrap();
     }
 
-    /// A client whose method `work` tells whether its call was cancelled within some seconds.
+    /// Returns a client whose method `work` reports whether its call was cancelled within 5 s.
     fn patient() -> (Client, mpsc::Receiver<bool>) {
         let (told, hears) = mpsc::channel();
         let router = Router::new().method("work", move |call: &Call| {
@@ -206,7 +208,7 @@ mod tests {
     fn a_call_has_its_time_limit_while_another_thread_reads() {
         let (client, hears) = patient();
         let mut ends = Ends::client(Reader::None, 8);
-        // This thread is the one that reads, and finds a call.
+        // This thread is the leader, and finds a call.
         assert!(ends.session.become_leader(None));
         let attending = attended(&client, &ends.session);
         let timeout = Some(Duration::from_millis(50));

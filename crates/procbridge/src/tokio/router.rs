@@ -112,7 +112,7 @@ impl Router {
         router
     }
 
-    /// Adds a method, see [`Handler`] for the functions that will do.
+    /// Adds a method. [`Handler`] lists the functions that are accepted.
     #[must_use]
     pub fn method<Args>(mut self, name: impl Into<String>, handler: impl Handler<Args>) -> Self {
         let route = Route::task(move |call, reply| Box::pin(handler.handle(call, reply)));

@@ -1,4 +1,4 @@
-//! The threads that accept at one endpoint, each of which serves what it accepts.
+//! The threads that accept at one endpoint and serve what they accept.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -39,15 +39,16 @@ impl ServerContext {
         thread.map(drop)
     }
 
-    /// Accepts and serves. There is always a thread that accepts: the last one to find a connection starts another
-    /// before it serves; one that comes back and finds more than enough of them ends.
+    /// Accepts and serves. Some thread always accepts: the last idle one to get a connection starts another before it
+    /// serves. A thread that returns ends if more than enough are idle.
     fn accept(self: &Arc<Self>, listening: &Arc<Listening>) {
         let mut backoff = AcceptBackoff::new();
         let log = &self.admission.log;
         loop {
             let Some(socket) = listening.socket.upgrade() else { return };
             let accepted = socket::accept(&socket);
-            // Before the socket is let go: a server that stops waits for that first, and then for what is arriving.
+            // Acquire before dropping the socket: a stopping server waits for the sockets first, and then for the
+            // arriving connections.
             let arriving = if accepted.is_ok() { self.arriving.try_acquire(1) } else { None };
             drop(socket);
             match accepted {
@@ -61,7 +62,7 @@ impl ServerContext {
                         self.poller.wake_by(Instant::now() + SPAWN_RETRY);
                     }
                     self.serve(accepted, listening.peers, arriving);
-                    // Starting threads that end at once would cost more than a few that stand ready.
+                    // A few idle threads cost less than starting threads that end at once.
                     if listening.idle.fetch_add(1, Ordering::AcqRel) >= 2 * listening.kept {
                         listening.idle.fetch_sub(1, Ordering::AcqRel);
                         return;
@@ -79,7 +80,7 @@ impl ServerContext {
         }
     }
 
-    /// Starts a thread at each endpoint where nobody accepts because the system gave none. Tells when to try again.
+    /// Starts a thread at each endpoint where none accepts because the system gave none. Returns when to retry.
     pub(in crate::blocking) fn start_acceptors(self: &Arc<Self>) -> Option<Instant> {
         let mut lacking = self.short_of_threads();
         lacking.retain(|listening| {

@@ -1,4 +1,4 @@
-//! The thread of the event loop: it does for each connection what its readiness or its deadline asks for.
+//! The thread of the event loop: serves each entry when it is ready or its deadline passes.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +16,7 @@ use crate::reply_error::{self, Refusal};
 use crate::telemetry::log::LogClass;
 
 impl ServerContext {
-    /// The thread's work, until the server has ended.
+    /// Runs the event loop until the server has ended.
     pub(in crate::blocking) fn run_event_loop(self: &Arc<Self>) {
         let (server, poller) = (self, &self.poller);
         let mut entries: Vec<Entry> = Vec::new();
@@ -48,7 +48,7 @@ impl ServerContext {
                 .extend(entries.iter().map(|entry| PollFd::from_borrowed_fd(entry.socket(), PollFlags::IN)));
             sockets.extend(sessions.iter().map(|(served, flags)| PollFd::new(&*served.session, *flags)));
             if wait_for(&mut sockets, deadline).is_err() {
-                // Out of kernel memory; there is nothing to do but to try again.
+                // The kernel is out of memory; the only remedy is to retry.
                 std::thread::yield_now();
             }
             let ready: Vec<_> = sockets.iter().map(PollFd::revents).collect();
@@ -77,7 +77,7 @@ impl ServerContext {
 }
 
 impl Entry {
-    /// Something has arrived. What is left to wait for afterwards, if anything.
+    /// Handles input. Returns the entry if there is more to wait for.
     fn progress(self, server: &Arc<ServerContext>, scratch: &mut Vec<u8>) -> Option<Self> {
         match self {
             Self::Request(mut connection, arriving) => match connection.read(&server.admission) {
@@ -109,16 +109,16 @@ impl Entry {
         }
     }
 
-    /// The deadline has passed.
+    /// Handles a passed deadline.
     fn expire(self, server: &ServerContext) -> Option<Self> {
         let Self::Request(connection, _) = self else { return None };
         let refused = Entry::refuse(&server.admission, connection, &reply_error::too_slow())?;
-        // It has kept its place long enough.
+        // It has used its permit long enough.
         Some(refused.until(Instant::now() + MIN_REPLY_TIME))
     }
 
-    /// The server is stopping: what has no request yet will not get one served. The end of the server's time is also the
-    /// end of those that linger.
+    /// Handles the server's stop: a request that has not arrived is refused. Lingering connections end with the
+    /// server's drain timeout.
     fn stop(self, server: &Arc<ServerContext>) -> Option<Self> {
         let rest = match self {
             Self::Request(mut connection, _held) => match connection.read(&server.admission) {
@@ -128,7 +128,7 @@ impl Entry {
                     server.begin_session_on_a_thread(connection);
                     None
                 }
-                // What has arrived by now is served.
+                // A request that has arrived by now is served.
                 Progress::Request(request) => {
                     server.answer_on_a_thread(connection, request);
                     None
@@ -140,7 +140,7 @@ impl Entry {
     }
 }
 
-/// Answers the calls whose time is over. Tells when the next one's will be.
+/// Answers the calls whose deadline has passed. Returns the next deadline.
 fn expire_calls(server: &ServerContext) -> Option<Instant> {
     let now = Instant::now();
     for forsaken in
@@ -161,7 +161,7 @@ fn expire_calls(server: &ServerContext) -> Option<Instant> {
 }
 
 impl ServerContext {
-    /// Answers a call whose handler is still at work, which from now on works for nobody.
+    /// Answers a call whose handler still runs; the handler is leaked from now on.
     pub(in crate::blocking) fn answer_without_handler(&self, running: InFlightCall, refusal: &Refusal) {
         let InFlightCall { call, mut connection, .. } = running;
         call.state().cancel();
@@ -172,5 +172,5 @@ impl ServerContext {
     }
 }
 
-/// Room for what is read to be dropped.
+/// The size of the buffer for discarded input.
 const DISCARD_BUFFER: usize = 64 * 1024;

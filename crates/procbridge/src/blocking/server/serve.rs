@@ -1,4 +1,4 @@
-//! An accepted connection is served: its request is answered, or it becomes a session.
+//! Serves an accepted connection: answers its request, or turns it into a session.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,7 +26,7 @@ use crate::session::state::{Reader, SessionPermits};
 use crate::telemetry::log::LogClass;
 
 impl ServerContext {
-    /// Serves one connection as far as that goes without waiting for the peer.
+    /// Serves one connection, as far as that needs no wait for the peer.
     pub(in crate::blocking) fn serve(
         self: &Arc<Self>,
         (socket, address): Accepted,
@@ -58,7 +58,7 @@ impl ServerContext {
             connection.refuse(&self.admission, &refusal);
             return self.finish_connection(connection, WaitUntil::None);
         }
-        // Whoever connects sends at once, as a rule.
+        // A client that connects usually sends at once.
         if let Err(error) = connection.stream.limit_wait(FIRST_READ_TIMEOUT) {
             return self.admission.log_dropped(&peer, &error);
         }
@@ -70,7 +70,7 @@ impl ServerContext {
                 Progress::Over => return self.finish_connection(connection, WaitUntil::None),
                 Progress::Waiting => {}
             }
-            // A place is for those who keep the server waiting. Without one they have a moment.
+            // A connection that keeps the server waiting needs a permit. Without one, it gets a moment.
             let now = Instant::now();
             let inline_end = *inline_end.get_or_insert(now + INLINE_ACCEPT_TIME);
             match self.admission.waiting(&peer) {
@@ -87,20 +87,20 @@ impl ServerContext {
         }
     }
 
-    /// Answers a request that the poller has completed.
+    /// Answers a request that the event loop has completed.
     pub(in crate::blocking) fn answer_on_a_thread(
         self: &Arc<Self>,
         connection: ServerConnection,
         request: Request,
     ) {
         let (server, arriving) = (self.clone(), self.arriving.try_acquire(1));
-        // If there is no thread the connection is closed: dropping the closure drops what it holds.
+        // Without a thread the connection is closed: dropping the closure drops it.
         if let Err(error) = spawn("procbridge-server", move || server.answer(connection, request, arriving)) {
             self.admission.log.write(LogClass::Accept, || format!("cannot start a thread: {error}"));
         }
     }
 
-    /// Attends to the session that a connection has become, as long as calls come.
+    /// Serves the session that a connection has become, as long as calls come.
     fn begin_session(self: &Arc<Self>, connection: ServerConnection, arriving: Option<Permit>) {
         if let Some(served) = self.enter_session(connection) {
             drop(arriving);
@@ -108,7 +108,7 @@ impl ServerContext {
         }
     }
 
-    /// Has a thread attend to the session that a connection has become.
+    /// Starts a thread that serves the session that a connection has become.
     pub(in crate::blocking) fn begin_session_on_a_thread(self: &Arc<Self>, connection: ServerConnection) {
         if let Some(served) = self.enter_session(connection) {
             self.dispatch(&served);
@@ -139,11 +139,11 @@ impl ServerContext {
         );
         let poller = self.poller.waker();
         session.set_blocked_waker(poller);
-        // The HELLO goes out before any handler begins.
+        // The HELLO is sent before any handler begins.
         session.flush();
         let served = self.sessions.enter(session);
-        // First it is among those that are found when the server stops, then it looks whether that has been: one of the two
-        // is in time.
+        // Enter before checking for the stop: either the stop finds the session, or this check finds the stop.
+        // Otherwise the session is never ended.
         if self.control.is_stopping() {
             end_in_order(&served.session);
         }
@@ -153,7 +153,7 @@ impl ServerContext {
         Some(served)
     }
 
-    /// Runs the handler of a call on a session, which `began` just now, and queues its answer. Tells when it ended.
+    /// Runs the handler of a call on a session, which begins at `began`, and queues its answer. Returns when it ended.
     pub(in crate::blocking) fn run(
         &self,
         session: &Arc<Session>,
@@ -200,7 +200,7 @@ impl ServerContext {
                 connection.incoming.reply(packet);
                 self.finish_connection(connection, WaitUntil::WriteTimeout);
             }
-            // It was answered without this handler.
+            // The call was answered without this handler.
             None => {
                 self.control.leaked.fetch_sub(1, Ordering::Relaxed);
             }
@@ -218,6 +218,6 @@ impl ServerContext {
     }
 }
 
-/// How long an acceptor waits for the next bytes of a request before the poller takes over, as near as the system's coarse
-/// clock comes to it.
+/// How long an acceptor waits for the next bytes of a request before the event loop takes over. The system's coarse
+/// clock rounds it.
 const FIRST_READ_TIMEOUT: Duration = Duration::from_millis(1);

@@ -1,10 +1,9 @@
-//! The sessions of a server: which thread reads each, and which serves its calls.
+//! The threads of a server's sessions: which one reads each session, and which ones serve its calls.
 //!
 //! The thread that reads a session also runs the handlers of the calls it finds, one after the other, and writes their
-//! answers with one write: that is the fastest way for handlers that are quick. The poller watches the clock: when a
-//! handler holds the thread for longer than a moment, another thread takes the session over, and from then on each call
-//! of that session gets a thread, until its handlers are quick again. A session in which nothing happens is watched by
-//! the poller and holds no thread.
+//! answers with one write. That is fastest for quick handlers. The event loop watches the clock: if a handler occupies
+//! the thread for more than 1.5 ms, another thread takes over the session. From then on each call of that session gets
+//! a thread, until its handlers are quick again. The event loop watches an idle session, which needs no thread.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,7 +21,7 @@ use crate::session::served_call::IncomingCall;
 use crate::telemetry::log::LogClass;
 
 impl ServerContext {
-    /// Does what is due at `now`, and tells when something will be.
+    /// Does what is due at `now`, and returns the next due time.
     pub(in crate::blocking) fn look_at_sessions(self: &Arc<Self>, now: Instant) -> Option<Instant> {
         let mut next = None;
         let mut is_busy = self.sessions.active.swap(false, Ordering::AcqRel);
@@ -55,7 +54,7 @@ impl ServerContext {
             self.sessions.pause.store(FIRST_LOOK_MICROS, Ordering::Relaxed);
             return next;
         }
-        // Handlers prove quick as long as no look finds one that is not: then looks become rare.
+        // As long as no check finds a slow handler, the checks become rarer.
         let pause = self.sessions.pause();
         self.sessions.pause.store(
             (2 * self.sessions.pause.load(Ordering::Relaxed)).min(LAST_LOOK_MICROS),
@@ -64,7 +63,7 @@ impl ServerContext {
         wait::soonest(next, Some(now + pause))
     }
 
-    /// A session that waited is `ready`.
+    /// Handles the readiness of a session that no thread reads, or that has bytes to write.
     pub(in crate::blocking) fn wake_session(self: &Arc<Self>, served: &Arc<ServedSession>, ready: PollFlags) {
         served.session.try_flush();
         if served.watched.load(Ordering::Acquire) && ready != PollFlags::OUT {
@@ -72,7 +71,8 @@ impl ServerContext {
         }
     }
 
-    /// Has another thread attend to `served` if a handler holds the one that does. Tells whether one is at work.
+    /// Lets another thread take over `served` if a handler has occupied its thread for too long. Returns whether a
+    /// handler runs that has not been slow so far.
     fn hand_over_reading(self: &Arc<Self>, served: &Arc<ServedSession>) -> bool {
         let since = served.since.load(Ordering::SeqCst);
         if since == 0 {
@@ -88,7 +88,7 @@ impl ServerContext {
         true
     }
 
-    /// Has a thread attend to `served`, instead of the one that may do so now.
+    /// Starts a thread that serves `served`, in place of the current one, if any.
     pub(in crate::blocking) fn dispatch(self: &Arc<Self>, served: &Arc<ServedSession>) {
         served.turn.fetch_add(1, Ordering::AcqRel);
         served.watched.store(false, Ordering::Release);
@@ -104,7 +104,7 @@ impl ServerContext {
         }
     }
 
-    /// Reads a session and serves its calls, until somebody else does, nothing happens, or it ends.
+    /// Reads a session and serves its calls, until another thread takes over, it is idle, or it ends.
     pub(in crate::blocking) fn run_session(self: &Arc<Self>, served: &Arc<ServedSession>) {
         let mine = served.turn.load(Ordering::Acquire);
         let session = &served.session;
@@ -117,7 +117,7 @@ impl ServerContext {
                 Step::Done(Some(work)) => {
                     let goes_on = self.serve_call(served, work, &mut follower.now);
                     if !goes_on || served.turn.load(Ordering::Acquire) != mine {
-                        // What the peer does not take now is left to the poller: no thread waits for that.
+                        // The event loop writes what the peer does not take now: no thread waits for that.
                         session.flush();
                         return;
                     }
@@ -135,14 +135,14 @@ impl ServerContext {
                     }
                 }
                 turn => {
-                    // The poller watches it, and writes what the peer has not taken yet.
+                    // The event loop watches it, and writes what the peer has not taken yet.
                     wait::yield_leadership(session, turn, follower.waker());
                     if session.has_ended() {
                         return self.end_session(served);
                     }
                     session.shrink();
                     served.watched.store(true, Ordering::Release);
-                    // A handler may read for all, and find calls that nobody attends to.
+                    // A handler may be the leader, and find calls that no thread serves.
                     session.set_standby(&self.poller.waker());
                     return self.poller.wake();
                 }
@@ -150,8 +150,8 @@ impl ServerContext {
         }
     }
 
-    /// Runs the handler of a call, beginning `now`, which is moved on to its end. Tells whether this thread goes on
-    /// attending.
+    /// Runs the handler of a call, which begins at `now`; sets `now` to its end. Returns whether this thread goes on
+    /// serving the session.
     fn serve_call(
         self: &Arc<Self>,
         served: &Arc<ServedSession>,
@@ -159,7 +159,7 @@ impl ServerContext {
         now: &mut Instant,
     ) -> bool {
         if work.call.unread().is_some_and(|size| size >= LARGE_REQUEST) {
-            // Other calls of the session go on meanwhile.
+            // Other calls of the session are served meanwhile.
             self.dispatch(served);
             work.call.read_ahead(&self.admission);
             if let Some(deadline) = work.call.deadline() {
@@ -174,7 +174,7 @@ impl ServerContext {
             *now = self.run(&served.session, work, began);
             return true;
         }
-        // One-way calls of a burst that each got a thread would all be at work before the first of them has ended.
+        // If each one-way call of a burst got a thread, all would run before the first has ended.
         if served.spread.load(Ordering::Relaxed) && !work.call.is_one_way {
             if let Some(deadline) = deadline {
                 self.poller.wake_by(deadline);
@@ -189,7 +189,7 @@ impl ServerContext {
             return false;
         }
         let start = self.sessions.micros(began);
-        // In one order with the poller's plan: else each could miss what the other has just stored.
+        // `SeqCst`, in one order with the event loop's plan: otherwise each could miss what the other has just stored.
         served.since.store(start, Ordering::SeqCst);
         if !self.sessions.active.load(Ordering::Acquire) {
             self.sessions.active.store(true, Ordering::Release);
@@ -201,14 +201,14 @@ impl ServerContext {
             self.sessions.spread(served);
         }
         if *now - began >= SLOW_ENOUGH_TO_COUNT {
-            // Answers go out together as long as they come quickly; these would wait for the handlers behind them.
+            // Quick answers are written together; this one would wait for the handlers behind it.
             served.session.flush();
         }
-        // Not this one any more: it took long, and somebody else attends now, and may be at work like this thread.
+        // False if the handler was slow: another thread serves the session now, and may run a handler too.
         served.since.compare_exchange(start, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// A session has ended; what its peer still sends is dropped for a while if it must hear why.
+    /// Handles the end of a session. If the peer must learn why, what it still sends is dropped for a while.
     fn end_session(self: &Arc<Self>, served: &Arc<ServedSession>) {
         self.sessions.let_go(served, &self.poller.waker());
         if served.session.must_linger() {
@@ -218,19 +218,19 @@ impl ServerContext {
     }
 }
 
-/// The name of the threads that attend to sessions.
+/// The name of the threads that serve sessions.
 const THREAD: &str = "procbridge-session";
-/// How long a handler may hold the thread that reads its session.
+/// How long a handler may occupy the thread that reads its session.
 const SLOW: Duration = Duration::from_micros(1_500);
-/// To inflate and check a request of this size holds the thread for longer than another thread takes to begin.
+/// Inflating and checking a request of this size takes longer than starting another thread.
 const LARGE_REQUEST: usize = 256 * 1024;
-/// How long one may run before what it answers does not wait for the next.
+/// The running time from which a handler's answer does not wait for the next one.
 const SLOW_ENOUGH_TO_COUNT: Duration = Duration::from_micros(100);
-/// The longest time until the next: how long a slow handler may hold up a session after many quick ones.
+/// The longest interval between checks: how long a slow handler may delay a session after many quick ones.
 const LAST_LOOK_MICROS: u64 = 32_000;
-/// Handlers that take less are not worth a thread each.
+/// A handler that takes less is not worth a thread of its own.
 const QUICK_HANDLER: Duration = Duration::from_micros(100);
-/// How many of them in a row show that a session's handlers are quick again.
+/// How many quick handlers in a row show that a session is quick again.
 const STEADY_CALLS: u32 = 64;
-/// How long a session may be quiet before the poller watches it.
+/// How long a session may be idle before the event loop watches it.
 const SLOW_SESSION_TIMEOUT: Duration = Duration::from_millis(200);
