@@ -7,12 +7,12 @@ use crate::service::call::Call;
 #[cfg(feature = "tracing")]
 use crate::service::reply::Reply;
 
-/// A permit of `max_in_flight`.
+/// Returns a permit of `max_in_flight`.
 pub(crate) fn permit(permits: &Semaphore) -> Result<Permit, Refusal> {
     permits.try_acquire(1).ok_or_else(|| overloaded("calls in flight", permits.limit(), "max_in_flight"))
 }
 
-/// The span of a call. What a caller chose is escaped and cut.
+/// Returns the span of a call. Text that the caller chose is escaped and cut.
 #[cfg(feature = "tracing")]
 pub(crate) fn span(call: &Call) -> tracing::Span {
     let method = call.method().map(crate::telemetry::log::escaped).map(tracing::field::display);
@@ -20,7 +20,7 @@ pub(crate) fn span(call: &Call) -> tracing::Span {
     tracing::info_span!(target: "procbridge", "procbridge.call", method, peer, traceparent)
 }
 
-/// Tells how a call ended: also if it ended before its handler did.
+/// Reports how a call ended, even if it ended before its handler did.
 #[cfg(feature = "tracing")]
 pub(crate) struct Timed {
     began: std::time::Instant,

@@ -1,5 +1,5 @@
-//! A call on a session, from its arrival to its answer. Nothing that takes long for its size is done on the task of the
-//! session: large payloads are read, and large answers written and compressed, on tasks of their own.
+//! A call on a session, from its arrival to its answer. The session's task does nothing that takes long for its size.
+//! Tasks of their own read large payloads, and write and compress large answers.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -24,12 +24,12 @@ use crate::tokio::handler_task::HandlerTask;
 use crate::tokio::router::{Router, Started};
 use crate::tokio::server::context::{ServerContext, TaskGuard};
 
-/// A call whose handler was not done at once.
+/// A call whose handler did not end at its first poll.
 struct CallTask {
     running: HandlerTask,
     id: CallId,
     session: Arc<Session>,
-    /// Held until the handler is gone, if somebody waits for that.
+    /// Held until the handler has ended, if a stopping server waits for that.
     _ticket: Option<TaskGuard>,
 }
 
@@ -37,30 +37,30 @@ struct CallTask {
 enum Outcome {
     Handled(Result<Reply, Refusal>),
     Late,
-    /// Nobody waits for the answer.
+    /// The caller no longer waits for the answer.
     Cancelled,
 }
 
-/// What the beginning of a call's handler has come to.
+/// The result of beginning a call's handler.
 pub(super) enum StartedCall {
-    /// It is done; the answer is to be queued.
+    /// The handler has ended; its answer is to be queued.
     Answered {
         id: CallId,
         answer: PreparedReply,
-        /// When that was, if anybody has looked.
+        /// When that was, if the clock was read.
         ended: Option<Instant>,
     },
-    /// A task goes on with it, or a subscription.
+    /// A task goes on with it, or it has become a subscription.
     GoesOn {
-        /// When the look at it ended, if anybody has looked.
+        /// When the first poll ended, if the clock was read.
         ended: Option<Instant>,
     },
-    /// A task begins it, which may hold its thread.
+    /// A task begins it, and may block its thread.
     Apart,
 }
 
-/// Begins the handler of a call, of which it `began` just now to be served, and looks at it once. If it is not done a task
-/// goes on with it, which holds a ticket. A handler that would take long to begin is begun on such a task.
+/// Begins the handler of a call and polls it once; `began` is when the call began to be served. If the handler has not
+/// ended, a task goes on with it and holds a ticket. A handler that would take long to begin is begun on such a task.
 pub(super) fn begin(
     router: &Router,
     session: &Arc<Session>,
@@ -96,7 +96,7 @@ pub(super) fn begin(
         }
         Err(refusal) => Err(refusal),
     };
-    // Tells how long the beginning took, if it is known when it `ended`, or must be.
+    // Notes how long the beginning took, and reads the clock for that if `ended` is unknown.
     let note = |ended: Option<Instant>| {
         let Some(pace) = pace else { return ended };
         let ended = ended.unwrap_or_else(Instant::now);
@@ -110,7 +110,7 @@ pub(super) fn begin(
             return StartedCall::Answered { id, answer: packet.into(), ended: note(None) };
         }
     };
-    // Its task looks again as soon as it begins; until then nobody needs to be woken.
+    // The task polls again as soon as it begins; until then no wake is needed.
     let look = Pin::new(&mut running).poll(&mut Context::from_waker(Waker::noop()));
     let Poll::Ready(handled) = look else {
         let handling = CallTask { running, id, session: session.clone(), _ticket: ticket() };
@@ -122,14 +122,14 @@ pub(super) fn begin(
     let packet = packet.unwrap_or_else(|refusal| refusal.packet(version, &config.limits));
     let call = running.call();
     if packet.json_len() > LARGE {
-        // It may have to be compressed, or to wait, which takes its time.
+        // It may have to be compressed, or wait for space in the send queue, which takes time.
         ::tokio::spawn(answer(session.clone(), id, call.clone(), packet, ticket()));
         return StartedCall::GoesOn { ended };
     }
     StartedCall::Answered { id, answer: call.prepare(packet, session), ended }
 }
 
-/// Whose methods answer, for a task that may outlive the session's.
+/// The owner of the router, for a task that may outlive the session's.
 pub(super) enum Methods {
     Server(Arc<ServerContext>),
     Client(Arc<Router>),
@@ -144,8 +144,8 @@ impl Methods {
     }
 }
 
-/// Inflates and checks a request that takes time to be read, and goes on with it. That is done on a thread for blocking
-/// work: sessions with many of them leave the runtime's own threads to others.
+/// Inflates and checks a large request, and goes on with it. A thread for blocking work does the reading: many such
+/// sessions leave the runtime's own threads to others.
 async fn read(
     methods: Methods,
     session: Arc<Session>,
@@ -189,7 +189,7 @@ async fn read(
 async fn run_spawned(beginning: SpawnedStart, session: Arc<Session>, id: CallId, ticket: Option<TaskGuard>) {
     let (call, route) = (beginning.call.clone(), beginning.route());
     let began = Instant::now();
-    // The task may have waited for its turn until nobody waited for the answer.
+    // The caller may have given up before this task was first polled.
     let begun = if call.is_cancelled() {
         Err(reply_error::cancelled_by_caller())
     } else if call.deadline().is_some_and(|deadline| deadline <= clock::now()) {
@@ -217,7 +217,7 @@ async fn run_spawned(beginning: SpawnedStart, session: Arc<Session>, id: CallId,
 }
 
 impl CallTask {
-    /// Goes on with a handler of which this is what the first `look` gave.
+    /// Goes on with a handler whose first poll returned `look`.
     async fn run(self, look: Poll<Result<Reply, Refusal>>) {
         let Self { mut running, id, session, _ticket: ticket } = self;
         let call = running.call().clone();
@@ -236,7 +236,7 @@ impl CallTask {
             }
             Outcome::Cancelled => Err(reply_error::cancelled_by_caller()),
         };
-        // A handler that is not done is gone before anybody is told.
+        // Drop an unfinished handler before answering its caller.
         drop(running);
         let packet = packet.unwrap_or_else(|refusal| refusal.packet(call.version(), &config.limits));
         answer(session, id, call, packet, ticket).await;
@@ -262,7 +262,7 @@ impl CallTask {
     }
 }
 
-/// Answers a call; a large answer waits while the peer has much to read.
+/// Answers a call. A large answer waits for space in the send queue (backpressure).
 async fn answer(session: Arc<Session>, id: CallId, call: Call, packet: Packet, ticket: Option<TaskGuard>) {
     let answer = call.prepare(packet, &session);
     if answer.is_large() {
@@ -274,12 +274,12 @@ async fn answer(session: Arc<Session>, id: CallId, call: Call, packet: Packet, t
     drop(ticket);
 }
 
-/// Frees the memory of large messages, which takes the system long, on a thread for blocking work.
+/// Frees the memory of large messages on a thread for blocking work: the system takes long for it.
 pub(super) fn discard(memory: Vec<Vec<u8>>) {
     if let Ok(runtime) = Handle::try_current() {
         runtime.spawn_blocking(move || drop(memory));
     }
 }
 
-/// An answer of this size is made ready on a task of its own.
+/// The answer size from which an answer is prepared on a task of its own.
 const LARGE: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! What stands behind a layer: more layers, and at last the handler.
+//! The rest of the chain behind a layer: more layers, and at last the handler.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::tokio::call::Call;
 use crate::tokio::handler_task::{CallGuard, GuardedFuture, Work, on_a_thread};
 use crate::tokio::route::{Route, Run};
 
-/// The rest of the way of a call, as a layer sees it; see [`Router::layer`](crate::tokio::Router::layer).
+/// The rest of the chain behind a layer, see [`Router::layer`](crate::tokio::Router::layer).
 pub struct Next {
     pub(super) call: Call,
     pub(super) reply: Reply,
@@ -27,12 +27,12 @@ pub struct Next {
 pub(super) type BoxedLayer = dyn Fn(Call, Next) -> Work + Send + Sync;
 
 impl Next {
-    /// Lets the call go on to the next layer, or to its handler.
+    /// Runs the next layer, or the handler after the last one.
     ///
     /// # Errors
     ///
-    /// The refusal that is to be answered. A panic of what stands behind is one, with the code `internal`; so is that
-    /// there is no such method, with the code `unknown_method`.
+    /// The refusal to answer with. A panic further down the chain becomes one with the code `internal`, an unknown
+    /// method one with the code `unknown_method`.
     ///
     /// # Cancel safety
     ///
@@ -41,7 +41,7 @@ impl Next {
         self.begin()?.await
     }
 
-    /// The good response without a payload, for a layer that answers by itself.
+    /// Returns a good response without a payload, for a layer that answers by itself.
     ///
     /// ```
     /// use procbridge::tokio::Router;

@@ -1,4 +1,4 @@
-//! A connection becomes a session of the server, with a task of its own.
+//! Turns a connection into a session of the server, with a task of its own.
 
 use std::sync::Arc;
 
@@ -39,10 +39,11 @@ pub(in crate::tokio) fn begin(
     };
     let session =
         Session::new(connection, socket.socket().clone(), peer, admission, None, Reader::Task, hold);
-    // The HELLO goes out before any handler begins.
+    // The HELLO is sent before any handler begins.
     session.flush();
     let id = server.control.sessions.enter(&session);
-    // Whoever ends the server finds the session from here on, or this finds that the server ends.
+    // Enter before checking for the stop: either the stop finds the session, or this check finds the stop. Otherwise
+    // the session is never ended.
     if server.control.has_reached(Phase::Draining) {
         drain(&session);
     }

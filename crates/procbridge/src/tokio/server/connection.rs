@@ -1,5 +1,5 @@
-//! The server's side of one connection, from its first byte to its end: a request is read, a handler answers, the
-//! answer is written, and the connection ends well. One task.
+//! The server's side of one connection, as one task: reads a request, runs its handler, writes the answer, and closes
+//! without losing it.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -23,37 +23,37 @@ use crate::tokio::server::context::{ServerContext, TaskGuard};
 use crate::tokio::server::shutdown::{Deadline, Interrupted, Phase};
 use crate::tokio::transport::{Readiness, Transport};
 
-/// One accepted connection and what it holds of the server's limits.
+/// An accepted connection, with its permits.
 #[derive(Debug)]
 pub(in crate::tokio) struct ServerConnection {
     stream: Transport,
     incoming: ClassicServer,
     peers: AllowedPeers,
-    /// A server that stops waits for those who hold it: a connection that waits for its request looks once more then.
+    /// A stopping server waits for this guard. A connection that waits for its request reads once more then.
     busy: TaskGuard,
     hold: ConnectionPermits,
     /// Whether the request did not arrive in time.
     is_late: bool,
 }
 
-/// What a connection has become.
+/// What the first request makes of the connection.
 enum FirstRequest {
-    /// One for this call.
+    /// A connection for this call only.
     Call(Call),
     Session,
 }
 
-/// What a connection holds as long as it is open.
+/// The permits that a connection holds while it is open.
 #[derive(Debug)]
 struct ConnectionPermits {
     permit: Permit,
-    /// The space of a large answer.
+    /// The permit for the bytes of a large answer.
     answer: Option<Permit>,
     _alive: TaskGuard,
 }
 
 impl ServerConnection {
-    /// Lets a connection in, or turns it away.
+    /// Admits a connection, or refuses it.
     pub(in crate::tokio) fn admit(
         server: &ServerContext,
         (socket, address): Accepted,
@@ -61,7 +61,7 @@ impl ServerConnection {
     ) -> Option<Box<Self>> {
         let admission = &server.admission;
         let peer = Peer::of(&socket, address);
-        // A server that stops takes no sessions: they would only have to be ended.
+        // A stopping server accepts no sessions: it would have to end them at once.
         let terms = admission.config.terms.clone().filter(|_| !server.control.has_reached(Phase::Draining));
         let admitted = admission.connection(&peer).or_else(|refusal| {
             let control = &server.control;
@@ -105,12 +105,12 @@ impl ServerConnection {
                 None => {}
             }
         }
-        // A connection that lingers is one that the server waits for, and needs a place among them; without one it is
-        // closed at once.
+        // The server waits for a lingering connection, which needs a permit. Without one the connection is closed at
+        // once.
         if self.write(&server, &mut patience).await
             && let Ok(_waiting) = server.admission.waiting(&self.incoming.peer)
         {
-            // From here on it holds a socket and a place, but no packet, and a server that stops does not wait for it.
+            // From here on it holds a socket and a permit, but no packet; a stopping server does not wait for it.
             let Self {
                 stream,
                 incoming,
@@ -126,8 +126,8 @@ impl ServerConnection {
         }
     }
 
-    /// Reads the request, or the offer of a session. There is none if the peer closes, breaks a rule, is too slow, or comes
-    /// too late for a server that stops; the answer to that is queued.
+    /// Reads the request, or the offer of a session. Returns nothing if the peer closes, breaks a rule, is too slow, or
+    /// comes too late for a stopping server; then the refusal is queued.
     async fn request(
         &mut self,
         server: &ServerContext,
@@ -141,7 +141,7 @@ impl ServerConnection {
                 Progress::Waiting => {}
                 progress => return self.begin(server, progress),
             }
-            // A place is for those who keep the server waiting. Without one they have a moment.
+            // A connection that keeps the server waiting needs a permit. Without one, it gets a moment.
             waiting = waiting.or_else(|| admission.waiting(&self.incoming.peer).ok());
             let deadline = if waiting.is_some() { self.incoming.deadline() } else { soon };
             let woken = if deadline <= clock::now() {
@@ -163,7 +163,7 @@ impl ServerConnection {
                     reply_error::too_slow()
                 }
                 Interrupted::Late => admission.full(),
-                // What has arrived by now is served.
+                // A request that has arrived by now is served.
                 Interrupted::Stopped => match self.read(server) {
                     Progress::Waiting => reply_error::stopping(),
                     progress => return self.begin(server, progress),
@@ -192,7 +192,7 @@ impl ServerConnection {
         }
     }
 
-    /// Queues the answer to a call, which is its handler's if there is a place for it and it is done in time.
+    /// Queues the answer to a call. It is the handler's if the call gets a permit and the handler ends in time.
     async fn answer(&mut self, server: &ServerContext, patience: &mut Deadline<'_, '_>, call: Call) {
         let ServerContext { admission, control, .. } = server;
         let handled = match admission.call(&self.incoming.account(), call.method()) {
@@ -210,8 +210,8 @@ impl ServerConnection {
         self.incoming.reply(packet);
     }
 
-    /// Writes what is queued, waiting for the peer as long as it takes something and the server has time. Tells whether
-    /// the connection must linger.
+    /// Writes what is queued. Waits for the peer as long as it takes some of it and the server has time. Returns
+    /// whether the connection must linger.
     async fn write(&mut self, server: &ServerContext, patience: &mut Deadline<'_, '_>) -> bool {
         let Self { stream, incoming, .. } = self;
         let admission = &server.admission;
@@ -240,7 +240,7 @@ impl ServerConnection {
     }
 }
 
-/// What the handler of `call` gives, or what is answered in its place.
+/// Returns the result of the handler of `call`, or the refusal in its place.
 async fn handle(
     server: &ServerContext,
     stream: &Transport,
@@ -274,8 +274,8 @@ async fn handle(
     }
 }
 
-/// Reads and drops what a peer still sends that has been answered already, within the bounds of PB-CON-13: closing at
-/// once would destroy the answer on its way.
+/// Reads and drops what the peer still sends after its answer, within the bounds of PB-CON-13. Closing at once would
+/// destroy the answer on its way.
 async fn linger(
     mut stream: Transport,
     server: &ServerContext,
@@ -289,7 +289,7 @@ async fn linger(
                 server.admission.stats.received(count);
                 let Some(left) = semaphore.checked_sub(count) else { return };
                 semaphore = left;
-                // A peer that sends as fast as it is read must not keep the thread.
+                // Yield: a peer that sends as fast as it is read must not keep the thread.
                 ::tokio::task::yield_now().await;
             }
             Ok(Read::Nothing) => {
@@ -303,8 +303,8 @@ async fn linger(
     }
 }
 
-/// A call that goes on for so long is looked at, whether its peer is still there, and again after as long.
+/// The interval at which the server checks whether the peer of a long call is still connected.
 const PEER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a request may take to arrive that finds no place among those that are waited for. Clients that send at
-/// once are served so, however many others keep silent.
+/// How long a request may take to arrive if its connection finds no permit to wait. So clients that send at once are
+/// served, however many others stay silent.
 const FIRST_READ_TIMEOUT: Duration = Duration::from_millis(20);
