@@ -18,45 +18,45 @@ impl Inner {
     /// dropped.
     pub(super) fn serve_background(&self, session: Arc<Session>) -> Result<(), Error> {
         let client = self.me.clone();
-        spawn("procbridge-client", move || run_background(&client, &session))
-            .map(drop)
-            .map_err(|error| Error::io(ErrorKind::Io, "cannot start to serve", error))
+        spawn("procbridge-client", move || run_background(&client, &session)).map(drop).map_err(|error| {
+            Error::io(ErrorKind::Io, "cannot start a thread that serves the server's calls", error)
+        })
     }
 
     /// Notes that a session was opened, which may be a new one, and starts the thread that greets it.
     pub(super) fn keep_open(&self) {
-        self.keeping.note_opened();
+        self.keep_open.note_opened();
         // If no thread can be started, the session is greeted when the next one is lost, if it is still open.
-        begin_keeping(&self.me);
+        start_keep_open(&self.me);
     }
 }
 
 /// Starts the thread that keeps a session open and greeted, unless one runs. Returns whether such a thread exists.
-fn begin_keeping(client: &Weak<Inner>) -> bool {
-    let Some(keeping) = client.upgrade().map(|client| client.keeping.clone()) else { return true };
-    if !keeping.claim() {
+fn start_keep_open(client: &Weak<Inner>) -> bool {
+    let Some(keep_open) = client.upgrade().map(|client| client.keep_open.clone()) else { return true };
+    if !keep_open.claim() {
         return true;
     }
     let client = client.clone();
-    let begun = spawn("procbridge-client", move || keep(&client)).is_ok();
+    let begun = spawn("procbridge-client", move || run_keep_open(&client)).is_ok();
     if !begun {
-        keeping.release();
+        keep_open.release();
     }
     begun
 }
 
 /// Opens sessions and greets them until the current one is greeted or the client is dropped.
-fn keep(client: &Weak<Inner>) {
+fn run_keep_open(client: &Weak<Inner>) {
     while let Some(inner) = client.upgrade() {
-        let keeping = inner.keeping.clone();
+        let keep_open = inner.keep_open.clone();
         match inner.session() {
             Some(session) => {
-                if !keeping.greets_session(&session) {
+                if !keep_open.greets_session(&session) {
                     // Release before checking again, or a session that is lost or opened in between has no thread to
                     // greet it.
-                    keeping.release();
-                    let is_kept = |kept: Arc<Session>| Arc::ptr_eq(&kept, &session);
-                    if inner.session().is_some_and(is_kept) || !keeping.claim() {
+                    keep_open.release();
+                    let is_kept = |current: Arc<Session>| Arc::ptr_eq(&current, &session);
+                    if inner.session().is_some_and(is_kept) || !keep_open.claim() {
                         return;
                     }
                     continue;
@@ -70,7 +70,7 @@ fn keep(client: &Weak<Inner>) {
             }
             None => {
                 drop(inner);
-                keeping.pause(|| client.upgrade().is_none_or(|client| client.session().is_some()));
+                keep_open.pause(|| client.upgrade().is_none_or(|client| client.session().is_some()));
                 let Some(inner) = client.upgrade() else { return };
                 // If this fails, the loop pauses again.
                 drop(inner.open_session(CallTimeout::new(inner.config.patience())));
@@ -83,7 +83,7 @@ fn keep(client: &Weak<Inner>) {
 fn run_background(client: &Weak<Inner>, session: &Arc<Session>) {
     let router = client.upgrade().and_then(|client| client.router().clone());
     let (pool, router) = (ThreadPool::default(), router.unwrap_or_default());
-    let sleeper = Parker::this();
+    let parker = Parker::this();
     let mut is_replaced = false;
     loop {
         // Check for the end before taking calls: one-way calls that arrived before the end still run.
@@ -100,16 +100,16 @@ fn run_background(client: &Weak<Inner>, session: &Arc<Session>) {
         }
         if !is_replaced && !session.is_open() {
             // Without a thread, the session is replaced when it has ended.
-            is_replaced = begin_keeping(client);
+            is_replaced = start_keep_open(client);
         }
         // The deadlines of incoming calls expire here as they do at a server, whichever thread reads.
         let expire = || session.expire(Instant::now(), &session.admission.leaked).1;
         if has_ended {
             // One-way calls go on after the session's end.
-            session.set_standby(sleeper.waker());
+            session.set_standby(parker.waker());
             let Some(due) = expire() else { break };
-            sleeper.park(Some(due));
-        } else if session.become_leader(Some(sleeper.waker())) {
+            parker.park(Some(due));
+        } else if session.become_leader(Some(parker.waker())) {
             while !session.has_work() && !session.has_ended() && (is_replaced || session.is_open()) {
                 wait::read(session, expire());
             }
@@ -118,14 +118,14 @@ fn run_background(client: &Weak<Inner>, session: &Arc<Session>) {
             // Check again after registering the waker, or a call that the leader found in between waits.
             let due = expire();
             if !session.has_work() && !session.has_ended() && (is_replaced || session.is_open()) {
-                sleeper.park(due);
+                parker.park(due);
             }
         }
     }
     if !is_replaced {
-        let keeping = client.upgrade().map(|client| client.keeping.clone());
-        if keeping.is_some_and(|keeping| keeping.claim()) {
-            keep(client);
+        let keep_open = client.upgrade().map(|client| client.keep_open.clone());
+        if keep_open.is_some_and(|keep_open| keep_open.claim()) {
+            run_keep_open(client);
         }
     }
 }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     /// Serves `session` on a thread.
-    fn attended(client: &Client, session: &Arc<Session>) -> thread::JoinHandle<()> {
+    fn serve(client: &Client, session: &Arc<Session>) -> thread::JoinHandle<()> {
         let (client, session) = (Arc::downgrade(&client.inner), session.clone());
         thread::spawn(move || run_background(&client, &session))
     }
@@ -161,36 +161,36 @@ mod tests {
     /// The leader may find the end of the session together with the call.
     #[test]
     fn a_one_way_call_is_run_after_the_end_of_its_session() {
-        let (told, hears) = mpsc::channel();
-        let client = client(Router::new().method("note", move |n: u32| told.send(n).unwrap()));
+        let (sender, receiver) = mpsc::channel();
+        let client = client(Router::new().method("note", move |n: u32| sender.send(n).unwrap()));
         let mut ends = Ends::client(Reader::None, 8);
         ends.peer.call(call("note", &7, ResultForm::OneWay)).unwrap();
         ends.deliver();
         let Ends { session, socket, .. } = ends;
         drop(socket);
         assert!(wait::read_now(&session) && session.has_ended());
-        let attending = attended(&client, &session);
-        assert_eq!(hears.recv_timeout(Duration::from_secs(5)), Ok(7));
+        let serving = serve(&client, &session);
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(5)), Ok(7));
         drop(client);
-        attending.join().unwrap();
+        serving.join().unwrap();
     }
 
     /// Returns a client whose method `work` reports whether its call was cancelled within 5 s.
-    fn patient() -> (Client, mpsc::Receiver<bool>) {
-        let (told, hears) = mpsc::channel();
+    fn waits_for_cancel() -> (Client, mpsc::Receiver<bool>) {
+        let (sender, receiver) = mpsc::channel();
         let router = Router::new().method("work", move |call: &Call| {
-            let patience = Instant::now() + Duration::from_secs(5);
-            while !call.is_cancelled() && Instant::now() < patience {
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while !call.is_cancelled() && Instant::now() < deadline {
                 thread::sleep(Duration::from_millis(1));
             }
-            told.send(call.is_cancelled()).unwrap();
+            sender.send(call.is_cancelled()).unwrap();
         });
-        (client(router), hears)
+        (client(router), receiver)
     }
 
     #[test]
     fn a_one_way_call_has_its_time_limit_after_the_end_of_its_session() {
-        let (client, hears) = patient();
+        let (client, receiver) = waits_for_cancel();
         let mut ends = Ends::client(Reader::None, 8);
         let (timeout, form) = (Some(Duration::from_millis(300)), ResultForm::OneWay);
         ends.peer.call(styled("work", &(), CallOptions { timeout, form, ..CallOptions::default() })).unwrap();
@@ -198,25 +198,25 @@ mod tests {
         let Ends { session, socket, .. } = ends;
         drop(socket);
         assert!(wait::read_now(&session) && session.has_ended());
-        let attending = attended(&client, &session);
-        assert_eq!(hears.recv(), Ok(true));
+        let serving = serve(&client, &session);
+        assert_eq!(receiver.recv(), Ok(true));
         drop(client);
-        attending.join().unwrap();
+        serving.join().unwrap();
     }
 
     #[test]
     fn a_call_has_its_time_limit_while_another_thread_reads() {
-        let (client, hears) = patient();
+        let (client, receiver) = waits_for_cancel();
         let mut ends = Ends::client(Reader::None, 8);
         // This thread is the leader, and finds a call.
         assert!(ends.session.become_leader(None));
-        let attending = attended(&client, &ends.session);
+        let serving = serve(&client, &ends.session);
         let timeout = Some(Duration::from_millis(50));
         ends.peer.call(styled("work", &(), CallOptions { timeout, ..CallOptions::default() })).unwrap();
         ends.deliver();
-        assert_eq!(hears.recv(), Ok(true));
+        assert_eq!(receiver.recv(), Ok(true));
         ends.session.close(End::Closed);
         drop(client);
-        attending.join().unwrap();
+        serving.join().unwrap();
     }
 }

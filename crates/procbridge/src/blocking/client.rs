@@ -213,7 +213,12 @@ impl Client {
     /// Until a session is open.
     pub fn serve(&self, router: Router) -> Result<(), Error> {
         match &mut *self.inner.router() {
-            Some(_) => return Err(Error::unsent(ErrorKind::InvalidInput, "this client serves already")),
+            Some(_) => {
+                return Err(Error::unsent(
+                    ErrorKind::InvalidInput,
+                    "this client already serves a router (call serve once)",
+                ));
+            }
             none => {
                 self.inner.admission.set_streams(&router.routes.streams());
                 *none = Some(Arc::new(router));
@@ -221,14 +226,14 @@ impl Client {
         }
         // A session opened before has told the server that it takes no calls.
         if let Some(session) = self.inner.current.session() {
-            session.goodbye("a session that serves takes its place");
+            session.goodbye("replaced by a session that serves calls");
         }
         let time = CallTimeout::new(self.inner.config.patience());
         let session = self.inner.open_session(time).inspect_err(|_| {
             // Reset, so that the caller may try again.
             *self.inner.router() = None;
         })?;
-        self.inner.keeping.start(&session);
+        self.inner.keep_open.start(&session);
         self.inner.greet();
         if !self.inner.session().is_some_and(|now| Arc::ptr_eq(&now, &session)) {
             self.inner.keep_open();

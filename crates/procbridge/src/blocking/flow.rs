@@ -91,8 +91,8 @@ impl Inner {
         let needs_session =
             options.needs_session || self.config.sessions == Sessions::Required || self.is_serving();
         // A plain call without a timeout waits without one: its user chose that.
-        let is_patient = options.form == ResultForm::Result && !needs_session;
-        let opened = if is_patient { time } else { time.or(*now, self.config.patience()) };
+        let is_plain = options.form == ResultForm::Result && !needs_session;
+        let opened = if is_plain { time } else { time.or(*now, self.config.patience()) };
         let session = match self.route(opened, now)? {
             Route::Session(session) => session,
             // While a client that serves makes a call, it may be called itself, so its session needs a background
@@ -156,8 +156,8 @@ impl Inner {
         time: CallTimeout,
         patience: Option<Duration>,
     ) -> Result<OpenCall, Error> {
-        let terms = request::offer(&self.config, self.is_serving());
-        let outgoing = ClassicClient::new(&self.config, packet, time, Instant::now(), terms, patience)?;
+        let offer = request::offer(&self.config, self.is_serving());
+        let outgoing = ClassicClient::new(&self.config, packet, time, Instant::now(), offer, patience)?;
         let sends_token = self.config.token.is_some();
         let (stream, peer) =
             Transport::connect(&self.endpoint, outgoing.connect_deadline, sends_token, permit)?;
@@ -169,11 +169,11 @@ impl Inner {
         let waker = || Parker::this().waker().clone();
         let mut checkout = self.current.checkout();
         loop {
-            let way = match self.config.sessions {
+            let route = match self.config.sessions {
                 Sessions::Never => checkout.one_shot_route(waker),
                 Sessions::Offered | Sessions::Required => checkout.route(waker),
             };
-            match way {
+            match route {
                 Route::Session(session) if session.is_unseen(*now, STALE) && session.was_forked() => {
                     self.current.forget(&session)
                 }
@@ -183,7 +183,7 @@ impl Inner {
                     Parker::this().park(time.deadline);
                     *now = Instant::now();
                 }
-                way => return Ok(way),
+                route => return Ok(route),
             }
         }
     }
@@ -216,13 +216,13 @@ impl Inner {
         let is_first = self.current.install(&session, || is_serving == self.is_serving());
         drop(permit);
         if !is_first {
-            session.goodbye("another session takes its place");
+            session.goodbye("another session was opened first");
             return self.session().ok_or_else(Error::not_run);
         }
         if is_serving {
             // Without a thread this session must not be used: it has told the server that it takes calls.
             self.serve_background(session.clone())
-                .inspect_err(|_| session.goodbye("nobody can attend to it"))?;
+                .inspect_err(|_| session.goodbye("no thread can be started to serve it"))?;
             self.keep_open();
         }
         Ok(session)
@@ -268,14 +268,14 @@ pub(super) fn begin_on(
 /// Waits at the concurrency limit until the peer takes the call, and begins it.
 fn wait_for_permit(
     session: &Arc<Session>,
-    mut held: QueuedCall,
+    mut queued: QueuedCall,
     time: CallTimeout,
 ) -> Result<PendingCall, Error> {
-    let begun = wait::wait(session, held.until(time.deadline), |waker| held.poll(waker));
+    let begun = wait::wait(session, queued.until(time.deadline), |waker| queued.poll(waker));
     match begun {
         Some(begun) => begun.map_err(request::refused),
         None if wait::is_past(time.deadline) => Err(time.expired(Outcome::NotSent)),
-        None => held.send_anyway().map_err(request::refused),
+        None => queued.send_anyway().map_err(request::refused),
     }
 }
 
@@ -295,7 +295,7 @@ pub(super) fn answer(
 ) -> Result<Response, Error> {
     match wait::call(session, packet, config.hold, time.deadline, now).map_err(request::refused)? {
         Started::Now((pending, answer)) => finished(pending, answer, time),
-        Started::Queued(held) => finish(wait_for_permit(session, *held, time)?, time, Instant::now()),
+        Started::Queued(queued) => finish(wait_for_permit(session, *queued, time)?, time, Instant::now()),
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Inner {
     router: Mutex<Option<Arc<Router>>>,
     greeting: Mutex<Greeting>,
     /// The state of the thread that keeps a session open, if this client serves.
-    pub(super) keeping: Arc<KeepOpen>,
+    pub(super) keep_open: Arc<KeepOpen>,
 }
 
 /// The callback for each new session of a client that serves.
@@ -43,10 +43,10 @@ impl Inner {
     pub(super) fn new(endpoint: Endpoint, config: ClientConfig) -> Arc<Self> {
         let admission = Arc::new(Admission::for_client(&config));
         let current = Connections::new(config.max_connecting);
-        let (router, greeting, keeping) = (Mutex::default(), Mutex::default(), Arc::default());
+        let (router, greeting, keep_open) = (Mutex::default(), Mutex::default(), Arc::default());
         Arc::new_cyclic(|me| {
             let me = me.clone();
-            Self { me, endpoint, config, current, admission, router, greeting, keeping }
+            Self { me, endpoint, config, current, admission, router, greeting, keep_open }
         })
     }
 
@@ -88,6 +88,6 @@ impl Drop for Inner {
                 session.close(End::Closed);
             }
         }
-        self.keeping.end();
+        self.keep_open.end();
     }
 }

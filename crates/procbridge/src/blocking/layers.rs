@@ -22,7 +22,7 @@ pub fn max_in_flight(
 ) -> impl Fn(&Call, Next<'_>) -> Result<Reply, Refusal> + Send + Sync + 'static {
     let permits = Semaphore::new(calls);
     move |_, next| {
-        let _place = permit(&permits)?;
+        let _permit = permit(&permits)?;
         next.run()
     }
 }

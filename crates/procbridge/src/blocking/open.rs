@@ -105,7 +105,7 @@ impl OpenedSession {
             socket::set_no_delay(&stream);
         }
         let opening = is_answered.then_some(id);
-        let (admission, hold) = (admission.clone(), SessionPermits::default());
-        Ok((Session::new(connection, Arc::new(stream), peer, admission, opening, Reader::None, hold), id))
+        let (admission, permits) = (admission.clone(), SessionPermits::default());
+        Ok((Session::new(connection, Arc::new(stream), peer, admission, opening, Reader::None, permits), id))
     }
 }

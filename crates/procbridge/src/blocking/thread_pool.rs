@@ -31,7 +31,7 @@ struct Queue {
     work: VecDeque<Box<dyn FnOnce() + Send>>,
     idle: usize,
     /// How many threads the operating system failed to start.
-    lacking: usize,
+    unstarted: usize,
     is_closed: bool,
 }
 
@@ -51,7 +51,7 @@ impl ThreadPool {
             self.inner.more.notify_one();
             return Ok(());
         }
-        self.start(name).inspect_err(|_| self.inner.queue().lacking += 1)
+        self.start(name).inspect_err(|_| self.inner.queue().unstarted += 1)
     }
 
     /// Starts the threads that could not be started before, as far as work is queued. Returns whether some still cannot
@@ -59,8 +59,8 @@ impl ThreadPool {
     pub(super) fn ensure_spare(&self, name: &str) -> bool {
         loop {
             let mut queue = self.inner.queue();
-            queue.lacking = queue.lacking.min(queue.work.len());
-            if queue.lacking == 0 {
+            queue.unstarted = queue.unstarted.min(queue.work.len());
+            if queue.unstarted == 0 {
                 return false;
             }
             drop(queue);
@@ -68,7 +68,7 @@ impl ThreadPool {
                 return true;
             }
             let mut queue = self.inner.queue();
-            queue.lacking = queue.lacking.saturating_sub(1);
+            queue.unstarted = queue.unstarted.saturating_sub(1);
         }
     }
 
@@ -139,19 +139,19 @@ mod tests {
 
     #[test]
     fn work_for_which_there_was_no_thread_is_done_by_one_that_makes_up_for_it() {
-        let (done, hears) = mpsc::channel();
+        let (done, receiver) = mpsc::channel();
         let pool = ThreadPool::default();
         let mut queue = pool.inner.queue();
         for number in 0..2 {
             let done = done.clone();
             queue.work.push_back(Box::new(move || done.send(number).unwrap()));
-            queue.lacking += 1;
+            queue.unstarted += 1;
         }
         drop(queue);
         assert!(!pool.ensure_spare("made-up"));
         let limit = Duration::from_secs(5);
-        let mut numbers = [0, 0].map(|_: i32| hears.recv_timeout(limit).unwrap());
+        let mut numbers = [0, 0].map(|_: i32| receiver.recv_timeout(limit).unwrap());
         numbers.sort_unstable();
-        assert_eq!((numbers, pool.inner.queue().lacking), ([0, 1], 0));
+        assert_eq!((numbers, pool.inner.queue().unstarted), ([0, 1], 0));
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn tick(session: &Arc<Session>) {
         return;
     }
     let weak = Arc::downgrade(session);
-    let ticker = spawn("procbridge-pulse", move || {
+    let ticker = spawn("procbridge-ticker", move || {
         while let Some(session) = weak.upgrade() {
             if session.has_ended() {
                 return;

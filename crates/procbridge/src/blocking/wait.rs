@@ -23,11 +23,11 @@ use crate::session::{CallEnd, PendingCall, Session};
 /// A waker for one thread.
 struct Unparker {
     thread: Thread,
-    rung: AtomicBool,
+    notified: AtomicBool,
 }
 
 thread_local! {
-    static ALARM: RefCell<Option<(Arc<Unparker>, Waker)>> = const { RefCell::new(None) };
+    static UNPARKER: RefCell<Option<(Arc<Unparker>, Waker)>> = const { RefCell::new(None) };
 }
 
 impl Wake for Unparker {
@@ -36,7 +36,7 @@ impl Wake for Unparker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
+        if !self.notified.swap(true, Ordering::AcqRel) {
             self.thread.unpark();
         }
     }
@@ -44,21 +44,22 @@ impl Wake for Unparker {
 
 /// The calling thread, with the waker that unparks it.
 pub(super) struct Parker {
-    alarm: Arc<Unparker>,
+    unparker: Arc<Unparker>,
     waker: Waker,
 }
 
 impl Parker {
     /// Returns the parker of the calling thread.
     pub(super) fn this() -> Self {
-        let (alarm, waker) = ALARM.with_borrow_mut(|kept| {
-            let (alarm, waker) = kept.get_or_insert_with(|| {
-                let alarm = Arc::new(Unparker { thread: thread::current(), rung: AtomicBool::new(false) });
-                (alarm.clone(), Waker::from(alarm))
+        let (unparker, waker) = UNPARKER.with_borrow_mut(|cached| {
+            let (unparker, waker) = cached.get_or_insert_with(|| {
+                let unparker =
+                    Arc::new(Unparker { thread: thread::current(), notified: AtomicBool::new(false) });
+                (unparker.clone(), Waker::from(unparker))
             });
-            (alarm.clone(), waker.clone())
+            (unparker.clone(), waker.clone())
         });
-        Self { alarm, waker }
+        Self { unparker, waker }
     }
 
     pub(super) fn waker(&self) -> &Waker {
@@ -67,7 +68,7 @@ impl Parker {
 
     /// Parks the thread until its waker is called, or until `deadline`.
     pub(super) fn park(&self, deadline: Option<Instant>) {
-        while !self.alarm.rung.swap(false, Ordering::AcqRel) {
+        while !self.unparker.notified.swap(false, Ordering::AcqRel) {
             match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
                 None => thread::park(),
                 Some(Duration::ZERO) => return,
@@ -87,37 +88,37 @@ pub(super) fn own_waker() -> Waker {
 pub(super) fn call(
     session: &Arc<Session>,
     packet: Packet,
-    hold: Option<Duration>,
+    queue_timeout: Option<Duration>,
     deadline: Option<Instant>,
     now: Instant,
 ) -> Result<Started<(PendingCall, Option<CallEnd>)>, BeginError> {
     let mut follower = Follower::new(now, own_waker);
-    Ok(match session.call(packet, hold, &mut follower)? {
-        Started::Now((mut pending, turn)) => {
-            let answer = follow(&mut pending, follower, turn, deadline);
+    Ok(match session.call(packet, queue_timeout, &mut follower)? {
+        Started::Now((mut pending, step)) => {
+            let answer = follow(&mut pending, follower, step, deadline);
             Started::Now((pending, answer))
         }
-        Started::Queued(held) => Started::Queued(held),
+        Started::Queued(queued) => Started::Queued(queued),
     })
 }
 
 /// Waits for the answer to a call that was made.
 pub(super) fn answer(pending: &mut PendingCall, deadline: Option<Instant>, now: Instant) -> Option<CallEnd> {
     let mut follower = Follower::new(now, own_waker);
-    let turn = pending.step(&mut follower);
-    follow(pending, follower, turn, deadline)
+    let step = pending.step(&mut follower);
+    follow(pending, follower, step, deadline)
 }
 
 fn follow(
     pending: &mut PendingCall,
     mut follower: Follower,
-    mut turn: Step<CallEnd>,
+    mut step: Step<CallEnd>,
     deadline: Option<Instant>,
 ) -> Option<CallEnd> {
     loop {
         let session = pending.session();
         let is_over = deadline.is_some_and(|deadline| deadline <= follower.now);
-        match turn {
+        match step {
             Step::Done(answer) => return Some(answer),
             Step::Stand { .. } if is_over => {
                 session.hand_over(follower.waker());
@@ -134,15 +135,15 @@ fn follow(
                 }
                 follower.now = Instant::now();
             }
-            turn if is_over => {
-                yield_leadership(session, turn, follower.waker());
+            step if is_over => {
+                yield_leadership(session, step, follower.waker());
                 return None;
             }
-            turn => {
-                progress(session, &mut follower, turn, deadline);
+            step => {
+                progress(session, &mut follower, step, deadline);
             }
         }
-        turn = pending.step(&mut follower);
+        step = pending.step(&mut follower);
     }
 }
 
@@ -151,10 +152,10 @@ fn follow(
 pub(super) fn progress<T>(
     session: &Arc<Session>,
     follower: &mut Follower,
-    turn: Step<T>,
+    step: Step<T>,
     deadline: Option<Instant>,
 ) -> bool {
-    let came = match turn {
+    let came = match step {
         Step::Read { mut buffer, due } => {
             let spun = session.spin.find(|| match Read::of(socket::receive(session, &mut buffer)) {
                 Ok(Read::Nothing) => None,
@@ -179,8 +180,8 @@ pub(super) fn progress<T>(
 
 /// Steps down without doing what `turn` asks for: its thread waits no longer. `own`: that thread's waker, which is not
 /// woken.
-pub(super) fn yield_leadership<T>(session: &Arc<Session>, turn: Step<T>, own: Option<&Waker>) {
-    match turn {
+pub(super) fn yield_leadership<T>(session: &Arc<Session>, step: Step<T>, own: Option<&Waker>) {
+    match step {
         Step::Read { buffer, .. } => {
             session.received(buffer, Ok(Read::Nothing));
             session.step_down(own);
@@ -204,10 +205,10 @@ pub(super) fn wait<T>(
     deadline: Option<Instant>,
     mut poll: impl FnMut(&Waker) -> Poll<T>,
 ) -> Option<T> {
-    let sleeper = Parker::this();
+    let parker = Parker::this();
     let mut waited = false;
     loop {
-        let done = match poll(sleeper.waker()) {
+        let done = match poll(parker.waker()) {
             Poll::Ready(done) => Some(Some(done)),
             Poll::Pending => is_past(deadline).then_some(None),
         };
@@ -215,20 +216,20 @@ pub(super) fn wait<T>(
             // This thread may have been woken to become the leader, so it hands that over. A thread that is past its
             // deadline on arrival does too: it was a follower for a moment.
             if waited || done.is_none() {
-                session.hand_over(done.is_none().then(|| sleeper.waker()));
+                session.hand_over(done.is_none().then(|| parker.waker()));
             }
             return done;
         }
         if session.become_leader(None) {
-            let done = read_until(session, deadline, || poll(sleeper.waker()));
-            session.step_down(done.is_none().then(|| sleeper.waker()));
+            let done = read_until(session, deadline, || poll(parker.waker()));
+            session.step_down(done.is_none().then(|| parker.waker()));
             return done;
         }
         waited = true;
         if session.is_blocked() && !session.is_driven() {
             wait_to_write(session, deadline);
         } else {
-            sleeper.park(deadline);
+            parker.park(deadline);
         }
     }
 }
@@ -381,7 +382,7 @@ mod tests {
 
     /// It was a follower for an instant, between registering its waker and reading the clock.
     #[test]
-    fn who_comes_too_late_to_wait_passes_the_seat_on() {
+    fn a_thread_past_its_deadline_hands_leadership_over() {
         let Ends { session, socket: _socket, .. } = Ends::client(Reader::None, 8);
         let begin = || session.begin(call("work", &(), ResultForm::Stream)).unwrap();
         let (mut own, mut other) = (begin(), begin());
@@ -399,7 +400,7 @@ mod tests {
 
     /// The leader is blocked in a read when another thread's call does not fit the socket.
     #[test]
-    fn what_was_begun_is_written_when_its_caller_has_given_up() {
+    fn a_call_that_was_begun_is_written_after_its_caller_timed_out() {
         let Ends { session, mut peer, mut socket } = Ends::client(Reader::None, 8);
         socket::set_blocking(&*session).unwrap();
         let make = |deadline: Duration, payload: &str| {

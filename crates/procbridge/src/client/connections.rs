@@ -21,7 +21,7 @@ pub(crate) struct Connections {
 struct Inner {
     session: Option<Arc<Session>>,
     /// How many calls have connections of their own.
-    permit: usize,
+    one_shots: usize,
     /// How many of their connections are being opened.
     connecting: usize,
     /// How many may be opened at a time, now and at most.
@@ -77,7 +77,7 @@ impl<'a> Checkout<'a> {
     pub(crate) fn one_shot_route(&mut self, waker: impl FnOnce() -> Waker) -> Route<'a> {
         let mut inner = self.current.lock();
         if inner.has_permit() {
-            inner.permit += 1;
+            inner.one_shots += 1;
             inner.connecting += 1;
             if let Some(number) = self.number.take() {
                 inner.waiting.remove(&number);
@@ -113,7 +113,7 @@ impl Drop for Checkout<'_> {
 
 impl Inner {
     fn has_permit(&self) -> bool {
-        self.permit < MAX_ONE_SHOT && self.connecting < self.limit
+        self.one_shots < MAX_ONE_SHOT && self.connecting < self.limit
     }
 
     /// Returns the waker of the next waiting call, if a permit is free. A call that is woken and does not come [passes
@@ -128,7 +128,8 @@ impl Connections {
     pub(crate) fn new(most: usize) -> Self {
         let most = most.max(1);
         let (limit, waiting) = (most.min(INITIAL_CONNECTING), BTreeMap::new());
-        let inner = Inner { session: None, permit: 0, connecting: 0, limit, most, made: 0, waiting, last: 0 };
+        let inner =
+            Inner { session: None, one_shots: 0, connecting: 0, limit, most, made: 0, waiting, last: 0 };
         Self { inner: Mutex::new(inner) }
     }
 
@@ -211,7 +212,7 @@ impl OneShotPermit<'_> {
 impl Drop for OneShotPermit<'_> {
     fn drop(&mut self) {
         let mut inner = self.current.lock();
-        inner.permit -= 1;
+        inner.one_shots -= 1;
         inner.connecting -= usize::from(self.is_connecting);
         let next = inner.next();
         drop(inner);
@@ -229,7 +230,7 @@ mod tests {
     use super::*;
     use crate::session::testing::Bell;
 
-    fn has_way(checkout: &mut Checkout<'_>, waker: &Waker) -> bool {
+    fn has_route(checkout: &mut Checkout<'_>, waker: &Waker) -> bool {
         !matches!(checkout.route(|| waker.clone()), Route::Full)
     }
 
@@ -247,46 +248,46 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_up_to_wait_for_a_way_leaves_nothing_behind() {
+    fn a_call_that_stops_waiting_for_a_route_leaves_nothing_behind() {
         let current = Connections::new(16);
         let full: Vec<_> = (0..MAX_ONE_SHOT).map(|_| connected(&current).unwrap()).collect();
         let (bell, waker) = Bell::new();
         let mut waits = current.checkout();
         for _ in 0..3 {
             let mut given_up = current.checkout();
-            assert!(!has_way(&mut given_up, Waker::noop()) && !has_way(&mut waits, &waker));
+            assert!(!has_route(&mut given_up, Waker::noop()) && !has_route(&mut waits, &waker));
         }
         assert_eq!(current.lock().waiting.len(), 1);
         drop(full);
         assert_eq!(bell.rung(), 1);
-        assert!(has_way(&mut waits, &waker));
+        assert!(has_route(&mut waits, &waker));
     }
 
     #[test]
-    fn who_is_told_of_room_and_gives_up_passes_it_on() {
+    fn a_call_that_is_woken_and_gives_up_wakes_the_next() {
         let current = Connections::new(1);
         let busy = permit(&current);
         let (first, second) = (Bell::new(), Bell::new());
         let (mut early, mut late) = (current.checkout(), current.checkout());
-        assert!(!has_way(&mut early, &first.1) && !has_way(&mut late, &second.1));
+        assert!(!has_route(&mut early, &first.1) && !has_route(&mut late, &second.1));
         drop(busy);
         assert_eq!((first.0.rung(), second.0.rung()), (1, 0));
         drop(early);
         assert_eq!(second.0.rung(), 1);
-        assert!(has_way(&mut late, &second.1));
+        assert!(has_route(&mut late, &second.1));
     }
 
     #[test]
-    fn who_comes_late_for_its_room_keeps_its_place() {
+    fn a_call_that_comes_late_keeps_its_number() {
         let current = Connections::new(1);
         let busy = permit(&current);
         let (first, second) = (Bell::new(), Bell::new());
         let (mut early, mut late) = (current.checkout(), current.checkout());
-        assert!(!has_way(&mut early, &first.1) && !has_way(&mut late, &second.1));
+        assert!(!has_route(&mut early, &first.1) && !has_route(&mut late, &second.1));
         drop(busy);
         // Another call is faster.
         let busy = permit(&current);
-        assert!(busy.is_some() && !has_way(&mut early, &first.1));
+        assert!(busy.is_some() && !has_route(&mut early, &first.1));
         drop(busy);
         assert_eq!((first.0.rung(), second.0.rung()), (2, 0));
     }
@@ -313,6 +314,6 @@ mod tests {
         assert_eq!(limit(), 6);
         drop(dropped);
         let inner = current.lock();
-        assert_eq!((inner.permit, inner.connecting), (0, 0));
+        assert_eq!((inner.one_shots, inner.connecting), (0, 0));
     }
 }

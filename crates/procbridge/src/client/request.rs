@@ -78,7 +78,7 @@ pub(crate) fn packet<P: Serialize + ?Sized>(
         token: config.token.as_ref().map(Token::text),
     };
     let invalid =
-        |error| Error::unsent(ErrorKind::InvalidInput, format!("the meta data cannot be sent: {error}"));
+        |error| Error::unsent(ErrorKind::InvalidInput, format!("the metadata cannot be sent: {error}"));
     let mut packet = Packet::request_with(config.version, method, &envelope).map_err(invalid)?;
     match options.form {
         ResultForm::Result => {}
@@ -96,8 +96,8 @@ pub(crate) fn offer(config: &ClientConfig, is_serving: bool) -> Option<Settings>
     if config.version != Version::V1_1 || config.sessions == Sessions::Never {
         return None;
     }
-    let terms = config.terms.clone();
-    Some(if is_serving { terms.with_max_calls(config.session_calls) } else { terms })
+    let settings = config.terms.clone();
+    Some(if is_serving { settings.with_max_calls(config.session_calls) } else { settings })
 }
 
 /// Returns `packet` as it is sent on a session.
@@ -238,7 +238,7 @@ fn lost(session: &Session, sent: Sent) -> Error {
             disconnected("the connection was lost before the answer: no sign of life (heartbeat)")
         }
         Some(End::Stalled) => {
-            disconnected("the connection was lost before the answer: the peer takes nothing (write_timeout)")
+            disconnected("the connection was lost before the answer: the peer reads nothing (write_timeout)")
         }
         Some(End::Closed) | None => disconnected("the connection was closed before the answer"),
     }

@@ -60,7 +60,7 @@ impl Retry {
         left: Option<Duration>,
     ) -> Result<Duration, Error> {
         if !self.is_again(&error, is_idempotent, left) {
-            return Err(self.told(error));
+            return Err(self.reported(error));
         }
         self.may_have_run |= error.outcome() == Outcome::Unknown;
         self.attempts = self.attempts.saturating_add(1);
@@ -72,7 +72,7 @@ impl Retry {
     }
 
     /// Returns `error` as it is reported for all attempts together.
-    pub(crate) fn told(&self, error: Error) -> Error {
+    pub(crate) fn reported(&self, error: Error) -> Error {
         if self.may_have_run { error.after_unknown() } else { error }
     }
 

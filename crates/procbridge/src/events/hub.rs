@@ -208,7 +208,7 @@ impl Registry {
                 for pattern in subscriber.patterns.iter().take(at) {
                     self.topics.remove(pattern, subscriber.number);
                 }
-                let message = format!("too many different places of \"*\" in topics, as in {pattern:?}");
+                let message = format!("too many different positions of \"*\" in topics, as in {pattern:?}");
                 return Err(Refusal::new(message).with_code(code::OVERLOADED));
             }
         }

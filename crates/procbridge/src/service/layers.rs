@@ -24,25 +24,25 @@ pub(crate) fn span(call: &Call) -> tracing::Span {
 #[cfg(feature = "tracing")]
 pub(crate) struct Timed {
     began: std::time::Instant,
-    is_told: bool,
+    is_reported: bool,
 }
 
 #[cfg(feature = "tracing")]
 impl Timed {
     pub(crate) fn begin() -> Self {
-        Self { began: std::time::Instant::now(), is_told: false }
+        Self { began: std::time::Instant::now(), is_reported: false }
     }
 
     pub(crate) fn end(mut self, handled: Result<Reply, Refusal>) -> Result<Reply, Refusal> {
-        self.tell(match &handled {
+        self.report(match &handled {
             Ok(_) => "ok",
             Err(refusal) => refusal.code().unwrap_or("error"),
         });
         handled
     }
 
-    fn tell(&mut self, outcome: &str) {
-        self.is_told = true;
+    fn report(&mut self, outcome: &str) {
+        self.is_reported = true;
         let elapsed_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         tracing::info!(target: "procbridge", outcome, elapsed_us, "call");
     }
@@ -51,8 +51,8 @@ impl Timed {
 #[cfg(feature = "tracing")]
 impl Drop for Timed {
     fn drop(&mut self) {
-        if !self.is_told {
-            self.tell(procbridge_proto::code::CANCELLED);
+        if !self.is_reported {
+            self.report(procbridge_proto::code::CANCELLED);
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::tokio::route::{HandlerSpeed, Route, Run};
 pub(super) struct HandlerStart<R, L, C> {
     pub(super) call: crate::Call,
     pub(super) reply: Reply,
-    pub(super) hold: CallGuard,
+    pub(super) guard: CallGuard,
     /// `None` if the method is unknown.
     pub(super) route: Option<R>,
     pub(super) layers: L,
@@ -35,22 +35,22 @@ pub(super) type SpawnedStart = HandlerStart<Arc<Route>, Layers, Arc<AtomicUsize>
 impl<'r> InlineStart<'r> {
     /// Whether it is to begin on a task of its own.
     pub(super) fn is_spawned(&self) -> bool {
-        self.route.is_some_and(|route| route.pace.is_slow())
+        self.route.is_some_and(|route| route.speed.is_slow())
             || self.call.payload().is_some_and(|payload| payload.len() >= LARGE)
     }
 
     /// Returns how quick the route's handlers have been.
     pub(super) fn speed(&self) -> Option<&'r HandlerSpeed> {
-        self.route.map(|route| &route.pace)
+        self.route.map(|route| &route.speed)
     }
 
     /// Converts to a call that owns its parts of the router.
     pub(super) fn spawned(self) -> SpawnedStart {
-        let Self { call, reply, hold, route, layers, leaked } = self;
+        let Self { call, reply, guard, route, layers, leaked } = self;
         HandlerStart {
             call,
             reply,
-            hold,
+            guard,
             route: route.cloned(),
             layers: layers.clone(),
             leaked: leaked.clone(),
@@ -59,27 +59,27 @@ impl<'r> InlineStart<'r> {
 
     /// Begins the handler.
     pub(super) fn begin(self) -> Result<HandlerTask, Refusal> {
-        let Self { call, reply, hold, route, layers, leaked } = self;
+        let Self { call, reply, guard, route, layers, leaked } = self;
         if layers.is_empty()
             && let Some(Run::Task(handler)) = route.map(|route| &route.run)
         {
             // The usual case: no other part holds anything of the call.
             let begin = || GuardedFuture::begin(|| handler(Call::new(&call), reply));
             let work = trace_context::within(call.trace(), begin)?;
-            return Ok(HandlerTask::new(call, Guarding::Alone(hold), work));
+            return Ok(HandlerTask::new(call, Guarding::Alone(guard), work));
         }
-        let hold = Arc::new(hold);
+        let guard = Arc::new(guard);
         let next = Next {
             call: Call::new(&call),
             reply,
             layers: layers.clone(),
             passed: 0,
             route: route.cloned(),
-            hold: hold.clone(),
+            guard: guard.clone(),
             leaked: leaked.clone(),
         };
         let work = trace_context::within(call.trace(), || next.begin())?;
-        Ok(HandlerTask::new(call, Guarding::Shared(hold), work))
+        Ok(HandlerTask::new(call, Guarding::Shared(guard), work))
     }
 }
 
@@ -91,8 +91,8 @@ impl SpawnedStart {
 
     /// Begins the handler.
     pub(super) fn begin(self) -> Result<HandlerTask, Refusal> {
-        let Self { call, reply, hold, route, layers, leaked } = self;
-        HandlerStart { call, reply, hold, route: route.as_ref(), layers: &layers, leaked: &leaked }.begin()
+        let Self { call, reply, guard, route, layers, leaked } = self;
+        HandlerStart { call, reply, guard, route: route.as_ref(), layers: &layers, leaked: &leaked }.begin()
     }
 }
 

@@ -26,7 +26,7 @@ use crate::tokio::server::context::{ServerContext, TaskGuard};
 
 /// A call whose handler did not end at its first poll.
 struct CallTask {
-    running: HandlerTask,
+    handler: HandlerTask,
     id: CallId,
     session: Arc<Session>,
     /// Held until the handler has ended, if a stopping server waits for that.
@@ -83,44 +83,44 @@ pub(super) fn begin(
         };
     }
     let version = call.version();
-    let mut pace = None;
+    let mut speed = None;
     let started = match router.prepare(call, admission, slot, began) {
-        Ok(Started::Answered(running)) => Ok(running),
+        Ok(Started::Answered(handler)) => Ok(handler),
         Ok(Started::Beginning(beginning)) if beginning.is_spawned() => {
             ::tokio::spawn(run_spawned(beginning.spawned(), session.clone(), id, ticket()));
             return StartedCall::Apart;
         }
         Ok(Started::Beginning(beginning)) => {
-            pace = beginning.speed();
+            speed = beginning.speed();
             beginning.begin()
         }
         Err(refusal) => Err(refusal),
     };
     // Notes how long the beginning took, and reads the clock for that if `ended` is unknown.
     let note = |ended: Option<Instant>| {
-        let Some(pace) = pace else { return ended };
+        let Some(speed) = speed else { return ended };
         let ended = ended.unwrap_or_else(Instant::now);
-        pace.ran_inline(ended.saturating_duration_since(began));
+        speed.ran_inline(ended.saturating_duration_since(began));
         Some(ended)
     };
-    let mut running = match started {
-        Ok(running) => running,
+    let mut handler = match started {
+        Ok(handler) => handler,
         Err(refusal) => {
             let packet = refusal.packet(version, &config.limits);
             return StartedCall::Answered { id, answer: packet.into(), ended: note(None) };
         }
     };
     // The task polls again as soon as it begins; until then no wake is needed.
-    let look = Pin::new(&mut running).poll(&mut Context::from_waker(Waker::noop()));
-    let Poll::Ready(handled) = look else {
-        let handling = CallTask { running, id, session: session.clone(), _ticket: ticket() };
-        ::tokio::spawn(handling.run(Poll::Pending));
+    let polled = Pin::new(&mut handler).poll(&mut Context::from_waker(Waker::noop()));
+    let Poll::Ready(handled) = polled else {
+        let task = CallTask { handler, id, session: session.clone(), _ticket: ticket() };
+        ::tokio::spawn(task.run(Poll::Pending));
         return StartedCall::GoesOn { ended: note(None) };
     };
-    let (packet, ended) = running.finish(config, handled);
+    let (packet, ended) = handler.finish(config, handled);
     let ended = note(ended);
     let packet = packet.unwrap_or_else(|refusal| refusal.packet(version, &config.limits));
-    let call = running.call();
+    let call = handler.call();
     if packet.json_len() > LARGE {
         // It may have to be compressed, or wait for space in the send queue, which takes time.
         ::tokio::spawn(answer(session.clone(), id, call.clone(), packet, ticket()));
@@ -175,9 +175,9 @@ async fn read(
             let beginning = beginning.spawned();
             return run_spawned(beginning, session.clone(), id, ticket).await;
         }
-        Ok(Started::Answered(running)) => {
-            let handling = CallTask { running, id, session: session.clone(), _ticket: ticket };
-            return handling.run(Poll::Pending).await;
+        Ok(Started::Answered(handler)) => {
+            let task = CallTask { handler, id, session: session.clone(), _ticket: ticket };
+            return task.run(Poll::Pending).await;
         }
         Err(refusal) => refusal,
     };
@@ -197,18 +197,18 @@ async fn run_spawned(beginning: SpawnedStart, session: Arc<Session>, id: CallId,
     } else {
         beginning.begin()
     };
-    let (begun, look) = match begun {
-        Ok(mut running) => {
-            let look = poll_fn(|context| Poll::Ready(Pin::new(&mut running).poll(context))).await;
-            (Ok(running), look)
+    let (begun, polled) = match begun {
+        Ok(mut handler) => {
+            let polled = poll_fn(|context| Poll::Ready(Pin::new(&mut handler).poll(context))).await;
+            (Ok(handler), polled)
         }
         Err(refusal) => (Err(refusal), Poll::Pending),
     };
     if let Some(route) = route {
-        route.pace.ran_spawned(began.elapsed());
+        route.speed.ran_spawned(began.elapsed());
     }
     match begun {
-        Ok(running) => CallTask { running, id, session, _ticket: ticket }.run(look).await,
+        Ok(handler) => CallTask { handler, id, session, _ticket: ticket }.run(polled).await,
         Err(refusal) => {
             let packet = refusal.packet(call.version(), &session.admission.config.limits);
             answer(session, id, call, packet, ticket).await;
@@ -218,31 +218,31 @@ async fn run_spawned(beginning: SpawnedStart, session: Arc<Session>, id: CallId,
 
 impl CallTask {
     /// Goes on with a handler whose first poll returned `look`.
-    async fn run(self, look: Poll<Result<Reply, Refusal>>) {
-        let Self { mut running, id, session, _ticket: ticket } = self;
-        let call = running.call().clone();
-        let outcome = match look {
+    async fn run(self, polled: Poll<Result<Reply, Refusal>>) {
+        let Self { mut handler, id, session, _ticket: ticket } = self;
+        let call = handler.call().clone();
+        let outcome = match polled {
             Poll::Ready(handled) => Outcome::Handled(handled),
-            Poll::Pending => Self::wait(&mut running, &call, &session, id).await,
+            Poll::Pending => Self::wait(&mut handler, &call, &session, id).await,
         };
         let config = &session.admission.config;
         let packet = match outcome {
-            Outcome::Handled(handled) => running.finish(config, handled).0,
+            Outcome::Handled(handled) => handler.finish(config, handled).0,
             Outcome::Late => {
                 let method = call.method().unwrap_or_default();
-                let late = || format!("method {method:?} is past its time limit");
+                let late = || format!("method {method:?} is past its deadline");
                 session.admission.log.write(LogClass::Timeout, late);
                 Err(reply_error::timed_out())
             }
             Outcome::Cancelled => Err(reply_error::cancelled_by_caller()),
         };
         // Drop an unfinished handler before answering its caller.
-        drop(running);
+        drop(handler);
         let packet = packet.unwrap_or_else(|refusal| refusal.packet(call.version(), &config.limits));
         answer(session, id, call, packet, ticket).await;
     }
 
-    async fn wait(running: &mut HandlerTask, call: &Call, session: &Session, id: CallId) -> Outcome {
+    async fn wait(handler: &mut HandlerTask, call: &Call, session: &Session, id: CallId) -> Outcome {
         let mut late = pin!(async {
             match call.deadline() {
                 Some(deadline) => clock::wait_until(deadline).await,
@@ -250,7 +250,7 @@ impl CallTask {
             }
         });
         poll_fn(|context| {
-            if let Poll::Ready(handled) = Pin::new(&mut *running).poll(context) {
+            if let Poll::Ready(handled) = Pin::new(&mut *handler).poll(context) {
                 return Poll::Ready(Outcome::Handled(handled));
             }
             if session.poll_cancelled(id, context.waker()).is_ready() {

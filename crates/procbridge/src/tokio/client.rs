@@ -254,19 +254,24 @@ impl Client {
     async fn begin_to_serve(&self, router: Router) -> Result<(), Error> {
         let inner = &self.inner;
         match &mut *inner.lock() {
-            Some(_) => return Err(Error::unsent(ErrorKind::InvalidInput, "this client serves already")),
+            Some(_) => {
+                return Err(Error::unsent(
+                    ErrorKind::InvalidInput,
+                    "this client already serves a router (call serve once)",
+                ));
+            }
             none => {
                 inner.admission.set_streams(&router.routes.streams());
                 *none = Some(Arc::new(router));
             }
         }
-        let mut intent = ServeGuard { client: inner, is_done: false };
+        let mut guard = ServeGuard { client: inner, is_done: false };
         // A session opened before has told the server that it takes no calls.
         if let Some(session) = inner.current.session() {
-            session.goodbye("a session that serves takes its place");
+            session.goodbye("replaced by a session that serves calls");
         }
         inner.open_session(clock::time(inner.config.patience())).await?;
-        intent.is_done = true;
+        guard.is_done = true;
         background::keep(inner);
         inner.greet().await;
         Ok(())
@@ -311,7 +316,7 @@ impl Drop for ServeGuard<'_> {
             *self.client.lock() = None;
             // The session may be open already, and has told the server that it takes calls.
             if let Some(session) = self.client.current.session() {
-                session.goodbye("the client does not serve after all");
+                session.goodbye("the client has stopped serving");
             }
         }
     }

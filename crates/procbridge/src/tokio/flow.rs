@@ -140,8 +140,8 @@ impl Inner {
         let needs_session =
             attempts.needs_session || self.config.sessions == Sessions::Required || self.lock().is_some();
         // A plain call without a timeout waits without one: its user chose that.
-        let is_patient = form == ResultForm::Result && !needs_session;
-        let opened = if is_patient { time } else { time.or(clock::now(), self.config.patience()) };
+        let is_plain = form == ResultForm::Result && !needs_session;
+        let opened = if is_plain { time } else { time.or(clock::now(), self.config.patience()) };
         match self.route(opened).await? {
             Route::OneShot(permit) if needs_session => {
                 // If this session ends at once, do not reopen it here: the retry of the unsent call does that after its
@@ -192,8 +192,8 @@ impl Inner {
         patience: Option<Duration>,
     ) -> Result<(OpenCall, Option<Arc<Router>>), Error> {
         let router = self.lock().clone();
-        let terms = request::offer(&self.config, router.is_some());
-        let outgoing = ClassicClient::new(&self.config, packet, time, clock::now(), terms, patience)?;
+        let offer = request::offer(&self.config, router.is_some());
+        let outgoing = ClassicClient::new(&self.config, packet, time, clock::now(), offer, patience)?;
         let sends_token = self.config.token.is_some();
         let (stream, peer) =
             Transport::connect(&self.endpoint, outgoing.connect_deadline, sends_token, permit).await?;
@@ -209,13 +209,13 @@ impl Inner {
         is_answered: bool,
     ) -> Result<Option<PendingCall>, Result<Response, Error>> {
         let is_serving = router.is_some();
-        let serves = Role::Client { router, changed: self.changed.clone(), is_told: false };
+        let serves = Role::Client { router, changed: self.changed.clone(), is_notified: false };
         let (session, id) = opened.into_session(&self.admission, is_answered, serves)?;
         let pending = is_answered.then(|| session.pending(id));
         if self.current.install(&session, || is_serving == self.lock().is_some()) {
             self.changed.notify_waiters();
         } else {
-            session.goodbye("another session takes its place");
+            session.goodbye("another session was opened first");
         }
         Ok(pending)
     }
@@ -226,23 +226,23 @@ impl Inner {
             return Ok(Route::Session(session));
         }
         let mut checkout = self.current.checkout();
-        let way = poll_fn(move |context| {
+        let route = poll_fn(move |context| {
             loop {
-                let way = match self.config.sessions {
+                let route = match self.config.sessions {
                     Sessions::Never => checkout.one_shot_route(|| context.waker().clone()),
                     Sessions::Offered | Sessions::Required => checkout.route(|| context.waker().clone()),
                 };
-                match way {
+                match route {
                     Route::Session(session) if is_stale(&session, clock::now()) && session.was_forked() => {
                         self.current.forget(&session);
                     }
                     Route::Session(session) if is_stale(&session, clock::now()) => refresh(&session),
                     Route::Full => return Poll::Pending,
-                    way => return Poll::Ready(way),
+                    route => return Poll::Ready(route),
                 }
             }
         });
-        within(time.deadline, way).await.ok_or_else(|| time.no_connection_free())
+        within(time.deadline, route).await.ok_or_else(|| time.no_connection_free())
     }
 
     /// Ensures that a session is open; opens one without a user's call.
@@ -308,7 +308,7 @@ impl Attempts {
     /// Waits before another attempt after `error`, or returns the error if there must be none.
     async fn after(&mut self, error: Error) -> Result<(), Error> {
         if self.packet.is_none() {
-            return Err(self.retry.told(error));
+            return Err(self.retry.reported(error));
         }
         let pause = self.retry.after(error, self.is_idempotent, self.time.left(clock::now()))?;
         if !pause.is_zero() {
@@ -328,11 +328,11 @@ pub(super) async fn begin_on(
 ) -> Result<Begun, Error> {
     let packet = request::for_session(config, session, packet);
     if form != ResultForm::OneWay {
-        let hold = config.hold.filter(|_| form == ResultForm::Result);
-        return match session.begin_or_queue(packet, hold).map_err(request::refused)? {
+        let queue_timeout = config.hold.filter(|_| form == ResultForm::Result);
+        return match session.begin_or_queue(packet, queue_timeout).map_err(request::refused)? {
             Started::Now(pending) => Ok(Begun::Calling(pending)),
             // Boxed: this case is rare, and its future is large.
-            Started::Queued(held) => Box::pin(wait_for_permit(held, time)).await.map(Begun::Calling),
+            Started::Queued(queued) => Box::pin(wait_for_permit(queued, time)).await.map(Begun::Calling),
         };
     }
     let id = session.notify(packet).map_err(request::refused)?;
@@ -344,14 +344,14 @@ pub(super) async fn begin_on(
 }
 
 /// Waits at the concurrency limit until the peer takes the call, and begins it.
-async fn wait_for_permit(mut held: Box<QueuedCall>, time: CallTimeout) -> Result<PendingCall, Error> {
-    let until = held.until(time.deadline);
-    match within(until, poll_fn(|context| held.poll(context.waker()))).await {
+async fn wait_for_permit(mut queued: Box<QueuedCall>, time: CallTimeout) -> Result<PendingCall, Error> {
+    let until = queued.until(time.deadline);
+    match within(until, poll_fn(|context| queued.poll(context.waker()))).await {
         Some(begun) => begun.map_err(request::refused),
         None if time.deadline.is_some_and(|deadline| deadline <= clock::now()) => {
             Err(time.expired(Outcome::NotSent))
         }
-        None => held.send_anyway().map_err(request::refused),
+        None => queued.send_anyway().map_err(request::refused),
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) type Work = Pin<Box<dyn Future<Output = Result<Reply, Refusal>> + Sen
 pub(super) struct HandlerTask {
     call: Call,
     work: GuardedFuture,
-    hold: Guarding,
+    guard: Guarding,
 }
 
 /// The guard of a call, owned or shared.
@@ -56,8 +56,8 @@ pub(super) struct GuardedFuture {
 }
 
 impl HandlerTask {
-    pub(super) fn new(call: Call, hold: Guarding, work: GuardedFuture) -> Self {
-        Self { call, work, hold }
+    pub(super) fn new(call: Call, guard: Guarding, work: GuardedFuture) -> Self {
+        Self { call, work, guard }
     }
 
     pub(super) fn call(&self) -> &Call {
@@ -72,10 +72,10 @@ impl HandlerTask {
         handled: Result<Reply, Refusal>,
     ) -> (Result<Packet, Refusal>, Option<Instant>) {
         let finished = handled.and_then(|reply| finish(config, reply));
-        let ended = match &mut self.hold {
-            Guarding::Alone(hold) => hold.measured.take().map(|measured| measured.end(finished.is_ok())),
-            Guarding::Shared(hold) => {
-                if let Some(measured) = &hold.measured {
+        let ended = match &mut self.guard {
+            Guarding::Alone(guard) => guard.measured.take().map(|measured| measured.end(finished.is_ok())),
+            Guarding::Shared(guard) => {
+                if let Some(measured) = &guard.measured {
                     measured.settle(finished.is_ok());
                 }
                 None
@@ -141,12 +141,12 @@ impl Drop for GuardedFuture {
 /// Begins a blocking handler on a thread for blocking work. The guard is dropped when the handler has ended there.
 pub(super) fn on_a_thread(
     call: Call,
-    hold: Arc<CallGuard>,
+    guard: Arc<CallGuard>,
     leaked: Arc<AtomicUsize>,
     handle: impl FnOnce(&Call) -> Result<Reply, Refusal> + Send + 'static,
 ) -> Work {
     let leak = Leak { leaked, phase: Arc::new(AtomicU8::new(QUEUED)) };
-    let at_work = AtWork { leak: leak.clone(), _hold: hold };
+    let at_work = AtWork { leak: leak.clone(), _guard: guard };
     let handler = spawn_blocking(move || {
         // Its caller may have given up while it waited for a thread.
         if at_work.begins() && !call.is_cancelled() {
@@ -181,7 +181,7 @@ const OVER: u8 = 3;
 /// Held by the handler's thread until the handler has ended, or will never begin.
 struct AtWork {
     leak: Leak,
-    _hold: Arc<CallGuard>,
+    _guard: Arc<CallGuard>,
 }
 
 /// Held by the call until it is answered.
@@ -231,6 +231,6 @@ impl Drop for WaitedFor {
 
 impl fmt::Debug for HandlerTask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Running").field("call", &self.call).finish_non_exhaustive()
+        f.debug_struct("HandlerTask").field("call", &self.call).finish_non_exhaustive()
     }
 }

@@ -26,7 +26,7 @@ pub fn max_in_flight(calls: usize) -> impl Fn(Call, Next) -> Layered + Send + Sy
     move |_, next| {
         let permit = permit(&permits);
         Box::pin(async move {
-            let _place = permit?;
+            let _permit = permit?;
             next.run().await
         })
     }

@@ -19,7 +19,7 @@ pub struct Next {
     /// How many of the layers the call has passed.
     pub(super) passed: usize,
     pub(super) route: Option<Arc<Route>>,
-    pub(super) hold: Arc<CallGuard>,
+    pub(super) guard: Arc<CallGuard>,
     pub(super) leaked: Arc<AtomicUsize>,
 }
 
@@ -60,14 +60,14 @@ impl Next {
                 layer(self.call.clone(), Self { passed: self.passed + 1, ..self })
             });
         }
-        let Self { call, reply, route, hold, leaked, .. } = self;
+        let Self { call, reply, route, guard, leaked, .. } = self;
         match route.as_deref().map(|route| &route.run) {
             None => Err(Refusal::unknown_method(call.method())),
             Some(Run::Task(handler)) => GuardedFuture::begin(|| handler(call, reply)),
             Some(Run::Thread(handler)) => {
                 let handler = handler.clone();
                 let work = move |call: &crate::Call| guarded(|| handler(call, reply));
-                GuardedFuture::begin(|| on_a_thread(call.into_inner(), hold, leaked, work))
+                GuardedFuture::begin(|| on_a_thread(call.into_inner(), guard, leaked, work))
             }
         }
     }

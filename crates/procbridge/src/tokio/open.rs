@@ -108,9 +108,9 @@ impl OpenedSession {
             socket::set_no_delay(&socket);
         }
         let opening = is_answered.then_some(id);
-        let (admission, hold) = (admission.clone(), SessionPermits::default());
+        let (admission, permits) = (admission.clone(), SessionPermits::default());
         let descriptor = socket.socket().clone();
-        let session = Session::new(connection, descriptor, peer, admission, opening, Reader::Task, hold);
+        let session = Session::new(connection, descriptor, peer, admission, opening, Reader::Task, permits);
         if matches!(serves, Role::Client { router: None, .. }) {
             clock::watch(&session);
         }

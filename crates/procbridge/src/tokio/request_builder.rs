@@ -145,7 +145,7 @@ impl<P: ?Sized> fmt::Debug for RequestBuilder<'_, P> {
         let Self { method, options, .. } = self;
         f.debug_struct("RequestBuilder")
             .field("method", method)
-            .field("style", options)
+            .field("options", options)
             .finish_non_exhaustive()
     }
 }

@@ -12,7 +12,7 @@ use crate::tokio::handler_task::Work;
 /// A handler, with how quick it has been.
 pub(super) struct Route {
     pub(super) run: Run,
-    pub(super) pace: HandlerSpeed,
+    pub(super) speed: HandlerSpeed,
 }
 
 /// Where a handler runs.
@@ -34,7 +34,7 @@ impl Route {
     }
 
     pub(super) fn of(run: Run) -> Arc<Self> {
-        Arc::new(Self { run, pace: HandlerSpeed::default() })
+        Arc::new(Self { run, speed: HandlerSpeed::default() })
     }
 }
 
@@ -73,22 +73,22 @@ mod tests {
 
     #[test]
     fn a_route_is_apart_after_one_slow_beginning_until_many_were_quick() {
-        let pace = HandlerSpeed::default();
-        let is_apart = || pace.slow.load(Ordering::Relaxed) > 0;
-        pace.ran_inline(SLOW / 2);
+        let speed = HandlerSpeed::default();
+        let is_apart = || speed.slow.load(Ordering::Relaxed) > 0;
+        speed.ran_inline(SLOW / 2);
         assert!(!is_apart());
-        pace.ran_inline(SLOW);
+        speed.ran_inline(SLOW);
         for _ in 1..STEADY {
-            pace.ran_spawned(SLOW / 2);
+            speed.ran_spawned(SLOW / 2);
             assert!(is_apart());
         }
-        pace.ran_spawned(SLOW);
+        speed.ran_spawned(SLOW);
         for _ in 0..STEADY {
             assert!(is_apart());
-            pace.ran_spawned(SLOW / 2);
+            speed.ran_spawned(SLOW / 2);
         }
         assert!(!is_apart());
-        pace.ran_spawned(SLOW / 2);
+        speed.ran_spawned(SLOW / 2);
         assert!(!is_apart());
     }
 }

@@ -283,7 +283,7 @@ impl Router {
         began: Instant,
     ) -> Result<HandlerTask, Refusal> {
         match self.prepare(call, admission, slot, began)? {
-            Started::Answered(running) => Ok(running),
+            Started::Answered(handler) => Ok(handler),
             Started::Beginning(beginning) => beginning.begin(),
         }
     }
@@ -302,12 +302,12 @@ impl Router {
         if let Some(method) = builtin::method(&call, config) {
             let handled = method.answer(&call, reply, config, stats, &self.routes);
             let work = GuardedFuture::begin(|| Box::pin(std::future::ready(handled)))?;
-            let hold = Guarding::Alone(CallGuard { _slot: slot, measured: None });
-            return Ok(Started::Answered(HandlerTask::new(call, hold, work)));
+            let guard = Guarding::Alone(CallGuard { _slot: slot, measured: None });
+            return Ok(Started::Answered(HandlerTask::new(call, guard, work)));
         }
-        let hold = CallGuard { _slot: slot, measured: Some(stats.begin_at(call.method(), began)) };
+        let guard = CallGuard { _slot: slot, measured: Some(stats.begin_at(call.method(), began)) };
         let route = self.routes.find(&call);
-        Ok(Started::Beginning(HandlerStart { call, reply, hold, route, layers: &self.layers, leaked }))
+        Ok(Started::Beginning(HandlerStart { call, reply, guard, route, layers: &self.layers, leaked }))
     }
 }
 
@@ -381,10 +381,10 @@ mod tests {
         let admission = Admission::new(ServerConfig::new(), 10, &[]);
         let ask = async |call: crate::Call| {
             let slot = admission.call(&Arc::default(), call.method()).unwrap();
-            let mut running = router.start(call, &admission, slot, Instant::now()).unwrap();
-            let handled = (&mut running).await;
+            let mut handler = router.start(call, &admission, slot, Instant::now()).unwrap();
+            let handled = (&mut handler).await;
             assert_eq!(parent(), None);
-            running.finish(&admission.config, handled).0.unwrap().bytes()[11..].to_vec()
+            handler.finish(&admission.config, handled).0.unwrap().bytes()[11..].to_vec()
         };
         for method in ["task", "thread"] {
             let traced = format!(r#"{{"method":"{method}","meta":{{"traceparent":"{PARENT}"}}}}"#);

@@ -61,7 +61,7 @@ impl Session {
 
     /// Returns the name that the peer gave for itself, if any.
     pub fn name(&self) -> Option<String> {
-        self.caller.session.upgrade()?.peer_terms().and_then(|terms| terms.name().map(str::to_string))
+        self.caller.session.upgrade()?.peer_terms().and_then(|settings| settings.name().map(str::to_string))
     }
 
     /// Whether calls can still begin on this session.

@@ -35,11 +35,11 @@ pub(super) struct SessionTask {
     /// Fires when the clock must be checked, at the latest when something is due.
     timer: Option<Pin<Box<Sleep>>>,
     /// When the server's clock notifies the task, which spares an idle session a timer of its own.
-    rings: Option<Instant>,
+    notified_at: Option<Instant>,
     /// How many bytes may still be read of a session that has ended.
     linger: Option<u32>,
     /// Whether it has let other tasks run first.
-    has_waited: bool,
+    has_yielded: bool,
 }
 
 /// The side for which a session is driven.
@@ -51,13 +51,13 @@ pub(super) enum Role {
         router: Option<Arc<Router>>,
         /// Notified when the session takes no more calls, and when it has ended.
         changed: Arc<Notify>,
-        is_told: bool,
+        is_notified: bool,
     },
 }
 
 impl SessionTask {
     pub(super) fn new(session: Arc<Session>, socket: SessionSocket, serves: Role) -> Self {
-        Self { session, socket, serves, timer: None, rings: None, linger: None, has_waited: false }
+        Self { session, socket, serves, timer: None, notified_at: None, linger: None, has_yielded: false }
     }
 
     /// Serves what was read, for at most [`MAX_POLL_TIME`] or one call longer. The handlers begin one after the other;
@@ -140,7 +140,7 @@ impl SessionTask {
         }
         if self.timer.is_some() {
             ready!(self.poll_timer(context));
-        } else if self.rings.is_some() {
+        } else if self.notified_at.is_some() {
             return Poll::Pending;
         }
         if !self.keep_time(clock::now()) {
@@ -159,9 +159,9 @@ impl SessionTask {
             && next.saturating_duration_since(now) >= MAX_TIMER
         {
             self.timer = None;
-            if self.rings.is_none_or(|rings| next < rings) {
-                server.control.sessions.plan(*id, next);
-                self.rings = Some(next);
+            if self.notified_at.is_none_or(|notified_at| next < notified_at) {
+                server.shutdown.sessions.plan(*id, next);
+                self.notified_at = Some(next);
             }
             return true;
         }
@@ -178,7 +178,7 @@ impl SessionTask {
     /// Returns when the task checks the clock next.
     fn planned(&self) -> Option<Instant> {
         let timer = self.timer.as_ref().map(|timer| timer.deadline().into_std());
-        timer.into_iter().chain(self.rings).min()
+        timer.into_iter().chain(self.notified_at).min()
     }
 
     /// Parks the task. Returns false if there is something to do.
@@ -227,7 +227,7 @@ impl SessionTask {
         if let Role::Server { server, .. } = &self.serves {
             // Register before checking, or a stop in between is lost.
             self.session.set_standby(context.waker());
-            if server.control.has_reached(Phase::Aborting) {
+            if server.shutdown.has_reached(Phase::Aborting) {
                 return Poll::Ready(());
             }
         }
@@ -260,27 +260,27 @@ impl Future for SessionTask {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let driver = &mut *self;
-        if !driver.has_waited && driver.session.has_pending_flush() {
+        if !driver.has_yielded && driver.session.has_pending_flush() {
             // Tasks that run before this one's next poll may have something to write too.
-            driver.has_waited = true;
+            driver.has_yielded = true;
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        driver.has_waited = false;
+        driver.has_yielded = false;
         // When this poll first read, and whether it has served what it read.
         let (mut since, mut has_served) = (None, false);
         for _ in 0..MAX_ROUNDS {
             let snapshot = driver.session.snapshot();
             if snapshot.is_rung {
                 // The task is notified no more until the next plan, which `keep_time` makes.
-                driver.rings = None;
+                driver.notified_at = None;
             }
             if snapshot.wakes_large {
                 // The caller of a large message is the next task on this thread, as a new task is.
                 context.waker().wake_by_ref();
             }
             if !snapshot.is_open {
-                driver.serves.tell();
+                driver.serves.notify_client();
             }
             if has_served {
                 let since = *since.get_or_insert(snapshot.heard);
@@ -328,11 +328,11 @@ impl Future for SessionTask {
 
 impl Role {
     /// Notifies the client that the session takes no more calls.
-    fn tell(&mut self) {
-        if let Self::Client { changed, is_told, .. } = self
-            && !*is_told
+    fn notify_client(&mut self) {
+        if let Self::Client { changed, is_notified, .. } = self
+            && !*is_notified
         {
-            *is_told = true;
+            *is_notified = true;
             changed.notify_waiters();
         }
     }
@@ -344,8 +344,8 @@ impl Drop for SessionTask {
         self.session.close(End::Closed);
         self.session.drop_calls();
         match &mut self.serves {
-            Role::Server { server, id, .. } => server.control.sessions.leave(*id),
-            serves @ Role::Client { .. } => serves.tell(),
+            Role::Server { server, id, .. } => server.shutdown.sessions.leave(*id),
+            serves @ Role::Client { .. } => serves.notify_client(),
         }
     }
 }

@@ -382,19 +382,19 @@ mod tests {
     use super::*;
 
     #[::tokio::test]
-    async fn a_socket_is_watched_for_room_only_as_long_as_somebody_waits_for_it() {
+    async fn a_socket_is_registered_for_writing_only_while_a_task_waits_to_write() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
         let mut ours = SessionSocket::new(ours.into()).unwrap();
         while socket::sent(socket::send(&ours, &[0; 64 * 1024])).unwrap() > 0 {}
         {
-            let mut room = std::pin::pin!(poll_fn(|context| ours.poll_writable(context)));
-            let is_there = poll_fn(|context| Poll::Ready(room.as_mut().poll(context).is_ready())).await;
+            let mut writable = std::pin::pin!(poll_fn(|context| ours.poll_writable(context)));
+            let is_there = poll_fn(|context| Poll::Ready(writable.as_mut().poll(context).is_ready())).await;
             // The runtime may not have polled yet; the result of the write corrects its readiness.
             if !is_there {
                 while socket::receive(&theirs, &mut Vec::with_capacity(1024 * 1024)).is_ok() {}
-                room.await.unwrap();
+                writable.await.unwrap();
             }
         }
         assert_eq!(ours.writes, WRITES_BEFORE_POLL);

@@ -59,7 +59,7 @@ impl ServerContext {
                     {
                         log.write(LogClass::Accept, || format!("cannot start a thread: {error}"));
                         self.short_of_threads().push(listening.clone());
-                        self.poller.wake_by(Instant::now() + SPAWN_RETRY);
+                        self.event_loop.wake_by(Instant::now() + SPAWN_RETRY);
                     }
                     self.serve(accepted, listening.peers, arriving);
                     // A few idle threads cost less than starting threads that end at once.
@@ -68,12 +68,12 @@ impl ServerContext {
                         return;
                     }
                 }
-                Err(_) if self.control.is_stopping() => return,
+                Err(_) if self.shutdown.is_stopping() => return,
                 Err(error) => {
                     log.write(LogClass::Accept, || format!("cannot accept: {}", io::Error::from(error)));
                     if AcceptBackoff::is_needed(error) {
                         let until = Instant::now() + backoff.pause();
-                        self.control.wait_past(Phase::Serving, Some(until));
+                        self.shutdown.wait_past(Phase::Serving, Some(until));
                     }
                 }
             }
@@ -82,15 +82,17 @@ impl ServerContext {
 
     /// Starts a thread at each endpoint where none accepts because the system gave none. Returns when to retry.
     pub(in crate::blocking) fn start_acceptors(self: &Arc<Self>) -> Option<Instant> {
-        let mut lacking = self.short_of_threads();
-        lacking.retain(|listening| {
-            listening.lacks_thread() && !self.control.is_stopping() && self.start_acceptor(listening).is_err()
+        let mut unstarted = self.short_of_threads();
+        unstarted.retain(|listening| {
+            listening.lacks_thread()
+                && !self.shutdown.is_stopping()
+                && self.start_acceptor(listening).is_err()
         });
-        (!lacking.is_empty()).then(|| Instant::now() + SPAWN_RETRY)
+        (!unstarted.is_empty()).then(|| Instant::now() + SPAWN_RETRY)
     }
 
     fn short_of_threads(&self) -> MutexGuard<'_, Vec<Arc<Listening>>> {
-        self.lacking.lock().unwrap_or_else(PoisonError::into_inner)
+        self.unstarted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

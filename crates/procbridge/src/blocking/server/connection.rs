@@ -26,12 +26,12 @@ impl ServerConnection {
         stream: Transport,
         peer: Peer,
         permit: Permit,
-        held: Permit,
+        bytes: Permit,
         is_stopping: bool,
     ) -> Self {
         // A stopping server accepts no sessions: it would have to end them at once.
-        let terms = admission.config.terms.clone().filter(|_| !is_stopping);
-        let incoming = ClassicServer::new(admission, peer, held, terms);
+        let settings = admission.config.terms.clone().filter(|_| !is_stopping);
+        let incoming = ClassicServer::new(admission, peer, bytes, settings);
         Self { stream, incoming, permit, waiting: None }
     }
 
@@ -71,17 +71,17 @@ impl ServerConnection {
 
     /// Writes what is queued. Waits for the peer as long as it takes some of it; with `WaitUntil::None` it does not
     /// wait. Returns whether the connection must linger.
-    pub(in crate::blocking) fn write(&mut self, admission: &Admission, patience: WaitUntil) -> bool {
+    pub(in crate::blocking) fn write(&mut self, admission: &Admission, wait_until: WaitUntil) -> bool {
         let Self { stream, incoming, .. } = self;
         let log = &admission.log;
         while !incoming.transmit().is_empty() {
             match stream.write(incoming.transmit()) {
-                Ok(0) if patience == WaitUntil::None => return false,
+                Ok(0) if wait_until == WaitUntil::None => return false,
                 Ok(0) => {
                     let deadline = Instant::now().checked_add(admission.config.write_timeout);
                     if !stream.wait(Readiness::Write, deadline).unwrap_or(false) {
                         log.write(LogClass::Write, || {
-                            format!("{}: takes no more of its answer", incoming.peer)
+                            format!("{}: stopped reading its answer", incoming.peer)
                         });
                         return false;
                     }

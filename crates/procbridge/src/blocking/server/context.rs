@@ -15,15 +15,15 @@ use crate::limits::permits::Semaphore;
 /// The state that a server, its handles and its threads share.
 pub(in crate::blocking) struct ServerContext {
     pub(in crate::blocking) admission: Arc<Admission>,
-    pub(in crate::blocking) control: Arc<Shutdown>,
-    pub(in crate::blocking) poller: EventLoop,
-    pub(in crate::blocking) running: InFlight,
+    pub(in crate::blocking) shutdown: Arc<Shutdown>,
+    pub(in crate::blocking) event_loop: EventLoop,
+    pub(in crate::blocking) in_flight: InFlight,
     pub(in crate::blocking) sessions: SessionTable,
     pub(in crate::blocking) router: Router,
     /// Permits of connections whose handler has not begun: each may become a call at any moment.
     pub(in crate::blocking) arriving: Semaphore,
     /// The endpoints at which no thread accepts, because the system gave none.
-    pub(in crate::blocking) lacking: Mutex<Vec<Arc<Listening>>>,
+    pub(in crate::blocking) unstarted: Mutex<Vec<Arc<Listening>>>,
 }
 
 impl fmt::Debug for ServerContext {

@@ -22,7 +22,7 @@ use crate::session::Session;
 #[derive(Debug)]
 pub(in crate::blocking) struct EventLoop {
     inbox: Mutex<Inbox>,
-    bell: Arc<EventLoopWaker>,
+    waker: Arc<EventLoopWaker>,
     clock: Instant,
     /// When the loop reads the clock next without being woken, in microseconds of its own clock.
     planned: AtomicU64,
@@ -73,24 +73,24 @@ pub(in crate::blocking) struct Lingering {
     deadline: Option<Instant>,
     /// How many bytes may still arrive.
     pub(in crate::blocking) bytes_left: usize,
-    _place: Option<Permit>,
+    _permit: Option<Permit>,
     _waiting: Permit,
 }
 
 impl EventLoop {
     pub(in crate::blocking) fn new() -> io::Result<Self> {
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let (bell, clock) = (Arc::new(EventLoopWaker { event }), Instant::now());
-        Ok(Self { inbox: Mutex::default(), bell, clock, planned: AtomicU64::new(0) })
+        let (waker, clock) = (Arc::new(EventLoopWaker { event }), Instant::now());
+        Ok(Self { inbox: Mutex::default(), waker, clock, planned: AtomicU64::new(0) })
     }
 
     /// Wakes the loop, which checks all its entries again.
     pub(in crate::blocking) fn wake(&self) {
-        self.bell.wake_by_ref();
+        self.waker.wake_by_ref();
     }
 
     pub(in crate::blocking) fn waker(&self) -> Waker {
-        Waker::from(self.bell.clone())
+        Waker::from(self.waker.clone())
     }
 
     /// Makes the loop check at `time`, unless it will before. The caller must have stored what the loop is to find with
@@ -162,7 +162,7 @@ impl EventLoop {
 
     /// Begins a check of everything. A thread that asks for a check from here on wakes the loop, or
     /// [`plan`](Self::plan) sees it. The store is `SeqCst`, in one order with what such a thread stores.
-    pub(in crate::blocking) fn begin_look(&self) {
+    pub(in crate::blocking) fn begin_check(&self) {
         self.planned.store(u64::MAX, Ordering::SeqCst);
     }
 
@@ -176,12 +176,12 @@ impl EventLoop {
 
     /// Returns the descriptor that is readable once the loop was woken.
     pub(in crate::blocking) fn event(&self) -> &OwnedFd {
-        &self.bell.event
+        &self.waker.event
     }
 
     /// Resets the descriptor after the loop was woken.
     pub(in crate::blocking) fn reset_event(&self) {
-        let _ = rustix::io::read(&self.bell.event, &mut [0; 8]);
+        let _ = rustix::io::read(&self.waker.event, &mut [0; 8]);
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
@@ -198,7 +198,7 @@ impl Entry {
         let deadline = Instant::now().checked_add(admission.config.linger_timeout);
         let (socket, permit) = (Arc::new(connection.stream), Some(connection.permit));
         let bytes_left = LINGER_BYTES;
-        Some(Self::Lingering(Lingering { socket, deadline, bytes_left, _place: permit, _waiting: waiting }))
+        Some(Self::Lingering(Lingering { socket, deadline, bytes_left, _permit: permit, _waiting: waiting }))
     }
 
     /// Returns the entry with `end` as its deadline, if that is earlier.
@@ -218,7 +218,7 @@ impl Entry {
             socket: session,
             deadline,
             bytes_left,
-            _place: None,
+            _permit: None,
             _waiting: waiting,
         }))
     }

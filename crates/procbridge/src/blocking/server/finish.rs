@@ -19,9 +19,9 @@ impl ServerContext {
     /// Waits for the stop, then for the calls in flight within the drain timeout, and answers the rest. `listening` are
     /// the sockets at which threads accept.
     pub(in crate::blocking) fn finish(self: &Arc<Self>, listening: &[Weak<OwnedFd>]) {
-        self.control.wait_past(Phase::Serving, None);
-        self.poller.wake();
-        self.control.close_listeners();
+        self.shutdown.wait_past(Phase::Serving, None);
+        self.event_loop.wake();
+        self.shutdown.close_listeners();
         // The threads blocked in accept return now. Once the last has, the endpoint is free, and what they accepted is
         // counted as arriving.
         let late = Instant::now() + FLUSH_GRACE;
@@ -31,7 +31,7 @@ impl ServerContext {
         for served in self.sessions.open() {
             end_in_order(&served.session);
         }
-        for (accepted, peers) in self.control.drain_backlog() {
+        for (accepted, peers) in self.shutdown.drain_backlog() {
             let (server, arriving) = (self.clone(), self.arriving.try_acquire(1));
             let serve = move || server.serve(accepted, peers, arriving);
             // Without a thread the connection is closed, and its client sees that.
@@ -40,22 +40,22 @@ impl ServerContext {
             }
         }
         let deadline = Instant::now().checked_add(self.admission.config.drain_timeout);
-        while self.control.phase() == Phase::Draining && (self.is_at_work() || self.has_sessions()) {
+        while self.shutdown.phase() == Phase::Draining && (self.is_at_work() || self.has_sessions()) {
             let soon = Instant::now() + DRAIN_POLL;
-            self.control.wait_change(deadline.map_or(soon, |deadline| soon.min(deadline)));
+            self.shutdown.wait_change(deadline.map_or(soon, |deadline| soon.min(deadline)));
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 break;
             }
         }
-        for running in self.running.close(&self.control.leaked) {
-            self.answer_without_handler(running, &reply_error::cancelled());
+        for entry in self.in_flight.close(&self.shutdown.leaked) {
+            self.answer_without_handler(entry, &reply_error::cancelled());
         }
         self.close_sessions();
         self.sessions.close();
-        self.control.advance(Phase::Ended);
+        self.shutdown.advance(Phase::Ended);
         // Sessions that were entered meanwhile.
         self.close_sessions();
-        self.poller.wake();
+        self.event_loop.wake();
     }
 
     fn close_sessions(&self) {
@@ -66,7 +66,7 @@ impl ServerContext {
 
     /// Ends a session, and answers its calls.
     pub(in crate::blocking) fn close_session(&self, session: &Session) {
-        session.refuse_all(&reply_error::cancelled(), &self.control.leaked);
+        session.refuse_all(&reply_error::cancelled(), &self.shutdown.leaked);
         session.close(End::Closed);
     }
 
@@ -77,7 +77,7 @@ impl ServerContext {
 
     /// Whether a caller waits for a handler that runs, or may begin at any moment.
     fn is_at_work(&self) -> bool {
-        self.arriving.used() + self.admission.calls() > self.control.leaked.load(Ordering::Relaxed)
+        self.arriving.used() + self.admission.calls() > self.shutdown.leaked.load(Ordering::Relaxed)
     }
 }
 

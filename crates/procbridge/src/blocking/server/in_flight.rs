@@ -32,7 +32,7 @@ struct Table {
     next: u64,
     calls: HashMap<u64, InFlightCall>,
     /// When the event loop checks the deadlines next without being woken.
-    next_look: Option<Instant>,
+    next_check: Option<Instant>,
     /// When the loop last checked whether the peers are still connected.
     seen: Option<Instant>,
     /// Whether the server has answered all calls; no more are entered.
@@ -61,13 +61,13 @@ impl InFlight {
             return Err(connection);
         }
         let began = Instant::now();
-        let look = call
+        let check = call
             .deadline()
             .map_or(began + PEER_CHECK_INTERVAL, |deadline| deadline.min(began + PEER_CHECK_INTERVAL));
-        let wake = table.next_look.is_none_or(|next| look < next);
+        let wake = table.next_check.is_none_or(|next| check < next);
         if wake {
             // Other calls need not wake the loop again until it has checked.
-            table.next_look = Some(look);
+            table.next_check = Some(check);
         }
         table.next += 1;
         let id = table.next;
@@ -77,7 +77,7 @@ impl InFlight {
 
     /// Takes out a call whose handler has returned. Returns nothing if it was answered without the handler.
     pub(in crate::blocking) fn end(&self, ticket: &Ticket) -> Option<ServerConnection> {
-        self.table().calls.remove(&ticket.0).map(|running| running.connection)
+        self.table().calls.remove(&ticket.0).map(|entry| entry.connection)
     }
 
     /// Takes out the calls past their deadline, and returns when to check again. Their handlers are `leaked` from now
@@ -88,18 +88,17 @@ impl InFlight {
         leaked: &AtomicUsize,
     ) -> (Vec<InFlightCall>, Option<Instant>) {
         let mut table = self.table();
-        let is_over =
-            |running: &InFlightCall| running.call.deadline().is_some_and(|deadline| deadline <= now);
+        let is_over = |entry: &InFlightCall| entry.call.deadline().is_some_and(|deadline| deadline <= now);
         let expired: Vec<_> =
-            table.calls.extract_if(|_, running| is_over(running)).map(|(_, running)| running).collect();
+            table.calls.extract_if(|_, entry| is_over(entry)).map(|(_, entry)| entry).collect();
         // Count before unlocking the table, or a handler that ends in between uncounts itself first.
         leaked.fetch_add(expired.len(), Ordering::Relaxed);
-        let earliest = table.calls.values().map(|running| running.next_look(now)).min();
+        let earliest = table.calls.values().map(|entry| entry.next_check(now)).min();
         // The call that set this check may have ended. The check is kept all the same: the next calls usually have
         // later deadlines, and would otherwise each wake the loop.
-        let planned = table.next_look.filter(|&look| look > now);
-        table.next_look = [earliest, planned].into_iter().flatten().min();
-        (expired, table.next_look)
+        let planned = table.next_check.filter(|&check| check > now);
+        table.next_check = [earliest, planned].into_iter().flatten().min();
+        (expired, table.next_check)
     }
 
     /// Takes out the calls whose peers have closed their connections for good and take no answer. Their handlers are
@@ -115,14 +114,14 @@ impl InFlight {
             return Vec::new();
         }
         table.seen = Some(now);
-        let is_forsaken = |running: &InFlightCall| {
-            now.saturating_duration_since(running.began) >= PEER_CHECK_INTERVAL
-                && socket::is_gone(&running.connection.stream, is_scarce)
+        let is_abandoned = |entry: &InFlightCall| {
+            now.saturating_duration_since(entry.began) >= PEER_CHECK_INTERVAL
+                && socket::is_gone(&entry.connection.stream, is_scarce)
         };
-        let forsaken: Vec<_> =
-            table.calls.extract_if(|_, running| is_forsaken(running)).map(|(_, running)| running).collect();
-        leaked.fetch_add(forsaken.len(), Ordering::Relaxed);
-        forsaken
+        let abandoned: Vec<_> =
+            table.calls.extract_if(|_, entry| is_abandoned(entry)).map(|(_, entry)| entry).collect();
+        leaked.fetch_add(abandoned.len(), Ordering::Relaxed);
+        abandoned
     }
 
     /// Takes out all calls and closes the table. Their handlers are `leaked` from now on.
@@ -130,7 +129,7 @@ impl InFlight {
         let mut table = self.table();
         table.is_closed = true;
         leaked.fetch_add(table.calls.len(), Ordering::Relaxed);
-        table.calls.drain().map(|(_, running)| running).collect()
+        table.calls.drain().map(|(_, entry)| entry).collect()
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -140,11 +139,11 @@ impl InFlight {
 
 impl InFlightCall {
     /// Returns when to check this call next.
-    fn next_look(&self, now: Instant) -> Instant {
-        let look =
+    fn next_check(&self, now: Instant) -> Instant {
+        let check =
             if now.saturating_duration_since(self.began) < PEER_CHECK_INTERVAL { self.began } else { now }
                 + PEER_CHECK_INTERVAL;
-        self.call.deadline().map_or(look, |deadline| deadline.min(look))
+        self.call.deadline().map_or(check, |deadline| deadline.min(check))
     }
 }
 

@@ -35,15 +35,15 @@ impl ServerContext {
     ) {
         let peer = Peer::of(&socket, address);
         let admitted = self.admission.connection(&peer).or_else(|refusal| {
-            let may_enter = !self.control.is_stopping() && self.admission.check(peers, &peer).is_ok();
+            let may_enter = !self.shutdown.is_stopping() && self.admission.check(peers, &peer).is_ok();
             if may_enter && self.sessions.evict_idle(&peer, self.admission.whose_place()) {
                 self.admission.connection(&peer)
             } else {
                 Err(refusal)
             }
         });
-        let (permit, held) = match admitted {
-            Ok(shares) => shares,
+        let (permit, bytes) = match admitted {
+            Ok(permits) => permits,
             Err(refusal) => return self.admission.refuse_connection(&socket, &peer, &refusal),
         };
         let mut connection = ServerConnection::new(
@@ -51,8 +51,8 @@ impl ServerContext {
             Transport::accepted(socket),
             peer,
             permit,
-            held,
-            self.control.is_stopping(),
+            bytes,
+            self.shutdown.is_stopping(),
         );
         if let Err(refusal) = self.admission.check(peers, &peer) {
             connection.refuse(&self.admission, &refusal);
@@ -74,9 +74,9 @@ impl ServerContext {
             let now = Instant::now();
             let inline_end = *inline_end.get_or_insert(now + INLINE_ACCEPT_TIME);
             match self.admission.waiting(&peer) {
-                Ok(share) => {
-                    connection.waiting = Some(share);
-                    return self.poller.wait_for_request(&self.admission, connection, arriving);
+                Ok(permit) => {
+                    connection.waiting = Some(permit);
+                    return self.event_loop.wait_for_request(&self.admission, connection, arriving);
                 }
                 Err(_) if now < inline_end => {}
                 Err(refusal) => {
@@ -122,7 +122,7 @@ impl ServerContext {
             socket::set_no_delay(&stream);
         }
         let (connection, bytes) = incoming.into_session();
-        let hold = SessionPermits {
+        let permits = SessionPermits {
             permit: Some(permit),
             session: self.admission.stats.sessions.open(),
             bytes: Some(bytes),
@@ -135,19 +135,19 @@ impl ServerContext {
             self.admission.clone(),
             None,
             Reader::None,
-            hold,
+            permits,
         );
-        let poller = self.poller.waker();
-        session.set_blocked_waker(poller);
+        let event_loop = self.event_loop.waker();
+        session.set_blocked_waker(event_loop);
         // The HELLO is sent before any handler begins.
         session.flush();
         let served = self.sessions.enter(session);
         // Enter before checking for the stop: either the stop finds the session, or this check finds the stop.
         // Otherwise the session is never ended.
-        if self.control.is_stopping() {
+        if self.shutdown.is_stopping() {
             end_in_order(&served.session);
         }
-        if self.control.has_ended() {
+        if self.shutdown.has_ended() {
             self.close_session(&served.session);
         }
         Some(served)
@@ -162,8 +162,8 @@ impl ServerContext {
     ) -> Instant {
         let ended = serve_call::answer(&self.router, session, &work, began);
         drop(work);
-        if self.control.is_stopping() {
-            self.control.notify();
+        if self.shutdown.is_stopping() {
+            self.shutdown.notify();
         }
         ended
     }
@@ -185,16 +185,16 @@ impl ServerContext {
             return refuse(connection, reply_error::timed_out());
         }
         drop(arriving);
-        let (ticket, wake) = match self.running.begin(call.clone(), connection) {
+        let (ticket, wake) = match self.in_flight.begin(call.clone(), connection) {
             Ok(begun) => begun,
             Err(connection) => return refuse(connection, reply_error::stopping()),
         };
         if wake {
-            self.poller.wake();
+            self.event_loop.wake();
         }
         let (packet, _) = self.router.answer(&call, config, &self.admission.stats, Instant::now());
         let packet = packet.unwrap_or_else(|| reply_error::stopping().packet(call.version(), &config.limits));
-        match self.running.end(&ticket) {
+        match self.in_flight.end(&ticket) {
             Some(mut connection) => {
                 let (packet, _space) = connection.incoming.take_space(&self.admission, packet);
                 connection.incoming.reply(packet);
@@ -202,18 +202,18 @@ impl ServerContext {
             }
             // The call was answered without this handler.
             None => {
-                self.control.leaked.fetch_sub(1, Ordering::Relaxed);
+                self.shutdown.leaked.fetch_sub(1, Ordering::Relaxed);
             }
         }
         drop(slot);
-        if self.control.is_stopping() {
-            self.control.notify();
+        if self.shutdown.is_stopping() {
+            self.shutdown.notify();
         }
     }
 
-    fn finish_connection(&self, mut connection: ServerConnection, patience: WaitUntil) {
-        if connection.write(&self.admission, patience) {
-            self.poller.linger(&self.admission, connection);
+    fn finish_connection(&self, mut connection: ServerConnection, wait_until: WaitUntil) {
+        if connection.write(&self.admission, wait_until) {
+            self.event_loop.linger(&self.admission, connection);
         }
     }
 }

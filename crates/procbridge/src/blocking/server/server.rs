@@ -35,7 +35,7 @@ use crate::telemetry::log_thread::{FLUSH_TIMEOUT, LOG_THREAD};
 pub struct Server {
     listeners: Vec<Listener>,
     config: ServerConfig,
-    control: Arc<Shutdown>,
+    shutdown: Arc<Shutdown>,
 }
 
 /// A server on a thread of its own, see [`Server::spawn`]. Dropping it stops the server and waits until it has ended.
@@ -74,7 +74,7 @@ impl Server {
         Error: From<E::Error>,
     {
         config.check()?;
-        Self { listeners: Vec::new(), config, control: Arc::default() }.and_bind(endpoint)
+        Self { listeners: Vec::new(), config, shutdown: Arc::default() }.and_bind(endpoint)
     }
 
     /// Listens at one more endpoint.
@@ -99,7 +99,7 @@ impl Server {
 
     /// Returns a handle that stops this server from another thread.
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle { control: self.control.clone() }
+        ServerHandle { shutdown: self.shutdown.clone() }
     }
 
     /// Serves until the server is stopped, see [`ServerHandle::stop`].
@@ -115,23 +115,23 @@ impl Server {
     /// timeout](ServerConfig::with_drain_timeout). A handler that still runs then is left on its thread.
     pub fn serve(self, router: Router) -> Result<(), Error> {
         let failed = |error: io::Error| Error::io(ErrorKind::Io, "cannot start the server", error);
-        let Self { mut listeners, config, control } = self;
-        control.serve();
+        let Self { mut listeners, config, shutdown } = self;
+        shutdown.serve();
         let mut admission = Admission::new(config, MAX_CONNECTIONS, &router.routes.names());
         admission.set_streams(&router.routes.streams());
-        admission.leaked = control.leaked.clone();
+        admission.leaked = shutdown.leaked.clone();
         let admission = Arc::new(admission);
         let server = Arc::new(ServerContext {
             router,
             arriving: Semaphore::new(usize::MAX),
-            poller: EventLoop::new().map_err(failed)?,
-            running: InFlight::default(),
+            event_loop: EventLoop::new().map_err(failed)?,
+            in_flight: InFlight::default(),
             sessions: SessionTable::new(),
-            lacking: Mutex::default(),
+            unstarted: Mutex::default(),
             admission,
-            control: control.clone(),
+            shutdown: shutdown.clone(),
         });
-        let poller = {
+        let event_loop = {
             let server = server.clone();
             spawn("procbridge-poller", move || server.run_event_loop()).map_err(failed)?
         };
@@ -141,14 +141,14 @@ impl Server {
             let socket = Arc::new(socket);
             let weak = Arc::downgrade(&socket);
             sockets.push(weak.clone());
-            control.watch(socket, file, listener.peers);
+            shutdown.watch(socket, file, listener.peers);
             started = started.and_then(|()| server.begin_accepting(weak, listener.peers));
         }
         if started.is_err() {
-            control.advance(Phase::Aborting);
+            shutdown.advance(Phase::Aborting);
         }
         server.finish(&sockets);
-        let _ = poller.join();
+        let _ = event_loop.join();
         LOG_THREAD.flush(FLUSH_TIMEOUT);
         started.map_err(failed)
     }
@@ -199,7 +199,7 @@ impl RunningServer {
 
     fn end(&mut self) -> Result<(), Error> {
         // A fork of the server's process has none of its threads, and must not stop it.
-        if !self.handle.control.is_ours() {
+        if !self.handle.shutdown.is_ours() {
             return Ok(());
         }
         self.handle.stop();

@@ -18,7 +18,7 @@ use crate::session::eviction::Eviction;
 pub(in crate::blocking) struct ServedSession {
     pub(in crate::blocking) session: Arc<Session>,
     /// The number of the current thread that serves it; a thread with an earlier number stops serving.
-    pub(in crate::blocking) turn: AtomicU32,
+    pub(in crate::blocking) thread_number: AtomicU32,
     /// When the serving thread began to run a handler, in microseconds of the server's clock; 0 if none runs.
     pub(in crate::blocking) since: AtomicU64,
     /// Whether each call gets a thread.
@@ -58,8 +58,8 @@ impl SessionTable {
             list: Mutex::default(),
             clock: Instant::now(),
             active: AtomicBool::new(false),
-            quiet: AtomicU32::new(QUIET_LOOKS),
-            pause: AtomicU64::new(FIRST_LOOK_MICROS),
+            quiet: AtomicU32::new(QUIET_CHECKS),
+            pause: AtomicU64::new(FIRST_CHECK_MICROS),
             pool: ThreadPool::default(),
             eviction: Eviction::new(Instant::now()),
         }
@@ -75,7 +75,7 @@ impl SessionTable {
     pub(in crate::blocking) fn enter(&self, session: Arc<Session>) -> Arc<ServedSession> {
         let served = Arc::new(ServedSession {
             session,
-            turn: AtomicU32::new(0),
+            thread_number: AtomicU32::new(0),
             since: AtomicU64::new(0),
             spread: AtomicBool::new(false),
             quick: AtomicU32::new(0),
@@ -100,7 +100,7 @@ impl SessionTable {
         for served in self.open() {
             let is_watched = served.watched.load(Ordering::Acquire);
             let Some(wants) = served.session.interest() else {
-                again = again.or_else(|| Some(Instant::now() + BUSY_LOOK));
+                again = again.or_else(|| Some(Instant::now() + BUSY_CHECK));
                 continue;
             };
             // On a socket that was shut down there is nothing to wait for.
@@ -130,7 +130,7 @@ impl SessionTable {
     pub(in crate::blocking) fn spread(&self, served: &ServedSession) {
         served.spread.store(true, Ordering::Relaxed);
         served.quick.store(0, Ordering::Relaxed);
-        self.pause.store(FIRST_LOOK_MICROS, Ordering::Relaxed);
+        self.pause.store(FIRST_CHECK_MICROS, Ordering::Relaxed);
     }
 
     /// Converts `time` to microseconds of the server's clock; at least 1.
@@ -154,11 +154,11 @@ impl SessionTable {
 }
 
 /// The first interval between checks when calls begin to come, in microseconds. Each check doubles it.
-pub(in crate::blocking) const FIRST_LOOK_MICROS: u64 = 2_000;
+pub(in crate::blocking) const FIRST_CHECK_MICROS: u64 = 2_000;
 /// How many checks without a call before the event loop stops checking.
-pub(in crate::blocking) const QUIET_LOOKS: u32 = 4;
+pub(in crate::blocking) const QUIET_CHECKS: u32 = 4;
 /// How soon the event loop checks a session again whose lock another thread has.
-pub(in crate::blocking) const BUSY_LOOK: Duration = Duration::from_millis(2);
+pub(in crate::blocking) const BUSY_CHECK: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
 mod tests {
@@ -185,7 +185,7 @@ mod tests {
         sessions.let_go(&served, &waker);
         assert_eq!((bell.rung(), sessions.open().len()), (0, 1));
         serve_call::answer(&Router::new(), &ends.session, &begun, Instant::now());
-        assert!(bell.rung() > 0, "nobody looks at it again");
+        assert!(bell.rung() > 0, "no thread checks it again");
         assert!(sessions.open().is_empty());
     }
 
@@ -205,7 +205,7 @@ mod tests {
             });
         });
         held.recv().unwrap();
-        let (done, hears) = mpsc::channel();
+        let (done, receiver) = mpsc::channel();
         let looker = thread::spawn(move || {
             let Ends { session, socket: _socket, .. } = other;
             assert_eq!(sessions.open().len(), 1);
@@ -217,7 +217,7 @@ mod tests {
             ends.session.try_flush();
             done.send(()).unwrap();
         });
-        assert!(hears.recv_timeout(Duration::from_secs(20)).is_ok(), "it waits for the session");
+        assert!(receiver.recv_timeout(Duration::from_secs(20)).is_ok(), "it waits for the session");
         open.send(()).unwrap();
         account.join().unwrap();
         looker.join().unwrap();

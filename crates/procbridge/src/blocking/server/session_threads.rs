@@ -13,7 +13,7 @@ use rustix::event::PollFlags;
 
 use crate::blocking::serve_call;
 use crate::blocking::server::context::ServerContext;
-use crate::blocking::server::session_table::{BUSY_LOOK, FIRST_LOOK_MICROS, QUIET_LOOKS, ServedSession};
+use crate::blocking::server::session_table::{BUSY_CHECK, FIRST_CHECK_MICROS, QUIET_CHECKS, ServedSession};
 use crate::blocking::thread_pool::SPAWN_RETRY;
 use crate::blocking::wait::{self, Parker};
 use crate::session::leader::{Follower, Step};
@@ -22,42 +22,42 @@ use crate::telemetry::log::LogClass;
 
 impl ServerContext {
     /// Does what is due at `now`, and returns the next due time.
-    pub(in crate::blocking) fn look_at_sessions(self: &Arc<Self>, now: Instant) -> Option<Instant> {
+    pub(in crate::blocking) fn check_sessions(self: &Arc<Self>, now: Instant) -> Option<Instant> {
         let mut next = None;
         let mut is_busy = self.sessions.active.swap(false, Ordering::AcqRel);
-        let waker = self.poller.waker();
+        let waker = self.event_loop.waker();
         for served in self.sessions.open() {
             is_busy |= self.hand_over_reading(&served);
             let is_watched = served.watched.load(Ordering::Acquire);
             let standby = is_watched.then_some(&waker);
-            let Some(glance) = served.session.scan(now, standby, &self.control.leaked) else {
-                next = wait::soonest(next, Some(now + BUSY_LOOK));
+            let Some(scan) = served.session.scan(now, standby, &self.shutdown.leaked) else {
+                next = wait::soonest(next, Some(now + BUSY_CHECK));
                 continue;
             };
-            if is_watched && (glance.has_work || served.is_left()) {
+            if is_watched && (scan.has_work || served.is_left()) {
                 self.dispatch(&served);
             }
-            for call in glance.expired {
+            for call in scan.expired {
                 let method = call.method().unwrap_or_default().to_string();
                 self.admission.log.write(LogClass::Timeout, || {
-                    format!("method {method:?} is past its time limit and still runs")
+                    format!("method {method:?} is past its deadline and still runs")
                 });
             }
-            next = wait::soonest(next, glance.next);
+            next = wait::soonest(next, scan.next);
         }
         if self.sessions.pool.ensure_spare(THREAD) {
             next = wait::soonest(next, Some(now + SPAWN_RETRY));
         }
         let quiet = if is_busy { 0 } else { self.sessions.quiet.load(Ordering::Relaxed) + 1 };
-        self.sessions.quiet.store(quiet.min(QUIET_LOOKS), Ordering::Relaxed);
-        if quiet >= QUIET_LOOKS {
-            self.sessions.pause.store(FIRST_LOOK_MICROS, Ordering::Relaxed);
+        self.sessions.quiet.store(quiet.min(QUIET_CHECKS), Ordering::Relaxed);
+        if quiet >= QUIET_CHECKS {
+            self.sessions.pause.store(FIRST_CHECK_MICROS, Ordering::Relaxed);
             return next;
         }
         // As long as no check finds a slow handler, the checks become rarer.
         let pause = self.sessions.pause();
         self.sessions.pause.store(
-            (2 * self.sessions.pause.load(Ordering::Relaxed)).min(LAST_LOOK_MICROS),
+            (2 * self.sessions.pause.load(Ordering::Relaxed)).min(LAST_CHECK_MICROS),
             Ordering::Relaxed,
         );
         wait::soonest(next, Some(now + pause))
@@ -90,33 +90,33 @@ impl ServerContext {
 
     /// Starts a thread that serves `served`, in place of the current one, if any.
     pub(in crate::blocking) fn dispatch(self: &Arc<Self>, served: &Arc<ServedSession>) {
-        served.turn.fetch_add(1, Ordering::AcqRel);
+        served.thread_number.fetch_add(1, Ordering::AcqRel);
         served.watched.store(false, Ordering::Release);
         let (owner, session) = (self.clone(), served.clone());
-        let attended = self.sessions.pool.run(THREAD, move || owner.run_session(&session));
-        if let Err(error) = attended {
+        let started = self.sessions.pool.run(THREAD, move || owner.run_session(&session));
+        if let Err(error) = started {
             served
                 .session
                 .admission
                 .log
                 .write(LogClass::Accept, || format!("cannot start a thread: {error}"));
-            self.poller.wake_by(Instant::now() + SPAWN_RETRY);
+            self.event_loop.wake_by(Instant::now() + SPAWN_RETRY);
         }
     }
 
     /// Reads a session and serves its calls, until another thread takes over, it is idle, or it ends.
     pub(in crate::blocking) fn run_session(self: &Arc<Self>, served: &Arc<ServedSession>) {
-        let mine = served.turn.load(Ordering::Acquire);
+        let own_number = served.thread_number.load(Ordering::Acquire);
         let session = &served.session;
         let mut follower = Follower::new(Instant::now(), wait::own_waker);
         let mut quiet = follower.now + SLOW_SESSION_TIMEOUT;
         loop {
-            let turn = session.turn(&mut follower, |state, waker| state.next_call(session, waker));
+            let step = session.turn(&mut follower, |state, waker| state.next_call(session, waker));
             let is_quiet = quiet <= follower.now;
-            match turn {
+            match step {
                 Step::Done(Some(work)) => {
                     let goes_on = self.serve_call(served, work, &mut follower.now);
-                    if !goes_on || served.turn.load(Ordering::Acquire) != mine {
+                    if !goes_on || served.thread_number.load(Ordering::Acquire) != own_number {
                         // The event loop writes what the peer does not take now: no thread waits for that.
                         session.flush();
                         return;
@@ -129,22 +129,22 @@ impl ServerContext {
                     Parker::this().park(Some(quiet));
                     follower.now = Instant::now();
                 }
-                turn if !is_quiet => {
-                    if wait::progress(session, &mut follower, turn, Some(quiet)) {
+                step if !is_quiet => {
+                    if wait::progress(session, &mut follower, step, Some(quiet)) {
                         quiet = follower.now + SLOW_SESSION_TIMEOUT;
                     }
                 }
-                turn => {
+                step => {
                     // The event loop watches it, and writes what the peer has not taken yet.
-                    wait::yield_leadership(session, turn, follower.waker());
+                    wait::yield_leadership(session, step, follower.waker());
                     if session.has_ended() {
                         return self.end_session(served);
                     }
                     session.shrink();
                     served.watched.store(true, Ordering::Release);
                     // A handler may be the leader, and find calls that no thread serves.
-                    session.set_standby(&self.poller.waker());
-                    return self.poller.wake();
+                    session.set_standby(&self.event_loop.waker());
+                    return self.event_loop.wake();
                 }
             }
         }
@@ -163,7 +163,7 @@ impl ServerContext {
             self.dispatch(served);
             work.call.read_ahead(&self.admission);
             if let Some(deadline) = work.call.deadline() {
-                self.poller.wake_by(deadline);
+                self.event_loop.wake_by(deadline);
             }
             *now = self.run(&served.session, work, *now);
             return false;
@@ -177,7 +177,7 @@ impl ServerContext {
         // If each one-way call of a burst got a thread, all would run before the first has ended.
         if served.spread.load(Ordering::Relaxed) && !work.call.is_one_way {
             if let Some(deadline) = deadline {
-                self.poller.wake_by(deadline);
+                self.event_loop.wake_by(deadline);
             }
             self.dispatch(served);
             *now = self.run(&served.session, work, began);
@@ -194,8 +194,8 @@ impl ServerContext {
         if !self.sessions.active.load(Ordering::Acquire) {
             self.sessions.active.store(true, Ordering::Release);
         }
-        let look = began + self.sessions.pause();
-        self.poller.wake_by(deadline.map_or(look, |deadline| deadline.min(look)));
+        let check = began + self.sessions.pause();
+        self.event_loop.wake_by(deadline.map_or(check, |deadline| deadline.min(check)));
         *now = self.run(&served.session, work, began);
         if *now - began >= SLOW {
             self.sessions.spread(served);
@@ -210,11 +210,11 @@ impl ServerContext {
 
     /// Handles the end of a session. If the peer must learn why, what it still sends is dropped for a while.
     fn end_session(self: &Arc<Self>, served: &Arc<ServedSession>) {
-        self.sessions.let_go(served, &self.poller.waker());
+        self.sessions.let_go(served, &self.event_loop.waker());
         if served.session.must_linger() {
-            self.poller.linger_session(&self.admission, served.session.clone());
+            self.event_loop.linger_session(&self.admission, served.session.clone());
         }
-        self.control.notify();
+        self.shutdown.notify();
     }
 }
 
@@ -227,7 +227,7 @@ const LARGE_REQUEST: usize = 256 * 1024;
 /// The running time from which a handler's answer does not wait for the next one.
 const SLOW_ENOUGH_TO_COUNT: Duration = Duration::from_micros(100);
 /// The longest interval between checks: how long a slow handler may delay a session after many quick ones.
-const LAST_LOOK_MICROS: u64 = 32_000;
+const LAST_CHECK_MICROS: u64 = 32_000;
 /// A handler that takes less is not worth a thread of its own.
 const QUICK_HANDLER: Duration = Duration::from_micros(100);
 /// How many quick handlers in a row show that a session is quick again.

@@ -15,7 +15,7 @@ use crate::net::socket_file::SocketFile;
 /// A handle that stops a server from any thread, see [`Server::handle`](crate::Server::handle).
 #[derive(Clone)]
 pub struct ServerHandle {
-    pub(in crate::blocking) control: Arc<Shutdown>,
+    pub(in crate::blocking) shutdown: Arc<Shutdown>,
 }
 
 /// The shutdown state of a server.
@@ -25,7 +25,7 @@ pub(in crate::blocking) struct Shutdown {
     changed: Condvar,
     /// The process that serves.
     server: OnceLock<Creator>,
-    gates: Mutex<Listeners>,
+    listeners: Mutex<Listeners>,
     /// How many handlers run after their callers were answered without them.
     pub(in crate::blocking) leaked: Arc<AtomicUsize>,
 }
@@ -63,18 +63,18 @@ impl ServerHandle {
     /// timeout](crate::ServerConfig::with_drain_timeout); the rest is answered with the code `cancelled`. Returns at
     /// once; [`Server::serve`](crate::Server::serve) returns when the shutdown is done.
     pub fn stop(&self) {
-        self.control.advance(Phase::Draining);
+        self.shutdown.advance(Phase::Draining);
     }
 
     /// Stops the server without waiting for the calls in flight, which are answered with the code `cancelled`.
     pub fn abort(&self) {
-        self.control.advance(Phase::Aborting);
+        self.shutdown.advance(Phase::Aborting);
     }
 
     /// Returns how many handlers still run although their callers were answered without them, because they ran past
     /// their deadline.
     pub fn leaked_handlers(&self) -> usize {
-        self.control.leaked.load(Ordering::Relaxed)
+        self.shutdown.leaked.load(Ordering::Relaxed)
     }
 }
 
@@ -88,7 +88,7 @@ impl Shutdown {
     }
 
     fn listeners(&self) -> MutexGuard<'_, Listeners> {
-        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Closes the listener `socket` when the server is stopped, or now if it is.
@@ -190,7 +190,7 @@ impl Shutdown {
 
 impl fmt::Debug for ServerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerHandle").field("stage", &self.control.phase()).finish_non_exhaustive()
+        f.debug_struct("ServerHandle").field("phase", &self.shutdown.phase()).finish_non_exhaustive()
     }
 }
 

@@ -31,23 +31,23 @@ pub(in crate::tokio) fn begin(
         socket::set_no_delay(&socket);
     }
     let (connection, bytes) = incoming.into_session();
-    let hold = SessionPermits {
+    let permits = SessionPermits {
         permit: Some(permit),
         session: admission.stats.sessions.open(),
         bytes: Some(bytes),
         answers: None,
     };
     let session =
-        Session::new(connection, socket.socket().clone(), peer, admission, None, Reader::Task, hold);
+        Session::new(connection, socket.socket().clone(), peer, admission, None, Reader::Task, permits);
     // The HELLO is sent before any handler begins.
     session.flush();
-    let id = server.control.sessions.enter(&session);
+    let id = server.shutdown.sessions.enter(&session);
     // Enter before checking for the stop: either the stop finds the session, or this check finds the stop. Otherwise
     // the session is never ended.
-    if server.control.has_reached(Phase::Draining) {
+    if server.shutdown.has_reached(Phase::Draining) {
         drain(&session);
     }
-    if server.control.has_reached(Phase::Aborting) {
+    if server.shutdown.has_reached(Phase::Aborting) {
         abort(&session);
     }
     ::tokio::spawn(SessionTask::new(

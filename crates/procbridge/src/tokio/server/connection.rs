@@ -31,7 +31,7 @@ pub(in crate::tokio) struct ServerConnection {
     peers: AllowedPeers,
     /// A stopping server waits for this guard. A connection that waits for its request reads once more then.
     busy: TaskGuard,
-    hold: ConnectionPermits,
+    permits: ConnectionPermits,
     /// Whether the request did not arrive in time.
     is_late: bool,
 }
@@ -62,23 +62,24 @@ impl ServerConnection {
         let admission = &server.admission;
         let peer = Peer::of(&socket, address);
         // A stopping server accepts no sessions: it would have to end them at once.
-        let terms = admission.config.terms.clone().filter(|_| !server.control.has_reached(Phase::Draining));
+        let settings =
+            admission.config.terms.clone().filter(|_| !server.shutdown.has_reached(Phase::Draining));
         let admitted = admission.connection(&peer).or_else(|refusal| {
-            let control = &server.control;
-            let may_enter = !control.has_reached(Phase::Draining) && admission.check(peers, &peer).is_ok();
-            if may_enter && control.sessions.evict_idle(&peer, admission.whose_place()) {
+            let shutdown = &server.shutdown;
+            let may_enter = !shutdown.has_reached(Phase::Draining) && admission.check(peers, &peer).is_ok();
+            if may_enter && shutdown.sessions.evict_idle(&peer, admission.whose_place()) {
                 admission.connection(&peer)
             } else {
                 Err(refusal)
             }
         });
         match admitted {
-            Ok((permit, held)) => Some(Box::new(Self {
+            Ok((permit, bytes)) => Some(Box::new(Self {
                 stream: Transport::accepted(socket),
-                incoming: ClassicServer::new(admission, peer, held, terms),
+                incoming: ClassicServer::new(admission, peer, bytes, settings),
                 peers,
                 busy: server.busy(),
-                hold: ConnectionPermits { permit, answer: None, _alive: server.alive() },
+                permits: ConnectionPermits { permit, answer: None, _alive: server.alive() },
                 is_late: false,
             })),
             Err(refusal) => {
@@ -90,24 +91,24 @@ impl ServerConnection {
 
     /// Serves the connection to its end.
     pub(in crate::tokio) async fn serve(mut self: Box<Self>, server: Arc<ServerContext>) {
-        let changed = pin!(server.control.changed());
+        let changed = pin!(server.shutdown.changed());
         let timer = pin!(sleep_until(self.incoming.deadline().into()));
-        let mut patience = Deadline::new(&server.control, changed, timer);
+        let mut waiter = Deadline::new(&server.shutdown, changed, timer);
         if let Err(refusal) = server.admission.check(self.peers, &self.incoming.peer) {
             self.incoming.refuse(&server.admission, &refusal);
         } else {
-            match self.request(&server, &mut patience).await {
-                Some(FirstRequest::Call(call)) => self.answer(&server, &mut patience, call).await,
+            match self.request(&server, &mut waiter).await {
+                Some(FirstRequest::Call(call)) => self.answer(&server, &mut waiter, call).await,
                 Some(FirstRequest::Session) => {
-                    let Self { stream, incoming, busy, hold, .. } = *self;
-                    return begin_session::begin(&server, stream, incoming, hold.permit, busy);
+                    let Self { stream, incoming, busy, permits, .. } = *self;
+                    return begin_session::begin(&server, stream, incoming, permits.permit, busy);
                 }
                 None => {}
             }
         }
         // The server waits for a lingering connection, which needs a permit. Without one the connection is closed at
         // once.
-        if self.write(&server, &mut patience).await
+        if self.write(&server, &mut waiter).await
             && let Ok(_waiting) = server.admission.waiting(&self.incoming.peer)
         {
             // From here on it holds a socket and a permit, but no packet; a stopping server does not wait for it.
@@ -115,14 +116,14 @@ impl ServerConnection {
                 stream,
                 incoming,
                 busy,
-                hold: ConnectionPermits { permit: _place, answer, _alive },
+                permits: ConnectionPermits { permit: _permit, answer, _alive },
                 is_late,
                 ..
             } = *self;
             drop((incoming, busy, answer));
             let linger_timeout = server.admission.config.linger_timeout;
             let limit = if is_late { linger_timeout.min(MIN_REPLY_TIME) } else { linger_timeout };
-            linger(stream, &server, &mut patience, clock::now().checked_add(limit)).await;
+            linger(stream, &server, &mut waiter, clock::now().checked_add(limit)).await;
         }
     }
 
@@ -131,7 +132,7 @@ impl ServerConnection {
     async fn request(
         &mut self,
         server: &ServerContext,
-        patience: &mut Deadline<'_, '_>,
+        waiter: &mut Deadline<'_, '_>,
     ) -> Option<FirstRequest> {
         let admission = &server.admission;
         let soon = clock::now() + FIRST_READ_TIMEOUT;
@@ -148,7 +149,7 @@ impl ServerConnection {
                 Interrupted::Late
             } else {
                 let stream = &mut self.stream;
-                patience
+                waiter
                     .unless(Phase::Draining, Some(deadline), |context| stream.poll(Readiness::Read, context))
                     .await
             };
@@ -193,38 +194,38 @@ impl ServerConnection {
     }
 
     /// Queues the answer to a call. It is the handler's if the call gets a permit and the handler ends in time.
-    async fn answer(&mut self, server: &ServerContext, patience: &mut Deadline<'_, '_>, call: Call) {
-        let ServerContext { admission, control, .. } = server;
+    async fn answer(&mut self, server: &ServerContext, waiter: &mut Deadline<'_, '_>, call: Call) {
+        let ServerContext { admission, shutdown, .. } = server;
         let handled = match admission.call(&self.incoming.account(), call.method()) {
             Err(refusal) => Err(refusal),
             Ok(_) if call.deadline().is_some_and(|deadline| deadline <= clock::now()) => {
                 Err(reply_error::timed_out())
             }
-            Ok(_) if control.has_reached(Phase::Aborting) => Err(reply_error::stopping()),
-            Ok(slot) => handle(server, &self.stream, patience, &call, slot).await,
+            Ok(_) if shutdown.has_reached(Phase::Aborting) => Err(reply_error::stopping()),
+            Ok(slot) => handle(server, &self.stream, waiter, &call, slot).await,
         };
         let packet =
             handled.unwrap_or_else(|refusal| refusal.packet(call.version(), &admission.config.limits));
         let (packet, space) = self.incoming.take_space(admission, packet);
-        self.hold.answer = space;
+        self.permits.answer = space;
         self.incoming.reply(packet);
     }
 
     /// Writes what is queued. Waits for the peer as long as it takes some of it and the server has time. Returns
     /// whether the connection must linger.
-    async fn write(&mut self, server: &ServerContext, patience: &mut Deadline<'_, '_>) -> bool {
+    async fn write(&mut self, server: &ServerContext, waiter: &mut Deadline<'_, '_>) -> bool {
         let Self { stream, incoming, .. } = self;
         let admission = &server.admission;
         while !incoming.transmit().is_empty() {
             let error = match stream.write(incoming.transmit()) {
                 Ok(0) => {
                     let deadline = clock::now().checked_add(admission.config.write_timeout);
-                    let room = |context: &mut Context<'_>| stream.poll(Readiness::Write, context);
-                    match patience.unless(Phase::Aborting, deadline, room).await {
+                    let writable = |context: &mut Context<'_>| stream.poll(Readiness::Write, context);
+                    match waiter.unless(Phase::Aborting, deadline, writable).await {
                         Interrupted::Done(Ok(())) => continue,
                         Interrupted::Done(Err(error)) => error.to_string(),
-                        Interrupted::Late => "takes no more of its answer".to_string(),
-                        Interrupted::Stopped => "had not taken its answer when the server ended".to_string(),
+                        Interrupted::Late => "stopped reading its answer".to_string(),
+                        Interrupted::Stopped => "had not read its answer when the server ended".to_string(),
                     }
                 }
                 Ok(count) => {
@@ -244,17 +245,17 @@ impl ServerConnection {
 async fn handle(
     server: &ServerContext,
     stream: &Transport,
-    patience: &mut Deadline<'_, '_>,
+    waiter: &mut Deadline<'_, '_>,
     call: &Call,
     slot: Option<Permit>,
 ) -> Result<Packet, Refusal> {
     let ServerContext { admission, router, .. } = server;
-    let mut running = router.start(call.clone(), admission, slot, Instant::now())?;
+    let mut handler = router.start(call.clone(), admission, slot, Instant::now())?;
     let woken = loop {
-        let work = |context: &mut Context<'_>| Pin::new(&mut running).poll(context);
-        let look = clock::now().checked_add(PEER_CHECK_INTERVAL);
-        let next = [look, call.deadline()].into_iter().flatten().min();
-        let woken = patience.unless(Phase::Aborting, next, work).await;
+        let work = |context: &mut Context<'_>| Pin::new(&mut handler).poll(context);
+        let check = clock::now().checked_add(PEER_CHECK_INTERVAL);
+        let next = [check, call.deadline()].into_iter().flatten().min();
+        let woken = waiter.unless(Phase::Aborting, next, work).await;
         let is_late = call.deadline().is_some_and(|deadline| deadline <= clock::now());
         if !matches!(woken, Interrupted::Late) || is_late {
             break woken;
@@ -264,10 +265,10 @@ async fn handle(
         }
     };
     match woken {
-        Interrupted::Done(handled) => running.finish(&admission.config, handled).0,
+        Interrupted::Done(handled) => handler.finish(&admission.config, handled).0,
         Interrupted::Late => {
             let method = call.method().unwrap_or_default();
-            admission.log.write(LogClass::Timeout, || format!("method {method:?} is past its time limit"));
+            admission.log.write(LogClass::Timeout, || format!("method {method:?} is past its deadline"));
             Err(reply_error::timed_out())
         }
         Interrupted::Stopped => Err(reply_error::cancelled()),
@@ -279,22 +280,22 @@ async fn handle(
 async fn linger(
     mut stream: Transport,
     server: &ServerContext,
-    patience: &mut Deadline<'_, '_>,
+    waiter: &mut Deadline<'_, '_>,
     deadline: Option<Instant>,
 ) {
-    let mut semaphore = LINGER_BYTES;
+    let mut bytes_left = LINGER_BYTES;
     while deadline.is_none_or(|deadline| clock::now() < deadline) {
         match stream.discard() {
             Ok(Read::Bytes(count)) => {
                 server.admission.stats.received(count);
-                let Some(left) = semaphore.checked_sub(count) else { return };
-                semaphore = left;
+                let Some(left) = bytes_left.checked_sub(count) else { return };
+                bytes_left = left;
                 // Yield: a peer that sends as fast as it is read must not keep the thread.
                 ::tokio::task::yield_now().await;
             }
             Ok(Read::Nothing) => {
                 let more = |context: &mut Context<'_>| stream.poll(Readiness::Read, context);
-                let Interrupted::Done(Ok(())) = patience.unless(Phase::Aborting, deadline, more).await else {
+                let Interrupted::Done(Ok(())) = waiter.unless(Phase::Aborting, deadline, more).await else {
                     return;
                 };
             }

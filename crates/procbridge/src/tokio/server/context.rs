@@ -12,7 +12,7 @@ use crate::tokio::server::shutdown::Shutdown;
 #[derive(Debug)]
 pub(in crate::tokio) struct ServerContext {
     pub(in crate::tokio) admission: Arc<Admission>,
-    pub(in crate::tokio) control: Arc<Shutdown>,
+    pub(in crate::tokio) shutdown: Arc<Shutdown>,
     pub(in crate::tokio) router: Router,
     pub(in crate::tokio) work: watch::Sender<()>,
     pub(in crate::tokio) tasks: watch::Sender<()>,

@@ -44,7 +44,7 @@ use crate::tokio::server::shutdown::{Deadline, Interrupted, OpenListener, Phase,
 pub struct Server {
     listeners: Vec<Listener>,
     config: ServerConfig,
-    control: Arc<Shutdown>,
+    shutdown: Arc<Shutdown>,
 }
 
 /// A server in a task of its own, see [`Server::spawn`]. Dropping it stops the server as [`ServerHandle::stop`] does,
@@ -93,7 +93,7 @@ impl Server {
         Error: From<E::Error>,
     {
         config.check()?;
-        Self { listeners: Vec::new(), config, control: Arc::default() }.and_bind(endpoint)
+        Self { listeners: Vec::new(), config, shutdown: Arc::default() }.and_bind(endpoint)
     }
 
     /// Listens at one more endpoint.
@@ -122,7 +122,7 @@ impl Server {
 
     /// Returns a handle that stops this server from another task or thread.
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle { control: self.control.clone() }
+        ServerHandle { shutdown: self.shutdown.clone() }
     }
 
     /// Serves until the server is stopped, see [`ServerHandle::stop`]. The future is ready when the calls in flight are
@@ -143,28 +143,28 @@ impl Server {
     /// files are removed. The tasks of the calls in flight answer them with the code `cancelled`, as soon as the
     /// runtime polls them.
     pub async fn serve(self, router: Router) -> Result<(), Error> {
-        let Self { mut listeners, config, control } = self;
-        control.serve();
+        let Self { mut listeners, config, shutdown } = self;
+        shutdown.serve();
         let mut admission = Admission::new(config, MAX_CONNECTIONS, &router.routes.names());
-        admission.leaked = control.leaked.clone();
+        admission.leaked = shutdown.leaked.clone();
         admission.set_streams(&router.routes.streams());
         admission.clock = clock::now;
         admission.discard = call_task::discard;
         let admission = Arc::new(admission);
         let (work, tasks) = (watch::Sender::new(()), watch::Sender::new(()));
-        let server = Arc::new(ServerContext { admission, control, router, work, tasks });
+        let server = Arc::new(ServerContext { admission, shutdown, router, work, tasks });
         // However this future ends, its tasks are notified.
-        let _end = End { control: server.control.clone() };
+        let _end = End { shutdown: server.shutdown.clone() };
         let mut acceptors = Vec::new();
         for listener in &mut listeners {
-            let Some(gate) = listener.open() else { continue };
-            let gate = OpenListener::open(gate, listener.peers)
+            let Some(open) = listener.open() else { continue };
+            let open = OpenListener::open(open, listener.peers)
                 .map_err(|error| Error::io(ErrorKind::Io, "cannot start the server", error))?;
-            let gate = Arc::new(gate);
-            server.control.watch(&gate);
-            acceptors.push(::tokio::spawn(accept(server.clone(), gate)));
+            let open = Arc::new(open);
+            server.shutdown.watch(&open);
+            acceptors.push(::tokio::spawn(accept(server.clone(), open)));
         }
-        let mut clock = pin!(server.control.sessions.keep_time());
+        let mut clock = pin!(server.shutdown.sessions.keep_time());
         let mut finish = pin!(server.finish(acceptors));
         poll_fn(|context| {
             // It never ends.
@@ -230,36 +230,36 @@ impl Drop for RunningServer {
 impl ServerContext {
     /// Waits for the stop, then for the calls in flight within the drain timeout, then for all tasks to end.
     async fn finish(&self, acceptors: Vec<JoinHandle<()>>) {
-        let changed = pin!(self.control.changed());
+        let changed = pin!(self.shutdown.changed());
         let timer = pin!(time::sleep(Duration::ZERO));
-        let mut patience = Deadline::new(&self.control, changed, timer);
-        patience.unless(Phase::Draining, None, |_| Poll::<()>::Pending).await;
+        let mut waiter = Deadline::new(&self.shutdown, changed, timer);
+        waiter.unless(Phase::Draining, None, |_| Poll::<()>::Pending).await;
         for acceptor in acceptors {
             let _ = acceptor.await;
         }
         let deadline = clock::now().checked_add(self.admission.config.drain_timeout);
         let mut answered = pin!(self.work.closed());
-        patience.unless(Phase::Aborting, deadline, |context| answered.as_mut().poll(context)).await;
-        self.control.advance(Phase::Aborting);
+        waiter.unless(Phase::Aborting, deadline, |context| answered.as_mut().poll(context)).await;
+        self.shutdown.advance(Phase::Aborting);
         // The rest takes no time, unless a handler blocks its thread; then it is left behind.
         let _ = time::timeout(FLUSH_GRACE, self.tasks.closed()).await;
     }
 }
 
 /// Accepts connections at one endpoint and starts a task for each, until the server stops.
-async fn accept(server: Arc<ServerContext>, gate: Arc<OpenListener>) {
-    let changed = pin!(server.control.changed());
+async fn accept(server: Arc<ServerContext>, listener: Arc<OpenListener>) {
+    let changed = pin!(server.shutdown.changed());
     let timer = pin!(time::sleep(Duration::ZERO));
-    let mut patience = Deadline::new(&server.control, changed, timer);
+    let mut waiter = Deadline::new(&server.shutdown, changed, timer);
     let start = |accepted| {
-        if let Some(connection) = ServerConnection::admit(&server, accepted, gate.peers) {
+        if let Some(connection) = ServerConnection::admit(&server, accepted, listener.peers) {
             ::tokio::spawn(connection.serve(server.clone()));
         }
     };
     let log = &server.admission.log;
     let mut backoff = AcceptBackoff::new();
-    while !server.control.has_reached(Phase::Draining) {
-        match gate.accept() {
+    while !server.shutdown.has_reached(Phase::Draining) {
+        match listener.accept() {
             Ok(accepted) => {
                 backoff.reset();
                 start(accepted);
@@ -267,8 +267,8 @@ async fn accept(server: Arc<ServerContext>, gate: Arc<OpenListener>) {
                 consume_budget().await;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let arrival = |context: &mut Context<'_>| gate.poll_arrival(context);
-                if let Interrupted::Done(Err(_)) = patience.unless(Phase::Draining, None, arrival).await {
+                let arrival = |context: &mut Context<'_>| listener.poll_arrival(context);
+                if let Interrupted::Done(Err(_)) = waiter.unless(Phase::Draining, None, arrival).await {
                     // The runtime is ending, and this task with it.
                     return;
                 }
@@ -277,12 +277,12 @@ async fn accept(server: Arc<ServerContext>, gate: Arc<OpenListener>) {
                 log.write(LogClass::Accept, || format!("cannot accept: {error}"));
                 if Errno::from_io_error(&error).is_none_or(AcceptBackoff::is_needed) {
                     let until = clock::now() + backoff.pause();
-                    patience.unless(Phase::Draining, Some(until), |_| Poll::<()>::Pending).await;
+                    waiter.unless(Phase::Draining, Some(until), |_| Poll::<()>::Pending).await;
                 }
             }
         }
     }
-    for accepted in gate.drain_backlog() {
+    for accepted in listener.drain_backlog() {
         start(accepted);
     }
 }
@@ -300,12 +300,12 @@ async fn flush_log() {
 
 /// Ends the server when it is dropped.
 struct End {
-    control: Arc<Shutdown>,
+    shutdown: Arc<Shutdown>,
 }
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.control.advance(Phase::Aborting);
+        self.shutdown.advance(Phase::Aborting);
     }
 }
 

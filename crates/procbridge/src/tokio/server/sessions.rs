@@ -97,7 +97,7 @@ impl Sessions {
     /// Notifies the sessions that must check the clock now, and returns when the next ones must.
     fn notify_due(&self) -> Option<Instant> {
         let now = clock::now();
-        let mut rung: Vec<(u64, Arc<Session>)> = Vec::new();
+        let mut to_notify: Vec<(u64, Arc<Session>)> = Vec::new();
         let mut next = {
             let mut inner = self.lock();
             let tick = now.saturating_duration_since(inner.start).as_secs() / TICK.as_secs();
@@ -105,14 +105,14 @@ impl Sessions {
                 && *first.key() <= tick
             {
                 let ids = first.remove();
-                rung.extend(ids.iter().filter_map(|&id| Some((id, inner.open.get(&id)?.upgrade()?))));
+                to_notify.extend(ids.iter().filter_map(|&id| Some((id, inner.open.get(&id)?.upgrade()?))));
             }
             let next =
                 inner.due.first_key_value().map(|(&tick, _)| TICK * u32::try_from(tick).unwrap_or(u32::MAX));
             next.and_then(|next| inner.start.checked_add(next))
         };
         // No session waits for another one that is busy.
-        for (id, _) in rung.iter().filter(|(_, session)| !session.try_notify_task()) {
+        for (id, _) in to_notify.iter().filter(|(_, session)| !session.try_notify_task()) {
             self.plan(*id, now);
             next = next.into_iter().chain([now + TICK]).min();
         }

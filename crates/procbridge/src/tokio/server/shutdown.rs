@@ -26,7 +26,7 @@ use crate::tokio::transport::SessionSocket;
 /// A handle that stops a server from any task or thread, see [`Server::handle`](crate::tokio::Server::handle).
 #[derive(Clone)]
 pub struct ServerHandle {
-    pub(in crate::tokio) control: Arc<Shutdown>,
+    pub(in crate::tokio) shutdown: Arc<Shutdown>,
 }
 
 /// The shutdown state of a server.
@@ -37,7 +37,7 @@ pub(in crate::tokio) struct Shutdown {
     changed: Notify,
     /// The process that serves.
     server: OnceLock<Creator>,
-    gates: Mutex<Vec<Weak<OpenListener>>>,
+    listeners: Mutex<Vec<Weak<OpenListener>>>,
     pub(in crate::tokio) sessions: Sessions,
     /// How many handlers run after their callers were answered without them.
     pub(in crate::tokio) leaked: Arc<AtomicUsize>,
@@ -56,7 +56,7 @@ pub(in crate::tokio) enum Phase {
 /// the task, which keeps the task small.
 #[derive(Debug)]
 pub(in crate::tokio) struct Deadline<'task, 'server> {
-    control: &'server Shutdown,
+    shutdown: &'server Shutdown,
     changed: Pin<&'task mut Notified<'server>>,
     timer: Pin<&'task mut Sleep>,
 }
@@ -88,18 +88,18 @@ impl ServerHandle {
     /// timeout](crate::ServerConfig::with_drain_timeout); the rest is answered with the code `cancelled`. Returns at
     /// once; [`Server::serve`](crate::tokio::Server::serve) returns when the shutdown is done.
     pub fn stop(&self) {
-        self.control.advance(Phase::Draining);
+        self.shutdown.advance(Phase::Draining);
     }
 
     /// Stops the server without waiting for the calls in flight, which are answered with the code `cancelled`.
     pub fn abort(&self) {
-        self.control.advance(Phase::Aborting);
+        self.shutdown.advance(Phase::Aborting);
     }
 
     /// Returns how many blocking handlers still run although their callers were answered without them, because they ran
     /// past their deadline. Async handlers are dropped and never count.
     pub fn leaked_handlers(&self) -> usize {
-        self.control.leaked.load(Ordering::Relaxed)
+        self.shutdown.leaked.load(Ordering::Relaxed)
     }
 }
 
@@ -124,8 +124,8 @@ impl Shutdown {
             return;
         }
         // Close before notifying, or a task that is notified finds that clients can still connect.
-        for gate in self.gates().iter().filter_map(Weak::upgrade) {
-            gate.close();
+        for listener in self.listeners().iter().filter_map(Weak::upgrade) {
+            listener.close();
         }
         self.sessions.drain();
         if self.phase.fetch_max(phase as u8, Ordering::AcqRel) < phase as u8 {
@@ -139,21 +139,21 @@ impl Shutdown {
     }
 
     /// Closes `listener` when the server is stopped, or now if it is.
-    pub(in crate::tokio) fn watch(&self, gate: &Arc<OpenListener>) {
-        self.gates().push(Arc::downgrade(gate));
+    pub(in crate::tokio) fn watch(&self, listener: &Arc<OpenListener>) {
+        self.listeners().push(Arc::downgrade(listener));
         if self.has_reached(Phase::Draining) {
-            gate.close();
+            listener.close();
         }
     }
 
-    fn gates(&self) -> MutexGuard<'_, Vec<Weak<OpenListener>>> {
-        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
+    fn listeners(&self) -> MutexGuard<'_, Vec<Weak<OpenListener>>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl OpenListener {
-    pub(in crate::tokio) fn open(gate: listener::OpenListener, peers: AllowedPeers) -> io::Result<Self> {
-        let listener::OpenListener { socket, file } = gate;
+    pub(in crate::tokio) fn open(listener: listener::OpenListener, peers: AllowedPeers) -> io::Result<Self> {
+        let listener::OpenListener { socket, file } = listener;
         rustix::io::ioctl_fionbio(&socket, true)?;
         Ok(Self {
             socket: SessionSocket::new(socket)?,
@@ -207,11 +207,11 @@ impl OpenListener {
 
 impl<'task, 'server> Deadline<'task, 'server> {
     pub(in crate::tokio) fn new(
-        control: &'server Shutdown,
+        shutdown: &'server Shutdown,
         changed: Pin<&'task mut Notified<'server>>,
         timer: Pin<&'task mut Sleep>,
     ) -> Self {
-        Self { control, changed, timer }
+        Self { shutdown, changed, timer }
     }
 
     /// Waits until `work` is ready, the server reaches `phase`, or `deadline` passes. If several hold at a time, the
@@ -224,17 +224,17 @@ impl<'task, 'server> Deadline<'task, 'server> {
     ) -> Interrupted<T> {
         poll_fn(|context| match work(context) {
             Poll::Ready(done) => Poll::Ready(Interrupted::Done(done)),
-            Poll::Pending if self.poll_stage(phase, context).is_ready() => Poll::Ready(Interrupted::Stopped),
+            Poll::Pending if self.poll_phase(phase, context).is_ready() => Poll::Ready(Interrupted::Stopped),
             Poll::Pending => self.poll_deadline(deadline, context).map(|()| Interrupted::Late),
         })
         .await
     }
 
-    fn poll_stage(&mut self, phase: Phase, context: &mut Context<'_>) -> Poll<()> {
-        while !self.control.has_reached(phase) {
+    fn poll_phase(&mut self, phase: Phase, context: &mut Context<'_>) -> Poll<()> {
+        while !self.shutdown.has_reached(phase) {
             // The future has seen every change since it was made, so none between the check and the wait is lost.
             ready!(self.changed.as_mut().poll(context));
-            self.changed.set(self.control.changed());
+            self.changed.set(self.shutdown.changed());
         }
         Poll::Ready(())
     }
@@ -247,7 +247,7 @@ impl<'task, 'server> Deadline<'task, 'server> {
 
 impl fmt::Debug for ServerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stopping = self.control.has_reached(Phase::Draining);
+        let stopping = self.shutdown.has_reached(Phase::Draining);
         f.debug_struct("ServerHandle").field("stopping", &stopping).finish_non_exhaustive()
     }
 }
