@@ -79,8 +79,8 @@ impl Client {
     /// Calls `method` with `payload` and reads the answer as an `R`. A null answer is read as `()`, `Option` or
     /// `Value`. `Box<RawValue>` keeps the answer's text exactly as it was sent.
     ///
-    /// Retries a call on a new connection, within the call's timeout, if the server certainly did not run it: its
-    /// connection ended first, or the server was stopping.
+    /// Retries a call on a new connection, within the call's timeout, if the server certainly did not run it. That is
+    /// so if its connection ended first, or the server was stopping.
     ///
     /// # Errors
     ///

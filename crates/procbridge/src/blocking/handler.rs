@@ -13,8 +13,8 @@ pub use crate::service::reply::Reply;
 /// A function that answers calls. You write the function; this trait is implemented for you:
 ///
 /// - `fn() -> R`
-/// - `fn(T) -> R`, with `T` anything that serde can read: a struct, a tuple filled from an array, a `Value`, or
-///   `Box<RawValue>` for the payload's text exactly as it was sent
+/// - `fn(T) -> R`, with `T` any type that serde can read: a struct, a tuple filled from an array, or a `Value`.
+///   `Box<RawValue>` keeps the payload's text exactly as it was sent.
 /// - `fn(&Call) -> R` and `fn(&Call, T) -> R`
 ///
 /// `R` is anything that serde can write, or a `Result` of that. An `Err` becomes a bad response: a [`Refusal`] as it

@@ -122,6 +122,8 @@ enum Raw {
 impl<T: DeserializeOwned> Iterator for Items<T> {
     type Item = Result<T, Error>;
 
+    /// Returns the next item; `None` at the end of the stream.
+    ///
     /// # Blocking
     ///
     /// Until the next item arrives, the stream ends, or its timeout passes.

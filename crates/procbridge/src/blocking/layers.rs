@@ -29,7 +29,7 @@ pub fn max_in_flight(
 
 /// Returns a layer that reports each call to [tracing](https://docs.rs/tracing), at level `INFO`. The handler runs in a
 /// span `procbridge.call` with the fields `method`, `peer` and `traceparent`. An event in the span has the fields
-/// `outcome` (`ok`, the error's code, or `error` if it has none) and `elapsed_us`.
+/// `outcome` and `elapsed_us`. The outcome is `ok`, the error's code, or `error` if it has none.
 ///
 /// ```
 /// use procbridge::{Router, layers};

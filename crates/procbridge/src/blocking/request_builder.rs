@@ -55,7 +55,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
 
     /// Adds an entry to the call's metadata, beside its payload. The handler reads it with
     /// [`Call::meta_value`](crate::Call::meta_value). Entries are sent in the order in which their keys were first
-    /// given, each as it was written: a `RawValue` keeps its digits, its keys and their order. A second value of a key
+    /// given. Each keeps its text: a `RawValue` keeps its digits, its keys and their order. A second value of a key
     /// replaces the first. A value that JSON cannot express makes the call fail with `InvalidInput`.
     #[must_use]
     pub fn meta(mut self, key: impl Into<String>, value: impl Serialize) -> Self {

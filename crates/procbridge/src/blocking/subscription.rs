@@ -19,9 +19,9 @@ use crate::events::event::{self, Event, Missed};
 
 /// The events of some topics, see [`Client::subscribe`](crate::Client::subscribe). Dropping it ends the subscription.
 ///
-/// The iterator ends only with an error that a retry would not fix: the server refuses the subscription, has no events,
-/// or no longer supports sessions. While the server is unreachable, full or stopping, the subscription waits and
-/// retries.
+/// The iterator ends only with an error that a retry would not fix. That is so if the server refuses the subscription,
+/// has no events, or no longer supports sessions. While the server is unreachable, full or stopping, the subscription
+/// waits and retries.
 #[derive(Debug)]
 pub struct Subscription {
     client: Arc<Inner>,
@@ -78,6 +78,8 @@ impl Subscription {
 impl Iterator for Subscription {
     type Item = Result<Event, Error>;
 
+    /// Returns the next event; `None` after the error that ended the subscription.
+    ///
     /// # Blocking
     ///
     /// Until an event arrives, or the subscription fails for good.

@@ -1,7 +1,7 @@
 //! One connected socket: reads and writes that never block, and the methods that wait.
 //!
 //! Waiting is separate from reading and writing, so that a complete answer never waits. A short wait still happens
-//! inside the read, with a receive timeout set on the socket. `poll` would set a timer of the clock's resolution: for a
+//! inside the read, with a receive timeout set on the socket. `poll` would set a timer of the clock's resolution. For a
 //! short wait this usually reprograms the processor's timer, which costs more than the rest of the wait. See decision
 //! 0001.
 

@@ -97,8 +97,9 @@ impl Hub {
         Self::with_queue(QUEUE)
     }
 
-    /// Returns a hub that queues up to `events` for a slow subscriber, at most 32 MiB of them, and 256 MiB for all slow
-    /// subscribers together. Beyond that the oldest are dropped, and the subscriber learns how many. 0 is raised to 1.
+    /// Returns a hub that queues up to `events` for a slow subscriber. They take at most 32 MiB, and 256 MiB for all
+    /// slow subscribers together. Beyond that the oldest are dropped, and the subscriber learns how many. 0 is raised
+    /// to 1.
     pub fn with_queue(events: usize) -> Self {
         let inner = Inner {
             registry: Mutex::default(),

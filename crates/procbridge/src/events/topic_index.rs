@@ -182,7 +182,7 @@ const SHORT: usize = 4;
 mod tests {
     use super::*;
 
-    /// The rule itself (PB-EVT-3, PB-EVT-4).
+    /// States the rule itself (PB-EVT-3, PB-EVT-4).
     fn matches(pattern: &str, topic: &str) -> bool {
         let mut topic = topic.split('.');
         let mut pattern = pattern.split('.').peekable();
@@ -230,7 +230,7 @@ mod tests {
         }
     }
 
-    /// All texts of up to three segments, each of them one of four.
+    /// Returns all texts of up to three segments, each of them one of four.
     fn texts() -> Vec<String> {
         let segments = ["a", "b", "*", ""];
         let mut texts: Vec<String> = segments.map(String::from).into();

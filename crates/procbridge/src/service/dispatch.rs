@@ -13,7 +13,7 @@ use crate::service::reply::Reply;
 pub(crate) fn authorized(call: &Call, config: &ServerConfig) -> Result<(), Refusal> {
     match &config.token {
         Some(token) if !call.has_token(token) => {
-            Err(Refusal::new("the call does not bring the server's token").with_code(code::DENIED))
+            Err(Refusal::new("missing or wrong token (set ClientConfig::with_token)").with_code(code::DENIED))
         }
         _ => Ok(()),
     }

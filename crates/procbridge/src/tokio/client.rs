@@ -89,8 +89,8 @@ impl Client {
     /// This function serialises the payload, not the future. So the future borrows nothing: it may be stored, collected
     /// and spawned, whatever the payload is. The call's timeout begins with the first poll.
     ///
-    /// Retries a call of at most 64 KiB on a new connection, within the call's timeout, if the server certainly did not
-    /// run it: its connection ended first, or the server was stopping.
+    /// Retries a call on a new connection, within the call's timeout, if the server certainly did not run it. That is
+    /// so if its connection ended first, or the server was stopping. A call of more than 64 KiB is not retried.
     ///
     /// # Errors
     ///

@@ -22,9 +22,9 @@ pub(super) fn now() -> Instant {
     ::tokio::time::Instant::now().into_std()
 }
 
-/// Ready at `deadline`, for which `timer` may be set already. A timer that fires counts only if the clock agrees: its
-/// runtime may have seen a later time. The wait uses none of the task's cooperative budget, so work that exhausts the
-/// budget does not delay the deadline.
+/// Becomes ready at `deadline`, for which `timer` may be set already. A timer that fires counts only if the clock
+/// agrees: its runtime may have seen a later time. The wait uses none of the task's cooperative budget, so work that
+/// exhausts the budget does not delay the deadline.
 pub(super) fn poll_until(
     mut timer: Pin<&mut Sleep>,
     deadline: Instant,
@@ -103,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    /// A runtime whose timers have seen a later time fires at once.
+    /// Sets the timers of a runtime that has seen a later time: they fire at once.
     #[::tokio::test(start_paused = true)]
     async fn a_timer_alone_is_not_believed() {
         let deadline = now() + Duration::from_secs(10);

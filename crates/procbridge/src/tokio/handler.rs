@@ -13,8 +13,8 @@ use crate::tokio::item_sink::ItemSink;
 /// An async function that answers calls. You write the function; this trait is implemented for you:
 ///
 /// - `async fn() -> R`
-/// - `async fn(T) -> R`, with `T` anything that serde can read: a struct, a tuple filled from an array, a `Value`, or
-///   `Box<RawValue>` for the payload's text exactly as it was sent
+/// - `async fn(T) -> R`, with `T` any type that serde can read: a struct, a tuple filled from an array, or a `Value`.
+///   `Box<RawValue>` keeps the payload's text exactly as it was sent.
 /// - `async fn(Call) -> R` and `async fn(Call, T) -> R`
 ///
 /// and for closures that return such a future, as in `|xs: Vec<i64>| async move { xs.len() }`. The future must be
@@ -30,10 +30,10 @@ use crate::tokio::item_sink::ItemSink;
 /// # Blocking
 ///
 /// A handler should not block. In a session, its beginning up to the first wait runs in the task that reads the
-/// session, unless the payload has 64 KiB or more. A beginning of more than half a millisecond delays the other calls
-/// of that client, once. The next calls of the method begin in tasks of their own, until 64 beginnings in a row were
-/// quick. A blocked handler still blocks a thread of the runtime, and stops a runtime that has only one. Calls that
-/// begin in tasks of their own may begin in another order than they arrived. Blocking work belongs in
+/// session. A payload of 64 KiB or more gives it a task of its own. A beginning of more than half a millisecond delays
+/// the other calls of that client, once. The next calls of the method begin in tasks of their own, until 64 beginnings
+/// in a row were quick. A blocked handler still blocks a thread of the runtime, and stops a runtime that has only one.
+/// Calls that begin in tasks of their own may begin in another order than they arrived. Blocking work belongs in
 /// [`spawn_blocking`](::tokio::task::spawn_blocking), or in a [`procbridge::Router`](crate::Router).
 ///
 /// # Cancel safety

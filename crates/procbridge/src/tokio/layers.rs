@@ -34,7 +34,8 @@ pub fn max_in_flight(calls: usize) -> impl Fn(Call, Next) -> Layered + Send + Sy
 
 /// Returns a layer that reports each call to [tracing](https://docs.rs/tracing), at level `INFO`. The handler runs in a
 /// span `procbridge.call` with the fields `method`, `peer` and `traceparent`. An event in the span has the fields
-/// `outcome` (`ok`, the error's code, `error` if it has none, or `cancelled` if it was dropped) and `elapsed_us`.
+/// `outcome` and `elapsed_us`. The outcome is `ok`, the error's code, `error` if it has none, or `cancelled` if it was
+/// dropped.
 ///
 /// ```
 /// use procbridge::tokio::{Router, layers};

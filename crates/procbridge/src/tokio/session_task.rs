@@ -350,7 +350,7 @@ impl Drop for SessionTask {
     }
 }
 
-/// What is due later than this is left to the server's clock, which may be a second late.
+/// Later deadlines than this are left to the server's clock, which may be a second late.
 const MAX_TIMER: Duration = Duration::from_secs(4);
 /// The most rounds of one poll before other tasks run.
 const MAX_ROUNDS: u32 = 32;

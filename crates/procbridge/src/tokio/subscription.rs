@@ -24,9 +24,9 @@ use crate::tokio::item_stream::Items;
 /// The events of some topics, see [`Client::subscribe`](crate::tokio::Client::subscribe). Dropping it ends the
 /// subscription.
 ///
-/// The [`Stream`] ends only with an error that a retry would not fix: the server refuses the subscription, has no
-/// events, or no longer supports sessions. While the server is unreachable, full or stopping, the subscription waits
-/// and retries.
+/// The [`Stream`] ends only with an error that a retry would not fix. That is so if the server refuses the
+/// subscription, has no events, or no longer supports sessions. While the server is unreachable, full or stopping, the
+/// subscription waits and retries.
 #[must_use = "a subscription that is dropped has ended"]
 pub struct Subscription {
     client: Arc<Inner>,

@@ -197,7 +197,7 @@ impl Transport {
         poll_fn(|context| self.poll(readiness, context)).await
     }
 
-    /// Ready when the socket is ready or has failed.
+    /// Becomes ready when the socket is ready or has failed.
     pub(super) fn poll(&mut self, readiness: Readiness, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Socket::Fresh(_) = self.socket
             && let Socket::Fresh(socket) = std::mem::replace(&mut self.socket, Socket::Closed)
@@ -283,8 +283,8 @@ impl SessionSocket {
         }
     }
 
-    /// Ready when the socket is writable. A task that also waits to read must [poll for that](Self::poll_readable)
-    /// afterwards.
+    /// Becomes ready when the socket is writable. A task that also waits to read must [poll for
+    /// that](Self::poll_readable) afterwards.
     pub(super) fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.writes == 0 {
             self.watch_for(Interest::READABLE | Interest::WRITABLE)?;

@@ -1,7 +1,7 @@
 //! The calls whose handlers run.
 //!
 //! A blocking handler cannot be interrupted, but its caller can be answered without it. The thread that takes a call
-//! out of this table first answers it: the handler's thread when the handler returns, or the event loop at the
+//! out of this table first answers it. That is the handler's thread when the handler returns, or the event loop at the
 //! deadline.
 
 use std::collections::HashMap;

@@ -45,7 +45,7 @@ pub(in crate::blocking) struct SessionTable {
 }
 
 impl ServedSession {
-    /// Whether it has ended while no thread serves it, and its peer must learn why: a handler that reads as the leader
+    /// Whether it has ended while no thread serves it, and its peer must learn why. A handler that reads as the leader
     /// may find that the peer breaks the protocol.
     pub(in crate::blocking) fn is_left(&self) -> bool {
         self.watched.load(Ordering::Acquire) && self.session.must_linger()

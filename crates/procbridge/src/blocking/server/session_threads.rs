@@ -1,6 +1,6 @@
 //! The threads of a server's sessions: which one reads each session, and which ones serve its calls.
 //!
-//! The thread that reads a session also runs the handlers of the calls it finds, one after the other, and writes their
+//! The thread that reads a session also runs the handlers of the calls it finds, one after the other. It writes their
 //! answers with one write. That is fastest for quick handlers. The event loop watches the clock: if a handler occupies
 //! the thread for more than 1.5 ms, another thread takes over the session. From then on each call of that session gets
 //! a thread, until its handlers are quick again. The event loop watches an idle session, which needs no thread.
@@ -197,10 +197,11 @@ impl ServerContext {
         let check = began + self.sessions.pause();
         self.event_loop.wake_by(deadline.map_or(check, |deadline| deadline.min(check)));
         *now = self.run(&served.session, work, began);
-        if *now - began >= SLOW {
+        let lasted = *now - began;
+        if lasted >= SLOW {
             self.sessions.spread(served);
         }
-        if *now - began >= SLOW_ENOUGH_TO_COUNT {
+        if lasted >= SLOW_ENOUGH_TO_COUNT {
             // Quick answers are written together; this one would wait for the handlers behind it.
             served.session.flush();
         }

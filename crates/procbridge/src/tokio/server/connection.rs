@@ -36,7 +36,7 @@ pub(in crate::tokio) struct ServerConnection {
     is_late: bool,
 }
 
-/// What the first request makes of the connection.
+/// The use of a connection, as its first request decides.
 enum FirstRequest {
     /// A connection for this call only.
     Call(Call),

@@ -168,7 +168,7 @@ impl OpenListener {
         self.socket.attempt(Interest::READABLE, |socket| Ok(socket::accept(socket)?))
     }
 
-    /// Ready when a connection has arrived.
+    /// Becomes ready when a connection has arrived.
     pub(in crate::tokio) fn poll_arrival(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket.poll_readable(context)
     }
