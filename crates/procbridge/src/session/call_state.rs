@@ -150,7 +150,8 @@ impl CallState {
                 None => Refusal::new("").with_code(code::INVALID_REQUEST),
             }),
         };
-        let is_over = |content: &Content| content.deadline.is_some_and(|deadline| deadline <= admission.now());
+        let is_over =
+            |content: &Content| content.deadline.is_some_and(|deadline| deadline <= admission.now());
         let content = match content {
             Ok(content) if is_over(&content) => Err(reply_error::timed_out()),
             content => content,
