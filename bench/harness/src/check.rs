@@ -11,7 +11,7 @@ pub(crate) struct Verdict {
     pub(crate) condition: Condition,
     /// None: it could not be measured.
     pub(crate) reached: Option<Spread>,
-    /// The same as a ratio to the bare socket, where the condition has one beside.
+    /// The ratio to the bare socket, where the condition shows one beside.
     pub(crate) of_bare: Option<Spread>,
 }
 
@@ -20,7 +20,7 @@ pub(crate) enum State {
     Met,
     /// Not met, by no more than such figures vary.
     WithinGate,
-    /// Not met, of a figure that depends on the machine: told, and demanded on request only.
+    /// Not met, and the figure depends on the machine: only `--check-all` demands it.
     Reported,
     /// Not met, and no worse than the nearest figure by more than such figures vary.
     KnownLimit,
@@ -40,12 +40,12 @@ impl Verdict {
         }
     }
 
-    /// Whether the gate holds, whether or not a check demands it.
+    /// Whether the gate holds, also where only `--check-all` demands it.
     fn is_within_gate(&self) -> bool {
         self.reached.is_some_and(|spread| self.condition.gate().holds(spread.median))
     }
 
-    /// Whether a check fails by it. `everything`: also by what depends on the machine.
+    /// Whether a check fails. `everything`: a figure that depends on the machine counts too.
     fn is_failed(&self, everything: bool) -> bool {
         match self.state() {
             State::Missed | State::NotMeasured => true,
@@ -79,7 +79,7 @@ impl Verdict {
         figure(self.reached)
     }
 
-    /// The same of the ratio to the bare socket; nothing where the condition has none beside.
+    /// Returns the ratio to the bare socket; nothing where the condition shows none beside.
     pub(crate) fn figure_of_bare(&self) -> String {
         if self.condition.bare.is_some() { figure(self.of_bare) } else { String::new() }
     }
@@ -137,8 +137,8 @@ pub(crate) fn summary(verdicts: &[Verdict]) -> String {
     )
 }
 
-/// The goals as lines with a summary, and the names of those whose gates are missed. `everything`: also by what depends on
-/// the machine.
+/// The goals as lines with a summary, and the names of those whose gates are missed. `everything`: figures that depend on
+/// the machine count too.
 pub(crate) fn report(verdicts: &[Verdict], everything: bool) -> (String, Vec<&'static str>) {
     let mut text = String::new();
     let mut missed: Vec<&'static str> = Vec::new();

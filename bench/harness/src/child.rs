@@ -80,7 +80,7 @@ impl Child {
         self.end_within(END);
     }
 
-    /// The same, for what has much to do then.
+    /// Closes its standard input and waits up to `limit`: callgrind writes its report at the end.
     pub(crate) fn end_within(mut self, limit: Duration) {
         self.input = None;
         let begun = Instant::now();

@@ -8,7 +8,7 @@ pub(crate) struct Condition {
     pub(crate) top: Figure,
     /// None: the figure itself is bounded.
     pub(crate) bottom: Option<Figure>,
-    /// The bare socket, where the bottom is a limit with the same work: shown beside, never demanded.
+    /// The bare socket that is shown beside a limit with the same work. No check demands it.
     pub(crate) bare: Option<Figure>,
     /// What the ratio is multiplied with, where the two figures are of different amounts.
     pub(crate) factor: f64,
@@ -110,6 +110,9 @@ const TIMES: [&str; 6] = ["p50_us", "p99_us", "per_second", "cpu_us", "start_us"
 /// what limits it. A goal that is reached has no place here.
 #[rustfmt::skip]
 const NEAREST: &[(&str, &str, f64, &str)] = &[
+    ("I1", "instructions of a blocking session's client, a call", 7515.0, "envelope, limits and counters of each call"),
+    ("I1", "instructions of a blocking session's server, a call", 8402.0, "envelope, limits and counters of each call"),
+    ("I1", "instructions of the core alone, both sides of a call", 8112.0, "envelope and call table of each call"),
     ("C1", "classic, Unix, throughput of a raw accept loop", 0.663, "six system calls a side, a limit among them, and the wake-ups of acceptors"),
     ("C1", "classic, TCP, throughput of a raw accept loop", 0.809, "six and seven system calls a side, and the wake-ups of acceptors"),
     ("M1", "64 in flight, throughput of tarpc JSON", 2.56, "serde_json::Value, and what each call has of limits and counters"),
@@ -122,6 +125,7 @@ const NEAREST: &[(&str, &str, f64, &str)] = &[
     ("M1", "64 in flight, throughput of NATS (TCP)", 2.53, "serde_json::Value, and what each call has of limits and counters"),
     ("M3", "64 in flight, processor time per call of tarpc JSON", 0.390, "serde_json::Value, and what each call has of limits and counters"),
     ("M5", "64 threads on a session, both cores, throughput of 64 raw connections", 0.783, "each answer wakes a thread"),
+    ("B1", "1 MiB echo, throughput of the same work", 0.285, "fresh pages: 270 faults a call in the blocking server, 2 in that of tokio"),
     ("B2", "1 MiB echo, throughput of tarpc bincode", 2.07, "copies, and fresh pages"),
     ("B2", "1 MiB echo, throughput of the Python package", 13.9, "copies, and fresh pages"),
     ("B3", "the first 1 MiB of a session, p50 of a warm one", 4.26, "fresh pages: all memory of a first message is new"),
@@ -175,7 +179,7 @@ fn conditions() -> Vec<Condition> {
         margin,
         nearest: None,
     };
-    // The second name is that of a limit with the same work, the bare one that of a bare socket.
+    // Shows the bare socket beside the limit that the condition is about.
     let beside = |bare, condition: Condition| Condition {
         bare: condition.bottom.map(|bottom| Figure { case: bare, ..bottom }),
         ..condition

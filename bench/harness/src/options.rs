@@ -11,7 +11,7 @@ pub(crate) struct Options {
     pub(crate) built: PathBuf,
     pub(crate) quick: bool,
     pub(crate) check: bool,
-    /// A check demands also what depends on the machine.
+    /// Gates figures that depend on the machine too.
     pub(crate) check_all: bool,
     pub(crate) json: Option<PathBuf>,
     /// Groups, rows and goals; everything if there are none.
