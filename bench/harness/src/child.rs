@@ -76,14 +76,15 @@ impl Child {
     }
 
     /// Closes its standard input and waits for its end.
-    pub(crate) fn end(mut self) {
-        self.wait_end();
+    pub(crate) fn end(self) {
+        self.end_within(END);
     }
 
-    fn wait_end(&mut self) {
+    /// Closes its standard input and waits up to `limit`: callgrind writes its report at the end.
+    pub(crate) fn end_within(mut self, limit: Duration) {
         self.input = None;
         let begun = Instant::now();
-        while begun.elapsed() < END {
+        while begun.elapsed() < limit {
             if !matches!(self.process.try_wait(), Ok(None)) {
                 return;
             }

@@ -7,6 +7,7 @@ mod command;
 mod counts;
 mod format;
 mod goals;
+mod instructions;
 mod machine;
 mod memory;
 mod options;

@@ -11,6 +11,8 @@ pub(crate) struct Options {
     pub(crate) built: PathBuf,
     pub(crate) quick: bool,
     pub(crate) check: bool,
+    /// Gates figures that depend on the machine too.
+    pub(crate) check_all: bool,
     pub(crate) json: Option<PathBuf>,
     /// Groups, rows and goals; everything if there are none.
     pub(crate) only: Vec<String>,
@@ -32,6 +34,7 @@ impl Options {
                 "--built" => options.built = value()?.into(),
                 "--quick" => options.quick = true,
                 "--check" => options.check = true,
+                "--check-all" => (options.check, options.check_all) = (true, true),
                 "--list" => options.list = true,
                 "--json" => options.json = Some(value()?.into()),
                 "--only" => options.only.extend(value()?.split(',').map(str::to_string)),
@@ -64,7 +67,7 @@ fn names(only: &str, group: &str, case: &str, first: bool) -> bool {
     only == group
         || goals::all().iter().filter(|condition| condition.goal.eq_ignore_ascii_case(only)).any(
             |condition| {
-                [Some(condition.top), condition.bottom]
+                [Some(condition.top), condition.bottom, condition.bare]
                     .into_iter()
                     .flatten()
                     .any(|figure| figure.is(group, case))
@@ -111,6 +114,8 @@ mod tests {
         assert!(!options.wants("latency-unix", "blocking", false));
         let options = read("--only s1,R3").unwrap();
         assert!(options.wants("latency-unix", "blocking", false));
+        assert!(options.wants("latency-unix", "same-work", false));
+        assert!(options.wants("latency-unix", "raw", false));
         assert!(options.wants("size", "min-std", false));
         assert!(!options.wants("latency-unix", "tokio", false));
     }

@@ -16,6 +16,9 @@ pub(crate) enum Detail {
     Page,
 }
 
+/// The head of the column that only groups with such a limit have.
+const OF_SAME_WORK: &str = "p50 of the same work";
+
 /// A column: its head, and what stands in it for a case of a group.
 type Column = (&'static str, fn(&GroupResult, &CaseResult) -> String);
 
@@ -30,6 +33,9 @@ pub(crate) fn tables(results: &Results, detail: Detail) -> String {
 
 fn table(group: &GroupResult, detail: Detail) -> String {
     let mut columns: Vec<Column> = columns(&group.name);
+    if same_work(group).is_none() {
+        columns.retain(|(head, _)| *head != OF_SAME_WORK);
+    }
     if detail == Detail::Page {
         columns.push(("repeat it: `scripts/bench`", |group, case| repeat(&group.name, case)));
     }
@@ -77,6 +83,7 @@ fn columns(group: &str) -> Vec<Column> {
             ("server", |_, case| median(case, "server_syscalls")),
             ("both", |_, case| median(case, "syscalls")),
         ],
+        "instructions" => vec![("instructions of a call", |_, case| spread(case.spread("instructions")))],
         "memory" => vec![
             ("server, bytes each", |_, case| median(case, "server_bytes_each")),
             ("client, bytes each", |_, case| median(case, "client_bytes_each")),
@@ -104,6 +111,7 @@ fn columns(group: &str) -> Vec<Column> {
             ("calls per second", |_, case| median(case, "per_second")),
             ("p50 of the first row", |group, case| to_first(group, case, "p50_us")),
             ("calls per second of the first row", |group, case| to_first(group, case, "per_second")),
+            (OF_SAME_WORK, |group, case| to_same_work(group, case, "p50_us")),
             ("CPU of both per call, us", |_, case| median(case, "cpu_us")),
             ("server's peak, MiB", |_, case| mebibytes(case, "server_peak_kib")),
         ],
@@ -116,6 +124,17 @@ fn median(case: &CaseResult, metric: &str) -> String {
 
 fn mebibytes(case: &CaseResult, metric: &str) -> String {
     case.median(metric).map_or_else(dash, |kib| number(kib / 1024.0))
+}
+
+/// The row of the limit with the same work, if the group has one.
+fn same_work(group: &GroupResult) -> Option<&CaseResult> {
+    group.cases.iter().find(|case| case.name.starts_with("same-work"))
+}
+
+/// The ratio to the limit with the same work, round by round.
+fn to_same_work(group: &GroupResult, case: &CaseResult, metric: &str) -> String {
+    let limit = same_work(group).map(|limit| limit.figures(metric)).unwrap_or_default();
+    spread(Spread::of_ratios(&case.figures(metric), &limit))
 }
 
 /// The ratio to the first row, round by round.
@@ -191,6 +210,10 @@ fn remark(group: &GroupResult) -> &'static str {
         "system-calls" => {
             "Counted by strace over 1,000 calls for each in flight, 150 for neighbours with 64 in flight.\n\n"
         }
+        "instructions" => {
+            "Counted by callgrind over 1,000 calls with JSON text in and out, by the program of `counts/`: each side of a \
+             blocking session alone, and both sides of the core in memory.\n\n"
+        }
         _ => "",
     }
 }
@@ -220,7 +243,9 @@ pub(crate) fn page(results: &Results, verdicts: &[Verdict]) -> String {
     text += "## Goals\n\n";
     text += &format!("{}\n\n", check::summary(verdicts));
     let mut rows = vec![
-        ["goal", "what", "reached", "goal is", "", "repeat it: `scripts/bench`"].map(str::to_string).to_vec(),
+        ["goal", "what", "reached", "of the bare socket", "goal is", "", "repeat it: `scripts/bench`"]
+            .map(str::to_string)
+            .to_vec(),
     ];
     for verdict in verdicts {
         let condition = &verdict.condition;
@@ -228,6 +253,7 @@ pub(crate) fn page(results: &Results, verdicts: &[Verdict]) -> String {
             condition.goal.to_string(),
             condition.says.to_string(),
             verdict.figure(),
+            verdict.figure_of_bare(),
             bound(condition.bound),
             verdict.text(),
             format!("`{}--only {}`", if is_quick(condition.goal) { "--quick " } else { "" }, condition.goal),

@@ -95,7 +95,8 @@ pub(crate) fn groups(full: bool) -> Vec<Group> {
 pub(crate) fn counted(full: bool) -> Vec<Case> {
     let one = Shape::small(Transport::Unix, Pin::One);
     let many = one.in_flight(64);
-    let mut cases = one.all(&["raw", "raw-tokio", "blocking", "tokio", "blocking-classic", "tokio-classic"]);
+    let mut cases = one.all(&["raw", "same-work", "raw-tokio", "blocking", "tokio"]);
+    cases.extend(one.all(&["blocking-classic", "tokio-classic"]));
     cases.extend(one.all(&["zeromq", "hyper", "zlink", "capnp", "tarpc-json", "tonic", "libzmq", "nng"]));
     for name in ["blocking", "tokio", "tarpc-json", "tarpc-bincode", "capnp", "hyper", "tonic", "libzmq"] {
         cases.extend(many.renamed(name, &format!("{name}-64"), "64 in flight"));
@@ -180,7 +181,7 @@ fn group(name: &'static str, title: &'static str, cases: Vec<Case>) -> Group {
 }
 
 fn one_in_flight(name: &'static str, title: &'static str, transport: Transport) -> Group {
-    let mut systems = vec!["raw", "raw-tokio", "blocking", "tokio"];
+    let mut systems = vec!["raw", "same-work", "raw-tokio", "blocking", "tokio"];
     systems.extend(TEXTS);
     systems.extend(["zeromq", "hyper", "capnp", "tarpc-json", "tarpc-bincode", "tonic", "libzmq", "nng"]);
     systems.extend(RAW);
@@ -196,7 +197,7 @@ fn many_in_flight(name: &'static str, title: &'static str, pin: Pin) -> Group {
     // Left to itself the system now and then keeps these two on one core, where they are five times as fast.
     let apart = if pin == Pin::Free { Pin::Two } else { pin };
     let mut cases = Shape { pin: apart, ..unix }.all(&["raw-pipelined"]);
-    cases.extend(unix.all(&["raw", "raw-tokio", "blocking", "tokio"]));
+    cases.extend(unix.all(&["raw", "same-work", "raw-tokio", "blocking", "tokio"]));
     cases.extend(unix.all(&TEXTS));
     cases.extend(unix.all(&["blocking-classic"]));
     cases.extend(unix.all(&["tokio-classic", "tarpc-json", "tarpc-bincode", "libzmq", "capnp", "hyper"]));
@@ -212,8 +213,8 @@ fn many_in_flight(name: &'static str, title: &'static str, pin: Pin) -> Group {
 /// Unpinned: on one core both sides take turns at once and the size of the buffers hardly matters.
 fn bulk() -> Group {
     let one = Shape::small(Transport::Unix, Pin::Free).large("1m", 300, 30);
-    let mut cases =
-        one.all(&["raw-bulk", "raw-bulk-tuned", "blocking", "tokio", "blocking-value", "tokio-value"]);
+    let mut cases = one.all(&["raw-bulk", "raw-bulk-tuned", "same-work-bulk", "blocking", "tokio"]);
+    cases.extend(one.all(&["blocking-value", "tokio-value"]));
     // A large one before, so that only the session is new, not the memory of the process.
     cases.extend(one.case("blocking-first"));
     cases.extend(one.all(&[

@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
 
 use contender::{Endpoint, Result};
 
@@ -58,14 +59,26 @@ impl Socket {
         }
     }
 
+    /// Ends a read that waits longer.
+    pub(crate) fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.options().set_read_timeout(Some(timeout))
+    }
+
     /// Buffers of so many bytes in both directions.
     pub(crate) fn set_buffers(&self, bytes: usize) -> io::Result<()> {
-        let socket = match self {
+        self.set_send_buffer(bytes)?;
+        self.options().set_recv_buffer_size(bytes)
+    }
+
+    pub(crate) fn set_send_buffer(&self, bytes: usize) -> io::Result<()> {
+        self.options().set_send_buffer_size(bytes)
+    }
+
+    fn options(&self) -> socket2::SockRef<'_> {
+        match self {
             Self::Unix(socket) => socket2::SockRef::from(socket),
             Self::Tcp(socket) => socket2::SockRef::from(socket),
-        };
-        socket.set_send_buffer_size(bytes)?;
-        socket.set_recv_buffer_size(bytes)
+        }
     }
 }
 
