@@ -1,4 +1,4 @@
-//! A log that takes its first line and never returns: nothing of a server may wait for it.
+//! A log that takes its first line and never returns: nothing of a server may wait for it. A process has one log.
 #![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
 
 #[path = "support/mod.rs"]
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use procbridge::{ErrorKind, Router, ServerConfig};
 use serde_json::json;
 
-use support::{FACES, TestServer, Transport, eventually, watched};
+use support::{FACES, TestServer, Transport, eventually, in_own_process, watched};
 
 struct Stuck;
 
@@ -37,6 +37,11 @@ impl log::Log for Stuck {
 
 #[test]
 fn a_log_that_takes_nothing_stops_neither_calls_nor_the_end_of_a_server() {
+    let name = "a_log_that_takes_nothing_stops_neither_calls_nor_the_end_of_a_server";
+    in_own_process(name, beside_a_stuck_log);
+}
+
+fn beside_a_stuck_log() {
     log::set_logger(&Stuck).unwrap();
     log::set_max_level(log::LevelFilter::Debug);
     for &face in FACES {

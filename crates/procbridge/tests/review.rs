@@ -7,6 +7,8 @@
     reason = "tests may stop at the first surprise"
 )]
 
+mod support;
+
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -20,6 +22,7 @@ use procbridge::{
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use support::{in_own_process, watched};
 
 const REQUEST: u8 = 0;
 const GOOD: u8 = 1;
@@ -168,6 +171,10 @@ fn a_call_that_comes_while_a_handler_reads_is_served() {
 
 #[test]
 fn a_peer_that_takes_nothing_costs_no_work() {
+    in_own_process("a_peer_that_takes_nothing_costs_no_work", || watched(take_nothing));
+}
+
+fn take_nothing() {
     let scene = Scene::new(Router::new().method("big", |n: usize| "x".repeat(n)), ServerConfig::new());
     let mut session = scene.session();
     session.send(&request(3, "big", &json!(700_000)));
@@ -194,6 +201,10 @@ fn ticks() -> u64 {
 
 #[test]
 fn answers_that_nobody_reads_hold_no_threads() {
+    in_own_process("answers_that_nobody_reads_hold_no_threads", || watched(read_nothing));
+}
+
+fn read_nothing() {
     let router = Router::new().method("sleep", sleep).method("big", |n: usize| "x".repeat(n));
     let scene = Scene::new(router, ServerConfig::new());
     let mut session = scene.session();

@@ -1,4 +1,4 @@
-//! What the layer `trace` tells of each call, on both faces.
+//! What the layer `trace` tells of each call, on both faces. A process has one subscriber.
 #![cfg(feature = "tracing")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may stop at the first surprise")]
 
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use procbridge::{Call, Router, ServerConfig, layers};
 use serde_json::{Value, json};
-use support::{FACES, Face, TestServer, Transport, packet, watched};
+use support::{FACES, Face, TestServer, Transport, in_own_process, packet, watched};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -101,6 +101,10 @@ impl Recorder {
 
 #[test]
 fn each_call_is_a_span_and_an_event() {
+    in_own_process("each_call_is_a_span_and_an_event", each_face_traces);
+}
+
+fn each_face_traces() {
     let recorder = Recorder::default();
     tracing::subscriber::set_global_default(recorder.clone()).unwrap();
     for &face in FACES {

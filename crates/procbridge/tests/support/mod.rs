@@ -9,11 +9,12 @@ pub mod proxy;
 pub mod raw;
 pub mod streams;
 
+use std::env;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::process;
+use std::process::{self, Command};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -401,6 +402,21 @@ fn watched_as<T: Send + 'static>(name: &str, scenario: impl FnOnce() -> T + Send
             std::panic::resume_unwind(panic)
         }
     }
+}
+
+/// Runs `test` in a process of its own, for what is counted or set once in a process: this program again, which runs the
+/// test called `name` and no other.
+pub fn in_own_process(name: &str, test: impl FnOnce()) {
+    const NAME: &str = "PROCBRIDGE_TEST_IN_OWN_PROCESS";
+    if env::var(NAME).is_ok_and(|asked| asked == name) {
+        return test();
+    }
+    let mut command = Command::new(env::current_exe().unwrap());
+    let output = command.args(["--exact", name, "--nocapture"]).env(NAME, name).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    // No test has another name: then it would run nothing, and succeed.
+    let is_passed = output.status.success() && told.contains("test result: ok. 1 passed");
+    assert!(is_passed, "{}: {told}{}", output.status, String::from_utf8_lossy(&output.stderr));
 }
 
 /// Runs `scenario` on every face of the server, every face of the client, and every transport, with sessions and with
