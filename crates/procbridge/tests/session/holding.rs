@@ -1,14 +1,5 @@
 //! Who holds a thread, a task or a place for how long: time limits hold whatever a peer sends, and no peer, handler or
 //! idle connection holds up others.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests may stop at the first surprise"
-)]
-
-#[path = "support/mod.rs"]
-mod support;
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -18,8 +9,8 @@ use std::time::{Duration, Instant};
 use procbridge::{Client, ClientConfig, Endpoint, ErrorKind, Refusal, Router, ServerConfig};
 use serde_json::json;
 
-use support::raw::{GOOD, GOODBYE, ITEM, REQUEST, session_packet};
-use support::{FACES, RawStream, TestClient, TestServer, Transport, eventually, watched};
+use crate::support::raw::{GOOD, GOODBYE, ITEM, REQUEST, session_packet};
+use crate::support::{FACES, RawStream, TestClient, TestServer, Transport, eventually, watched};
 
 const PONG: u8 = 8;
 
@@ -192,8 +183,8 @@ fn a_connection_past_its_time_gives_its_place_back() {
 mod handlers {
     use std::sync::mpsc;
 
+    use crate::support::Face;
     use procbridge::tokio::Router;
-    use support::Face;
 
     use super::*;
 

@@ -1,8 +1,4 @@
 //! What a program's log may do while a line is written to it. A process has one log.
-#![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
-
-#[path = "support/mod.rs"]
-mod support;
 
 use std::io::Write;
 use std::sync::OnceLock;
@@ -10,8 +6,8 @@ use std::sync::OnceLock;
 use procbridge::{Hub, Router, ServerConfig};
 use serde_json::json;
 
-use support::raw::{ITEM, REQUEST, STREAM, session_packet};
-use support::{TestServer, everywhere_with_sessions, in_own_process};
+use crate::support::raw::{ITEM, REQUEST, STREAM, session_packet};
+use crate::support::{TestServer, everywhere_with_sessions, in_own_process};
 
 /// A log whose lines are events, also those about who has subscribed to them.
 struct Published;
@@ -32,7 +28,7 @@ impl log::Log for Published {
 
 #[test]
 fn a_line_may_be_published_to_the_session_that_it_is_about() {
-    in_own_process("a_line_may_be_published_to_the_session_that_it_is_about", publish);
+    in_own_process("log::a_line_may_be_published_to_the_session_that_it_is_about", publish);
 }
 
 fn publish() {

@@ -1,5 +1,5 @@
 //! The async face by itself: handlers, limits, the end of a server, and futures that are dropped half-way. What both faces
-//! must do alike is in `scenarios.rs`.
+//! must do alike is in `classic` and `session`.
 #![cfg(feature = "tokio")]
 #![allow(
     clippy::unwrap_used,
@@ -8,6 +8,7 @@
     reason = "tests may stop at the first surprise"
 )]
 
+mod beside_large;
 mod calling;
 mod clock;
 mod cutting;

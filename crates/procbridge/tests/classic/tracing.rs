@@ -1,8 +1,4 @@
 //! What the layer `trace` tells of each call, on both faces. A process has one subscriber.
-#![cfg(feature = "tracing")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may stop at the first surprise")]
-
-mod support;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -12,9 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 use std::time::Duration;
 
+use crate::support::{FACES, Face, TestServer, Transport, in_own_process, packet, watched};
 use procbridge::{Call, Router, ServerConfig, layers};
 use serde_json::{Value, json};
-use support::{FACES, Face, TestServer, Transport, in_own_process, packet, watched};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -101,7 +97,7 @@ impl Recorder {
 
 #[test]
 fn each_call_is_a_span_and_an_event() {
-    in_own_process("each_call_is_a_span_and_an_event", each_face_traces);
+    in_own_process("tracing::each_call_is_a_span_and_an_event", each_face_traces);
 }
 
 fn each_face_traces() {

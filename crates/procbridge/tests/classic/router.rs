@@ -1,21 +1,13 @@
 //! What stands around the methods: layers, descriptions, the protocol's own methods and what is counted, on both faces.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests may stop at the first surprise"
-)]
-
-mod support;
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
+use crate::support::{FACES, Face, TestClient, TestServer, Transport, packet, watched};
 use procbridge::{
     Call, ClientConfig, Error, ErrorKind, Refusal, Router, ServerConfig, Sessions, code, layers,
 };
 use serde_json::{Value, json};
-use support::{FACES, Face, TestClient, TestServer, Transport, packet, watched};
 
 /// Runs `scenario` on every face of the server.
 fn everywhere(scenario: fn(Face)) {
@@ -89,7 +81,7 @@ fn describe_tells_the_methods_by_name() {
         assert_eq!(ask(&client, "$/describe", json!(null)), expected);
         let (_server, client) = serve(face, router, ServerConfig::new().without_stats());
         let described = ask(&client, "$/describe", json!(null));
-        assert!(described["name"].as_str().unwrap().starts_with("router-"), "{described}");
+        assert!(described["name"].as_str().unwrap().starts_with("classic-"), "{described}");
         assert_eq!(described["protocol"], json!(["$/describe", "$/ping"]));
     });
 }

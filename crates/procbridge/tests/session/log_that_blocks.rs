@@ -1,8 +1,4 @@
 //! A log that takes its first line and never returns: nothing of a server may wait for it. A process has one log.
-#![allow(clippy::unwrap_used, reason = "tests may stop at the first surprise")]
-
-#[path = "support/mod.rs"]
-mod support;
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +8,7 @@ use std::time::{Duration, Instant};
 use procbridge::{ErrorKind, Router, ServerConfig};
 use serde_json::json;
 
-use support::{FACES, TestServer, Transport, eventually, in_own_process, watched};
+use crate::support::{FACES, TestServer, Transport, eventually, in_own_process, watched};
 
 struct Stuck;
 
@@ -37,7 +33,7 @@ impl log::Log for Stuck {
 
 #[test]
 fn a_log_that_takes_nothing_stops_neither_calls_nor_the_end_of_a_server() {
-    let name = "a_log_that_takes_nothing_stops_neither_calls_nor_the_end_of_a_server";
+    let name = "log_that_blocks::a_log_that_takes_nothing_stops_neither_calls_nor_the_end_of_a_server";
     in_own_process(name, beside_a_stuck_log);
 }
 

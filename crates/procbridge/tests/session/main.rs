@@ -1,5 +1,4 @@
-//! What sessions do for programs: one list of scenarios, run on {blocking, tokio} servers x {blocking, tokio} clients x
-//! {TCP, Unix}.
+//! Sessions: what they do for programs, and what no peer, handler or server may bring about in them.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -8,11 +7,19 @@
 )]
 
 mod calls;
+mod cancelling;
+mod client_flow;
 mod ends;
 mod events;
+mod holding;
 mod limits;
+mod log;
+mod log_that_blocks;
 mod reverse;
+mod review;
+mod sessions;
 mod shares;
+mod spin;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;

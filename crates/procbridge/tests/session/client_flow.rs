@@ -1,13 +1,5 @@
 //! What a client makes of servers that are full, slow, silent, or gone in the middle: what is told, what is sent again, how
 //! often it dials. The servers are made by hand, or are at a limit.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests may stop at the first surprise"
-)]
-
-mod support;
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -17,14 +9,16 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::raw::{GOOD, GOODBYE, ITEM, offer, session_packet};
+use crate::support::streams::{Options, TestSubscription};
+use crate::support::{
+    ClientKind, FACES, Face, RawStream, TestClient, TestServer, Transport, eventually, watched,
+};
 use procbridge::{
     Call, Client, ClientConfig, Endpoint, Error, ErrorKind, Hub, Missed, Outcome, Router, ServerConfig,
     Sessions,
 };
 use serde_json::{Value, json};
-use support::raw::{GOOD, GOODBYE, ITEM, offer, session_packet};
-use support::streams::{Options, TestSubscription};
-use support::{ClientKind, FACES, Face, RawStream, TestClient, TestServer, Transport, eventually, watched};
 
 /// A server by hand: it gives each connection to `serve` on a thread, with the connection's number.
 fn by_hand(serve: impl Fn(RawStream, usize) + Send + Sync + 'static) -> (Endpoint, Arc<AtomicUsize>) {

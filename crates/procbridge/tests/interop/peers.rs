@@ -2,14 +2,6 @@
 //! their known faults look from here (`tests/peers/README.md` has the measurements).
 //!
 //! `scripts/peers` installs them; `scripts/test` does that first.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests may stop at the first surprise"
-)]
-
-mod support;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -21,14 +13,14 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::proxy::{Proxy, Seen};
+use crate::support::{ClientKind, FACES, Face, TestClient, TestServer, Transport, watched};
 use procbridge::{
     ClientConfig, Endpoint, Error, ErrorKind, Outcome, Refusal, Router, ServerConfig, Sessions,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use support::proxy::{Proxy, Seen};
-use support::{ClientKind, FACES, Face, TestClient, TestServer, Transport, watched};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
@@ -455,7 +447,7 @@ fn answers_that_node_cuts_short_are_a_definite_error() {
 fn a_node_server_that_died_of_an_empty_connection_is_nobody() {
     with_each(&[Peer::Node], |peer, face, transport| {
         let mut server = PeerServer::start(peer, transport);
-        drop(support::raw(&server.endpoint));
+        drop(crate::support::raw(&server.endpoint));
         server.child.wait().unwrap();
         let error = server.client(face, ClientConfig::new()).request("echo", &json!(1)).unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Connect, Outcome::NotSent), "{error:?}");

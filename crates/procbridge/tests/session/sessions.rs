@@ -1,10 +1,4 @@
 //! Sessions over the blocking face.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests may stop at the first surprise"
-)]
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};

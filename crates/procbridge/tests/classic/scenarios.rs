@@ -1,12 +1,4 @@
 //! One list of scenarios, run on {blocking, tokio} servers x {blocking, tokio} clients x {TCP, Unix, abstract}.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests may stop at the first surprise"
-)]
-
-mod support;
 
 use std::io::{Read, Write};
 use std::sync::mpsc;
@@ -14,12 +6,14 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::door::Door;
+use crate::support::{
+    FACES, Face, TRANSPORTS, TestClient, TestServer, Transport, everywhere, packet, watched,
+};
 use procbridge::{
     Call, ClientConfig, Endpoint, Error, ErrorKind, Outcome, Refusal, Router, ServerConfig, code,
 };
 use serde_json::{Value, json};
-use support::door::Door;
-use support::{FACES, Face, TRANSPORTS, TestClient, TestServer, Transport, everywhere, packet, watched};
 
 fn router(door: &Door) -> Router {
     let door = door.clone();
@@ -195,7 +189,7 @@ fn limits_on_calls_and_connections_are_answered_as_overloaded() {
 
         // Two places for connections without a request; the third is refused, and says so without being asked.
         let mut idle: Vec<_> = (0..3).map(|_| server.connect()).collect();
-        let (_, refused) = idle.remove(support::first_readable(&idle)).answer().unwrap();
+        let (_, refused) = idle.remove(crate::support::first_readable(&idle)).answer().unwrap();
         assert_eq!(refused["code"], code::OVERLOADED);
         door.open();
         for caller in waiting {
@@ -203,7 +197,7 @@ fn limits_on_calls_and_connections_are_answered_as_overloaded() {
         }
         // A place is free again when its holder has gone.
         drop(idle);
-        let deadline = Instant::now() + support::WATCHDOG;
+        let deadline = Instant::now() + crate::support::WATCHDOG;
         while client.request("sum", &json!([1])).is_err() {
             assert!(Instant::now() < deadline);
         }
@@ -712,7 +706,7 @@ fn a_peer_that_does_not_read_its_answer_is_left() {
         let body = format!(r#"{{"method":"echo","payload":"{}"}}"#, "x".repeat(12_000_000));
         deaf.write_all(&packet(&body)).unwrap();
         let client = server.client(client);
-        let late = Instant::now() + support::WATCHDOG;
+        let late = Instant::now() + crate::support::WATCHDOG;
         while client.request("sum", &json!([1])).is_err() {
             assert!(Instant::now() < late);
         }
@@ -785,7 +779,7 @@ fn leaked_handlers_are_counted_right() {
             assert!(handle.leaked_handlers() <= 1000, "{}", handle.leaked_handlers());
         }
         callers.into_iter().for_each(|caller| caller.join().unwrap());
-        let late = Instant::now() + support::WATCHDOG;
+        let late = Instant::now() + crate::support::WATCHDOG;
         while handle.leaked_handlers() > 0 {
             assert!(Instant::now() < late);
         }
@@ -813,7 +807,7 @@ fn the_next_server_binds_and_serves_while_the_last_one_finishes_its_calls() {
                 first.stop_soon();
                 // Stopping closes the gates; the threads that waited in accept let go of the socket a moment later.
                 let mut next = None;
-                support::eventually(|| {
+                crate::support::eventually(|| {
                     next = procbridge::Server::bind(&endpoint).ok();
                     next.is_some()
                 });

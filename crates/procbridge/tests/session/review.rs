@@ -1,13 +1,5 @@
 //! What a hostile or unlucky peer must not bring about in a session: hangs, lost answers, memory and work without
 //! bound.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests may stop at the first surprise"
-)]
-
-mod support;
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -17,12 +9,12 @@ use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::{in_own_process, watched};
 use procbridge::{
     Call, Client, ClientConfig, Hub, Refusal, Router, RunningServer, Server, ServerConfig, code,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use support::{in_own_process, watched};
 
 const REQUEST: u8 = 0;
 const GOOD: u8 = 1;
@@ -171,7 +163,7 @@ fn a_call_that_comes_while_a_handler_reads_is_served() {
 
 #[test]
 fn a_peer_that_takes_nothing_costs_no_work() {
-    in_own_process("a_peer_that_takes_nothing_costs_no_work", || watched(take_nothing));
+    in_own_process("review::a_peer_that_takes_nothing_costs_no_work", || watched(take_nothing));
 }
 
 fn take_nothing() {
@@ -201,7 +193,7 @@ fn ticks() -> u64 {
 
 #[test]
 fn answers_that_nobody_reads_hold_no_threads() {
-    in_own_process("answers_that_nobody_reads_hold_no_threads", || watched(read_nothing));
+    in_own_process("review::answers_that_nobody_reads_hold_no_threads", || watched(read_nothing));
 }
 
 fn read_nothing() {

@@ -1,7 +1,5 @@
 //! Sessions whose threads look before they wait behave like any others.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use std::thread;
 use std::time::{Duration, Instant};
 

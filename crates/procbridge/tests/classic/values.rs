@@ -1,25 +1,17 @@
 //! Values arrive as they were sent: numbers to the last bit, `meta` as it was written, and what JSON cannot say is refused.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests may stop at the first surprise"
-)]
-
-mod support;
 
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
+use crate::support::{packet, raw, watched};
 use procbridge::{
     Call, Client, Endpoint, ErrorKind, Hub, ItemSink, Outcome, Refusal, Router, RunningServer, Server, code,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use support::{packet, raw, watched};
 
 /// No answer takes longer.
 const WATCHDOG: Duration = Duration::from_secs(60);

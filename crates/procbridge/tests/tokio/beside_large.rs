@@ -2,9 +2,7 @@
 //! measurement, run by hand in a release build. What the second takes is the machine's: the large calls keep its processors
 //! busy. What the first takes beyond that is the session's. The same is measured beside threads that only compute.
 //!
-//! `cargo test --release -p procbridge --all-features --test beside_large -- --ignored --nocapture`
-#![cfg(feature = "tokio")]
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement")]
+//! `cargo test --release -p procbridge --all-features --test tokio -- --ignored --nocapture`
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -1,12 +1,9 @@
 //! What programs may do with the public types: send them to threads, keep them, and join the futures of calls.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may stop at the first surprise")]
-
-mod support;
 
 use std::error::Error as _;
 
+use crate::support::{raw, watched};
 use procbridge::{Client, Error, ErrorKind, Outcome, Router, Server};
-use support::{raw, watched};
 
 fn goes_anywhere<T: Send + Sync + 'static>() {}
 
@@ -310,8 +307,8 @@ fn the_answer_of_a_client_is_not_called_a_servers() {
         });
         let server = server.spawn(router).unwrap();
         let mut peer = raw(&server.endpoint());
+        use crate::support::raw::{GOOD, HELLO, offer, session_packet};
         use std::io::Write;
-        use support::raw::{GOOD, HELLO, offer, session_packet};
         peer.write_all(&offer(0, r#"{"method":"$/ping"}"#)).unwrap();
         assert_eq!(peer.packet().unwrap().kind, HELLO);
         assert_eq!(peer.packet().unwrap().kind, GOOD);

@@ -1,15 +1,12 @@
 //! Each setting with 0, with the least and with the most that it can be given: it works, is off, or is refused by name.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may stop at the first surprise")]
-
-mod support;
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
+use crate::support::{FACES, Face, TestClient, TestServer, Transport, watched};
 use procbridge::{
     Client, ClientConfig, ErrorKind, Hub, ItemSink, Outcome, Router, Server, ServerConfig, code, layers,
 };
-use support::{FACES, Face, TestClient, TestServer, Transport, watched};
 
 /// What becomes of a setting.
 #[derive(Clone, Copy, Debug, PartialEq)]

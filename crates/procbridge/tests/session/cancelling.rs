@@ -1,5 +1,4 @@
 //! A blocking client gives up its calls from another thread.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may stop at the first surprise")]
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

@@ -1,10 +1,4 @@
 //! What a function takes and returns, seen from the caller: every form of handler, every form of failure.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests may stop at the first surprise"
-)]
 
 use std::time::Duration;
 

@@ -1,13 +1,4 @@
 //! Servers and clients in namespaces of their own, as containers have them: each side is a process, one of them inside.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "tests may stop at the first surprise"
-)]
-
-#[path = "support/mod.rs"]
-mod support;
 
 use std::env;
 use std::fs;
@@ -20,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use procbridge::{ClientConfig, Endpoint, ErrorKind, Outcome, Router, ServerConfig, Sessions};
 use serde_json::json;
 
-use support::{ClientKind, FACES, Face, TestClient, TestServer, eventually, watched};
+use crate::support::{ClientKind, FACES, Face, TestClient, TestServer, eventually, watched};
 
 /// How a process is put into namespaces of its own, and as which user.
 #[derive(Clone, Copy, Debug)]
@@ -275,7 +266,7 @@ fn command(inside: Inside, program: &Path) -> Command {
 
 fn playing(inside: Inside, part: &str) -> Command {
     let mut command = command(inside, &env::current_exe().unwrap());
-    command.args(["--exact", "part", "--nocapture"]).env(PART, part);
+    command.args(["--exact", "namespaces::part", "--nocapture"]).env(PART, part);
     command
 }
 
