@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use crate::support::faces::refusal;
+
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 struct Point {
     x: f64,
@@ -20,14 +22,6 @@ fn serve(router: Router) -> (RunningServer, Client) {
     let server = Server::bind_with("127.0.0.1:0", config).unwrap().spawn(router).unwrap();
     let client = Client::connect(server.endpoint()).unwrap();
     (server, client)
-}
-
-fn refusal(result: Result<Value, Error>) -> (String, Option<String>, Option<String>) {
-    let error = result.unwrap_err();
-    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Remote, Outcome::Replied));
-    let remote = error.remote().unwrap();
-    let data = remote.data().map(|data| data.get().to_string());
-    (remote.message().to_string(), remote.code().map(str::to_string), data)
 }
 
 #[test]

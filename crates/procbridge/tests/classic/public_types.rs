@@ -2,8 +2,10 @@
 
 use std::error::Error as _;
 
-use crate::support::{raw, watched};
 use procbridge::{Client, Error, ErrorKind, Outcome, Router, Server};
+
+use crate::support::wire::{GOOD, HELLO, REQUEST, hello, raw, session_packet};
+use crate::support::{WATCHDOG, watched};
 
 fn goes_anywhere<T: Send + Sync + 'static>() {}
 
@@ -274,16 +276,8 @@ fn a_server_that_takes_no_calls_is_overloaded_and_the_input_is_not_to_blame() {
             use std::io::{Read, Write};
             let (mut stream, _) = listener.accept().unwrap();
             let _ = stream.read(&mut [0; 1024]).unwrap();
-            let hello = br#"{"session":1,"max_calls":0}"#;
-            let answer = br#"{"payload":1}"#;
-            let mut bytes = b"pb\x01\x01\x03\x01\0".to_vec();
-            bytes.extend(u32::try_from(hello.len()).unwrap().to_le_bytes());
-            bytes.extend(hello);
-            bytes.extend(b"pb\x01\x01\x01\0\0");
-            bytes.extend(u32::try_from(answer.len() + 4).unwrap().to_le_bytes());
-            bytes.extend(1_u32.to_le_bytes());
-            bytes.extend(answer);
-            stream.write_all(&bytes).unwrap();
+            let answer = session_packet(GOOD, 0, 1, r#"{"payload":1}"#);
+            stream.write_all(&[hello(r#"{"session":1,"max_calls":0}"#), answer].concat()).unwrap();
             let _ = stream.read_to_end(&mut Vec::new());
         });
         let client = Client::connect(endpoint).unwrap();
@@ -307,21 +301,18 @@ fn the_answer_of_a_client_is_not_called_a_servers() {
         });
         let server = server.spawn(router).unwrap();
         let mut peer = raw(&server.endpoint());
-        use crate::support::raw::{GOOD, HELLO, offer, session_packet};
         use std::io::Write;
-        peer.write_all(&offer(0, r#"{"method":"$/ping"}"#)).unwrap();
-        assert_eq!(peer.packet().unwrap().kind, HELLO);
-        assert_eq!(peer.packet().unwrap().kind, GOOD);
+        peer.open_session();
         peer.write_all(&session_packet(HELLO, 0, 0, r#"{"session":1,"max_calls":8}"#)).unwrap();
-        peer.write_all(&session_packet(0, 0, 3, r#"{"method":"ask"}"#)).unwrap();
+        peer.write_all(&session_packet(REQUEST, 0, 3, r#"{"method":"ask"}"#)).unwrap();
         let call = loop {
             let packet = peer.packet().unwrap();
-            if packet.kind == 0 {
+            if packet.kind == REQUEST {
                 break packet;
             }
         };
         peer.write_all(&session_packet(GOOD, 0, call.id(), "no JSON")).unwrap();
-        let (kind, words) = told.recv_timeout(std::time::Duration::from_secs(30)).unwrap();
+        let (kind, words) = told.recv_timeout(WATCHDOG).unwrap();
         assert_eq!(kind, ErrorKind::Protocol);
         assert!(words.starts_with("the answer cannot be read: "), "{words}");
         drop(peer);

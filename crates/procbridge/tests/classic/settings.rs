@@ -3,10 +3,12 @@
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-use crate::support::{FACES, Face, TestClient, TestServer, Transport, watched};
 use procbridge::{
     Client, ClientConfig, ErrorKind, Hub, ItemSink, Outcome, Router, Server, ServerConfig, code, layers,
 };
+
+use crate::support::faces::{FACES, Face, TestClient, TestServer, Transport};
+use crate::support::watched;
 
 /// What becomes of a setting.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -8,12 +8,17 @@ use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use crate::support::{FACES, Face, TestServer, Transport, in_own_process, packet, watched};
 use procbridge::{Call, Router, ServerConfig, layers};
 use serde_json::{Value, json};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
+
+use crate::support::faces::{Face, TestServer, Transport};
+#[cfg(feature = "tokio")]
+use crate::support::watched;
+use crate::support::wire::packet;
+use crate::support::{each_face, eventually, in_own_process};
 
 type Fields = BTreeMap<String, String>;
 
@@ -80,13 +85,11 @@ impl Subscriber for Recorder {
 impl Recorder {
     /// The one call that was told of since the last look: method, peer, traceparent and outcome.
     fn call(&self) -> [Option<String>; 4] {
-        let told = loop {
-            let told = std::mem::take(&mut *self.told.lock().unwrap());
-            if !told.is_empty() {
-                break told;
-            }
-            std::thread::yield_now();
-        };
+        let mut told = Vec::new();
+        eventually(|| {
+            told = std::mem::take(&mut *self.told.lock().unwrap());
+            !told.is_empty()
+        });
         let [(name, span, event)] = <[_; 1]>::try_from(told).unwrap();
         assert_eq!(name, "procbridge.call");
         assert!(event.get("elapsed_us").unwrap().parse::<u64>().is_ok());
@@ -103,12 +106,9 @@ fn each_call_is_a_span_and_an_event() {
 fn each_face_traces() {
     let recorder = Recorder::default();
     tracing::subscriber::set_global_default(recorder.clone()).unwrap();
-    for &face in FACES {
-        let recorder = recorder.clone();
-        watched(move || scenario(face, &recorder));
-    }
+    each_face(|face| scenario(face, &recorder));
     #[cfg(feature = "tokio")]
-    watched(move || asynchronous(&recorder));
+    watched(|| asynchronous(&recorder));
 }
 
 fn router() -> Router {

@@ -5,7 +5,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
-use crate::support::{packet, raw, watched};
 use procbridge::{
     Call, Client, Endpoint, ErrorKind, Hub, ItemSink, Outcome, Refusal, Router, RunningServer, Server, code,
 };
@@ -13,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// No answer takes longer.
-const WATCHDOG: Duration = Duration::from_secs(60);
+use crate::support::wire::{packet, raw};
+use crate::support::{WATCHDOG, watched};
 
 /// Both ends of one server.
 struct Pair {

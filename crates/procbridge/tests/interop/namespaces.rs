@@ -1,4 +1,5 @@
 //! Servers and clients in namespaces of their own, as containers have them: each side is a process, one of them inside.
+#![allow(clippy::print_stdout, reason = "what is skipped is printed")]
 
 use std::env;
 use std::fs;
@@ -11,7 +12,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use procbridge::{ClientConfig, Endpoint, ErrorKind, Outcome, Router, ServerConfig, Sessions};
 use serde_json::json;
 
-use crate::support::{ClientKind, FACES, Face, TestClient, TestServer, eventually, watched};
+use crate::support::faces::{ClientKind, FACES, Face, TestClient, TestServer};
+use crate::support::{eventually, watched};
 
 /// How a process is put into namespaces of its own, and as which user.
 #[derive(Clone, Copy, Debug)]
@@ -172,11 +174,7 @@ fn charge(face: Face, endpoint: &Endpoint) {
             charged += 1;
             assert_eq!(client.request("charge", &json!(null)).unwrap(), json!(charged));
         }
-        match &client {
-            TestClient::Blocking(client) => client.notify("charge", &()).unwrap(),
-            #[cfg(feature = "tokio")]
-            TestClient::Tokio(client, runtime) => runtime.block_on(client.notify("charge", &())).unwrap(),
-        }
+        client.notify("charge", &json!(null)).unwrap();
         charged += 1;
         let mut runs = json!(null);
         eventually(|| {

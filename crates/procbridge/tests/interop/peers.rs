@@ -13,14 +13,17 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::proxy::{Proxy, Seen};
-use crate::support::{ClientKind, FACES, Face, TestClient, TestServer, Transport, watched};
 use procbridge::{
     ClientConfig, Endpoint, Error, ErrorKind, Outcome, Refusal, Router, ServerConfig, Sessions,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+
+use crate::support::faces::{ClientKind, FACES, Face, TestClient, TestServer, Transport};
+use crate::support::proxy::{Proxy, Seen};
+use crate::support::watched;
+use crate::support::wire::{HEADER, raw};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
@@ -447,7 +450,7 @@ fn answers_that_node_cuts_short_are_a_definite_error() {
 fn a_node_server_that_died_of_an_empty_connection_is_nobody() {
     with_each(&[Peer::Node], |peer, face, transport| {
         let mut server = PeerServer::start(peer, transport);
-        drop(crate::support::raw(&server.endpoint));
+        drop(raw(&server.endpoint));
         server.child.wait().unwrap();
         let error = server.client(face, ClientConfig::new()).request("echo", &json!(1)).unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Connect, Outcome::NotSent), "{error:?}");
@@ -542,7 +545,7 @@ fn request(client: &TestClient, (method, payload): (Option<&str>, &Value)) -> Re
 /// Checks that a client which offers sessions has sent nothing to a classic server but one 1.1 request on each connection,
 /// the offer in bytes 5 and 6 apart, and one answer back.
 fn is_classic_but_for_the_offer(seen: &Seen) {
-    let (header, body) = seen.to_server.split_at(11);
+    let (header, body) = seen.to_server.split_at(HEADER);
     assert_eq!(header[..5], *b"pb\x01\x01\0");
     assert_eq!(header[5], 1, "the flags of an offer of a plain call");
     assert_eq!(header[6] & !3, 0);

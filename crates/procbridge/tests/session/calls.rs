@@ -10,10 +10,11 @@ use procbridge::{
 };
 use serde_json::{Value, json};
 
+use crate::support::faces::{ClientKind, Options, TestClient, TestServer, code_of};
 use crate::support::proxy::Proxy;
-use crate::support::streams::Options;
-use crate::support::{ClientKind, TestClient, TestServer, WATCHDOG, eventually, everywhere_with_sessions};
-use crate::{code_of, opened, opened_with, start};
+use crate::support::router::start;
+use crate::support::{WATCHDOG, eventually, everywhere_with_sessions};
+use crate::{opened, opened_with};
 
 #[test]
 fn many_calls_take_one_connection() {
@@ -329,10 +330,7 @@ fn the_protocols_methods_can_be_switched_off_one_by_one() {
                     Err(error) => {
                         // Without `$/ping` the server still has sessions, but a client that wants one before its
                         // first call must not fail for it.
-                        assert_eq!(
-                            (method, code_of::<()>(Err(error))),
-                            (off, code::UNKNOWN_METHOD.to_string())
-                        );
+                        assert_eq!((method, code_of(Err(error))), (off, code::UNKNOWN_METHOD.to_string()));
                     }
                 }
             }

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use procbridge::{Call, Client, ErrorKind, Outcome, Router, Server};
 
+use crate::support::WATCHDOG;
+use crate::support::wire::{TERMS, hello};
+
 #[test]
 fn calls_that_are_given_up_end_at_once_and_the_server_is_told() {
     let (began, has_begun) = channel();
@@ -61,8 +64,7 @@ fn a_call_that_is_given_up_ends_soon_though_the_server_says_nothing() {
     };
     let (mut server, _) = listener.accept().unwrap();
     assert!(server.read(&mut [0; 1024]).unwrap() > 0);
-    let hello = br#"{"session":1}"#;
-    server.write_all(&[&b"pb\x01\x01\x03\x01\0"[..], &[13, 0, 0, 0], hello].concat()).unwrap();
+    server.write_all(&hello(TERMS)).unwrap();
     let begun = Instant::now();
     while !calling.is_finished() {
         // Before its HELLO was read there is no session in which calls could be given up.
@@ -72,5 +74,3 @@ fn a_call_that_is_given_up_ends_soon_though_the_server_says_nothing() {
     }
     assert_eq!(calling.join().unwrap().to_string(), "the call was cancelled");
 }
-
-const WATCHDOG: Duration = Duration::from_secs(30);

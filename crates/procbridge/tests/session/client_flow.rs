@@ -9,16 +9,19 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::raw::{GOOD, GOODBYE, ITEM, offer, session_packet};
-use crate::support::streams::{Options, TestSubscription};
-use crate::support::{
-    ClientKind, FACES, Face, RawStream, TestClient, TestServer, Transport, eventually, watched,
-};
 use procbridge::{
     Call, Client, ClientConfig, Endpoint, Error, ErrorKind, Hub, Missed, Outcome, Router, ServerConfig,
     Sessions,
 };
 use serde_json::{Value, json};
+
+use crate::support::faces::{
+    ClientKind, FACES, Face, Options, TestClient, TestServer, TestSubscription, Transport,
+};
+use crate::support::wire::{
+    BAD, GOOD, GOODBYE, HEADER, ITEM, RawStream, TERMS, hello, packet_of, session_packet,
+};
+use crate::support::{each_face, eventually, watched};
 
 /// A server by hand: it gives each connection to `serve` on a thread, with the connection's number.
 fn by_hand(serve: impl Fn(RawStream, usize) + Send + Sync + 'static) -> (Endpoint, Arc<AtomicUsize>) {
@@ -35,17 +38,8 @@ fn by_hand(serve: impl Fn(RawStream, usize) + Send + Sync + 'static) -> (Endpoin
     (endpoint, count)
 }
 
-/// HELLO of a session, as an accepting server writes it.
-fn hello() -> Vec<u8> {
-    let body = br#"{"session":1}"#;
-    let mut out = vec![b'p', b'b', 1, 1, 3, 1, 0];
-    out.extend(u32::try_from(body.len()).unwrap().to_le_bytes());
-    out.extend(body);
-    out
-}
-
 fn good(id: u32, payload: &Value) -> Vec<u8> {
-    session_packet(GOOD, 0, id, &json!({ "payload": payload }).to_string())
+    session_packet(GOOD, 0, id, json!({ "payload": payload }).to_string())
 }
 
 /// Closes a connection with a reset.
@@ -67,12 +61,6 @@ fn code(error: &Error) -> Option<&str> {
     error.remote().and_then(|remote| remote.code())
 }
 
-fn each_face(scenario: fn(Face)) {
-    for &face in FACES {
-        watched(move || scenario(face));
-    }
-}
-
 #[test]
 fn a_call_that_ran_on_a_session_that_was_reset_is_not_sent_again() {
     each_face(|face| {
@@ -83,7 +71,7 @@ fn a_call_that_ran_on_a_session_that_was_reset_is_not_sent_again() {
                 return;
             }
             let run = counted.fetch_add(1, Ordering::SeqCst) + 1;
-            let _ = stream.write_all(&[hello(), good(1, &json!(run))].concat());
+            let _ = stream.write_all(&[hello(TERMS), good(1, &json!(run))].concat());
             reset(stream);
         });
         for number in 1..=60 {
@@ -106,7 +94,7 @@ fn a_ping_that_is_lost_is_not_told_as_the_outcome_of_the_call_behind_it() {
             if number < 3 || first.is_none() {
                 return;
             }
-            stream.write_all(&[hello(), good(1, &Value::Null)].concat()).unwrap();
+            stream.write_all(&[hello(TERMS), good(1, &Value::Null)].concat()).unwrap();
             let call = stream.packet().unwrap();
             stream.write_all(&good(call.id(), &json!("done"))).unwrap();
             drop(stream.packet());
@@ -173,9 +161,7 @@ fn a_server_without_sessions_is_told_from_one_that_refuses() {
         ] {
             let (endpoint, _) = by_hand(move |mut stream, _| {
                 drop(stream.packet());
-                let mut packet = offer(0, answer);
-                (packet[4], packet[5]) = (2, 0);
-                let _ = stream.write_all(&packet);
+                let _ = stream.write_all(&packet_of(BAD, 0, answer));
             });
             let told = error(client(face, &endpoint, ClientConfig::new()).subscribe(&["x"]));
             assert_eq!(told.is_sessionless(), is_sessionless, "{told:?}");
@@ -230,7 +216,7 @@ fn leaving() -> (Endpoint, Arc<AtomicUsize>) {
     by_hand(|mut stream, _| {
         drop(stream.packet());
         let goodbye = session_packet(GOODBYE, 0, 0, r#"{"last_id":4294967295,"reason":"idle"}"#);
-        let _ = stream.write_all(&[hello(), good(1, &Value::Null), goodbye].concat());
+        let _ = stream.write_all(&[hello(TERMS), good(1, &Value::Null), goodbye].concat());
         drop(stream.packet());
     })
 }
@@ -288,7 +274,7 @@ fn a_stream_is_not_waited_for_where_nothing_is_said() {
 fn deaf() -> Endpoint {
     by_hand(|mut stream, _| {
         drop(stream.packet());
-        stream.write_all(&[hello(), good(1, &json!(1))].concat()).unwrap();
+        stream.write_all(&[hello(TERMS), good(1, &json!(1))].concat()).unwrap();
         thread::sleep(Duration::from_secs(30));
     })
     .0
@@ -316,9 +302,9 @@ fn a_one_way_call_whose_session_ends_before_it_is_written_is_an_error() {
     each_face(|face| {
         let (endpoint, _) = by_hand(|mut stream, _| {
             drop(stream.packet());
-            stream.write_all(&[hello(), good(1, &json!(1))].concat()).unwrap();
+            stream.write_all(&[hello(TERMS), good(1, &json!(1))].concat()).unwrap();
             // The next call has begun to arrive.
-            stream.read_exact(&mut [0; 11]).unwrap();
+            stream.read_exact(&mut [0; HEADER]).unwrap();
             reset(stream);
         });
         let client = client(face, &endpoint, ClientConfig::new());
@@ -334,7 +320,7 @@ fn a_subscription_that_does_not_come_into_force_is_a_timeout() {
         // The session is there, and nothing is said of the subscription.
         let (endpoint, _) = by_hand(|mut stream, _| {
             drop(stream.packet());
-            stream.write_all(&[hello(), good(1, &Value::Null)].concat()).unwrap();
+            stream.write_all(&[hello(TERMS), good(1, &Value::Null)].concat()).unwrap();
             while stream.packet().is_some() {}
         });
         let config = ClientConfig::new().with_call_timeout(Duration::from_secs(3));
@@ -350,7 +336,7 @@ fn a_first_event_without_the_word_that_it_is_in_force_may_not_be_the_first() {
     each_face(|face| {
         let (endpoint, _) = by_hand(|mut stream, _| {
             drop(stream.packet());
-            stream.write_all(&[hello(), good(1, &Value::Null)].concat()).unwrap();
+            stream.write_all(&[hello(TERMS), good(1, &Value::Null)].concat()).unwrap();
             let id = stream.packet().unwrap().id();
             let event = r#"{"payload":{"topic":"x","payload":1}}"#;
             let item = session_packet(ITEM, 0, id, event);
@@ -455,9 +441,7 @@ fn a_server_with_the_shortest_queue_answers_all_of_a_crowd() {
 fn answer_classic(stream: TcpStream) {
     let mut stream = RawStream::Tcp(stream);
     if stream.packet().is_some() {
-        let mut packet = offer(0, r#"{"payload":1}"#);
-        (packet[4], packet[5]) = (1, 0);
-        let _ = stream.write_all(&packet);
+        let _ = stream.write_all(&packet_of(GOOD, 0, r#"{"payload":1}"#));
     }
 }
 

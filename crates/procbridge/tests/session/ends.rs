@@ -11,10 +11,13 @@ use std::time::{Duration, Instant};
 use procbridge::{Call, ClientConfig, Endpoint, ErrorKind, Outcome, Refusal, Router, ServerConfig, code};
 use serde_json::{Value, json};
 
+use crate::support::door::Door;
+use crate::support::faces::{TestClient, TestServer, Transport, code_of};
 use crate::support::proxy::Proxy;
-use crate::support::raw::{GOODBYE, HELLO, PING, REQUEST, session_packet};
-use crate::support::{TestClient, TestServer, Transport, WATCHDOG, eventually, everywhere_with_sessions};
-use crate::{code_of, opened, opened_with, start};
+use crate::support::router::{router, start};
+use crate::support::wire::{GOODBYE, HELLO, PING, REQUEST, session_packet};
+use crate::support::{WATCHDOG, eventually, everywhere_with_sessions};
+use crate::{opened, opened_with};
 
 #[test]
 fn a_server_that_stops_finishes_what_runs() {
@@ -60,9 +63,9 @@ fn calls_move_to_the_server_that_takes_the_place() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.sock");
         let endpoint: Endpoint = format!("unix:{}", path.display()).parse().unwrap();
-        let door = crate::Door::default();
+        let door = Door::default();
         let serving = |n: u32, endpoint: &Endpoint| {
-            let router = crate::router(&door).method("which", move || n);
+            let router = router(&door).method("which", move || n);
             TestServer::start_at(face, endpoint, router, ServerConfig::new())
         };
         let mut server = serving(0, &endpoint);
@@ -154,7 +157,7 @@ fn a_client_that_goes_away_is_noticed_by_its_handlers() {
 #[test]
 fn a_call_that_nobody_waits_for_goes_on_when_its_caller_is_gone() {
     everywhere_with_sessions(|server, client, transport| {
-        let door = crate::Door::default();
+        let door = Door::default();
         let (inside, (sender, passed)) = (door.clone(), mpsc::channel());
         let router = Router::new().method("wait", move |call: &Call| sender.send(inside.pass(call)).unwrap());
         let server = TestServer::start(server, transport, router, ServerConfig::new());
@@ -295,8 +298,8 @@ fn a_session_that_broke_while_nobody_looked_is_made_again() {
             if let Some(server) = server.take() {
                 dir = server.end().or(dir);
             }
-            let door = crate::Door::default();
-            server = Some(TestServer::start_at(face, &endpoint, crate::router(&door), ServerConfig::new()));
+            let door = Door::default();
+            server = Some(TestServer::start_at(face, &endpoint, router(&door), ServerConfig::new()));
             assert_eq!(client.request("sum", &json!([n])).unwrap(), json!(n));
             assert_eq!(client.request("sum", &json!([n])).unwrap(), json!(n));
             assert_eq!(client.counted("connections", "total"), 1);

@@ -7,8 +7,9 @@ use std::time::Duration;
 use procbridge::{Call, ClientConfig, ErrorKind, Event, Hub, Missed, Outcome, Router, ServerConfig, code};
 use serde_json::{Value, json};
 
-use crate::support::{TestClient, TestServer, WATCHDOG, eventually, everywhere_with_sessions};
-use crate::{code_of, opened};
+use crate::opened;
+use crate::support::faces::{TestClient, TestServer, code_of};
+use crate::support::{WATCHDOG, eventually, everywhere_with_sessions};
 
 fn router(hub: &Hub) -> Router {
     Router::new().method("sum", |xs: Vec<i64>| xs.iter().sum::<i64>()).events(hub)
@@ -153,7 +154,7 @@ fn what_cannot_be_subscribed_is_told() {
         let with = TestServer::start(server, transport, router(&hub), ServerConfig::new());
         let without = TestServer::start(server, transport, Router::new(), ServerConfig::new());
         let error = without.client(client).subscribe(&["a"]).err().unwrap();
-        assert_eq!(code_of::<()>(Err(error)), code::UNKNOWN_METHOD);
+        assert_eq!(code_of(Err(error)), code::UNKNOWN_METHOD);
         let client = with.client(client);
         let error = client.subscribe(&[]).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Remote);

@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 use procbridge::{Client, ClientConfig, Endpoint, ErrorKind, Refusal, Router, ServerConfig};
 use serde_json::json;
 
-use crate::support::raw::{GOOD, GOODBYE, ITEM, REQUEST, session_packet};
-use crate::support::{FACES, RawStream, TestClient, TestServer, Transport, eventually, watched};
-
-const PONG: u8 = 8;
+use crate::support::faces::{FACES, TestClient, TestServer, Transport};
+use crate::support::wire::{GOOD, GOODBYE, ITEM, PONG, REQUEST, RawStream, TERMS, hello, session_packet};
+use crate::support::{eventually, watched};
 
 /// Many packets of one kind.
 fn many(kind: u8, id: u32) -> Vec<u8> {
@@ -34,11 +33,7 @@ fn flooding_server(packets: Vec<u8>) -> Endpoint {
     thread::spawn(move || {
         let mut stream = RawStream::Tcp(listener.accept().unwrap().0);
         assert_eq!(stream.packet().unwrap().kind, REQUEST);
-        let mut hello = vec![b'p', b'b', 1, 1, 3, 1, 0];
-        let terms = br#"{"session":1}"#;
-        hello.extend(u32::try_from(terms.len()).unwrap().to_le_bytes());
-        hello.extend(terms);
-        stream.write_all(&hello).unwrap();
+        stream.write_all(&hello(TERMS)).unwrap();
         stream.write_all(&session_packet(GOOD, 0, 1, "{}")).unwrap();
         while stream.packet().unwrap().kind != REQUEST {}
         flood(stream, &packets);
@@ -183,7 +178,7 @@ fn a_connection_past_its_time_gives_its_place_back() {
 mod handlers {
     use std::sync::mpsc;
 
-    use crate::support::Face;
+    use crate::support::faces::Face;
     use procbridge::tokio::Router;
 
     use super::*;

@@ -10,9 +10,10 @@ use procbridge::{
 };
 use serde_json::{Value, json};
 
-use crate::support::streams::Options;
-use crate::support::{FACES, TestClient, TestServer, WATCHDOG, everywhere_with_sessions, watched};
-use crate::{code_of, opened, opened_with, remote, start};
+use crate::support::faces::{FACES, Options, TestClient, TestServer, code_of};
+use crate::support::router::start;
+use crate::support::{WATCHDOG, everywhere_with_sessions, watched};
+use crate::{opened, opened_with, remote};
 
 /// So many threads that call `method` and wait for its answer.
 fn calling(client: &TestClient, count: usize, method: &'static str) -> Vec<Caller> {

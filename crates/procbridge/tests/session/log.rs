@@ -6,8 +6,9 @@ use std::sync::OnceLock;
 use procbridge::{Hub, Router, ServerConfig};
 use serde_json::json;
 
-use crate::support::raw::{ITEM, REQUEST, STREAM, session_packet};
-use crate::support::{TestServer, everywhere_with_sessions, in_own_process};
+use crate::support::faces::TestServer;
+use crate::support::wire::{ITEM, REQUEST, STREAM, session_packet};
+use crate::support::{everywhere_with_sessions, in_own_process};
 
 /// A log whose lines are events, also those about who has subscribed to them.
 struct Published;

@@ -9,9 +9,11 @@ use procbridge::{
 };
 use serde_json::{Value, json};
 
+use crate::opened_with;
 use crate::support::door::Door;
-use crate::support::{ClientKind, TestServer, Transport, eventually, everywhere_with_sessions};
-use crate::{code_of, opened_with};
+use crate::support::faces::{ClientKind, TestServer, Transport, code_of};
+use crate::support::router::router as methods;
+use crate::support::{WATCHDOG, eventually, everywhere_with_sessions};
 
 /// Methods of both sides that call each other until nothing is left.
 fn nested() -> Router {
@@ -150,7 +152,7 @@ fn a_client_bounds_the_calls_that_it_serves() {
         let config = ClientConfig::new().with_max_session_calls(2);
         let client = opened_with(&server, client, config);
         let door = Door::default();
-        client.serve(crate::router(&door)).unwrap();
+        client.serve(methods(&door)).unwrap();
         client.request("enter", &json!(null)).unwrap();
         let session = sessions.recv().unwrap();
         let waiting: Vec<_> = (0..2)
@@ -247,7 +249,7 @@ fn a_client_is_called_on_its_new_session_while_the_old_one_ends() {
         let old = TestServer::start_at(face, &endpoint(&path), caller(), ServerConfig::new());
         let client = old.client(client);
         let door = Door::default();
-        client.serve(crate::router(&door)).unwrap();
+        client.serve(methods(&door)).unwrap();
         let waiting = {
             let client = client.clone();
             thread::spawn(move || client.request("back", &json!(["wait", null])))
@@ -282,11 +284,11 @@ fn a_call_back_ends_with_the_caller() {
         let server = TestServer::start(server, transport, router, ServerConfig::new());
         let door = Door::default();
         let client = server.client(client);
-        client.serve(crate::router(&door)).unwrap();
+        client.serve(methods(&door)).unwrap();
         client.notify("ask", &json!(null)).unwrap();
         door.wait_for_callers(1);
         drop(client);
-        let ended = ended.recv_timeout(crate::support::WATCHDOG).unwrap();
+        let ended = ended.recv_timeout(WATCHDOG).unwrap();
         assert_eq!(ended, Err((ErrorKind::Disconnected, procbridge::Outcome::Unknown)));
         server.stop();
     });

@@ -3,31 +3,23 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::net::Shutdown;
 use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{in_own_process, watched};
 use procbridge::{
-    Call, Client, ClientConfig, Hub, Refusal, Router, RunningServer, Server, ServerConfig, code,
+    Call, Client, ClientConfig, Endpoint, Hub, Refusal, Router, RunningServer, Server, ServerConfig, code,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-const REQUEST: u8 = 0;
-const GOOD: u8 = 1;
-const BAD: u8 = 2;
-const HELLO: u8 = 3;
-const CANCEL: u8 = 6;
-const PING: u8 = 7;
-const GOODBYE: u8 = 9;
-const STREAM: u8 = 4;
-const MORE: u8 = 8;
+use crate::support::wire::{
+    BAD, CANCEL, GOOD, GOODBYE, HELLO, MORE, PING, REQUEST, RawPacket, RawStream, STREAM, raw, session_packet,
+};
+use crate::support::{WATCHDOG, eventually, in_own_process, watched};
 
 const MOMENT: Duration = Duration::from_millis(300);
-const WATCHDOG: Duration = Duration::from_secs(10);
 
 /// A server, and bare sessions with it. They are Unix sockets, whose buffers are small, unless it is said otherwise.
 struct Scene {
@@ -43,62 +35,45 @@ impl Scene {
         Self { server: server.spawn(router).unwrap(), _dir: dir }
     }
 
-    fn session(&self) -> Bare<UnixStream> {
-        let path = self.server.endpoint().to_string();
-        let socket = UnixStream::connect(path.strip_prefix("unix:").unwrap()).unwrap();
-        socket.set_read_timeout(Some(WATCHDOG)).unwrap();
-        socket.set_write_timeout(Some(WATCHDOG)).unwrap();
-        Bare::open(socket)
+    fn session(&self) -> Bare {
+        Bare::open(&self.server.endpoint())
     }
 
-    fn tcp_session(&self) -> Bare<TcpStream> {
-        let port = self.server.endpoints()[1].port().unwrap();
-        let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        socket.set_read_timeout(Some(WATCHDOG)).unwrap();
-        Bare::open(socket)
+    fn tcp_session(&self) -> Bare {
+        Bare::open(&self.server.endpoints()[1])
     }
 }
 
 /// A session without a library: bytes that no client would send.
-struct Bare<S> {
-    socket: S,
+struct Bare {
+    stream: RawStream,
     /// Answers that have come in part.
     pieces: HashMap<u32, Vec<u8>>,
 }
 
-impl<S: Read + Write> Bare<S> {
-    fn open(socket: S) -> Self {
-        let mut bare = Self { socket, pieces: HashMap::new() };
-        let offer = br#"{"method":"$/ping"}"#;
-        let length = u32::try_from(offer.len()).unwrap().to_le_bytes();
-        bare.send(&[b"pb\x01\x01\0\x01\0", &length[..], offer].concat());
-        assert_eq!(bare.packet().0, HELLO);
-        assert_eq!(bare.answer().0, 1);
-        bare
+impl Bare {
+    fn open(endpoint: &Endpoint) -> Self {
+        let mut stream = raw(endpoint);
+        stream.open_session();
+        Self { stream, pieces: HashMap::new() }
     }
 
     fn send(&mut self, bytes: &[u8]) {
-        self.socket.write_all(bytes).unwrap();
+        self.stream.write_all(bytes).unwrap();
     }
 
-    /// The next packet: its kind, its flags, and its body with the call's id in front.
-    fn packet(&mut self) -> (u8, u8, Vec<u8>) {
-        let mut header = [0; 11];
-        self.socket.read_exact(&mut header).unwrap();
-        let mut body = vec![0; u32::from_le_bytes(header[7..].try_into().unwrap()) as usize];
-        self.socket.read_exact(&mut body).unwrap();
-        (header[4], header[5], body)
+    fn packet(&mut self) -> RawPacket {
+        self.stream.packet().unwrap()
     }
 
     /// The next whole GOOD or BAD: its call and its body.
     fn answer(&mut self) -> (u32, Value) {
         loop {
-            let (kind, flags, body) = self.packet();
-            if kind == GOOD || kind == BAD {
-                let (id, content) = body.split_first_chunk().unwrap();
-                let id = u32::from_le_bytes(*id);
-                self.pieces.entry(id).or_default().extend(content);
-                if flags & MORE == 0 {
+            let packet = self.packet();
+            if packet.kind == GOOD || packet.kind == BAD {
+                let id = packet.id();
+                self.pieces.entry(id).or_default().extend(packet.content());
+                if packet.flags & MORE == 0 {
                     let text = self.pieces.remove(&id).unwrap();
                     return (id, serde_json::from_slice(&text).unwrap());
                 }
@@ -107,13 +82,8 @@ impl<S: Read + Write> Bare<S> {
     }
 }
 
-fn packet(kind: u8, flags: u8, id: u32, content: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(content.len() + 4).unwrap().to_le_bytes();
-    [b"pb\x01\x01", &[kind, flags, 0][..], &length, &id.to_le_bytes(), content].concat()
-}
-
 fn request(id: u32, method: &str, payload: &Value) -> Vec<u8> {
-    packet(REQUEST, 0, id, json!({ "method": method, "payload": payload }).to_string().as_bytes())
+    session_packet(REQUEST, 0, id, json!({ "method": method, "payload": payload }).to_string())
 }
 
 fn threads() -> usize {
@@ -151,9 +121,9 @@ fn a_call_that_comes_while_a_handler_reads_is_served() {
         .method("echo", |n: u32| n);
     let scene = Scene::new(router, ServerConfig::new());
     let mut session = scene.tcp_session();
-    session.send(&packet(HELLO, 0, 0, br#"{"session":1,"max_calls":1}"#));
+    session.send(&session_packet(HELLO, 0, 0, br#"{"session":1,"max_calls":1}"#));
     session.send(&request(3, "back", &Value::Null));
-    assert_eq!(session.packet().0, REQUEST);
+    assert_eq!(session.packet().kind, REQUEST);
     for id in (5..25).step_by(2) {
         thread::sleep(MOMENT);
         session.send(&request(id, "echo", &json!(id)));
@@ -221,9 +191,9 @@ fn read_nothing() {
 fn a_peer_that_has_closed_its_reading_side_is_given_up() {
     let scene = Scene::new(Router::new().method("echo", |text: String| text), ServerConfig::new());
     let mut session = scene.session();
-    session.socket.shutdown(Shutdown::Read).unwrap();
+    session.stream.shut(Shutdown::Read);
     let text = Value::from("x".repeat(60_000));
-    let sent = (0..2000).take_while(|n| session.socket.write_all(&request(3 + 2 * n, "echo", &text)).is_ok());
+    let sent = (0..2000).take_while(|n| session.stream.write_all(&request(3 + 2 * n, "echo", &text)).is_ok());
     assert!(sent.count() < 2000, "120 MB of requests were taken, whose answers wait for ever");
 }
 
@@ -231,16 +201,13 @@ fn a_peer_that_has_closed_its_reading_side_is_given_up() {
 fn a_subscription_that_is_cancelled_at_once_is_answered() {
     let scene = Scene::new(Router::new().events(&Hub::new()), ServerConfig::new());
     let mut session = scene.session();
-    let subscribe = packet(REQUEST, STREAM, 3, br#"{"method":"$/subscribe","payload":{"topics":["a"]}}"#);
-    session.send(&[subscribe, packet(CANCEL, 0, 3, b"{}")].concat());
+    let subscribe =
+        session_packet(REQUEST, STREAM, 3, br#"{"method":"$/subscribe","payload":{"topics":["a"]}}"#);
+    session.send(&[subscribe, session_packet(CANCEL, 0, 3, b"{}")].concat());
     let (id, answer) = session.answer();
     assert_eq!((id, &answer["code"]), (3, &json!(code::CANCELLED)));
     // It is not counted as a handler at work for nobody, or only until its thread is done.
-    let start = Instant::now();
-    while scene.server.handle().leaked_handlers() != 0 {
-        assert!(start.elapsed() < WATCHDOG);
-        thread::sleep(Duration::from_millis(1));
-    }
+    eventually(|| scene.server.handle().leaked_handlers() == 0);
 }
 
 #[test]
@@ -279,7 +246,7 @@ fn a_peer_that_reads_slowly_is_not_dead() {
     let mut read = 0;
     let mut buffer = vec![0; 100_000];
     while read < 4_000_000 {
-        let count = session.socket.read(&mut buffer).unwrap();
+        let count = session.stream.read(&mut buffer).unwrap();
         assert_ne!(count, 0, "the session ended after {read} B");
         read += count;
         thread::sleep(Duration::from_millis(50));
@@ -298,11 +265,11 @@ fn a_request_that_stays_unfinished_ends_its_session() {
     slow.send(&bytes[..900_000]);
     let start = Instant::now();
     let mut pings = 0;
-    slow.socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
-    let ended = |slow: &mut Bare<UnixStream>| matches!(slow.socket.read(&mut [0; 1024]), Ok(0));
+    slow.stream.wait_at_most(Some(Duration::from_millis(1)));
+    let ended = |slow: &mut Bare| matches!(slow.stream.read(&mut [0; 1024]), Ok(0));
     while !ended(&mut slow) {
-        assert!(start.elapsed() < 3 * WATCHDOG, "it is still there");
-        let _ = slow.socket.write_all(b"x");
+        assert!(start.elapsed() < WATCHDOG / 2, "it is still there");
+        let _ = slow.stream.write_all(b"x");
         pings += 1;
         thread::sleep(Duration::from_millis(200));
     }
@@ -335,7 +302,7 @@ fn a_subscription_names_a_bounded_number_of_topics() {
     let mut session = scene.session();
     for (id, topics) in [(3, json!(vec!["a"; 100_000])), (5, json!([])), (7, json!([1])), (9, Value::Null)] {
         let subscribe = json!({ "method": "$/subscribe", "payload": { "topics": topics } }).to_string();
-        session.send(&packet(REQUEST, STREAM, id, subscribe.as_bytes()));
+        session.send(&session_packet(REQUEST, STREAM, id, subscribe.as_bytes()));
         let (answered, answer) = session.answer();
         assert_eq!((answered, &answer["code"]), (id, &json!(code::INVALID_PAYLOAD)), "{answer}");
     }
@@ -353,11 +320,7 @@ fn a_session_that_a_program_keeps_does_not_keep_its_connection() {
         assert_eq!(session.answer().0, 3);
         drop(session);
         let session = kept.recv().unwrap();
-        let start = Instant::now();
-        while session.is_open() {
-            assert!(start.elapsed() < WATCHDOG);
-            thread::sleep(Duration::from_millis(1));
-        }
+        eventually(|| !session.is_open());
         thread::sleep(Duration::from_millis(20));
         assert!(session.request::<()>("any", &()).is_err());
         all.push(session);
@@ -369,11 +332,10 @@ fn a_silent_peer_is_told_which_calls_were_not_run() {
     let config = ServerConfig::new().with_heartbeat(Duration::from_millis(50));
     let scene = Scene::new(Router::new(), config);
     let mut session = scene.session();
-    assert_eq!([session.packet().0, session.packet().0], [PING, PING]);
-    let (kind, _, body) = session.packet();
-    let text: Value = serde_json::from_slice(&body[4..]).unwrap();
-    assert_eq!((kind, &text["last_id"]), (GOODBYE, &json!(1)));
-    assert_eq!(session.socket.read(&mut [0]).unwrap(), 0);
+    assert_eq!([session.packet().kind, session.packet().kind], [PING, PING]);
+    let goodbye = session.packet();
+    assert_eq!((goodbye.kind, &goodbye.json()["last_id"]), (GOODBYE, &json!(1)));
+    assert_eq!(session.stream.read(&mut [0]).unwrap(), 0);
 }
 
 #[test]
@@ -385,7 +347,7 @@ fn a_slow_handler_that_ends_leaves_the_session_attended() {
     let scene = Scene::new(Router::new().method("busy", busy).method("sleep", sleep), ServerConfig::new());
     let mut session = scene.session();
     let mut id = 1;
-    let mut send = |session: &mut Bare<UnixStream>, method: &str, n: u64| {
+    let mut send = |session: &mut Bare, method: &str, n: u64| {
         id += 2;
         session.send(&request(id, method, &json!(n)));
         id

@@ -8,6 +8,8 @@ use procbridge::{
     Sessions, code,
 };
 
+use crate::support::{WATCHDOG, eventually};
+
 #[test]
 fn many_calls_share_a_connection() {
     let server =
@@ -38,9 +40,7 @@ fn events() {
     let server = Server::bind("127.0.0.1:0").unwrap().spawn(Router::new().events(&hub)).unwrap();
     let client = Client::connect(server.endpoint()).unwrap();
     let mut builds = client.subscribe(["build.*"]).unwrap();
-    while hub.subscriptions() == 0 {
-        std::thread::yield_now();
-    }
+    eventually(|| hub.subscriptions() > 0);
     hub.publish("build.done", &42).unwrap();
     let event = builds.next().unwrap().unwrap();
     assert_eq!((event.topic(), event.payload::<u32>().unwrap()), ("build.done", 42));
@@ -80,7 +80,7 @@ fn a_client_that_serves_tells_each_server_who_it_is() {
     server.stop().unwrap();
     // Without a call of the program's.
     let server = start();
-    let second = sessions.recv_timeout(Duration::from_secs(30)).unwrap();
+    let second = sessions.recv_timeout(WATCHDOG).unwrap();
     assert_eq!(second.request::<String>("name", &()).unwrap(), "me");
     assert!(!first.is_open() && sessions.try_recv().is_err());
     drop(client);
@@ -128,9 +128,7 @@ fn a_notification_outlives_its_caller() {
     drop(client);
     assert_eq!(beginning.recv().unwrap(), 0);
     let other = Client::connect(server.endpoint()).unwrap();
-    while other.request::<serde_json::Value>("$/stats", &()).unwrap()["sessions"]["open"] != 1 {
-        std::thread::yield_now();
-    }
+    eventually(|| other.request::<serde_json::Value>("$/stats", &()).unwrap()["sessions"]["open"] == 1);
     drop(go);
     let mut heard: Vec<_> = (0..5).map(|_| hears.recv().unwrap()).collect();
     heard.sort_unstable();

@@ -10,15 +10,14 @@ use procbridge::{Call, ClientConfig, Codec, Router, ServerConfig, Sessions, code
 use procbridge_proto::{Limits, Packet, Version};
 use serde_json::{Value, json};
 
-use crate::support::raw::{GOOD, HELLO, PING, REQUEST, STREAM, session_packet};
-use crate::support::{
-    ClientKind, FACES, Face, RawStream, TestClient, TestServer, Transport, eventually,
-    everywhere_with_sessions, packet, raw, raw_from, watched,
+use crate::opened;
+use crate::support::faces::{ClientKind, FACES, Face, Options, TestClient, TestServer, Transport, code_of};
+use crate::support::router::start;
+use crate::support::wire::{
+    BAD, GOOD, HEADER, HELLO, MORE, PING, PONG, REQUEST, RawStream, STREAM, packet, raw, raw_from,
+    session_packet,
 };
-use crate::{code_of, opened, start};
-
-const PONG: u8 = 8;
-const BAD: u8 = 2;
+use crate::support::{eventually, everywhere_with_sessions, watched};
 
 /// A session made by hand that sends requests of `method`, and waits until the server has looked at all of them.
 fn greedy(server: &TestServer, calls: u32, method: &str, payload: &str) -> RawStream {
@@ -174,22 +173,18 @@ fn what_inflates_to_far_more_than_was_sent_is_refused_after_a_while() {
                 let text = format!("[{}]", "[],".repeat(5 << 20).trim_end_matches(','));
                 let request = request.json_text(&text).unwrap();
                 let content =
-                    request.finish(&Limits::default()).unwrap().compressed(codec).bytes()[11..].to_vec();
+                    request.finish(&Limits::default()).unwrap().compressed(codec).bytes()[HEADER..].to_vec();
                 let mut session = raw(&server.endpoint);
                 session.open_session();
                 for id in (3..).step_by(2).take(24) {
-                    let mut packet = vec![b'p', b'b', 1, 1, REQUEST, bits, 0];
-                    packet.extend(u32::try_from(content.len() + 4).unwrap().to_le_bytes());
-                    packet.extend(u32::to_le_bytes(id));
-                    packet.extend(&content);
-                    session.write_all(&packet).unwrap();
+                    session.write_all(&session_packet(REQUEST, bits, id, &content)).unwrap();
                 }
                 // What is large is answered `overloaded` or, echoed by a ping, in pieces; each ends once.
                 let (mut good, mut refused) = (0, 0);
                 while good + refused < 24 {
                     let packet = session.packet().unwrap();
                     match packet.kind {
-                        GOOD if packet.flags & 0x08 == 0 => good += 1,
+                        GOOD if packet.flags & MORE == 0 => good += 1,
                         GOOD => {}
                         BAD => {
                             assert_eq!(packet.json()["code"], json!(code::OVERLOADED), "{}", packet.json());
@@ -230,7 +225,7 @@ fn answers_that_are_not_read_are_refused_beyond_a_share() {
         while good + refused < calls {
             let packet = lazy.packet().unwrap();
             match packet.kind {
-                GOOD if packet.flags & 0x08 == 0 => good += 1,
+                GOOD if packet.flags & MORE == 0 => good += 1,
                 GOOD => pieces += 1,
                 BAD => {
                     assert_eq!(packet.json()["code"], json!(code::OVERLOADED), "{}", packet.json());
@@ -348,11 +343,7 @@ fn a_compressed_call_is_answered_in_a_form_that_its_caller_reads() {
         content.extend(std::iter::repeat_n(255, (text.len() - 15) / 255));
         content.push(u8::try_from((text.len() - 15) % 255).unwrap());
         content.extend(text.as_bytes());
-        let mut packet = vec![b'p', b'b', 1, 1, REQUEST, 0x10, 0];
-        packet.extend(u32::try_from(content.len() + 4).unwrap().to_le_bytes());
-        packet.extend(3_u32.to_le_bytes());
-        packet.extend(content);
-        session.write_all(&packet).unwrap();
+        session.write_all(&session_packet(REQUEST, 0x10, 3, content)).unwrap();
         let answer = session.packet().unwrap();
         assert_eq!((answer.kind, answer.id(), answer.flags & 0x30), (GOOD, 3, 0));
         assert_eq!(answer.json()["payload"], json!("x".repeat(5000)));
@@ -373,8 +364,7 @@ fn a_large_call_has_its_time_limit_and_is_cancelled_as_any_other() {
         let server = TestServer::start(server, transport, router, ServerConfig::new());
         let client = opened(&server, client);
         let text = json!("x".repeat(3 << 20));
-        let options =
-            crate::support::streams::Options { timeout: Some(Duration::from_secs(1)), ..Default::default() };
+        let options = Options { timeout: Some(Duration::from_secs(1)), ..Default::default() };
         assert!(client.ask("wait", &text, &options).unwrap_err().is_timeout());
         eventually(|| {
             let stats = client.request("$/stats", &json!(null)).unwrap();

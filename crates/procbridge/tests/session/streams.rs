@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use procbridge::{Call, ClientConfig, ErrorKind, ItemSink, Outcome, Refusal, Router, ServerConfig, code};
 use serde_json::json;
 
-use crate::support::streams::Options;
-use crate::support::{TestServer, WATCHDOG, eventually, everywhere_with_sessions};
-use crate::{code_of, opened, opened_with, start};
+use crate::support::faces::{Options, TestServer, code_of};
+use crate::support::router::start;
+use crate::support::{WATCHDOG, eventually, everywhere_with_sessions};
+use crate::{opened, opened_with};
 
 /// A stream of texts without end. It tells how many were sent, and why it ended.
 fn endless(size: usize) -> (Router, Arc<AtomicUsize>, mpsc::Receiver<Option<String>>) {

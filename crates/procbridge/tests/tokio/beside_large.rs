@@ -2,7 +2,8 @@
 //! measurement, run by hand in a release build. What the second takes is the machine's: the large calls keep its processors
 //! busy. What the first takes beyond that is the session's. The same is measured beside threads that only compute.
 //!
-//! `cargo test --release -p procbridge --all-features --test tokio -- --ignored --nocapture`
+//! `cargo test --release -p procbridge --all-features --test tokio -- --ignored --nocapture beside_large`
+#![allow(clippy::print_stdout, reason = "a measurement")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -10,16 +11,14 @@ use std::time::{Duration, Instant};
 
 use procbridge::tokio::{Client, Router, Server};
 use serde_json::value::RawValue;
-use tokio::runtime::{Builder, Runtime};
 
-fn two_threads() -> Runtime {
-    Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-}
+use crate::two_threads;
 
 /// Measures small calls for some seconds, while a method is called with 16 MiB again and again if there is one, on the session
 /// of the small calls or on another one.
 fn measure(large: Option<&'static str>, is_shared: bool) {
-    let (serving, calling) = (two_threads(), two_threads());
+    let runtime = || two_threads().enable_all().build().unwrap();
+    let (serving, calling) = (runtime(), runtime());
     let dir = tempfile::tempdir().unwrap();
     let endpoint = format!("unix:{}/s.sock", dir.path().display());
     let router = Router::new()

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
-use crate::{Place, code_of, everywhere};
+use crate::support::faces::code_of;
+use crate::{Place, everywhere};
 
 /// The length of `{"method":"m"}` with its header.
 const REQUEST: usize = 25;

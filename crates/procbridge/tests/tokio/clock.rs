@@ -1,8 +1,6 @@
 //! A clock that stands still, or goes on by itself when there is nothing to do: what tests of programs ask of tokio.
 
 use std::future::pending;
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use procbridge::tokio::{Call, Client, Router, Server};
@@ -11,22 +9,16 @@ use serde_json::Value;
 use tokio::runtime::Builder;
 use tokio::time;
 
-use crate::{WATCHDOG, code_of, counted};
+use crate::counted;
+use crate::support::block_on;
+use crate::support::faces::code_of;
 
 /// Runs `scenario` on a runtime whose clock may be stopped. It must take hardly any time.
-fn in_no_time<T: Future<Output = ()>>(scenario: impl FnOnce() -> T + Send + 'static) {
-    let (done, is_done) = mpsc::channel();
-    let thread = thread::spawn(move || {
-        let start = Instant::now();
-        Builder::new_current_thread().enable_all().build().unwrap().block_on(scenario());
-        done.send(start.elapsed()).unwrap();
-    });
-    match is_done.recv_timeout(WATCHDOG) {
-        Ok(took) => assert!(took < Duration::from_secs(5), "{took:?}"),
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("no end after {WATCHDOG:?}"),
-        Err(mpsc::RecvTimeoutError::Disconnected) => {}
-    }
-    thread.join().unwrap();
+fn in_no_time<T: Future<Output = ()>>(scenario: impl FnOnce() -> T) {
+    let start = Instant::now();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    block_on(&runtime, scenario());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 fn router() -> Router {

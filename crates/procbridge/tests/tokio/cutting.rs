@@ -8,7 +8,10 @@ use procbridge::{ClientConfig, Error, Hub, Refusal, ServerConfig, code};
 use serde_json::{Value, json};
 use tokio::sync::Barrier;
 
-use crate::{code_of, counted, cut, eventually, everywhere, with_sessions, without_sessions};
+use crate::support::block_on;
+use crate::support::faces::code_of;
+use crate::support::wire::AsyncStream;
+use crate::{counted, cut, eventually, everywhere, with_sessions, without_sessions};
 
 fn router() -> Router {
     Router::new().method("echo", |value: Value| async move {
@@ -95,13 +98,13 @@ fn dropping_the_server_ends_it() {
         let serving = tokio::spawn(server.serve(router));
         let waiting = tokio::spawn(client.call("wait").send::<Value>());
         inside.recv().await.unwrap();
-        let mut half = crate::Raw::connect(&endpoint).await.unwrap();
+        let mut half = AsyncStream::connect(&endpoint).await.unwrap();
         half.write(b"pb\x01\x01").await.unwrap();
 
         serving.abort();
         assert!(serving.await.unwrap_err().is_cancelled());
         assert!(endpoint.path().is_none_or(|path| !path.exists()));
-        assert!(crate::Raw::connect(&endpoint).await.is_err());
+        assert!(AsyncStream::connect(&endpoint).await.is_err());
         assert_eq!(code_of(waiting.await.unwrap()), code::CANCELLED);
         assert_eq!(half.code().await, code::UNAVAILABLE);
     });
@@ -123,7 +126,7 @@ fn dropping_a_running_server_stops_it_in_an_orderly_way() {
         inside.recv().await.unwrap();
         // Neither the drop nor a stop that is given up waits for the call, and neither ends it.
         drop(cut(1, server.stop()).await);
-        assert!(crate::Raw::connect(&endpoint).await.is_err());
+        assert!(AsyncStream::connect(&endpoint).await.is_err());
         open.send(true).unwrap();
         assert_eq!(waiting.await.unwrap().unwrap(), json!(true));
         eventually(async || endpoint.path().is_none_or(|path| !path.exists())).await;
@@ -143,7 +146,7 @@ fn a_runtime_may_end_under_its_server() {
     drop(runtime);
     assert!(std::net::TcpStream::connect(("127.0.0.1", endpoint.port().unwrap())).is_err());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    assert!(runtime.block_on(crate::watched(server.stop())).is_err());
+    assert!(block_on(&runtime, server.stop()).is_err());
 }
 
 #[test]

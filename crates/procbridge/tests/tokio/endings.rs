@@ -11,14 +11,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::{Raw, counted, eventually, packet_of, run, session_packet, two_threads, watched, with_sessions};
-
-const GOOD: u8 = 1;
-const HELLO: u8 = 3;
-const PING: u8 = 7;
-const PONG: u8 = 8;
-const GOODBYE: u8 = 9;
-const SESSION: u8 = 1;
+use crate::support::block_on;
+use crate::support::wire::{
+    AsyncStream, GOOD, GOODBYE, HELLO, PING, PONG, SESSION, packet_of, session_packet,
+};
+use crate::{counted, eventually, run, two_threads, with_sessions};
 
 /// Hands each connection on to a server that can be changed.
 struct Front {
@@ -63,7 +60,7 @@ impl Drop for Front {
 }
 
 /// A server made by hand: what it does with each connection is up to the test.
-async fn by_hand<T>(serve: impl Fn(usize, Raw) -> T + Send + 'static) -> (Endpoint, JoinHandle<()>)
+async fn by_hand<T>(serve: impl Fn(usize, AsyncStream) -> T + Send + 'static) -> (Endpoint, JoinHandle<()>)
 where
     T: Future<Output = ()> + Send + 'static,
 {
@@ -72,24 +69,24 @@ where
     let task = tokio::spawn(async move {
         for n in 0.. {
             let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(serve(n, Raw::Tcp(stream)));
+            tokio::spawn(serve(n, AsyncStream::Tcp(stream)));
         }
     });
     (endpoint, task)
 }
 
 /// Accepts a session and answers the call that offers it.
-async fn accept(stream: &mut Raw) {
+async fn accept(stream: &mut AsyncStream) {
     let offer = stream.packet().await.unwrap();
-    assert_eq!((offer.status, offer.flags & SESSION), (0, SESSION));
+    assert_eq!((offer.kind, offer.flags & SESSION), (0, SESSION));
     stream.write(&packet_of(HELLO, SESSION, br#"{"session":1}"#)).await.unwrap();
-    stream.write(&session_packet(GOOD, 1, "{}")).await.unwrap();
+    stream.write(&session_packet(GOOD, 0, 1, "{}")).await.unwrap();
 }
 
 #[test]
 fn a_stop_moves_clients_on_and_no_call_fails() {
     let runtime = two_threads().enable_all().build().unwrap();
-    runtime.block_on(watched(async {
+    block_on(&runtime, async {
         let named = |name: &'static str| {
             Router::new().method("name", move |yields: u32| async move {
                 for _ in 0..yields {
@@ -126,7 +123,7 @@ fn a_stop_moves_clients_on_and_no_call_fails() {
         for caller in callers {
             assert_eq!(caller.await.unwrap().unwrap(), "fourth");
         }
-    }));
+    });
 }
 
 #[test]
@@ -136,15 +133,15 @@ fn only_what_was_certainly_not_run_is_sent_again() {
         let (endpoint, server) = by_hand(|n, mut stream| async move {
             accept(&mut stream).await;
             let call = stream.packet().await.unwrap();
-            assert_eq!((call.status, call.id()), (0, 3));
+            assert_eq!((call.kind, call.id()), (0, 3));
             let method = call.json()["method"].clone();
             if n == 0 {
                 assert_eq!(method, "first");
-                stream.write(&session_packet(GOODBYE, 0, r#"{"last_id":1}"#)).await.unwrap();
+                stream.write(&session_packet(GOODBYE, 0, 0, r#"{"last_id":1}"#)).await.unwrap();
                 return;
             }
             let payload = json!({ "payload": n }).to_string();
-            stream.write(&session_packet(GOOD, 3, &payload)).await.unwrap();
+            stream.write(&session_packet(GOOD, 0, 3, &payload)).await.unwrap();
             let unanswered = stream.packet().await.unwrap();
             assert_eq!(unanswered.id(), 5);
         })
@@ -170,7 +167,7 @@ fn only_what_was_certainly_not_run_is_sent_again() {
 fn a_killed_server_ends_each_call_in_one_class() {
     for _ in 0..5 {
         let runtime = two_threads().enable_all().build().unwrap();
-        runtime.block_on(watched(async {
+        block_on(&runtime, async {
             let begun = Arc::new(AtomicUsize::new(0));
             let counter = begun.clone();
             let router = Router::new().method("wait", move || {
@@ -199,7 +196,7 @@ fn a_killed_server_ends_each_call_in_one_class() {
             assert!(unknown >= begun.load(Ordering::Relaxed));
             server.handle().abort();
             server.stop().await.unwrap();
-        }));
+        });
     }
 }
 
@@ -210,7 +207,7 @@ fn a_server_that_gives_no_sign_of_life_is_given_up() {
             accept(&mut stream).await;
             let mut pings = 0;
             while let Ok(packet) = stream.packet().await {
-                pings += u32::from(packet.status == PING);
+                pings += u32::from(packet.kind == PING);
             }
             assert_eq!(pings, 2);
         })
@@ -257,10 +254,10 @@ fn a_peer_that_takes_nothing_of_its_answers_is_left() {
         let config = ServerConfig::new().with_write_timeout(Duration::from_millis(50));
         let router = Router::new().method("large", async || "x".repeat(1_500_000));
         let (server, client) = place.serve(router, config);
-        let mut greedy = Raw::connect(&server.endpoint()).await.unwrap();
+        let mut greedy = AsyncStream::connect(&server.endpoint()).await.unwrap();
         greedy.write(&packet_of(0, SESSION, br#"{"method":"large"}"#)).await.unwrap();
         for id in (3..20).step_by(2) {
-            greedy.write(&session_packet(0, id, r#"{"method":"large"}"#)).await.unwrap();
+            greedy.write(&session_packet(0, 0, id, r#"{"method":"large"}"#)).await.unwrap();
         }
         eventually(async || counted(&client, "sessions", "total").await == 2).await;
         eventually(async || counted(&client, "sessions", "open").await == 1).await;
@@ -272,19 +269,19 @@ fn a_peer_that_takes_nothing_of_its_answers_is_left() {
 fn a_flood_of_pings_ends_the_session() {
     with_sessions(|place| async move {
         let (server, _) = place.serve(Router::new(), ServerConfig::new());
-        let mut peer = Raw::connect(&server.endpoint()).await.unwrap();
+        let mut peer = AsyncStream::connect(&server.endpoint()).await.unwrap();
         peer.write(&packet_of(0, SESSION, br#"{"method":"$/ping"}"#)).await.unwrap();
-        assert_eq!((peer.packet().await.unwrap().status, peer.packet().await.unwrap().status), (HELLO, GOOD));
+        assert_eq!((peer.packet().await.unwrap().kind, peer.packet().await.unwrap().kind), (HELLO, GOOD));
         // A few are nothing; each ten more are a strike.
         let mut answered = 0;
         let goodbye = loop {
             // When the session is over nothing more is taken.
-            let _ = peer.write(&session_packet(PING, 0, "{}")).await;
+            let _ = peer.write(&session_packet(PING, 0, 0, "{}")).await;
             let answer = peer.packet().await.unwrap();
-            if answer.status == GOODBYE {
+            if answer.kind == GOODBYE {
                 break answer;
             }
-            assert_eq!(answer.status, PONG);
+            assert_eq!(answer.kind, PONG);
             answered += 1;
         };
         assert_eq!(goodbye.json()["reason"], "too many pings");
@@ -298,12 +295,12 @@ fn who_sends_a_part_of_a_request_and_no_more_is_left() {
     // Once: the time is not one of the settings.
     run(two_threads, "unix", Sessions::Offered, |place| async move {
         let (server, client) = place.serve(Router::new(), ServerConfig::new());
-        let mut peer = Raw::connect(&server.endpoint()).await.unwrap();
+        let mut peer = AsyncStream::connect(&server.endpoint()).await.unwrap();
         peer.write(&packet_of(0, SESSION, br#"{"method":"$/ping"}"#)).await.unwrap();
-        assert_eq!((peer.packet().await.unwrap().status, peer.packet().await.unwrap().status), (HELLO, GOOD));
-        peer.write(&session_packet(0, 3, r#"{"method":"x"}"#)[..20]).await.unwrap();
+        assert_eq!((peer.packet().await.unwrap().kind, peer.packet().await.unwrap().kind), (HELLO, GOOD));
+        peer.write(&session_packet(0, 0, 3, r#"{"method":"x"}"#)[..20]).await.unwrap();
         let goodbye = peer.packet().await.unwrap();
-        assert_eq!(goodbye.status, GOODBYE);
+        assert_eq!(goodbye.kind, GOODBYE);
         assert!(goodbye.json()["reason"].as_str().unwrap().contains("min_rate"));
         assert!(peer.read_to_end().await.unwrap().is_empty());
         drop(client);
@@ -323,13 +320,13 @@ fn who_breaks_the_rules_is_told_and_everything_of_it_ends() {
             }
         });
         let (server, client) = place.serve(router, ServerConfig::new());
-        let mut rude = Raw::connect(&server.endpoint()).await.unwrap();
+        let mut rude = AsyncStream::connect(&server.endpoint()).await.unwrap();
         rude.write(&packet_of(0, SESSION, br#"{"method":"wait"}"#)).await.unwrap();
-        assert_eq!(rude.packet().await.unwrap().status, HELLO);
+        assert_eq!(rude.packet().await.unwrap().kind, HELLO);
         // An id of the server's.
-        rude.write(&session_packet(0, 2, r#"{"method":"wait"}"#)).await.unwrap();
+        rude.write(&session_packet(0, 0, 2, r#"{"method":"wait"}"#)).await.unwrap();
         let goodbye = rude.packet().await.unwrap();
-        assert_eq!((goodbye.status, goodbye.json()["last_id"].as_u64()), (GOODBYE, Some(1)));
+        assert_eq!((goodbye.kind, goodbye.json()["last_id"].as_u64()), (GOODBYE, Some(1)));
         assert!(rude.read_to_end().await.unwrap().is_empty());
         eventually(async || counted(&client, "sessions", "open").await == 1).await;
         assert!(guards.try_recv().is_err());
@@ -340,7 +337,7 @@ fn who_breaks_the_rules_is_told_and_everything_of_it_ends() {
 #[test]
 fn a_client_that_serves_comes_back_by_itself() {
     let runtime = two_threads().enable_all().build().unwrap();
-    runtime.block_on(watched(async {
+    block_on(&runtime, async {
         let (sender, mut sessions) = tokio::sync::mpsc::unbounded_channel();
         let serve = move || {
             let sender = sender.clone();
@@ -378,13 +375,13 @@ fn a_client_that_serves_comes_back_by_itself() {
         waiting.await.unwrap();
         second.stop().await.unwrap();
         assert_eq!(front.accepted.load(Ordering::Relaxed), accepted);
-    }));
+    });
 }
 
 #[test]
 fn a_client_that_serves_comes_back_also_after_a_panic_of_its_own() {
     let runtime = two_threads().enable_all().build().unwrap();
-    runtime.block_on(watched(async {
+    block_on(&runtime, async {
         let serve = || Server::bind(":0").unwrap().spawn(Router::new().method("$/ping", async || ()));
         let mut server = serve();
         let front = Front::of(&server.endpoint()).await;
@@ -406,7 +403,7 @@ fn a_client_that_serves_comes_back_also_after_a_panic_of_its_own() {
         }
         drop(client);
         server.stop().await.unwrap();
-    }));
+    });
 }
 
 #[test]

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::{Dropped, code_of, eventually, everywhere, refusal};
+use crate::support::block_on;
+use crate::support::faces::{code_of, refusal};
+use crate::{Dropped, eventually, everywhere};
 
 #[derive(Debug, Deserialize, Serialize)]
 struct Point {
@@ -217,7 +219,7 @@ fn a_blocking_handler_that_finds_no_thread_in_time_never_begins() {
         .method("never", || -> u8 { panic!("it began") });
     let runtime =
         tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_all().build().unwrap();
-    runtime.block_on(crate::watched(async {
+    block_on(&runtime, async {
         let server = procbridge::tokio::Server::bind(":0").unwrap().spawn(blocking.into());
         let client = Client::connect(server.endpoint()).unwrap();
         let held = tokio::spawn(client.call("hold").send::<()>());
@@ -228,7 +230,7 @@ fn a_blocking_handler_that_finds_no_thread_in_time_never_begins() {
         drop(open);
         held.await.unwrap().unwrap();
         server.stop().await.unwrap();
-    }));
+    });
 }
 
 #[test]

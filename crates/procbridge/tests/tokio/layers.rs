@@ -7,7 +7,8 @@ use procbridge::tokio::{Call, Next, Router, layers};
 use procbridge::{Refusal, ServerConfig, code};
 use serde_json::{Value, json};
 
-use crate::{Dropped, code_of, eventually, everywhere, refusal};
+use crate::support::faces::{code_of, refusal};
+use crate::{Dropped, eventually, everywhere};
 
 type Seen = Arc<Mutex<Vec<String>>>;
 

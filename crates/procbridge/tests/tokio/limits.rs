@@ -9,7 +9,9 @@ use procbridge::{ServerConfig, code};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::{Raw, eventually, everywhere, packet, refusal, without_sessions};
+use crate::support::faces::refusal;
+use crate::support::wire::{AsyncStream, packet};
+use crate::{eventually, everywhere, has_answer, without_sessions};
 
 /// Methods that answer at once, and one that waits until the door is open.
 fn router(door: &watch::Receiver<bool>) -> Router {
@@ -66,7 +68,7 @@ fn silent_connections_beyond_the_limit_are_told_and_keep_nobody_out() {
         let (server, client) = place.serve(router(&door), ServerConfig::new().with_max_waiting(2));
         let mut silent = Vec::new();
         for _ in 0..10 {
-            silent.push(Raw::connect(&server.endpoint()).await.unwrap());
+            silent.push(AsyncStream::connect(&server.endpoint()).await.unwrap());
         }
         // Who sends at once is served, whether or not all places for those who do not are taken.
         for n in 0..20 {
@@ -76,14 +78,14 @@ fn silent_connections_beyond_the_limit_are_told_and_keep_nobody_out() {
         eventually(async || {
             let mut told = 0;
             for connection in &silent {
-                told += usize::from(connection.has_answer().await);
+                told += usize::from(has_answer(connection).await);
             }
             told == 8
         })
         .await;
         let (mut refused, mut welcome) = (Vec::new(), Vec::new());
         for connection in silent {
-            let side = if connection.has_answer().await { &mut refused } else { &mut welcome };
+            let side = if has_answer(&connection).await { &mut refused } else { &mut welcome };
             side.push(connection);
         }
         for connection in &mut refused {
@@ -98,7 +100,7 @@ fn silent_connections_beyond_the_limit_are_told_and_keep_nobody_out() {
             connection.write(&packet(r#"{"method":"echo","payload":1}"#)).await.unwrap();
             assert_eq!(connection.answer().await, (1, json!({"payload": 1})));
         }
-        let mut next = Raw::connect(&server.endpoint()).await.unwrap();
+        let mut next = AsyncStream::connect(&server.endpoint()).await.unwrap();
         next.write(b"p").await.unwrap();
         assert_eq!(client.request::<i32>("echo", &1).await.unwrap(), 1);
         next.write(&packet(r#"{"method":"echo","payload":2}"#)[1..]).await.unwrap();
@@ -113,8 +115,8 @@ fn slow_requests_are_ended_at_their_limit() {
         let limit = Duration::from_millis(100);
         let (server, client) = place.serve(router(&door), ServerConfig::new().with_header_timeout(limit));
         let started = Instant::now();
-        let mut silent = Raw::connect(&server.endpoint()).await.unwrap();
-        let mut half = Raw::connect(&server.endpoint()).await.unwrap();
+        let mut silent = AsyncStream::connect(&server.endpoint()).await.unwrap();
+        let mut half = AsyncStream::connect(&server.endpoint()).await.unwrap();
         half.write(b"pb\x01\x01").await.unwrap();
         assert_eq!(half.code().await, code::TIMEOUT);
         let message = "the request did not arrive in time (header_timeout)";
@@ -123,7 +125,7 @@ fn slow_requests_are_ended_at_their_limit() {
         assert!(took >= limit && took < Duration::from_secs(5), "{took:?}");
         assert_eq!(client.request::<i32>("echo", &1).await.unwrap(), 1);
         // A header that is complete in time gives the body a time of its own.
-        let mut slow = Raw::connect(&server.endpoint()).await.unwrap();
+        let mut slow = AsyncStream::connect(&server.endpoint()).await.unwrap();
         let whole = packet(r#"{"method":"echo","payload":1}"#);
         slow.write(&whole[..20]).await.unwrap();
         assert_eq!(half_open_for(limit * 2, &mut slow).await, None);
@@ -133,7 +135,7 @@ fn slow_requests_are_ended_at_their_limit() {
 }
 
 /// What the server has to say within `time`.
-async fn half_open_for(time: Duration, connection: &mut Raw) -> Option<Vec<u8>> {
+async fn half_open_for(time: Duration, connection: &mut AsyncStream) -> Option<Vec<u8>> {
     tokio::time::timeout(time, connection.read_to_end()).await.ok().map(Result::unwrap)
 }
 
@@ -142,7 +144,7 @@ fn bytes_of_unfinished_requests_are_bounded_together() {
     everywhere(|place| async move {
         let (_open, door) = watch::channel(false);
         let (server, client) = place.serve(router(&door), ServerConfig::new().with_max_unfinished(3_000_000));
-        let mut large = Raw::connect(&server.endpoint()).await.unwrap();
+        let mut large = AsyncStream::connect(&server.endpoint()).await.unwrap();
         let body = format!("{{\"payload\":\"{}\"}}", "x".repeat(10_000_000));
         large.write(&packet(&body)).await.unwrap();
         assert_eq!(large.code().await, code::OVERLOADED);
@@ -162,7 +164,7 @@ fn a_callers_limit_holds_at_the_server() {
         let (server, _) = place.serve(router, ServerConfig::new());
         for (limit, begun) in [(0, 0), (50, 1)] {
             let started = Instant::now();
-            let mut caller = Raw::connect(&server.endpoint()).await.unwrap();
+            let mut caller = AsyncStream::connect(&server.endpoint()).await.unwrap();
             let body = format!(r#"{{"method":"wait","timeout_ms":{limit}}}"#);
             caller.write(&packet(&body)).await.unwrap();
             assert_eq!(caller.code().await, code::TIMEOUT);
@@ -179,7 +181,7 @@ fn a_peer_that_takes_nothing_of_its_answer_is_left() {
         let config =
             ServerConfig::new().with_write_timeout(Duration::from_millis(50)).with_max_connections(1);
         let (server, client) = place.serve(router(&door), config);
-        let mut greedy = Raw::connect(&server.endpoint()).await.unwrap();
+        let mut greedy = AsyncStream::connect(&server.endpoint()).await.unwrap();
         let body = format!(r#"{{"method":"echo","payload":"{}"}}"#, "x".repeat(15_000_000));
         greedy.write(&packet(&body)).await.unwrap();
         eventually(async || client.request::<i32>("echo", &1).await.is_ok()).await;
@@ -198,7 +200,7 @@ fn a_peer_that_goes_on_sending_after_its_answer_is_left() {
             .with_max_connections(1);
         let (server, client) = place.serve(router(&door), config);
         let started = Instant::now();
-        let mut sender = Raw::connect(&server.endpoint()).await.unwrap();
+        let mut sender = AsyncStream::connect(&server.endpoint()).await.unwrap();
         sender.write(&packet(&" ".repeat(201))[..11]).await.unwrap();
         assert_eq!(sender.code().await, code::TOO_LARGE);
         // It has its answer and keeps the connection, and so its place, until the server has had enough of that.
@@ -215,24 +217,24 @@ fn requests_in_any_pieces_are_served() {
         let (server, _) = place.serve(router(&door), ServerConfig::new());
         let whole = packet(r#"{"method":"echo","payload":[1,2]}"#);
         for cut in 1..whole.len() {
-            let mut connection = Raw::connect(&server.endpoint()).await.unwrap();
+            let mut connection = AsyncStream::connect(&server.endpoint()).await.unwrap();
             connection.write(&whole[..cut]).await.unwrap();
             tokio::task::yield_now().await;
             connection.write(&whole[cut..]).await.unwrap();
             assert_eq!(connection.answer().await, (1, json!({"payload": [1, 2]})));
         }
         // Bytes behind the request mean nothing, and do not cost the answer.
-        let mut connection = Raw::connect(&server.endpoint()).await.unwrap();
+        let mut connection = AsyncStream::connect(&server.endpoint()).await.unwrap();
         connection.write(&[&whole[..], &whole[..]].concat()).await.unwrap();
         drop(half_close(&mut connection).await);
         assert_eq!(connection.answer().await, (1, json!({"payload": [1, 2]})));
     });
 }
 
-async fn half_close(connection: &mut Raw) -> std::io::Result<()> {
+async fn half_close(connection: &mut AsyncStream) -> std::io::Result<()> {
     use tokio::io::AsyncWriteExt;
     match connection {
-        Raw::Tcp(stream) => stream.shutdown().await,
-        Raw::Unix(stream) => stream.shutdown().await,
+        AsyncStream::Tcp(stream) => stream.shutdown().await,
+        AsyncStream::Unix(stream) => stream.shutdown().await,
     }
 }

@@ -9,7 +9,9 @@ use procbridge::{ClientConfig, ErrorKind, Outcome, Refusal, ServerConfig, Sessio
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
-use crate::{Dropped, WATCHDOG, code_of, counted, cut, eventually, everywhere, refusal, with_sessions};
+use crate::support::faces::{code_of, refusal};
+use crate::support::{WATCHDOG, block_on};
+use crate::{Dropped, counted, cut, eventually, everywhere, with_sessions};
 
 fn router() -> Router {
     Router::new().method("echo", async |value: Value| value).method("late", async |value: Value| {
@@ -418,7 +420,7 @@ fn a_client_outlives_the_runtime_of_its_session() {
     drop(first);
     drop(waiting);
     for n in 0..3 {
-        assert_eq!(second.block_on(crate::watched(client.request::<u32>("echo", &n))).unwrap(), n);
+        assert_eq!(block_on(&second, client.request::<u32>("echo", &n)).unwrap(), n);
     }
-    of_server.block_on(crate::watched(server.stop())).unwrap();
+    block_on(&of_server, server.stop()).unwrap();
 }

@@ -8,9 +8,9 @@ use procbridge::{ErrorKind, Outcome, ServerConfig, code};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::{Dropped, Raw, code_of, eventually, everywhere, packet, packet_of, session_packet};
-
-const SESSION: u8 = 1;
+use crate::support::faces::code_of;
+use crate::support::wire::{AsyncStream, SESSION, packet, packet_of, session_packet};
+use crate::{Dropped, eventually, everywhere};
 
 fn router(door: &watch::Receiver<bool>) -> Router {
     let door = door.clone();
@@ -27,8 +27,8 @@ fn stopping_finishes_what_runs_and_refuses_the_rest() {
         let (server, client) = place.serve(router(&door), ServerConfig::new());
         let calls: Vec<_> = (0..20).map(|_| tokio::spawn(client.call("wait").send::<bool>())).collect();
         eventually(async || open.receiver_count() == 22).await;
-        let mut silent = Raw::connect(&server.endpoint()).await.unwrap();
-        let mut half = Raw::connect(&server.endpoint()).await.unwrap();
+        let mut silent = AsyncStream::connect(&server.endpoint()).await.unwrap();
+        let mut half = AsyncStream::connect(&server.endpoint()).await.unwrap();
         half.write(&packet(r#"{"method":"echo"}"#)[..20]).await.unwrap();
         assert_eq!(client.request::<i32>("echo", &1).await.unwrap(), 1);
 
@@ -83,15 +83,15 @@ fn who_is_in_the_queue_when_the_server_stops_is_answered() {
         let (_open, door) = watch::channel(false);
         let server = Server::bind(&place.endpoint).unwrap();
         let endpoint = server.endpoints().remove(0);
-        let mut whole = Raw::connect(&endpoint).await.unwrap();
+        let mut whole = AsyncStream::connect(&endpoint).await.unwrap();
         whole.write(&packet(r#"{"method":"echo","payload":1}"#)).await.unwrap();
-        let mut half = Raw::connect(&endpoint).await.unwrap();
+        let mut half = AsyncStream::connect(&endpoint).await.unwrap();
         half.write(b"pb\x01").await.unwrap();
         server.handle().stop();
         server.serve(router(&door)).await.unwrap();
         assert_eq!(whole.answer().await, (1, json!({"payload": 1})));
         assert_eq!(half.code().await, code::UNAVAILABLE);
-        assert!(Raw::connect(&endpoint).await.is_err());
+        assert!(AsyncStream::connect(&endpoint).await.is_err());
     });
 }
 
@@ -105,7 +105,7 @@ fn thousands_of_idle_connections_do_not_hold_up_the_end() {
         let (server, client) = place.serve(router(&door), config);
         let mut silent = Vec::new();
         for _ in 0..idle {
-            silent.push(Raw::connect(&server.endpoint()).await.unwrap());
+            silent.push(AsyncStream::connect(&server.endpoint()).await.unwrap());
             tokio::task::yield_now().await;
         }
         assert_eq!(client.request::<i32>("echo", &1).await.unwrap(), 1);
@@ -133,7 +133,7 @@ fn a_connection_that_lingers_does_not_hold_up_the_end() {
         let (_open, door) = watch::channel(false);
         let config = ServerConfig::new().with_max_body(10).with_linger_timeout(Duration::from_secs(60));
         let (server, _) = place.serve(router(&door), config);
-        let mut sender = Raw::connect(&server.endpoint()).await.unwrap();
+        let mut sender = AsyncStream::connect(&server.endpoint()).await.unwrap();
         sender.write(&packet(r#"{"method":"echo","payload":1}"#)[..11]).await.unwrap();
         assert_eq!(sender.code().await, code::TOO_LARGE);
         let started = Instant::now();
@@ -148,10 +148,10 @@ fn a_session_that_lingers_ends_with_its_server() {
         let (_open, door) = watch::channel(false);
         let config = ServerConfig::new().with_linger_timeout(Duration::from_secs(60));
         let (server, _) = place.serve(router(&door), config);
-        let mut rude = Raw::connect(&server.endpoint()).await.unwrap();
+        let mut rude = AsyncStream::connect(&server.endpoint()).await.unwrap();
         rude.write(&packet_of(0, SESSION, br#"{"method":"$/ping"}"#)).await.unwrap();
         // An id that it does not have.
-        rude.write(&session_packet(0, 2, r#"{"method":"echo"}"#)).await.unwrap();
+        rude.write(&session_packet(0, 0, 2, r#"{"method":"echo"}"#)).await.unwrap();
         while rude.packet().await.is_ok() {}
         server.stop().await.unwrap();
         let limit = Instant::now() + Duration::from_secs(10);
@@ -177,7 +177,7 @@ fn a_peer_that_takes_nothing_does_not_hold_up_the_end() {
             }
         });
         let (server, _) = place.serve(large, config);
-        let mut greedy = Raw::connect(&server.endpoint()).await.unwrap();
+        let mut greedy = AsyncStream::connect(&server.endpoint()).await.unwrap();
         greedy.write(&packet(r#"{"method":"large"}"#)).await.unwrap();
         eventually(async || open.receiver_count() == 2).await;
         open.send(true).unwrap();
@@ -228,7 +228,7 @@ fn one_server_serves_several_endpoints() {
         let endpoints = server.endpoints().to_vec();
         server.stop().await.unwrap();
         for endpoint in &endpoints {
-            assert!(Raw::connect(endpoint).await.is_err());
+            assert!(AsyncStream::connect(endpoint).await.is_err());
         }
     });
 }

@@ -12,7 +12,8 @@ use procbridge::{ClientConfig, Error, ErrorKind, Hub, Missed, Refusal, ServerCon
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::{Dropped, code_of, counted, eventually, everywhere, with_sessions};
+use crate::support::faces::code_of;
+use crate::{Dropped, counted, eventually, everywhere, with_sessions};
 
 /// All items of a stream.
 pub(crate) async fn all<T: DeserializeOwned>(mut items: Items<T>) -> Result<Vec<T>, Error> {
