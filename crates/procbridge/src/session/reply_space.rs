@@ -89,7 +89,7 @@ impl Session {
             let crowded = state.is_backpressured();
             match state.serving.get_mut(id) {
                 Some(serving) if crowded && !serving.call.is_one_way => {
-                    keep_waker(&mut serving.room, waker);
+                    keep_waker(&mut serving.send_space, waker);
                     Poll::Pending
                 }
                 _ => Poll::Ready(()),
