@@ -83,7 +83,7 @@ fn every_malformed_form_says_what_to_do() {
 }
 
 #[test]
-fn an_endpoint_that_a_program_makes_is_checked_like_text() {
+fn what_a_program_makes_is_refused_as_text_is() {
     for (endpoint, reason) in [
         (Endpoint::unix(""), "the path is empty"),
         (Endpoint::unix("a\0b"), "a path cannot hold a NUL character"),

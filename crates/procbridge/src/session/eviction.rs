@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_with_many_sessions_evicts_its_own() {
+    fn a_user_with_many_sessions_displaces_its_own() {
         let many = [(OWN, Some(10)), (OWN, Some(20)), (OTHER, Some(90))];
         assert_eq!(chosen(OWN, &many), [1, 0]);
         // The other user may evict them until it has as many.

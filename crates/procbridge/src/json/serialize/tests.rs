@@ -71,7 +71,7 @@ fn a_mismatch_does_not_reveal_the_value() {
 }
 
 #[test]
-fn a_whole_number_beyond_its_type_is_out_of_range() {
+fn a_whole_number_beyond_its_type_is_called_out_of_range() {
     fn message<T: serde::de::DeserializeOwned>(text: &str) -> String {
         let message = mismatch(&serde_json::from_str::<T>(text).map(drop).unwrap_err());
         message.split(" at line ").next().unwrap().to_string()
