@@ -51,7 +51,7 @@ impl Session {
         })
     }
 
-    /// Begins a call and takes the caller's first [step](Session::turn). Writes the call at once unless the caller
+    /// Begins a call and takes the caller's first [step](Session::step). Writes the call at once unless the caller
     /// becomes the leader, which writes before it reads. Without a permit the call is queued for `queue_timeout`, if
     /// that is given.
     pub(crate) fn call(
@@ -70,9 +70,9 @@ impl Session {
             if !state.has_no_reader() {
                 state.flush_later(self, is_only_call);
             }
-            let turn = state.turn(self, follower, |state, waker| answer(state, self, id, waker));
-            let over = matches!(turn, Step::Done(_));
-            Ok(Ok((self.pending_after(id, over), turn)))
+            let step = state.step(self, follower, |state, waker| answer(state, self, id, waker));
+            let over = matches!(step, Step::Done(_));
+            Ok(Ok((self.pending_after(id, over), step)))
         })?;
         Ok(match called {
             Ok(begun) => Started::Now(begun),

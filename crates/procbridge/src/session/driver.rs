@@ -27,7 +27,7 @@ pub(crate) struct Snapshot {
     pub(crate) is_blocked: bool,
     pub(crate) is_reading_paused: bool,
     /// Whether the task was [notified](Session::notify_task).
-    pub(crate) is_rung: bool,
+    pub(crate) is_notified: bool,
     /// Whether a woken caller may occupy its thread for long.
     pub(crate) wakes_large: bool,
     /// The next deadline: of the peer to read or go on sending, or of a call. It may be sooner than the next
@@ -55,7 +55,7 @@ impl Session {
                 is_open: state.is_open(),
                 is_blocked: state.blocked.is_some(),
                 is_reading_paused: self.is_receive_paused(state),
-                is_rung: mem::take(&mut state.is_notified),
+                is_notified: mem::take(&mut state.is_notified),
                 wakes_large: mem::take(&mut state.wakes_large),
                 due: self.task_due(state),
                 heard: state.keepalive.heard(),

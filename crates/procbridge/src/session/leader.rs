@@ -21,11 +21,11 @@ pub(crate) struct Follower {
     /// The time at its last return from a system call; timers are judged by it.
     pub(crate) now: Instant,
     /// Whether it is the leader.
-    pub(crate) is_seated: bool,
+    pub(crate) is_leader: bool,
     /// Whether it has been parked, and may have been woken to become the leader.
     pub(crate) has_waited: bool,
     /// The buffer and result of its last read.
-    pub(crate) came: Option<(Vec<u8>, io::Result<Read>)>,
+    pub(crate) last_read: Option<(Vec<u8>, io::Result<Read>)>,
     /// Its waker, made by `own` when it first has to follow.
     waker: Option<Waker>,
     own: fn() -> Waker,
@@ -37,11 +37,11 @@ pub(crate) enum Step<T> {
     /// The event that it waited for, with its value. The thread is not the leader any longer.
     Done(T),
     /// Another thread or task is the leader: park as a follower.
-    Stand {
+    Follow {
         /// Whether the socket is full, and no thread or task is sure to wait until it is writable.
         is_blocked: bool,
         /// Whether there is no leader yet, but a promoted follower is about to take over.
-        is_promised: bool,
+        is_leader_promoted: bool,
     },
     /// The thread is the leader: read into this buffer, at most until `due`, and pass the result to the next step.
     Read { buffer: Vec<u8>, due: Option<Instant> },
@@ -52,7 +52,7 @@ pub(crate) enum Step<T> {
 impl Follower {
     /// Returns a thread that has just arrived and is not the leader. `own` makes its waker.
     pub(crate) fn new(now: Instant, own: fn() -> Waker) -> Self {
-        Self { now, is_seated: false, has_waited: false, came: None, waker: None, own }
+        Self { now, is_leader: false, has_waited: false, last_read: None, waker: None, own }
     }
 
     /// Returns its waker, if one was ever registered.
@@ -64,14 +64,14 @@ impl Follower {
 impl Session {
     /// Takes in what `follower` has read and calls `poll` for its event. Without the event, makes it the leader if
     /// there is none; otherwise calls `poll` again to register its waker.
-    pub(crate) fn turn<T>(
+    pub(crate) fn step<T>(
         self: &Arc<Self>,
         follower: &mut Follower,
         mut poll: impl FnMut(&mut State, Option<&Waker>) -> Option<T>,
     ) -> Step<T> {
-        if let Some((buffer, read)) = follower.came.take() {
+        if let Some((buffer, read)) = follower.last_read.take() {
             let mut is_more = false;
-            let turn = self.with(|state| {
+            let step = self.with(|state| {
                 state.give_back(buffer);
                 is_more = state.received(self, read, follower.now);
                 if is_more {
@@ -79,31 +79,31 @@ impl Session {
                 }
                 // Woken callers usually call again at once; one write sends all that they queue meanwhile.
                 state.is_reader_waking = state.to_wake.len() > 1;
-                (!state.is_reader_waking).then(|| state.turn(self, follower, &mut poll))
+                (!state.is_reader_waking).then(|| state.step(self, follower, &mut poll))
             });
-            if let Some(turn) = turn {
-                return turn;
+            if let Some(step) = step {
+                return step;
             }
             self.dispatch_rest(is_more, follower.now);
         }
-        self.with(|state| state.turn(self, follower, poll))
+        self.with(|state| state.step(self, follower, poll))
     }
 }
 
 impl State {
-    /// Does the same as [`Session::turn`] for a caller that holds the lock.
-    pub(super) fn turn<T>(
+    /// Does the same as [`Session::step`] for a caller that holds the lock.
+    pub(super) fn step<T>(
         &mut self,
         context: &SessionContext,
         follower: &mut Follower,
         mut poll: impl FnMut(&mut State, Option<&Waker>) -> Option<T>,
     ) -> Step<T> {
-        if follower.is_seated {
+        if follower.is_leader {
             self.is_reader_waking = false;
         }
         if let Some(done) = poll(self, None) {
-            if follower.is_seated {
-                follower.is_seated = false;
+            if follower.is_leader {
+                follower.is_leader = false;
                 self.clear_reader();
                 self.promote_follower(context, follower.waker());
             } else if follower.has_waited {
@@ -111,18 +111,18 @@ impl State {
             }
             return Step::Done(done);
         }
-        if !follower.is_seated {
-            let is_promised = self.is_leader_promoted && !follower.has_waited;
-            if self.reader != Reader::None || is_promised || self.has_ended() {
+        if !follower.is_leader {
+            let is_leader_promoted = self.is_leader_promoted && !follower.has_waited;
+            if self.reader != Reader::None || is_leader_promoted || self.has_ended() {
                 let waker = follower.waker.get_or_insert_with(follower.own);
                 let done = poll(self, Some(waker));
                 debug_assert!(done.is_none(), "nothing has changed meanwhile");
                 let is_blocked = self.blocked.is_some() && self.reader != Reader::Task;
-                return Step::Stand { is_blocked, is_promised };
+                return Step::Follow { is_blocked, is_leader_promoted };
             }
             self.reader = Reader::Thread;
             self.is_leader_promoted = false;
-            follower.is_seated = true;
+            follower.is_leader = true;
         }
         // Packets already in the buffer are handled before more is read.
         self.dispatch_all(context);

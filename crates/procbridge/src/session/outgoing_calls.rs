@@ -221,11 +221,11 @@ impl PendingCall {
         answer.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Takes one step of `follower` for the call's end; see [`Session::turn`].
+    /// Takes one step of `follower` for the call's end; see [`Session::step`].
     pub(crate) fn step(&mut self, follower: &mut Follower) -> Step<CallEnd> {
-        let turn = self.session.turn(follower, |state, waker| answer(state, &self.session, self.id, waker));
-        self.over |= matches!(turn, Step::Done(_));
-        turn
+        let step = self.session.step(follower, |state, waker| answer(state, &self.session, self.id, waker));
+        self.over |= matches!(step, Step::Done(_));
+        step
     }
 
     /// Returns the next item of a stream, or its end. An unread item is to be passed to [`took`](Self::took) once it is

@@ -271,7 +271,7 @@ impl Future for SessionTask {
         let (mut since, mut has_served) = (None, false);
         for _ in 0..MAX_ROUNDS {
             let snapshot = driver.session.snapshot();
-            if snapshot.is_rung {
+            if snapshot.is_notified {
                 // There will be no other ring until one is planned, which keep_time does.
                 driver.rings = None;
             }
