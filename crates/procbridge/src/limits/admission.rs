@@ -35,7 +35,7 @@ pub(crate) struct Admission {
     pub(crate) stats: Stats,
     waiting: Semaphore,
     calls: Semaphore,
-    held: Semaphore,
+    requests: Semaphore,
     answers: Semaphore,
     accounts: Accounts,
     /// What all sessions together have made this side inflate.
@@ -67,7 +67,7 @@ impl Admission {
             stats: Stats::new(connections, methods.iter().copied()),
             waiting: Semaphore::shared(config.max_waiting, Resource::Waiting),
             calls: Semaphore::shared(config.max_calls, Resource::Calls),
-            held: Semaphore::shared(config.max_unfinished, Resource::Requests),
+            requests: Semaphore::shared(config.max_unfinished, Resource::Requests),
             answers: Semaphore::shared(config.max_unread, Resource::Answers),
             accounts: Accounts::new(),
             inflated: Mutex::default(),
@@ -105,7 +105,7 @@ impl Admission {
         let classic = self.accounts.classic(peer);
         let permit = connections.open_for(classic.process());
         permit
-            .zip(self.held.try_acquire_for(classic, 0))
+            .zip(self.requests.try_acquire_for(classic, 0))
             .ok_or_else(|| limit_reached(connections.semaphore(), 1, "connections", "max_connections"))
     }
 
@@ -144,10 +144,10 @@ impl Admission {
         if bytes < UNCOUNTED_BYTES {
             return Ok(None);
         }
-        let space = self.held.try_acquire_for(account, bytes);
-        space
-            .map(Some)
-            .ok_or_else(|| limit_reached(&self.held, bytes, "bytes of unanswered requests", "max_unfinished"))
+        let space = self.requests.try_acquire_for(account, bytes);
+        space.map(Some).ok_or_else(|| {
+            limit_reached(&self.requests, bytes, "bytes of unanswered requests", "max_unfinished")
+        })
     }
 
     /// Takes a permit for the bytes of a large answer, until the peer has read it. A small one needs none.

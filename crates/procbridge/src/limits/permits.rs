@@ -357,12 +357,12 @@ mod tests {
         for (greedy, left) in [(1, 120), (2, 30), (9, 1), (120, 1)] {
             let semaphore = Semaphore::shared(1024, Resource::Calls);
             let accounts: Vec<Arc<Account>> = (0..greedy).map(|_| Arc::default()).collect();
-            let held: Vec<_> = accounts.iter().flat_map(|account| fill(&semaphore, account)).collect();
+            let taken: Vec<_> = accounts.iter().flat_map(|account| fill(&semaphore, account)).collect();
             let newcomer = Arc::default();
             let permits = fill(&semaphore, &newcomer);
             assert!(permits.len() >= left, "{greedy} leave {}", permits.len());
-            assert_eq!(semaphore.used(), held.len() + permits.len());
-            drop((held, permits));
+            assert_eq!(semaphore.used(), taken.len() + permits.len());
+            drop((taken, permits));
             assert_eq!((semaphore.used(), accounts[0].used(Resource::Calls)), (0, 0));
         }
     }
@@ -380,9 +380,9 @@ mod tests {
     fn many_sessions_of_one_process_take_no_more_than_one_process() {
         for resource in [Resource::Calls, Resource::Requests, Resource::Answers] {
             let (semaphore, accounts) = (Semaphore::shared(1024, resource), Accounts::new());
-            let held = sessions(&accounts, &unix(1), 1000, &semaphore);
-            assert!((512..=736).contains(&held.len()), "{}", held.len());
-            assert_eq!(accounts.process(&unix(1)).used(resource), held.len());
+            let taken = sessions(&accounts, &unix(1), 1000, &semaphore);
+            assert!((512..=736).contains(&taken.len()), "{}", taken.len());
+            assert_eq!(accounts.process(&unix(1)).used(resource), taken.len());
             // Two processes may have the same account by chance.
             let is_other = |peer: &Peer| !Arc::ptr_eq(accounts.process(peer), accounts.process(&unix(1)));
             let other = (2..).map(unix).find(is_other).unwrap();
@@ -394,9 +394,9 @@ mod tests {
     fn a_session_leaves_something_to_other_sessions_of_its_process() {
         for (greedy, left) in [(1, 90), (9, 1), (80, 1)] {
             let (semaphore, accounts) = (Semaphore::shared(1024, Resource::Calls), Accounts::new());
-            let held = sessions(&accounts, &unix(1), greedy, &semaphore);
-            assert!(fill(&semaphore, &accounts.session(&unix(1))).len() >= left, "{greedy}: {}", held.len());
-            assert!(!fill(&semaphore, accounts.classic(&unix(1))).is_empty(), "{greedy}: {}", held.len());
+            let taken = sessions(&accounts, &unix(1), greedy, &semaphore);
+            assert!(fill(&semaphore, &accounts.session(&unix(1))).len() >= left, "{greedy}: {}", taken.len());
+            assert!(!fill(&semaphore, accounts.classic(&unix(1))).is_empty(), "{greedy}: {}", taken.len());
         }
     }
 
@@ -417,11 +417,11 @@ mod tests {
     #[test]
     fn bytes_cannot_be_filled_to_the_last() {
         let semaphore = Semaphore::shared(256 << 20, Resource::Requests);
-        let mut held = Vec::new();
+        let mut taken = Vec::new();
         for greedy in 1..=512 {
             let account = Arc::default();
             for size in [16 << 20, 1 << 20, 64 << 10, 4096, 100] {
-                held.extend(std::iter::from_fn(|| semaphore.try_acquire_for(&account, size)));
+                taken.extend(std::iter::from_fn(|| semaphore.try_acquire_for(&account, size)));
             }
             let next = if greedy < 16 { 128 << 10 } else { 512 };
             assert!(semaphore.try_acquire_for(&Arc::default(), next).is_some(), "after {greedy}");

@@ -79,9 +79,9 @@ pub(crate) fn has_input(socket: impl AsFd) -> bool {
 pub(crate) fn is_gone(socket: impl AsFd, is_scarce: bool) -> bool {
     let half = if is_scarce { PollFlags::RDHUP } else { PollFlags::empty() };
     let mut sockets = [PollFd::new(&socket, half)];
-    let looked = rustix::event::poll(&mut sockets, Some(&Timespec::default()));
+    let polled = rustix::event::poll(&mut sockets, Some(&Timespec::default()));
     let gone = PollFlags::HUP | PollFlags::ERR | half;
-    looked.is_ok() && sockets.iter().any(|socket| socket.revents().intersects(gone))
+    polled.is_ok() && sockets.iter().any(|socket| socket.revents().intersects(gone))
 }
 
 /// Writes what the socket takes of `bytes`, without waiting.

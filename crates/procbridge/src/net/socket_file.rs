@@ -267,7 +267,7 @@ pub(crate) fn is_bound(path: &Path) -> Result<bool, Errno> {
 fn check_parent(parent: &Path, is_any_allowed: bool) -> Result<(), String> {
     let metadata = fs::metadata(parent).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => format!("no directory {}", parent.display()),
-        _ => format!("cannot look at {}: {}", parent.display(), plain(&error)),
+        _ => format!("cannot read the metadata of {}: {}", parent.display(), plain(&error)),
     })?;
     if !metadata.is_dir() {
         return Err(format!("{} is not a directory", parent.display()));

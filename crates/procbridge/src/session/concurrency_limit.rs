@@ -160,7 +160,7 @@ impl State {
     /// Returns how many more calls the peer takes. A peer that takes none refuses them itself; an ended session has no
     /// queue.
     fn free_permits(&self) -> usize {
-        match self.connection.peer().map_or(0, |terms| terms.max_calls()) {
+        match self.connection.peer().map_or(0, |settings| settings.max_calls()) {
             0 => usize::MAX,
             _ if !self.is_open() => usize::MAX,
             most => (most as usize).saturating_sub(self.connection.pending_calls()),

@@ -192,7 +192,7 @@ impl Session {
     /// Ready when the calls that outlive the session have been served.
     pub(crate) fn poll_drained(&self, waker: &Waker) -> Poll<()> {
         let mut state = self.lock();
-        if state.serving.is_empty() {
+        if state.served.is_empty() {
             return Poll::Ready(());
         }
         keep_waker(&mut state.standby, waker);
@@ -201,17 +201,16 @@ impl Session {
 
     /// Drops the calls that outlive the session, as no task will serve them. Each of them keeps the session alive.
     pub(crate) fn drop_calls(&self) {
-        let (serving, ready) =
-            self.with(|state| (mem::take(&mut state.serving), mem::take(&mut state.ready)));
-        serving.iter().for_each(|(_, serving)| serving.call.cancel());
+        let (served, ready) = self.with(|state| (mem::take(&mut state.served), mem::take(&mut state.ready)));
+        served.iter().for_each(|(_, served)| served.call.cancel());
         // Dropping them may run the program's code, which may use this session.
-        drop((serving, ready));
+        drop((served, ready));
     }
 
     /// Flushes queued answers. The last one is written at once: no later answer shares its write.
     pub(crate) fn flush_answers(&self) {
         self.with(|state| {
-            if state.serving.is_empty() {
+            if state.served.is_empty() {
                 state.flush(self);
             } else {
                 state.flush_soon(self);
@@ -221,9 +220,9 @@ impl Session {
 
     /// Ready when the caller does not wait for the answer to `id` any longer.
     pub(crate) fn poll_cancelled(&self, id: CallId, waker: &Waker) -> Poll<()> {
-        self.with(|state| match state.serving.get_mut(id) {
-            Some(serving) if !serving.call.is_cancelled() => {
-                keep_waker(&mut serving.cancelled, waker);
+        self.with(|state| match state.served.get_mut(id) {
+            Some(served) if !served.call.is_cancelled() => {
+                keep_waker(&mut served.cancelled, waker);
                 Poll::Pending
             }
             _ => Poll::Ready(()),

@@ -44,7 +44,7 @@ pub(crate) enum Idle {
 
 impl State {
     fn idle(&self, context: &SessionContext) -> Idle {
-        let is_unused = self.calls.is_empty() && self.serving.is_empty() && self.ready.is_empty();
+        let is_unused = self.calls.is_empty() && self.served.is_empty() && self.ready.is_empty();
         let is_quiet = self.is_open() && self.queued.is_none() && !self.connection.is_receiving();
         // Input that has not been read yet may be a call.
         if is_unused && is_quiet && !socket::has_input(context.socket()) {

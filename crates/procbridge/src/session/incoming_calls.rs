@@ -69,7 +69,7 @@ impl State {
                 let call = CallState::of_session(request, context.peer, admission, bytes, now);
                 let call = Arc::new(call);
                 if call.deadline().is_none_or(|deadline| deadline > now) {
-                    self.serving.insert(id, ServedCall::of(call.clone()));
+                    self.served.insert(id, ServedCall::of(call.clone()));
                     return Some(IncomingCall { id, call, slot });
                 }
                 reply_error::timed_out()
@@ -105,11 +105,11 @@ impl State {
 
     /// Queues the answer to a call, and returns whether the caller waited for it.
     pub(super) fn reply(&mut self, context: &SessionContext, id: CallId, answer: PreparedReply) -> bool {
-        let serving = self.serving.remove(id);
+        let served = self.served.remove(id);
         self.has_served();
-        let Some(mut serving) = serving else { return false };
+        let Some(mut served) = served else { return false };
         // The answer may come from another thread than the items: a handler that waits to send one is woken.
-        self.to_wake.extend(serving.waiting());
+        self.to_wake.extend(served.waiting());
         self.answer(id, answer);
         if self.is_enough() {
             self.flush(context);
@@ -119,28 +119,28 @@ impl State {
 
     /// Marks a call as cancelled by its caller.
     pub(super) fn cancelled(&mut self, id: CallId) {
-        let Some(serving) = self.serving.get_mut(id) else { return };
-        serving.call.cancel();
-        self.to_wake.extend(serving.waiting());
-        if let Some(subscriber) = serving.subscriber.take() {
+        let Some(served) = self.served.get_mut(id) else { return };
+        served.call.cancel();
+        self.to_wake.extend(served.waiting());
+        if let Some(subscriber) = served.subscriber.take() {
             subscriber.end();
-            self.serving.remove(id);
+            self.served.remove(id);
             self.connection.decline(id, code::CANCELLED, reply_error::cancelled_by_caller().message());
         }
     }
 
     /// Wakes the producer of a call that may send an item.
     pub(super) fn wake_sender(&mut self, id: CallId) {
-        let Some(serving) = self.serving.get_mut(id) else { return };
-        self.to_wake.extend([serving.producer.take(), serving.send_space.take()].into_iter().flatten());
-        if let Some(subscriber) = serving.subscriber.clone() {
+        let Some(served) = self.served.get_mut(id) else { return };
+        self.to_wake.extend([served.producer.take(), served.send_space.take()].into_iter().flatten());
+        if let Some(subscriber) = served.subscriber.clone() {
             subscriber.pump(self, id);
         }
     }
 
     /// Wakes the producers of all calls.
     pub(super) fn wake_all_senders(&mut self) {
-        let ids: Vec<_> = self.serving.iter().map(|(id, _)| id).collect();
+        let ids: Vec<_> = self.served.iter().map(|(id, _)| id).collect();
         ids.into_iter().for_each(|id| self.wake_sender(id));
     }
 
@@ -152,9 +152,9 @@ impl State {
         refusal: &Refusal,
         leaked: &AtomicUsize,
     ) -> Option<Arc<CallState>> {
-        let mut serving = self.serving.remove(id)?;
-        self.to_wake.extend(serving.waiting());
-        let ServedCall { call, subscriber, .. } = serving;
+        let mut served = self.served.remove(id)?;
+        self.to_wake.extend(served.waiting());
+        let ServedCall { call, subscriber, .. } = served;
         let waiting = self.ready.len();
         self.ready.retain(|incoming| incoming.id != id);
         match subscriber {
@@ -177,14 +177,14 @@ impl State {
         now: Instant,
         leaked: &AtomicUsize,
     ) -> (Vec<Arc<CallState>>, Option<Instant>) {
-        let is_over = |serving: &ServedCall| serving.due().is_some_and(|due| due <= now);
+        let is_over = |served: &ServedCall| served.due().is_some_and(|due| due <= now);
         let over: Vec<_> =
-            self.serving.iter().filter(|(_, serving)| is_over(serving)).map(|(id, _)| id).collect();
+            self.served.iter().filter(|(_, served)| is_over(served)).map(|(id, _)| id).collect();
         let calls = over
             .into_iter()
             .filter_map(|id| self.abandon(context, id, &reply_error::timed_out(), leaked))
             .collect();
-        (calls, self.serving.iter().filter_map(|(_, serving)| serving.due()).min())
+        (calls, self.served.iter().filter_map(|(_, served)| served.due()).min())
     }
 
     /// Wakes the standby if it waits for any call to end, or for the last call of an ended session.
@@ -193,7 +193,7 @@ impl State {
         if std::mem::replace(&mut self.receive_gate, ReceiveGate::Open) != ReceiveGate::Open {
             self.wake_standby();
         }
-        if self.serving.is_empty() && self.has_ended() {
+        if self.served.is_empty() && self.has_ended() {
             self.wake_standby();
         }
     }
@@ -202,12 +202,11 @@ impl State {
     pub(super) fn cancel_served(&mut self) {
         // The caller of a one-way call has never waited for it.
         let waited_for: Vec<_> =
-            self.serving.iter().filter(|(_, serving)| !serving.call.is_one_way).map(|(id, _)| id).collect();
-        for mut serving in waited_for.into_iter().filter_map(|id| self.serving.remove(id)).collect::<Vec<_>>()
-        {
-            serving.call.cancel();
-            self.to_wake.extend(serving.waiting());
-            if let Some(subscriber) = serving.subscriber {
+            self.served.iter().filter(|(_, served)| !served.call.is_one_way).map(|(id, _)| id).collect();
+        for mut served in waited_for.into_iter().filter_map(|id| self.served.remove(id)).collect::<Vec<_>>() {
+            served.call.cancel();
+            self.to_wake.extend(served.waiting());
+            if let Some(subscriber) = served.subscriber {
                 subscriber.end();
             }
         }
@@ -243,7 +242,7 @@ impl Session {
     /// Answers all incoming calls with `refusal`; their handlers count as `leaked` from now on.
     pub(crate) fn refuse_all(&self, refusal: &Refusal, leaked: &AtomicUsize) {
         self.with(|state| {
-            let ids: Vec<_> = state.serving.iter().map(|(id, _)| id).collect();
+            let ids: Vec<_> = state.served.iter().map(|(id, _)| id).collect();
             for id in ids {
                 state.abandon(self, id, refusal, leaked);
             }
@@ -255,9 +254,9 @@ impl Session {
     pub(crate) fn end_subscriptions(&self, refusal: &Refusal) {
         self.with(|state| {
             state.is_unsubscribed = true;
-            let serving = state.serving.iter();
+            let served = state.served.iter();
             let ids: Vec<_> =
-                serving.filter(|(_, serving)| serving.subscriber.is_some()).map(|(id, _)| id).collect();
+                served.filter(|(_, served)| served.subscriber.is_some()).map(|(id, _)| id).collect();
             for id in ids {
                 state.abandon(self, id, refusal, &AtomicUsize::new(0));
             }
@@ -277,21 +276,21 @@ impl Session {
     ) -> Poll<Result<(), Refusal>> {
         self.with(|state| {
             let is_backpressured = state.is_backpressured();
-            let Some(serving) = state.serving.get_mut(id) else {
+            let Some(served) = state.served.get_mut(id) else {
                 return Poll::Ready(Err(reply_error::cancelled_by_caller()));
             };
-            if serving.call.is_cancelled() {
+            if served.call.is_cancelled() {
                 return Poll::Ready(Err(reply_error::cancelled_by_caller()));
             }
             let has_credit = state.connection.may_send_item(id);
             if is_backpressured || !has_credit {
                 if !has_credit {
-                    serving.starved.get_or_insert_with(|| self.admission.now());
+                    served.starved.get_or_insert_with(|| self.admission.now());
                 }
-                keep_waker(&mut serving.producer, waker);
+                keep_waker(&mut served.producer, waker);
                 return Poll::Pending;
             }
-            serving.starved = None;
+            served.starved = None;
             let Some(PreparedReply { packet, space: _space }) = item.take() else {
                 return Poll::Ready(Ok(()));
             };
@@ -303,11 +302,11 @@ impl Session {
 
     /// Hands the answer to `id` to a subscriber, which fills it with events.
     pub(crate) fn subscribe(&self, id: CallId, subscriber: &Arc<dyn ItemSource>) {
-        self.with(|state| match state.serving.get_mut(id) {
-            Some(serving) => {
-                serving.subscriber = Some(subscriber.clone());
+        self.with(|state| match state.served.get_mut(id) {
+            Some(served) => {
+                served.subscriber = Some(subscriber.clone());
                 // The CANCEL may have come with the request, before there was a subscriber to end.
-                if serving.call.is_cancelled() {
+                if served.call.is_cancelled() {
                     state.cancelled(id);
                 } else if state.is_unsubscribed {
                     // Nothing else would end the subscription: the session would last as long as the grace time.
@@ -324,7 +323,7 @@ impl Session {
     /// Sends the items that a subscriber has queued.
     pub(crate) fn pump(&self, id: CallId, subscriber: &dyn ItemSource) {
         self.with(|state| {
-            let is_in_force = state.serving.get(id).is_some_and(|serving| serving.subscriber.is_some());
+            let is_in_force = state.served.get(id).is_some_and(|served| served.subscriber.is_some());
             if is_in_force && subscriber.pump(state, id) {
                 state.flush(self);
             }

@@ -88,9 +88,9 @@ impl Session {
                 state.flush(self);
             }
             let is_backpressured = state.is_backpressured();
-            match state.serving.get_mut(id) {
-                Some(serving) if is_backpressured && !serving.call.is_one_way => {
-                    keep_waker(&mut serving.send_space, waker);
+            match state.served.get_mut(id) {
+                Some(served) if is_backpressured && !served.call.is_one_way => {
+                    keep_waker(&mut served.send_space, waker);
                     Poll::Pending
                 }
                 _ => Poll::Ready(()),

@@ -94,7 +94,7 @@ impl Session {
         let state = State {
             connection,
             calls,
-            serving: CallTable::default(),
+            served: CallTable::default(),
             ready: VecDeque::new(),
             reader,
             standby: None,
@@ -177,7 +177,7 @@ impl Session {
         let waste = if state.has_large_buffers { state.connection.take_waste() } else { Vec::new() };
         if !state.is_open() {
             self.is_shut.store(true, Ordering::Release);
-            self.is_over.store(state.has_ended() && state.serving.is_empty(), Ordering::Release);
+            self.is_over.store(state.has_ended() && state.served.is_empty(), Ordering::Release);
             let must_linger = matches!(state.end.as_deref(), Some(End::Protocol(_)));
             self.must_linger.store(must_linger, Ordering::Release);
         }
@@ -217,13 +217,13 @@ impl Session {
     }
 
     /// Returns the settings of the peer.
-    pub(crate) fn peer_terms(&self) -> Option<Settings> {
+    pub(crate) fn peer_settings(&self) -> Option<Settings> {
         self.lock().connection.peer().cloned()
     }
 
     /// Whether the peer can decompress `codec`.
     pub(crate) fn reads(&self, codec: Codec) -> bool {
-        self.lock().connection.peer().is_some_and(|terms| terms.codecs().contains(codec))
+        self.lock().connection.peer().is_some_and(|settings| settings.codecs().contains(codec))
     }
 
     /// Whether the peer may still be sending and has not read why the session ended.

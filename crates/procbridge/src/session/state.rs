@@ -30,7 +30,7 @@ pub(crate) struct State {
     /// Outgoing calls.
     pub(crate) calls: CallTable<Slot>,
     /// Incoming calls that have no answer yet.
-    pub(crate) serving: CallTable<ServedCall>,
+    pub(crate) served: CallTable<ServedCall>,
     /// Incoming calls that no handler has begun to serve.
     pub(super) ready: VecDeque<IncomingCall>,
     /// Whether a thread or task reads.
@@ -208,7 +208,7 @@ impl State {
         if self.ready.capacity() <= KEPT_CAPACITY {
             self.ready = VecDeque::new();
         }
-        self.serving.shrink();
+        self.served.shrink();
     }
 
     /// Frees the memory of large messages some time after the last of them. Returns when it is due, if that is later.

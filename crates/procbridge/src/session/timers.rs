@@ -81,7 +81,7 @@ impl SessionContext {
             state.end(self.socket(), End::Closed);
             return None;
         }
-        let in_flight = !state.calls.is_empty() || !state.serving.is_empty();
+        let in_flight = !state.calls.is_empty() || !state.served.is_empty();
         let (mut action, mut next) = state.keepalive.tick(now, self.keepalive_config(), in_flight);
         if action == KeepaliveAction::Dead && socket::has_input(self.socket()) {
             // Input that has not been read yet is a sign of life too.

@@ -109,8 +109,8 @@ fn lock_files_of_others_are_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let (path, lock) = (dir.path().join("a.sock"), dir.path().join("a.sock.lock"));
     fs::write(&lock, "precious").unwrap();
-    let held = fs::File::open(&lock).unwrap();
-    rustix::fs::flock(&held, FlockOperation::LockExclusive).unwrap();
+    let locked = fs::File::open(&lock).unwrap();
+    rustix::fs::flock(&locked, FlockOperation::LockExclusive).unwrap();
     drop(bind(&socket(), &path).unwrap());
     assert_eq!(files(dir.path()), ["a.sock.lock"]);
     assert_eq!(fs::read_to_string(&lock).unwrap(), "precious");
@@ -119,8 +119,8 @@ fn lock_files_of_others_are_left_alone() {
 #[test]
 fn a_lock_on_the_directory_does_not_keep_a_server_from_starting() {
     let dir = tempfile::tempdir().unwrap();
-    let held = fs::File::open(dir.path()).unwrap();
-    rustix::fs::flock(&held, FlockOperation::LockExclusive).unwrap();
+    let locked = fs::File::open(dir.path()).unwrap();
+    rustix::fs::flock(&locked, FlockOperation::LockExclusive).unwrap();
     bind(&socket(), &dir.path().join("a.sock")).unwrap();
 }
 
