@@ -58,7 +58,7 @@ impl Session {
 
     /// What the other end calls itself, if it says so.
     pub fn name(&self) -> Option<String> {
-        self.caller.session.upgrade()?.peer_settings().and_then(|terms| terms.name().map(str::to_string))
+        self.caller.session.upgrade()?.peer_terms().and_then(|terms| terms.name().map(str::to_string))
     }
 
     /// Whether calls can still begin on this session.

@@ -255,8 +255,8 @@ impl ClientConfig {
     /// Refuses settings that can never work.
     pub(crate) fn check(&self) -> Result<(), Error> {
         check_limits(&self.limits)?;
-        has_time("connect_timeout", self.connect_timeout, "; without_connect_timeout sets no limit")?;
-        has_time("call_timeout", self.call_timeout, "; without_call_timeout sets no limit")?;
+        has_time("connect_timeout", self.connect_timeout, "; use without_connect_timeout for none")?;
+        has_time("call_timeout", self.call_timeout, "; use without_call_timeout for none")?;
         if self.session_calls == 0 {
             return Err(refused(
                 "max_session_calls is 0, and a client that serves takes at least 1 call at a time",

@@ -414,12 +414,12 @@ impl ServerConfig {
         is_positive("max_calls", self.max_calls)?;
         if self.terms.as_ref().is_some_and(|settings| settings.max_calls() == 0) {
             return Err(refused(
-                "max_session_calls is 0; without_sessions is the server that holds no sessions",
+                "max_session_calls is 0; use without_sessions for a server without sessions",
             ));
         }
-        has_time("header_timeout", Some(self.header_timeout), "")?;
-        has_time("write_timeout", Some(self.write_timeout), "")?;
-        has_time("handler_timeout", self.handler_timeout, "; without_handler_timeout sets no limit")?;
+        has_time("header_timeout", Some(self.header_timeout), "; set a longer one")?;
+        has_time("write_timeout", Some(self.write_timeout), "; set a longer one")?;
+        has_time("handler_timeout", self.handler_timeout, "; use without_handler_timeout for none")?;
         check_token(self.token.as_ref())
     }
 }

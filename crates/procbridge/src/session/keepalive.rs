@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// The keepalive state of one session.
 #[derive(Debug)]
 pub(crate) struct Keepalive {
-    /// When the peer last sent something.
+    /// When the peer last gave a sign of life: it sent or read something.
     heard: Instant,
     /// When a thread or task last checked the session.
     seen: Instant,
@@ -65,7 +65,7 @@ impl Keepalive {
         self.used
     }
 
-    /// Returns when the peer last sent something.
+    /// Returns when the peer last gave a sign of life.
     pub(crate) fn heard(&self) -> Instant {
         self.heard
     }

@@ -217,7 +217,7 @@ impl Session {
     }
 
     /// Returns the settings of the peer.
-    pub(crate) fn peer_settings(&self) -> Option<Settings> {
+    pub(crate) fn peer_terms(&self) -> Option<Settings> {
         self.lock().connection.peer().cloned()
     }
 
