@@ -68,6 +68,12 @@ impl<T> CallTable<T> {
 
     /// Takes a call out.
     pub fn remove(&mut self, id: CallId) -> Option<T> {
+        if self.live == 1 && self.slots.len() == 1 && self.slots.capacity() <= 4 * KEPT_CAPACITY {
+            // The usual case.
+            let call = self.slots.pop_front_if(|slot| slot.0 == id)?.1;
+            self.live = 0;
+            return call;
+        }
         let at = self.place(id)?;
         let call = self.slots.get_mut(at)?.1.take()?;
         self.has_ended();
@@ -106,7 +112,9 @@ impl<T> CallTable<T> {
 
     fn has_ended(&mut self) {
         self.live -= 1;
-        if self.live == 0 || self.slots.len() > 2 * self.live + KEPT_CAPACITY {
+        if self.live == 0 && self.slots.capacity() <= 4 * KEPT_CAPACITY {
+            self.slots.clear();
+        } else if self.live == 0 || self.slots.len() > 2 * self.live + KEPT_CAPACITY {
             self.close_gaps();
         }
     }

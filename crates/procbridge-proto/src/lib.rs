@@ -35,12 +35,12 @@
 //! them, and may be compressed with the features `lz4` and `zstd`.
 //!
 //! ```
-//! use procbridge_proto::{Connection, Event, Limits, Packet, Terms, Version};
+//! use procbridge_proto::{Connection, Event, Limits, Packet, Settings, Version};
 //!
 //! let limits = Limits::default();
 //! let packet = |builder: procbridge_proto::PacketBuilder| builder.finish(&limits);
-//! let mut client = Connection::client(limits).with_session(Terms::new());
-//! let mut server = Connection::server(limits).with_session(Terms::new().with_name("counter"));
+//! let mut client = Connection::client(limits).with_session(Settings::new());
+//! let mut server = Connection::server(limits).with_session(Settings::new().with_name("counter"));
 //!
 //! // What a face does with a socket between them.
 //! fn carry(from: &mut Connection, to: &mut Connection) {

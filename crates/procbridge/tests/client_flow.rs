@@ -142,7 +142,8 @@ fn a_full_server_is_not_one_without_sessions() {
                 let router = Router::new().events(&hub).method("one", || 1);
                 let server = TestServer::start(server_face, Transport::Unix, router, config);
                 let holder = server.client(face);
-                holder.request("one", &Value::Null).unwrap();
+                // A session with a subscription is not idle, so that it need not make room.
+                let _kept = holder.subscribe(&["kept"]).unwrap();
                 let new = || server.client(face);
                 let required = server.client(ClientKind { face, sessions: Sessions::Required });
                 let errors = [

@@ -18,9 +18,10 @@ use crate::telemetry::trace_context::TraceContext;
 /// An incoming call, from its arrival to the end of its handler.
 #[derive(Debug)]
 pub(crate) struct CallState {
-    /// The request, or why it cannot be read. Set at once, unless the request is read outside the session's lock.
-    said: OnceLock<Result<Content, Box<Refusal>>>,
-    arrived: Mutex<Option<UnreadRequest>>,
+    /// The contents of the request, unless it is read outside the session's lock.
+    content: Option<Content>,
+    /// A request that is read outside the lock. Boxed, as most calls have none.
+    late: Option<Box<Late>>,
     pub(crate) version: Version,
     pub(crate) is_one_way: bool,
     pub(crate) wants_items: bool,
@@ -36,6 +37,13 @@ pub(crate) struct CallState {
     /// The bytes of the request, until the last use of the call is dropped. On a classic connection the connection
     /// counts them.
     _bytes: Option<Permit>,
+}
+
+/// A request that is read outside the session's lock, and its contents or refusal once it is read.
+#[derive(Debug)]
+struct Late {
+    arrived: Mutex<Option<UnreadRequest>>,
+    content: OnceLock<Result<Content, Refusal>>,
 }
 
 /// The contents of a request.
@@ -54,6 +62,7 @@ impl CallState {
     }
 
     /// Returns a call on a session that arrived at `now`. `bytes` is the permit for its request.
+    #[inline]
     pub(crate) fn of_session(
         arrived: Received<Request>,
         peer: Peer,
@@ -69,6 +78,7 @@ impl CallState {
         Self::at(arrived, peer, limit, config, bytes, now)
     }
 
+    #[inline]
     fn at(
         arrived: Received<Request>,
         peer: Peer,
@@ -86,13 +96,15 @@ impl CallState {
                 (Version::V1_1, request.is_one_way(), request.wants_items(), request.codec())
             }
         };
-        let (said, unread) = match arrived {
-            Received::Read(request) => (OnceLock::from(Ok(Content::new(request, limit, began))), None),
-            Received::Unread(request) => (OnceLock::new(), Some(request)),
+        let (content, late) = match arrived {
+            Received::Read(request) => (Some(Content::new(request, limit, began)), None),
+            Received::Unread(request) => {
+                (None, Some(Box::new(Late { arrived: Mutex::new(Some(request)), content: OnceLock::new() })))
+            }
         };
         Self {
-            said,
-            arrived: Mutex::new(unread),
+            content,
+            late,
             version,
             is_one_way,
             wants_items,
@@ -109,10 +121,7 @@ impl CallState {
 
     /// Returns the size of the request, if nothing of it has been inflated or checked.
     pub(crate) fn unread(&self) -> Option<usize> {
-        if self.said.get().is_some() {
-            return None;
-        }
-        self.arrived().as_ref().map(UnreadRequest::size)
+        self.late.as_ref()?.arrived().as_ref().map(UnreadRequest::size)
     }
 
     /// Inflates and checks the request, if that has not been done: it takes time, and needs no lock of the session.
@@ -122,16 +131,17 @@ impl CallState {
     /// Returns the answer to the caller if the request cannot be read, or its deadline has passed.
     pub(crate) fn read(&self, admission: &Admission) -> Result<(), Refusal> {
         self.read_ahead(admission);
-        match self.said.get() {
-            Some(Err(refusal)) => Err((**refusal).clone()),
+        match self.late.as_ref().and_then(|late| late.content.get()) {
+            Some(Err(refusal)) => Err(refusal.clone()),
             _ => Ok(()),
         }
     }
 
     /// Does the same, where the answer is given later.
     pub(crate) fn read_ahead(&self, admission: &Admission) {
-        let Some(unread) = self.arrived().take() else { return };
-        let said = match unread.read() {
+        let Some(late) = &self.late else { return };
+        let Some(unread) = late.arrived().take() else { return };
+        let content = match unread.read() {
             Ok(request) => {
                 let limit = handler_timeout(&request, admission);
                 Ok(Content::new(request, limit, self.began))
@@ -141,16 +151,13 @@ impl CallState {
                 None => Refusal::new("").with_code(code::INVALID_REQUEST),
             }),
         };
-        let is_late = |said: &Content| said.deadline.is_some_and(|deadline| deadline <= admission.now());
-        let said = match said {
-            Ok(said) if is_late(&said) => Err(reply_error::timed_out()),
-            said => said,
+        let is_over =
+            |content: &Content| content.deadline.is_some_and(|deadline| deadline <= admission.now());
+        let content = match content {
+            Ok(content) if is_over(&content) => Err(reply_error::timed_out()),
+            content => content,
         };
-        let _ = self.said.set(said.map_err(Box::new));
-    }
-
-    fn arrived(&self) -> MutexGuard<'_, Option<UnreadRequest>> {
-        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
+        let _ = late.content.set(content);
     }
 
     pub(crate) fn request(&self) -> Option<&Request> {
@@ -158,7 +165,11 @@ impl CallState {
     }
 
     pub(crate) fn content(&self) -> Option<&Content> {
-        self.said.get()?.as_ref().ok()
+        match (&self.content, &self.late) {
+            (Some(content), _) => Some(content),
+            (None, Some(late)) => late.content.get()?.as_ref().ok(),
+            (None, None) => None,
+        }
     }
 
     pub(crate) fn cancel(&self) {
@@ -195,7 +206,14 @@ impl CallState {
     }
 }
 
+impl Late {
+    fn arrived(&self) -> MutexGuard<'_, Option<UnreadRequest>> {
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Content {
+    #[inline]
     fn new(request: Request, limit: Option<Duration>, began: Instant) -> Self {
         let asked = request.timeout_ms().map(Duration::from_millis);
         let limit = [asked, limit].into_iter().flatten().min();

@@ -188,7 +188,7 @@ fn a_blocking_handler_past_its_time_is_told_and_counted_until_it_ends() {
             told.send(()).unwrap();
             let _ = door.lock().unwrap().recv();
         });
-        let config = ServerConfig::new().with_handler_timeout(Duration::from_millis(50)).with_max_calls(1);
+        let config = ServerConfig::new().with_handler_timeout(Duration::from_secs(1)).with_max_calls(1);
         let (server, client) = place.serve(blocking.into(), config);
         let handle = server.handle();
         assert_eq!(code_of(client.request("wait", &()).await), code::TIMEOUT);

@@ -197,10 +197,11 @@ impl ServerContext {
         let look = began + self.sessions.pause();
         self.poller.wake_by(deadline.map_or(look, |deadline| deadline.min(look)));
         *now = self.run(&served.session, work, began);
-        if *now - began >= SLOW {
+        let lasted = *now - began;
+        if lasted >= SLOW {
             self.sessions.spread(served);
         }
-        if *now - began >= SLOW_ENOUGH_TO_COUNT {
+        if lasted >= SLOW_ENOUGH_TO_COUNT {
             // Answers go out together as long as they come quickly; these would wait for the handlers behind them.
             served.session.flush();
         }
