@@ -17,13 +17,9 @@ pub(crate) fn explain(error: Error, endpoint: &Endpoint, has_timed_out: bool) ->
     // The server knows the timeout too, and may report it first. The exit code must be the same.
     let remote = error.remote().and_then(RemoteError::code);
     if has_timed_out && remote == Some(code::TIMEOUT) {
-        return CliError::new(
-            ExitCode::Timeout,
-            "timeout",
-            format!("no answer within the timeout: {error}"),
-        )
-        .with_outcome(error.outcome())
-        .with_hint(RAISE_TIMEOUT);
+        return CliError::new(ExitCode::Timeout, "timeout", format!("no answer within the timeout: {error}"))
+            .with_outcome(error.outcome())
+            .with_hint(RAISE_TIMEOUT);
     }
     let hint = match error.kind() {
         ErrorKind::Connect | ErrorKind::Denied => {
