@@ -69,7 +69,7 @@ impl Admission {
             calls: Semaphore::shared(config.max_calls, Resource::Calls),
             requests: Semaphore::shared(config.max_unfinished, Resource::Requests),
             answers: Semaphore::shared(config.max_unread, Resource::Answers),
-            accounts: Accounts::new(),
+            accounts: Accounts::new(config.any_user),
             inflated: Mutex::default(),
             streams: Mutex::default(),
             log: Log::new(),
@@ -103,7 +103,7 @@ impl Admission {
     pub(crate) fn connection(&self, peer: &Peer) -> Result<(Permit, Permit), Refusal> {
         let connections = &self.stats.connections;
         let classic = self.accounts.classic(peer);
-        let permit = connections.open_for(classic.process());
+        let permit = connections.open_for(self.accounts.process(peer));
         permit
             .zip(self.requests.try_acquire_for(classic, 0))
             .ok_or_else(|| limit_reached(connections.semaphore(), 1, "connections", "max_connections"))

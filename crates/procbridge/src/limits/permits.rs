@@ -4,9 +4,13 @@
 //! what is free, in any order of arrival: one account alone gets two thirds of the limit. The last eighth is a reserve:
 //! its units go to accounts that have next to none.
 //!
-//! There are two levels. A process, or over TCP an address, has an account of all that its connections take together.
-//! Its sessions share by the same rule among each other, with the share of the process as their limit. So many sessions
-//! of one process take no more from other processes than one session does.
+//! There are levels. A process, or over TCP an address, has an account of all that its connections take together. Its
+//! sessions share by the same rule among each other, with the share of the process as their limit. So many sessions of
+//! one process take no more from other processes than one session does. Where any user may connect, the processes of a
+//! user share in the same way what the user gets.
+
+#[cfg(test)]
+mod tests;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
@@ -47,28 +51,30 @@ pub(crate) enum Resource {
     Other,
 }
 
-/// What one peer has taken of a server's semaphores: a session, the classic connections of one process, or a process.
+/// What one peer has taken of a server's semaphores: a session, the classic connections of one process, a process, or a
+/// user.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     used: [AtomicUsize; ACCOUNTS],
-    /// The account of the process, which counts the same units; absent if this is one.
-    process: Option<Arc<Account>>,
+    /// The account of the next level, which counts the same units: the process of a session, the user of a process.
+    above: Option<Arc<Account>>,
 }
 
 /// The accounts of the processes on the other ends of connections. A keyed hash finds them, so that no peer can choose
 /// with which other one it shares an account.
 #[derive(Debug)]
 pub(crate) struct Accounts {
-    /// The accounts for the classic connections of the processes.
-    table: Box<[Arc<Account>; HOLDERS]>,
+    /// The accounts for the classic connections of the processes, those of one user behind each other.
+    table: Box<[Arc<Account>]>,
+    other: Arc<Account>,
     seed: u64,
 }
 
-/// The units of an account and its process, with those that they ask for.
+/// The units of an account and of the levels above it, with those that it asks for.
 #[derive(Clone, Copy, Debug)]
 struct Taken {
     own: usize,
-    process: Option<usize>,
+    above: [Option<usize>; LEVELS - 1],
 }
 
 /// Units taken from a semaphore. Dropping the permit returns them.
@@ -187,59 +193,95 @@ impl Account {
     #[inline]
     fn add(&self, resource: Resource, more: usize) -> Option<Taken> {
         let add = |account: &AtomicUsize| account.fetch_add(more, Ordering::AcqRel).saturating_add(more);
-        let own = add(self.counter(resource)?);
-        Some(Taken {
-            own,
-            process: self.process.as_ref().and_then(|process| process.counter(resource)).map(add),
-        })
-    }
-
-    /// Returns the account of the process, or itself if it is one.
-    pub(crate) fn process(self: &Arc<Self>) -> &Arc<Self> {
-        self.process.as_ref().unwrap_or(self)
+        let mut taken = Taken { own: add(self.counter(resource)?), above: [None; LEVELS - 1] };
+        let mut above = self.above.as_deref();
+        for level in &mut taken.above {
+            let Some(account) = above else { break };
+            *level = account.counter(resource).map(add);
+            above = account.above.as_deref();
+        }
+        Some(taken)
     }
 }
 
 impl Inner {
     /// Whether an account may have `taken` so much, of which `more` is new, while `free` units are left.
     fn is_fair(&self, taken: Taken, more: usize, free: usize) -> bool {
+        let highest = taken.above.iter().rev().flatten().next().copied();
         // Usually there is enough for all.
-        if free >= self.limit / 2 && taken.process.unwrap_or(taken.own) <= self.lone_share / 2 {
+        if free >= self.limit / 2 && highest.unwrap_or(taken.own) <= self.lone_share / 2 {
             return true;
         }
-        let share = fair_share(free, self.limit);
-        let Some(process) = taken.process else { return taken.own <= share };
-        let share = share.min(self.lone_share);
-        // Another thread may have counted units that it will not get: less seems free for a moment.
-        let free = share.saturating_sub(process.saturating_sub(more));
-        process <= share && taken.own <= fair_share(free, share)
+        let mut share = fair_share(free, self.limit);
+        if highest.is_some() {
+            share = share.min(self.lone_share);
+        }
+        for level in taken.above.into_iter().rev().flatten() {
+            if level > share {
+                return false;
+            }
+            // Another thread may have counted units that it will not get: less seems free for a moment.
+            share = fair_share(share.saturating_sub(level.saturating_sub(more)), share);
+        }
+        taken.own <= share
     }
 }
 
 impl Accounts {
-    pub(crate) fn new() -> Self {
+    /// Returns accounts of processes, below those of users if peers of `any_user` may connect.
+    pub(crate) fn new(any_user: bool) -> Self {
         let seed = RandomState::new().build_hasher().finish();
-        let classic = |_| Arc::new(Account { process: Some(Arc::default()), ..Account::default() });
-        Self { table: Box::new(std::array::from_fn(classic)), seed }
+        let table = if any_user {
+            let users = (0..USERS).map(|_| Arc::<Account>::default());
+            users
+                .flat_map(|user| (0..HOLDERS).map(move |_| Account::of_classic(Some(user.clone()))))
+                .collect()
+        } else {
+            (0..HOLDERS).map(|_| Account::of_classic(None)).collect()
+        };
+        Self { table, other: Account::of_classic(None), seed }
     }
 
     /// Returns the account for the classic connections of the peer's process or address.
     pub(crate) fn classic(&self, peer: &Peer) -> &Arc<Account> {
+        let process = self.hash(process_of(peer), HOLDERS);
+        let user = if self.table.len() > HOLDERS { self.hash(user_of(peer), USERS) } else { 0 };
+        // The table has an account for each; another one would be as good.
+        self.table.get(user * HOLDERS + process).unwrap_or(&self.other)
+    }
+
+    /// Returns a number below `count`, a power of two, for a process or user.
+    fn hash(&self, key: u64, count: usize) -> usize {
         // The upper bits of a product depend on all of the key; without the seed no peer can predict them.
-        let hash = (process_of(peer) ^ self.seed).wrapping_mul(SPREAD) >> (u64::BITS - HOLDERS.ilog2());
-        let at = usize::try_from(hash).unwrap_or(0);
-        let [first, ..] = &*self.table;
-        self.table.get(at).unwrap_or(first)
+        let hash = (key ^ self.seed).wrapping_mul(SPREAD) >> (u64::BITS - count.ilog2());
+        usize::try_from(hash).unwrap_or(0)
     }
 
     /// Returns the account for all connections of the peer's process or address.
     pub(crate) fn process(&self, peer: &Peer) -> &Arc<Account> {
-        self.classic(peer).process()
+        let classic = self.classic(peer);
+        classic.above.as_ref().unwrap_or(classic)
     }
 
     /// Returns a new account for a session of the peer's process or address.
     pub(crate) fn session(&self, peer: &Peer) -> Arc<Account> {
-        Arc::new(Account { process: Some(self.process(peer).clone()), ..Account::default() })
+        Arc::new(Account { above: Some(self.process(peer).clone()), ..Account::default() })
+    }
+}
+
+impl Account {
+    /// Returns an account for the classic connections of a process of `user`.
+    fn of_classic(user: Option<Arc<Self>>) -> Arc<Self> {
+        let process = Arc::new(Self { above: user, ..Self::default() });
+        Arc::new(Self { above: Some(process), ..Self::default() })
+    }
+}
+
+/// Returns a number for the user on the other end of a connection. Over TCP the address stands for it.
+fn user_of(peer: &Peer) -> u64 {
+    match peer {
+        Peer::Unix(credentials) => u64::from(credentials.uid),
+        Peer::Tcp(_) => process_of(peer),
     }
 }
 
@@ -259,11 +301,11 @@ pub(crate) fn process_of(peer: &Peer) -> u64 {
 
 #[inline]
 fn release(account: Option<&Account>, resource: Resource, units: usize) {
-    let Some(account) = account else { return };
-    let Some(own) = account.counter(resource) else { return };
-    own.fetch_sub(units, Ordering::AcqRel);
-    if let Some(account) = account.process.as_ref().and_then(|process| process.counter(resource)) {
-        account.fetch_sub(units, Ordering::AcqRel);
+    let mut next = account;
+    while let Some(account) = next {
+        let Some(own) = account.counter(resource) else { return };
+        own.fetch_sub(units, Ordering::AcqRel);
+        next = account.above.as_deref();
     }
 }
 
@@ -305,146 +347,9 @@ const LITTLE: usize = 1024;
 const ACCOUNTS: usize = Resource::Other as usize;
 /// Accounts in the table, a power of two. Processes that get the same one by chance share its part of the limits too.
 const HOLDERS: usize = 128;
+/// Users that have accounts, a power of two. Those that get the same one by chance share its part too.
+const USERS: usize = 16;
+/// Levels of accounts: session, process, user.
+const LEVELS: usize = 3;
 /// The golden ratio, as a fraction of 2^64: its multiples lie far from each other.
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::peer::Credentials;
-
-    #[test]
-    fn a_permit_is_bounded_and_returned() {
-        let semaphore = Semaphore::new(10);
-        let mut first = semaphore.try_acquire(4).unwrap();
-        let second = semaphore.try_acquire(6).unwrap();
-        assert!(semaphore.try_acquire(1).is_none());
-        assert!(!first.resize(5));
-        assert!(first.resize(1));
-        assert_eq!(semaphore.used(), 7);
-        drop(second);
-        assert!(first.resize(10));
-        drop(first);
-        assert_eq!(semaphore.used(), 0);
-    }
-
-    /// Takes single units for `account` until it gets no more.
-    fn fill(semaphore: &Semaphore, account: &Arc<Account>) -> Vec<Permit> {
-        std::iter::from_fn(|| semaphore.try_acquire_for(account, 1)).collect()
-    }
-
-    #[test]
-    fn one_account_gets_all_of_a_small_limit() {
-        for limit in 1..=3 {
-            assert_eq!(fill(&Semaphore::shared(limit, Resource::Calls), &Arc::default()).len(), limit);
-        }
-    }
-
-    #[test]
-    fn one_account_alone_gets_two_thirds() {
-        for (limit, most) in [(4, 3), (8, 6), (16, 12), (128, 92), (1024, 736)] {
-            assert_eq!(
-                fill(&Semaphore::shared(limit, Resource::Calls), &Arc::default()).len(),
-                most,
-                "{limit}"
-            );
-        }
-    }
-
-    /// Each account takes all that it can before the next one comes, which is the worst order.
-    #[test]
-    fn something_is_left_however_many_take_all_they_can() {
-        for (greedy, left) in [(1, 120), (2, 30), (9, 1), (120, 1)] {
-            let semaphore = Semaphore::shared(1024, Resource::Calls);
-            let accounts: Vec<Arc<Account>> = (0..greedy).map(|_| Arc::default()).collect();
-            let taken: Vec<_> = accounts.iter().flat_map(|account| fill(&semaphore, account)).collect();
-            let newcomer = Arc::default();
-            let permits = fill(&semaphore, &newcomer);
-            assert!(permits.len() >= left, "{greedy} leave {}", permits.len());
-            assert_eq!(semaphore.used(), taken.len() + permits.len());
-            drop((taken, permits));
-            assert_eq!((semaphore.used(), accounts[0].used(Resource::Calls)), (0, 0));
-        }
-    }
-
-    fn unix(pid: i32) -> Peer {
-        Peer::Unix(Credentials { uid: 1000, gid: 1000, pid })
-    }
-
-    /// Returns the permits of sessions of a process, of which each takes all that it can.
-    fn sessions(accounts: &Accounts, peer: &Peer, count: usize, semaphore: &Semaphore) -> Vec<Permit> {
-        (0..count).flat_map(|_| fill(semaphore, &accounts.session(peer))).collect()
-    }
-
-    #[test]
-    fn many_sessions_of_one_process_take_no_more_than_one_process() {
-        for resource in [Resource::Calls, Resource::Requests, Resource::Answers] {
-            let (semaphore, accounts) = (Semaphore::shared(1024, resource), Accounts::new());
-            let taken = sessions(&accounts, &unix(1), 1000, &semaphore);
-            assert!((512..=736).contains(&taken.len()), "{}", taken.len());
-            assert_eq!(accounts.process(&unix(1)).used(resource), taken.len());
-            // Two processes may have the same account by chance.
-            let is_other = |peer: &Peer| !Arc::ptr_eq(accounts.process(peer), accounts.process(&unix(1)));
-            let other = (2..).map(unix).find(is_other).unwrap();
-            assert!(fill(&semaphore, accounts.classic(&other)).len() >= 50);
-        }
-    }
-
-    #[test]
-    fn a_session_leaves_something_to_other_sessions_of_its_process() {
-        for (greedy, left) in [(1, 90), (9, 1), (80, 1)] {
-            let (semaphore, accounts) = (Semaphore::shared(1024, Resource::Calls), Accounts::new());
-            let taken = sessions(&accounts, &unix(1), greedy, &semaphore);
-            assert!(fill(&semaphore, &accounts.session(&unix(1))).len() >= left, "{greedy}: {}", taken.len());
-            assert!(!fill(&semaphore, accounts.classic(&unix(1))).is_empty(), "{greedy}: {}", taken.len());
-        }
-    }
-
-    #[test]
-    fn all_units_of_a_process_are_returned() {
-        let (semaphore, accounts) = (Semaphore::shared(100, Resource::Requests), Accounts::new());
-        let mut permit = semaphore.try_acquire_for(accounts.classic(&unix(1)), 10).unwrap();
-        let session = accounts.session(&unix(1));
-        permit.transfer_to(&session);
-        assert!(permit.resize(12) && !permit.resize(99));
-        let taken = |account: &Arc<Account>| account.used(Resource::Requests);
-        let classic = accounts.classic(&unix(1));
-        assert_eq!((taken(&session), taken(classic), taken(accounts.process(&unix(1)))), (12, 0, 12));
-        drop(permit);
-        assert_eq!((taken(&session), taken(accounts.process(&unix(1))), semaphore.used()), (0, 0, 0));
-    }
-
-    #[test]
-    fn bytes_cannot_be_filled_to_the_last() {
-        let semaphore = Semaphore::shared(256 << 20, Resource::Requests);
-        let mut taken = Vec::new();
-        for greedy in 1..=512 {
-            let account = Arc::default();
-            for size in [16 << 20, 1 << 20, 64 << 10, 4096, 100] {
-                taken.extend(std::iter::from_fn(|| semaphore.try_acquire_for(&account, size)));
-            }
-            let next = if greedy < 16 { 128 << 10 } else { 512 };
-            assert!(semaphore.try_acquire_for(&Arc::default(), next).is_some(), "after {greedy}");
-        }
-    }
-
-    #[test]
-    fn transferred_units_count_for_the_new_account() {
-        let semaphore = Semaphore::shared(100, Resource::Requests);
-        let (first, second): (Arc<Account>, Arc<Account>) = Default::default();
-        let mut permit = semaphore.try_acquire_for(&first, 10).unwrap();
-        permit.transfer_to(&second);
-        assert_eq!((first.used(Resource::Requests), second.used(Resource::Requests)), (0, 10));
-        assert_eq!(semaphore.used(), 10);
-        drop(permit);
-        assert_eq!((second.used(Resource::Requests), semaphore.used()), (0, 0));
-    }
-
-    #[test]
-    fn connections_of_one_process_have_one_account() {
-        let accounts = Accounts::new();
-        let tcp = |port| Peer::Tcp(std::net::SocketAddr::from(([127, 0, 0, 1], port)));
-        assert!(Arc::ptr_eq(accounts.classic(&tcp(1)), accounts.classic(&tcp(2))));
-        assert!(Arc::ptr_eq(accounts.session(&tcp(1)).process(), accounts.process(&tcp(2))));
-    }
-}
