@@ -70,9 +70,11 @@ impl<T> CallTable<T> {
     pub fn remove(&mut self, id: CallId) -> Option<T> {
         if self.live == 1 && self.slots.len() == 1 && self.slots.capacity() <= 4 * KEPT_CAPACITY {
             // The usual case.
-            let call = self.slots.pop_front_if(|slot| slot.0 == id)?.1;
+            if self.slots.front()?.0 != id {
+                return None;
+            }
             self.live = 0;
-            return call;
+            return self.slots.pop_front()?.1;
         }
         let at = self.place(id)?;
         let call = self.slots.get_mut(at)?.1.take()?;
