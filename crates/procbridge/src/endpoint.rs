@@ -1,4 +1,4 @@
-//! Where a server listens and a client connects: text that people write becomes a place (one grammar everywhere).
+//! Endpoints: where a server listens and a client connects. One grammar for their text everywhere.
 
 mod percent;
 #[cfg(test)]
@@ -26,14 +26,14 @@ use crate::error::{Error, ErrorKind};
 /// | `unix:/run/app.sock?user=app` | the same socket, for a client: its server may run as this user too (a name, a number, or `any`) |
 /// | `unix:/run/app.sock?dir=any` | the same, for a server: also in a directory where every user may replace files |
 ///
-/// `%` and two hexadecimal digits stand for a byte, as in `unix:/run/what%3F.sock`, which has a question mark. An endpoint
-/// is printed in this form, and reads as the same endpoint again.
+/// `%` and two hexadecimal digits stand for a byte: `unix:/run/what%3F.sock` contains a question mark. An endpoint is
+/// printed in this form, and parses to the same endpoint again.
 ///
-/// A server takes no notice of `user`, a client of `mode`, `group` and `dir`: both may be given the same text. `group`
+/// A server ignores `user`, a client ignores `mode`, `group` and `dir`: both may be given the same text. `group`
 /// without `mode` means mode 0660.
 ///
-/// Port 0 lets the system choose; [`Server::endpoints`](crate::Server::endpoints) tells the choice. `localhost` means both
-/// loopback addresses, without asking a resolver.
+/// Port 0 lets the system choose; [`Server::endpoints`](crate::Server::endpoints) returns the choice. `localhost` means
+/// both loopback addresses, without asking a resolver.
 ///
 /// ```
 /// use procbridge::Endpoint;
@@ -56,25 +56,25 @@ pub(crate) enum Address {
     Abstract { name: Vec<u8>, user: Option<String> },
 }
 
-/// What is written behind the `?` of a Unix socket.
+/// The options behind the `?` of a Unix socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Options {
     pub(crate) mode: Option<u32>,
     pub(crate) group: Option<String>,
-    /// Whose server a client speaks to, besides its own user's and root's.
+    /// The user whose server a client accepts, besides its own user and root.
     pub(crate) user: Option<String>,
-    /// Whether a server may listen where every user can replace the file.
+    /// Whether a server may listen in a directory where every user can replace the file.
     pub(crate) any_dir: bool,
 }
 
 impl Endpoint {
-    /// A TCP endpoint. `host` is a name or an address, without brackets.
+    /// Returns a TCP endpoint. `host` is a name or an address, without brackets.
     pub fn tcp(host: impl Into<String>, port: u16) -> Self {
         let host = Some(host.into()).filter(|host| !host.is_empty());
         Self { address: Address::Tcp { host: host.unwrap_or_else(|| "127.0.0.1".to_string()), port } }
     }
 
-    /// A Unix socket at `path`. A path that begins with `@` is one in the current directory, not an abstract name.
+    /// Returns a Unix socket at `path`. A path that begins with `@` is in the current directory, not an abstract name.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         let mut path = path.into();
         if path.as_os_str().as_bytes().starts_with(b"@") {
@@ -83,7 +83,7 @@ impl Endpoint {
         Self { address: Address::Path { path, options: Options::default() } }
     }
 
-    /// The path of a Unix socket that has one.
+    /// Returns the path of a Unix socket that has one.
     pub fn path(&self) -> Option<&Path> {
         match &self.address {
             Address::Path { path, .. } => Some(path),
@@ -99,7 +99,7 @@ impl Endpoint {
         }
     }
 
-    /// Returns the user whose server a client may speak to, besides its own and root's.
+    /// Returns the user whose server a client accepts, besides its own user and root.
     pub(crate) fn user(&self) -> Option<&str> {
         match &self.address {
             Address::Tcp { .. } => None,
@@ -120,8 +120,7 @@ impl Endpoint {
         endpoint
     }
 
-    /// Checks what only a text is checked for when it is read: an endpoint that a program has made may be one that no text
-    /// gives.
+    /// Checks an endpoint that a program has made: it may be one that no text parses to.
     pub(crate) fn checked(self) -> Result<Self, Error> {
         let checked = match &self.address {
             Address::Tcp { host, .. } => check_host(host),
@@ -137,7 +136,7 @@ impl Endpoint {
         }
     }
 
-    /// The port of a TCP endpoint.
+    /// Returns the port of a TCP endpoint.
     pub fn port(&self) -> Option<u16> {
         match &self.address {
             Address::Tcp { port, .. } => Some(*port),
@@ -180,8 +179,11 @@ impl Endpoint {
         tcp(text)
     }
 
-    /// The socket addresses behind a TCP endpoint, in the order in which they are to be tried. May ask the system's
-    /// resolver, which blocks.
+    /// Returns the socket addresses of a TCP endpoint, in the order in which to try them.
+    ///
+    /// # Blocking
+    ///
+    /// May ask the system's resolver.
     pub(crate) fn resolve(host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
         if let Some(addresses) = Self::resolve_locally(host, port) {
             return Ok(addresses);
@@ -191,13 +193,13 @@ impl Endpoint {
         Ok(addresses)
     }
 
-    /// The same for what needs no resolver: addresses, and `localhost`.
+    /// Does the same for hosts that need no resolver: addresses, and `localhost`.
     pub(crate) fn resolve_locally(host: &str, port: u16) -> Option<Vec<SocketAddr>> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Some(vec![SocketAddr::new(address, port)]);
         }
         if host.eq_ignore_ascii_case("localhost") {
-            // IPv4 first: that is where the other languages' servers listen.
+            // IPv4 first: the servers of other languages listen there.
             let both = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
             return Some(both.map(|address| SocketAddr::new(address, port)).to_vec());
         }
@@ -237,7 +239,7 @@ fn tcp(text: &str) -> Result<Endpoint, String> {
     Ok(Endpoint::tcp(host, port))
 }
 
-/// A name or an address, without brackets.
+/// Checks a name or an address, without brackets.
 fn check_host(host: &str) -> Result<(), String> {
     if host == "*" {
         return Err("write 0.0.0.0 or [::] for all addresses".to_string());
@@ -254,7 +256,7 @@ fn check_host(host: &str) -> Result<(), String> {
 }
 
 fn unix(text: &str) -> Result<Endpoint, String> {
-    let (place, query) = text.split_once('?').map_or((text, None), |(place, query)| (place, Some(query)));
+    let (target, query) = text.split_once('?').map_or((text, None), |(target, query)| (target, Some(query)));
     let mut options = Options::default();
     for option in query.unwrap_or_default().split('&').filter(|option| !option.is_empty()) {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
@@ -278,7 +280,7 @@ fn unix(text: &str) -> Result<Endpoint, String> {
             }
         }
     }
-    if let Some(name) = place.strip_prefix('@') {
+    if let Some(name) = target.strip_prefix('@') {
         let name = decoded(name);
         check_name(&name)?;
         return match options {
@@ -292,7 +294,7 @@ fn unix(text: &str) -> Result<Endpoint, String> {
             ),
         };
     }
-    let path = decoded(place);
+    let path = decoded(target);
     check_path(&path)?;
     Ok(Endpoint { address: Address::Path { path: OsString::from_vec(path).into(), options } })
 }
@@ -399,7 +401,7 @@ impl fmt::Display for Endpoint {
             }
             Address::Path { path, options } => {
                 let bytes = path.as_os_str().as_bytes();
-                // Two slashes are read as those of a URL.
+                // Two leading slashes would be parsed as those of a URL.
                 let url = if bytes.starts_with(b"//") { "//" } else { "" };
                 write!(f, "unix:{url}{}{options}", Encoded(bytes))
             }

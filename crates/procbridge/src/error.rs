@@ -1,4 +1,4 @@
-//! The one error of this library: what failed, whether the call can have run, and what the server said.
+//! The one error type of this library: what failed, whether the call can have run, and the server's error answer.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -8,10 +8,10 @@ use std::time::Duration;
 use procbridge_proto::{Bad, CallId, Connection, Misuse, ProtocolError, code};
 use serde_json::value::RawValue;
 
-/// Why a call, or the start of a server, did not succeed.
+/// The error of a call, or of starting a server.
 ///
-/// [`kind`](Self::kind) tells programs what happened, the message tells people. Whether the server can have run
-/// the call is [`outcome`](Self::outcome).
+/// [`kind`](Self::kind) tells programs what happened, and the message tells people. [`outcome`](Self::outcome) tells
+/// whether the server can have run the call.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -28,14 +28,14 @@ struct Inner {
 #[non_exhaustive]
 #[repr(u16)]
 pub enum ErrorKind {
-    /// The endpoint's text, or the use it is put to, is wrong.
+    /// The endpoint's text is wrong, or does not fit its use.
     InvalidEndpoint = 1,
-    /// The method or the payload cannot be sent: not serialisable, or over a limit. Or a setting is one under which nothing
-    /// could work.
+    /// The method or the payload cannot be sent, as it cannot be serialized or exceeds a limit. Or a setting can never
+    /// work.
     InvalidInput = 2,
-    /// Nobody answers at the endpoint.
+    /// No server answers at the endpoint.
     Connect = 3,
-    /// A time limit passed.
+    /// A timeout or deadline passed.
     Timeout = 4,
     /// The peer broke a rule of the protocol, or ended its answer in the middle.
     Protocol = 5,
@@ -45,9 +45,9 @@ pub enum ErrorKind {
     Denied = 7,
     /// The connection was lost, or closed without an answer.
     Disconnected = 8,
-    /// The answer is not of the type that was asked for.
+    /// The answer is not of the expected type.
     InvalidResult = 9,
-    /// The answer is over this client's limit.
+    /// The answer exceeds this client's limit.
     TooLarge = 10,
     /// The server cannot listen at the endpoint.
     Listen = 11,
@@ -55,7 +55,7 @@ pub enum ErrorKind {
     Io = 12,
 }
 
-/// What is known about a call that failed.
+/// What is known about a failed call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The server answered: it has dealt with the call.
@@ -66,13 +66,13 @@ pub enum Outcome {
     Unknown,
 }
 
-/// Whether any byte of a call was written, as the connection says that writes it. The outcome of a call that was not answered
-/// follows from this and from nothing else.
+/// Whether any byte of a call was written, according to the connection that writes it. The outcome of a call without an
+/// answer follows from this alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sent(bool);
 
 impl Sent {
-    /// What `connection` knows of its call `id`.
+    /// Returns what `connection` knows of its call `id`.
     pub(crate) fn of(connection: &Connection, id: CallId) -> Self {
         Self(connection.was_sent(id))
     }
@@ -84,7 +84,7 @@ impl From<Sent> for Outcome {
     }
 }
 
-/// What a server said in a bad response.
+/// The error answer of a server: a bad response.
 #[derive(Clone, Debug)]
 pub struct RemoteError {
     message: String,
@@ -93,26 +93,26 @@ pub struct RemoteError {
 }
 
 impl Error {
-    /// What happened.
+    /// Returns what happened.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// Whether the server can have run the call.
+    /// Returns whether the server can have run the call.
     pub fn outcome(&self) -> Outcome {
         self.0.outcome
     }
 
-    /// Whether a time limit passed: the client's own, or one that the server reported with the code `timeout`.
+    /// Whether a timeout passed: the client's own, or one that the server reported with the code `timeout`.
     pub fn is_timeout(&self) -> bool {
         self.kind() == ErrorKind::Timeout || self.remote().and_then(RemoteError::code) == Some(code::TIMEOUT)
     }
 
-    /// Whether sending the same call again is safe and may help: it was not sent, for a reason that can pass.
+    /// Whether sending the same call again is safe and may help: it was not sent, for a temporary reason.
     pub fn is_retryable(&self) -> bool {
         let is_passing = match self.kind() {
             ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Disconnected => true,
-            // A session was refused, before the call.
+            // The session was refused, before the call.
             ErrorKind::Remote => {
                 let code = self.remote().and_then(RemoteError::code);
                 matches!(code, Some(code::OVERLOADED | code::UNAVAILABLE | code::TIMEOUT))
@@ -122,50 +122,51 @@ impl Error {
         self.outcome() == Outcome::NotSent && is_passing
     }
 
-    /// Whether the server holds no sessions, and the call needs one: each of its connections is for one call. A server that
-    /// is full, stops, or refuses this client says so with an error of its own, which is in [`remote`](Self::remote).
+    /// Whether the call needs a session, and the server has none: each of its connections is for one call. A server
+    /// that is full, shuts down, or refuses this client answers with its own error, which is in
+    /// [`remote`](Self::remote).
     pub fn is_sessionless(&self) -> bool {
         self.0.is_sessionless
     }
 
-    /// What the server said, if it answered with an error.
+    /// Returns the server's error answer, if there is one.
     pub fn remote(&self) -> Option<&RemoteError> {
         self.0.refusal.as_ref()
     }
 
-    /// Returns the error behind this one, if there is one: an `io::Error` of the operating system, for one. Its words are part
-    /// of this error's message.
+    /// Returns the error behind this one, if there is one, for example an `io::Error` of the operating system. Its text
+    /// is part of this error's message.
     pub fn get_ref(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
         self.0.source.as_deref()
     }
 
-    /// An error of a call whose `outcome` is known from its connection, as [`Sent`], or from its answer.
+    /// Returns an error of a call whose `outcome` is known from its connection, as [`Sent`], or from its answer.
     pub(crate) fn new(kind: ErrorKind, outcome: impl Into<Outcome>, message: impl Into<String>) -> Self {
         let (outcome, message) = (outcome.into(), message.into());
         Self(Box::new(Inner { kind, message, outcome, source: None, refusal: None, is_sessionless: false }))
     }
 
-    /// An error from before any connection had a byte of a call to write, or one that has to do with no call. `scripts/lint`
-    /// keeps it out of the files that write.
+    /// Returns an error from before any connection had a byte of a call to write, or one that concerns no call.
+    /// `scripts/lint` keeps it out of the files that write.
     pub(crate) fn unsent(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self::new(kind, Outcome::NotSent, message)
     }
 
-    /// A session is needed where there is none.
+    /// Returns the error of a call that needs a session where there is none.
     pub(crate) fn sessionless(message: impl Into<String>) -> Self {
         let mut error = Self::unsent(ErrorKind::Protocol, message);
         error.0.is_sessionless = true;
         error
     }
 
-    /// The error of a call that waited for a session, of which this one could not be opened: of the call itself nothing was
-    /// written, whatever became of the `$/ping` that was to open the session.
+    /// Returns this error as that of a call which waited for a session that could not be opened. Nothing of the call
+    /// was written, whatever became of the `$/ping` that was to open the session.
     pub(crate) fn before_call(mut self) -> Self {
         self.0.outcome = Outcome::NotSent;
         self
     }
 
-    /// The error of a call of which an earlier attempt may have run.
+    /// Returns this error as that of a call of which an earlier attempt may have run.
     pub(crate) fn after_unknown(mut self) -> Self {
         if self.0.outcome == Outcome::NotSent {
             self.0.outcome = Outcome::Unknown;
@@ -178,13 +179,13 @@ impl Error {
         self
     }
 
-    /// An operating system's error that has to do with no call, told as what it means.
+    /// Returns an error of the operating system that concerns no call, with what was being done.
     pub(crate) fn io(kind: ErrorKind, doing: impl fmt::Display, error: io::Error) -> Self {
         let message = format!("{doing}: {}", plain(&error));
         Self::unsent(kind, message).with_source(error)
     }
 
-    /// The peer broke a rule.
+    /// Returns the error of a call whose peer broke a rule.
     pub(crate) fn protocol(error: ProtocolError, outcome: impl Into<Outcome>) -> Self {
         let kind = match error {
             ProtocolError::NoReply => ErrorKind::Disconnected,
@@ -193,29 +194,29 @@ impl Error {
         };
         let message = match error {
             ProtocolError::NoReply => "the server closed the connection without an answer".to_string(),
-            // Either side answers the other's calls.
+            // Both sides make calls, so the message names no side.
             _ => format!("the answer cannot be read: {error}"),
         };
         Self::new(kind, outcome, message).with_source(error)
     }
 
-    /// The client's own time limit passed.
+    /// Returns the error of a call past the client's own timeout.
     pub(crate) fn timed_out(limit: Duration, outcome: impl Into<Outcome>) -> Self {
-        Self::new(ErrorKind::Timeout, outcome, format!("no answer within the time limit of {limit:?}"))
+        Self::new(ErrorKind::Timeout, outcome, format!("no answer within the timeout of {limit:?}"))
     }
 
-    /// The connection failed under a call.
+    /// Returns the error of a call whose connection failed.
     pub(crate) fn lost(error: io::Error, outcome: impl Into<Outcome>) -> Self {
         let message = format!("the connection was lost before the answer: {}", plain(&error));
         Self::new(ErrorKind::Disconnected, outcome, message).with_source(error)
     }
 
-    /// A call that its connection does not take.
+    /// Returns the error of a call that its connection does not take.
     pub(crate) fn misuse(error: Misuse) -> Self {
         Self::unsent(ErrorKind::InvalidInput, error.to_string()).with_source(error)
     }
 
-    /// The payload is nothing that JSON has.
+    /// Returns the error of a call whose payload cannot be serialized.
     pub(crate) fn unsendable(error: serde_json::Error) -> Self {
         let message = format!("the payload cannot be sent: {error}");
         Self::unsent(ErrorKind::InvalidInput, message).with_source(error)
@@ -232,13 +233,14 @@ impl Error {
 }
 
 impl Error {
-    /// The session has not run the call, and will not: it takes no more, or said so with GOODBYE.
+    /// Returns the error of a call that its session has not run, and will not: it takes no more, or said so with
+    /// GOODBYE.
     pub(crate) fn not_run() -> Self {
         let message = "the peer ended the session before it ran the call";
         Self::new(ErrorKind::Disconnected, Outcome::NotSent, message)
     }
 
-    /// The answer of a peer whose HELLO allows no calls, which need not be asked for it (PB-FLT-5).
+    /// Returns the answer of a peer whose HELLO allows no calls, without sending the call (PB-FLT-5).
     pub(crate) fn takes_no_calls(misuse: Misuse) -> Self {
         let (message, code) = (misuse.to_string(), Some(code::OVERLOADED.to_string()));
         let mut error = Self::new(ErrorKind::Remote, Outcome::NotSent, message.clone());
@@ -248,24 +250,24 @@ impl Error {
 }
 
 impl ErrorKind {
-    /// The number of this kind in the specification.
+    /// Returns the number of this kind in the specification.
     pub fn number(self) -> u16 {
         self as u16
     }
 }
 
 impl RemoteError {
-    /// The message, word for word.
+    /// Returns the message, word for word.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The stable code, if the server gave one.
+    /// Returns the stable code, if the server gave one.
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }
 
-    /// What the server added, as JSON text.
+    /// Returns the data that the server added, as JSON text.
     pub fn data(&self) -> Option<&RawValue> {
         self.data.as_deref()
     }
@@ -292,8 +294,8 @@ impl fmt::Debug for Error {
     }
 }
 
-/// The message holds the words of the error behind this one ([`Error::get_ref`]). `source` is that error's own source, or a
-/// report of the whole chain would tell them twice.
+/// The message contains the text of the error behind this one ([`Error::get_ref`]). `source` returns that error's own
+/// source, or a report of the whole chain would print the text twice.
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_deref().and_then(std::error::Error::source)
@@ -306,13 +308,13 @@ impl From<Infallible> for Error {
     }
 }
 
-/// The operating system's words without the number behind them, in the style of our own messages.
+/// Returns the operating system's message without its number, in the style of our own messages.
 pub(crate) fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut chars = text.chars();
     match (chars.next(), chars.as_str()) {
-        // "No such file or directory" becomes ours; an abbreviation in capitals stays what it is.
+        // "No such file or directory" is lowered to our style; an abbreviation in capitals stays as it is.
         (Some(first), rest) if !rest.starts_with(|next: char| next.is_ascii_uppercase()) => {
             format!("{}{rest}", first.to_ascii_lowercase())
         }
@@ -363,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn the_systems_words_are_put_in_our_style() {
+    fn the_systems_messages_are_put_in_our_style() {
         let words = |code| plain(&io::Error::from_raw_os_error(code));
         assert_eq!(words(2), "no such file or directory");
         assert_eq!(words(104), "connection reset by peer");

@@ -1,13 +1,13 @@
 //! The lightest way for two processes to talk JSON.
 //!
-//! A client sends a method's name and any JSON value, a server's function answers with any JSON value or an error,
-//! over TCP or a Unix-domain socket. The format is ProcBridge 1.1, which the packages for Python, Node.js, Java,
-//! Swift and C# speak too.
+//! A client sends a method's name and any JSON value. A function of the server answers with any JSON value or an error,
+//! over TCP or a Unix-domain socket. The format is ProcBridge 1.1, which packages for Python, Node.js, Java, Swift and
+//! C# share.
 //!
 //! ```
 //! use procbridge::{Client, Router, Server};
 //!
-//! // A server: functions by name. What they take is read from the JSON, what they return is the answer.
+//! // A server: functions by name. Their arguments are read from JSON, and what they return is the answer.
 //! let router = Router::new()
 //!     .method("sum", |xs: Vec<i64>| xs.iter().sum::<i64>())
 //!     .method("greet", |name: String| format!("hello {name}"));
@@ -20,17 +20,16 @@
 //! # Ok::<(), procbridge::Error>(())
 //! ```
 //!
-//! [`Client`] and [`Server`] block and need no async runtime. With the feature `tokio` the same names stand under
-//! `procbridge::tokio`, with `.await`.
+//! [`Client`] and [`Server`] block and need no async runtime. With the feature `tokio` the module `procbridge::tokio`
+//! has the same names, with `.await`.
 //!
-//! Everything that waits has a time limit, everything that grows has a size limit; [`ClientConfig`] and
-//! [`ServerConfig`] name them with their defaults. A server listens on loopback addresses and for the same user only,
-//! unless told otherwise.
+//! Every wait has a timeout and every buffer a size limit; [`ClientConfig`] and [`ServerConfig`] name them with their
+//! defaults. By default a server listens on loopback addresses only, and serves only its own user over Unix sockets.
 //!
 //! # Features
 //!
 //! - `tokio`: the async face. Off by default; the default has no async runtime among its dependencies.
-//! - `schema`: [`Router`]`::schema` shows JSON Schemas of what methods take and give.
+//! - `schema`: [`Router`]`::schema` adds JSON Schemas of what methods take and return.
 //! - `lz4`, `zstd`: compression that peers may use in sessions; [`ClientConfig::with_compression`] uses it.
 //! - `tracing`: [`layers`]`::trace`, a span and an event for each call.
 

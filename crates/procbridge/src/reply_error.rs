@@ -1,4 +1,4 @@
-//! A handler's "no": what becomes a bad response.
+//! The error answer of a handler, which becomes a bad response.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -12,8 +12,8 @@ use crate::json::serialize::REFUSAL;
 
 /// The error answer of a handler: a message for people, and optionally a stable code and data for programs.
 ///
-/// Every error type turns into one with `?`, its text as the message and no code. An [`Error`] with which another server
-/// has answered is passed on with its code and data.
+/// Every error type turns into one with `?`, with its text as the message and no code. An [`Error`] that is another
+/// server's error answer is passed on with its code and data.
 ///
 /// ```
 /// use procbridge::Refusal;
@@ -30,7 +30,7 @@ pub struct Refusal {
     data: Option<Box<RawValue>>,
 }
 
-/// Members are those of a bad response.
+/// Serializes the members of a bad response.
 impl Serialize for Refusal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut object = serializer.serialize_struct(REFUSAL, 3)?;
@@ -42,12 +42,12 @@ impl Serialize for Refusal {
 }
 
 impl Refusal {
-    /// A refusal with this message.
+    /// Returns a refusal with this message.
     pub fn new(message: impl Into<Cow<'static, str>>) -> Self {
         Self { message: message.into(), code: None, data: None }
     }
 
-    /// The answer to a method that does not exist, code `unknown_method`.
+    /// Returns the answer to a method that does not exist, code `unknown_method`.
     pub fn unknown_method(method: Option<&str>) -> Self {
         let message = match method {
             Some(method) => format!("unknown method {method:?}"),
@@ -56,14 +56,14 @@ impl Refusal {
         Self::new(message).with_code(code::UNKNOWN_METHOD)
     }
 
-    /// Adds a stable code. An application's own have a dot in them, as in `calc.overflow`.
+    /// Adds a stable code. An application's own codes contain a dot, as in `calc.overflow`.
     #[must_use]
     pub fn with_code(mut self, code: impl Into<Cow<'static, str>>) -> Self {
         self.code = Some(code.into());
         self
     }
 
-    /// Adds data. What cannot be serialised is left out.
+    /// Adds data. Data that cannot be serialized is left out.
     #[must_use]
     pub fn with_data<T: Serialize + ?Sized>(mut self, data: &T) -> Self {
         let mut text = Vec::new();
@@ -74,17 +74,17 @@ impl Refusal {
         self
     }
 
-    /// The message.
+    /// Returns the message.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The code.
+    /// Returns the code.
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }
 
-    /// The data, as JSON text.
+    /// Returns the data, as JSON text.
     pub fn data(&self) -> Option<&RawValue> {
         self.data.as_deref()
     }
@@ -93,8 +93,8 @@ impl Refusal {
         Self::new(message).with_code(code::INTERNAL)
     }
 
-    /// What a handler returned as the `Err` of a `Result` that can be serialised: a string is the message, anything
-    /// else is data.
+    /// Returns the refusal for the serialized `Err` of a handler's result: a string is the message, anything else is
+    /// data.
     pub(crate) fn from_json(text: &[u8]) -> Self {
         match serde_json::from_slice::<Box<RawValue>>(text) {
             Ok(data) => match serde_json::from_str::<String>(data.get()) {
@@ -105,7 +105,7 @@ impl Refusal {
         }
     }
 
-    /// A refusal that went through its own serialisation, as the `Err` of a handler's result does.
+    /// Parses a refusal that was serialized, as the `Err` of a handler's result is.
     pub(crate) fn read_back(text: &[u8]) -> Self {
         let object = std::str::from_utf8(text).unwrap_or_default();
         let string = |key| member(object, key).and_then(|text| serde_json::from_str::<String>(text).ok());
@@ -115,12 +115,12 @@ impl Refusal {
         Self { message, code: string("code").map(Cow::from), data }
     }
 
-    /// The packet that says it.
+    /// Returns the packet of this refusal.
     pub(crate) fn packet(&self, version: Version, limits: &procbridge_proto::Limits) -> Packet {
         let envelope = || Packet::bad(version, &self.message, self.code());
         let data = self.data.as_ref().map_or("null", |data| data.get());
         let whole = envelope().json_text(data).ok().and_then(|packet| packet.finish(limits).ok());
-        // Too large: without the data, and if the message alone is too large, without it.
+        // If that is too large, the data is left out; if the message alone is too large, it is replaced.
         let plain = || envelope().finish(limits).ok();
         whole.or_else(plain).unwrap_or_else(|| too_large(version))
     }
@@ -140,7 +140,7 @@ impl<E: std::error::Error + 'static> From<E> for Refusal {
     fn from(error: E) -> Self {
         let refused: Option<&Error> = (&error as &dyn Any).downcast_ref();
         match refused.and_then(Error::remote) {
-            // What another server said is passed on as it was said.
+            // The error answer of another server is passed on as it is.
             Some(remote) => Self {
                 message: remote.message().to_string().into(),
                 code: remote.code().map(|code| code.to_string().into()),
@@ -155,38 +155,38 @@ pub(crate) fn panicked() -> Refusal {
     Refusal::internal("the method failed unexpectedly (panic)")
 }
 
-/// The answer to a call whose time is over.
+/// Returns the answer to a call past its deadline.
 pub(crate) fn timed_out() -> Refusal {
-    Refusal::new("the method did not finish within its time limit").with_code(code::TIMEOUT)
+    Refusal::new("the method did not finish within its timeout").with_code(code::TIMEOUT)
 }
 
-/// The answer to a call that a stopping server will not wait for.
+/// Returns the answer to a call that did not finish within the grace time of a shutdown.
 pub(crate) fn cancelled() -> Refusal {
     Refusal::new("the server stopped before the method finished").with_code(code::CANCELLED)
 }
 
-/// The answer to a call that its caller has cancelled.
+/// Returns the answer to a call that its caller has cancelled.
 pub(crate) fn cancelled_by_caller() -> Refusal {
     Refusal::new("the caller cancelled the call").with_code(code::CANCELLED)
 }
 
-/// The answer to a call that would be one too many. `limit` is the setting that says so.
+/// Returns the answer to a call beyond a limit. `setting` names the limit.
 pub(crate) fn overloaded(what: &str, limit: usize, setting: &str) -> Refusal {
     Refusal::new(format!("the server has reached its limit of {what} ({setting} = {limit})"))
         .with_code(code::OVERLOADED)
 }
 
-/// The answer to a request that had not arrived when the server began to stop.
+/// Returns the answer to a request that had not arrived when the server began to shut down.
 pub(crate) fn stopping() -> Refusal {
     Refusal::new("the server is stopping").with_code(code::UNAVAILABLE)
 }
 
-/// The answer to a request that arrives too slowly.
+/// Returns the answer to a request that arrives too slowly.
 pub(crate) fn too_slow() -> Refusal {
     Refusal::new("the request did not arrive in time (header_timeout)").with_code(code::TIMEOUT)
 }
 
-/// The answer to a peer of another user.
+/// Returns the answer to a peer of another user.
 pub(crate) fn denied() -> Refusal {
     Refusal::new("only the server's own user may connect (allow_any_user)").with_code(code::DENIED)
 }

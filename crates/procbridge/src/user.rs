@@ -1,26 +1,26 @@
-//! Whose user id it is that the kernel tells, as far as that can be known inside a user namespace.
+//! The user behind a user id that the kernel reports, as far as a process in a user namespace can know it.
 //!
-//! Every id that a user namespace does not map is shown as one and the same, the overflow id (65534 as a rule). A process that
-//! has this id itself cannot tell its own user from all those.
+//! Every id that a user namespace does not map appears as the same one, the overflow id (usually 65534). A process that
+//! has this id itself cannot distinguish its own user from all those.
 
 use std::fs;
 use std::sync::OnceLock;
 
 use rustix::process::geteuid;
 
-/// Whose a user id is.
+/// The user behind a user id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum User {
     /// The user of this process.
     Own,
     Root,
     Other,
-    /// One that this user namespace does not map, or cannot be told from these.
+    /// A user that this user namespace does not map, or that cannot be distinguished from one.
     Unmapped,
 }
 
 impl User {
-    /// Returns whose `uid` is.
+    /// Returns the user behind `uid`.
     pub(crate) fn of(uid: u32) -> Self {
         if uid == overflow_id() && !maps_all_ids() {
             return Self::Unmapped;
@@ -32,12 +32,12 @@ impl User {
         }
     }
 
-    /// Returns whose the id of this process is: `Unmapped` where it stands for others as well.
+    /// Returns the user behind the id of this process: `Unmapped` if the id stands for other users as well.
     pub(crate) fn of_this_process() -> Self {
         Self::of(geteuid().as_raw())
     }
 
-    /// Whether it is the user of this process, or root.
+    /// Whether this is the user of this process, or root.
     pub(crate) fn is_own_or_root(self) -> bool {
         matches!(self, Self::Own | Self::Root)
     }
@@ -54,7 +54,7 @@ pub(crate) fn group_id(group: &str) -> Option<u32> {
 }
 
 fn id_in(file: &str, name: &str) -> Option<u32> {
-    // The last number is the system's word for no id at all.
+    // The largest number means "no id" to the system.
     if let Ok(number) = name.parse() {
         return Some(number).filter(|&number| number != u32::MAX);
     }
@@ -63,14 +63,14 @@ fn id_in(file: &str, name: &str) -> Option<u32> {
     line.split(':').nth(2)?.parse().ok()
 }
 
-/// The id in place of all that are not mapped.
+/// Returns the id that stands for all unmapped ones.
 fn overflow_id() -> u32 {
     static ID: OnceLock<u32> = OnceLock::new();
     let read = || fs::read_to_string("/proc/sys/kernel/overflowuid").ok()?.trim().parse().ok();
     *ID.get_or_init(|| read().unwrap_or(65_534))
 }
 
-/// Whether there is no id that the user namespace of this process does not map. Where that cannot be read there may be some.
+/// Whether the user namespace of this process maps every id. False if that cannot be read.
 fn maps_all_ids() -> bool {
     fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| is_whole(&map))
 }

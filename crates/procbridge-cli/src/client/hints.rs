@@ -17,13 +17,9 @@ pub(crate) fn explain(error: Error, endpoint: &Endpoint, has_timed_out: bool) ->
     // The server knows the timeout too, and may report it first. The exit code must be the same.
     let remote = error.remote().and_then(RemoteError::code);
     if has_timed_out && remote == Some(code::TIMEOUT) {
-        return CliError::new(
-            ExitCode::Timeout,
-            "timeout",
-            format!("no answer within the time limit: {error}"),
-        )
-        .with_outcome(error.outcome())
-        .with_hint(RAISE_TIMEOUT);
+        return CliError::new(ExitCode::Timeout, "timeout", format!("no answer within the timeout: {error}"))
+            .with_outcome(error.outcome())
+            .with_hint(RAISE_TIMEOUT);
     }
     let hint = match error.kind() {
         ErrorKind::Connect | ErrorKind::Denied => {
@@ -50,7 +46,7 @@ pub(crate) fn explain(error: Error, endpoint: &Endpoint, has_timed_out: bool) ->
 /// Explains a failure to connect, in the words that the library uses for it.
 pub(crate) fn explain_connect(error: &std::io::Error, endpoint: &Endpoint) -> CliError {
     let (exit, kind, reason) = match error.kind() {
-        IoKind::TimedOut => (ExitCode::Timeout, "timeout", "no connection within the time limit".to_string()),
+        IoKind::TimedOut => (ExitCode::Timeout, "timeout", "no connection within the timeout".to_string()),
         IoKind::PermissionDenied => (ExitCode::Denied, "denied", system_error::describe(error)),
         IoKind::NotFound => (ExitCode::Connect, "connect", "no such file".to_string()),
         IoKind::ConnectionRefused => {

@@ -249,7 +249,7 @@ fn a_servers_error_is_exit_3_and_its_words_stay_on_a_line() {
     let hasty = Serving::start(&["127.0.0.1:0", "--demo", "--timeout", "50ms"]);
     hasty
         .call(&["sleep", "30"])
-        .fails(3, "error: the method did not finish within its time limit\n  code: timeout\n");
+        .fails(3, "error: the method did not finish within its timeout\n  code: timeout\n");
 }
 
 #[test]
@@ -381,14 +381,14 @@ fn a_time_limit_is_exit_5() {
     for _ in 0..5 {
         let slow = server.call(&["sleep", "30", "--timeout", "50ms"]);
         assert_eq!(slow.code, Some(5), "{slow:?}");
-        assert!(slow.stderr.starts_with("error: no answer within the time limit"), "{slow:?}");
+        assert!(slow.stderr.starts_with("error: no answer within the timeout"), "{slow:?}");
         assert!(slow.stderr.ends_with("  help: raise --timeout; \"none\" waits without one\n"));
     }
     // A server that says nothing.
     let silent = fake(|stream| drop(stream.read_to_end(&mut Vec::new())));
     run(&["call", &silent, "m", "--timeout", "100ms"]).fails(
         5,
-        "error: no answer within the time limit of 100ms\n  \
+        "error: no answer within the timeout of 100ms\n  \
          help: raise --timeout; \"none\" waits without one\n",
     );
     // A server that has been stopped in the middle of its life: the system still accepts for it.

@@ -143,7 +143,7 @@ fn a_server_that_says_nothing_is_not_waited_for() {
     });
     for endpoint in [at, greeting] {
         run(&["watch", &endpoint, "a", "--connect-timeout", "200ms"])
-            .fails(5, "error: no answer within the time limit of 200ms\n  help: raise --connect-timeout\n");
+            .fails(5, "error: no answer within the timeout of 200ms\n  help: raise --connect-timeout\n");
     }
 }
 

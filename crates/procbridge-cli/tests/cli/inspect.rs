@@ -99,7 +99,7 @@ fn pings_fail_as_calls_do() {
     let server = Serving::demo();
     server.signal("STOP");
     let run = server.run("ping", &["--timeout", "100ms"]);
-    run.fails_with(5, "1 ping, 0 answers\n", "error: no answer within the time limit of 100ms\n");
+    run.fails_with(5, "1 ping, 0 answers\n", "error: no answer within the timeout of 100ms\n");
     server.signal("CONT");
 }
 

@@ -79,7 +79,7 @@ impl OpenCall {
     fn wait(&mut self, readiness: Readiness) -> Result<(), Error> {
         match self.stream.wait(readiness, self.outgoing.deadline()) {
             Ok(true) => {
-                self.outgoing.has_moved(Instant::now);
+                self.outgoing.note_active(Instant::now);
                 Ok(())
             }
             Ok(false) => Err(self.outgoing.timed_out()),

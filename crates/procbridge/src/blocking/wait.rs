@@ -120,17 +120,17 @@ fn follow(
         let is_over = deadline.is_some_and(|deadline| deadline <= follower.now);
         match step {
             Step::Done(answer) => return Some(answer),
-            Step::Stand { .. } if is_over => {
+            Step::Follow { .. } if is_over => {
                 session.hand_over(follower.waker());
                 return None;
             }
-            Step::Stand { is_blocked, is_promised } => {
+            Step::Follow { is_blocked, is_leader_promoted } => {
                 follower.has_waited = true;
                 if is_blocked {
                     wait_to_write(session, deadline);
                 } else {
                     // The promoted thread may not come, so the wait for it is short.
-                    let soon = is_promised.then(|| follower.now + PROMOTED_TIMEOUT);
+                    let soon = is_leader_promoted.then(|| follower.now + PROMOTED_TIMEOUT);
                     Parker::this().park(soonest(deadline, soon));
                 }
                 follower.now = Instant::now();
@@ -166,13 +166,13 @@ pub(super) fn progress<T>(
                 Read::of(socket::receive_waiting(session, &mut buffer))
             });
             let came = !matches!(read, Ok(Read::Nothing));
-            follower.came = Some((buffer, read));
+            follower.last_read = Some((buffer, read));
             came
         }
         Step::Write { is_reading_paused, due } => {
             wait_blocked(session, is_reading_paused, soonest(deadline, due))
         }
-        Step::Done(_) | Step::Stand { .. } => false,
+        Step::Done(_) | Step::Follow { .. } => false,
     };
     follower.now = Instant::now();
     came
@@ -187,7 +187,7 @@ pub(super) fn yield_leadership<T>(session: &Arc<Session>, step: Step<T>, own: Op
             session.step_down(own);
         }
         Step::Write { .. } => session.step_down(own),
-        Step::Done(_) | Step::Stand { .. } => {}
+        Step::Done(_) | Step::Follow { .. } => {}
     }
 }
 

@@ -1,5 +1,5 @@
-//! The client's side of a new connection without its socket: a request goes out, a response, a session or an error comes
-//! back, and it is known at any time whether the call can have run. The same for both faces.
+//! The client's side of a new connection, without its socket. A request goes out; a response, a session or an error
+//! comes back. It knows at any time whether the call can have run. Both faces share it.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -10,17 +10,17 @@ use crate::config::client::ClientConfig;
 use crate::error::{Error, ErrorKind, Outcome, Sent};
 use crate::net::socket::Read;
 
-/// One call, on a connection of its own until that becomes a session.
+/// One call on a connection of its own, until that becomes a session.
 #[derive(Debug)]
 pub(crate) struct ClassicClient {
     connection: Connection,
     id: CallId,
     time: CallTimeout,
-    /// How long nothing may happen on the connection of a call without a time limit. A session's heartbeat begins with it.
-    patience: Option<Duration>,
-    /// When something happened last.
-    moved: Instant,
-    /// When the connection must be there.
+    /// Inactivity timeout of a call without a deadline. A session's keepalive takes its place.
+    idle_timeout: Option<Duration>,
+    /// When the socket was last ready.
+    last_active: Instant,
+    /// When the connection must be established.
     pub(crate) connect_deadline: Option<Instant>,
 }
 
@@ -31,55 +31,55 @@ pub(crate) struct Accepted {
     pub(crate) id: CallId,
 }
 
-/// What came of a new connection.
+/// The outcome of a new connection.
 #[derive(Debug)]
 pub(crate) enum Opened {
-    /// The answer, from a server that keeps no connection open for more.
+    /// The answer of a server that keeps no connection open for more calls.
     Response(Response),
     /// A session, in which the call goes on.
     Session,
 }
 
-/// The time that a call has, whatever connections it takes.
+/// The timeout of a call, across all connections that it takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallTimeout {
     pub(crate) started: Instant,
-    /// When the call is over, answered or not.
+    /// When the call ends, answered or not.
     pub(crate) deadline: Option<Instant>,
 }
 
 impl CallTimeout {
-    /// The time of a call that begins now.
+    /// Returns the timeout of a call that begins now.
     pub(crate) fn new(limit: Option<Duration>) -> Self {
         Self::since(Instant::now(), limit)
     }
 
-    /// The time of a call that has `started`.
+    /// Returns the timeout of a call that has `started`.
     pub(crate) fn since(started: Instant, limit: Option<Duration>) -> Self {
         Self { started, deadline: limit.and_then(|limit| started.checked_add(limit)) }
     }
 
-    /// This time, or `limit` from `now` on if it has no end: for what is not waited for without one.
+    /// Returns this timeout, or `limit` from `now` on if it has no deadline: for a wait that must have one.
     pub(crate) fn or(self, now: Instant, limit: Option<Duration>) -> Self {
         if self.deadline.is_some() { self } else { Self::since(now, limit) }
     }
 
-    /// How much of it is left.
+    /// Returns how much of it is left.
     pub(crate) fn left(&self, now: Instant) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(now))
     }
 
-    /// The error of a call whose time was over before there was a connection for it.
+    /// Returns the error of a call whose deadline passed before it got a connection.
     pub(crate) fn no_connection_free(&self) -> Error {
         let limit = self.deadline.unwrap_or(self.started).duration_since(self.started);
         let message = format!(
-            "no connection within the time limit of {limit:?}: other calls of this client were connecting, to a server \
+            "no connection within the timeout of {limit:?}: other calls of this client were connecting, to a server \
              that is slow to accept (max_connecting)"
         );
         Error::unsent(ErrorKind::Timeout, message)
     }
 
-    /// The error of a call whose time is over.
+    /// Returns the error of a call past its deadline.
     pub(crate) fn expired(&self, outcome: impl Into<Outcome>) -> Error {
         let limit = self.deadline.unwrap_or(self.started).duration_since(self.started);
         Error::timed_out(limit, outcome)
@@ -87,43 +87,42 @@ impl CallTimeout {
 }
 
 impl ClassicClient {
-    /// A call on a new connection, which offers a session if there are `terms` for it. If the call has no time limit, nothing
-    /// may happen on the connection for as long as `patience` says.
+    /// Begins a call on a new connection, which offers a session if there are `settings` for it. `idle_timeout` bounds
+    /// the inactivity of a call without a deadline.
     pub(crate) fn new(
         config: &ClientConfig,
         packet: Packet,
         time: CallTimeout,
         now: Instant,
-        terms: Option<Settings>,
-        patience: Option<Duration>,
+        settings: Option<Settings>,
+        idle_timeout: Option<Duration>,
     ) -> Result<Self, Error> {
         let connect = config.connect_timeout.and_then(|limit| now.checked_add(limit));
         let connect_deadline = [time.deadline, connect].into_iter().flatten().min();
         // Results are parsed, or checked, in request.rs.
         let limits = config.limits.with_results_unchecked().with_requests_unread().with_answers_unread();
         let mut connection = Connection::client(limits);
-        if let Some(terms) = terms {
-            connection = connection.with_session(terms);
+        if let Some(settings) = settings {
+            connection = connection.with_session(settings);
         }
         let id = connection.call(packet).map_err(Error::misuse)?;
-        let patience = if time.deadline.is_some() { None } else { patience };
-        Ok(Self { connection, id, time, patience, moved: now, connect_deadline })
+        let idle_timeout = if time.deadline.is_some() { None } else { idle_timeout };
+        Ok(Self { connection, id, time, idle_timeout, last_active: now, connect_deadline })
     }
 
-    /// When the call is over, answered or not, unless something [happens](Self::has_moved) before.
+    /// Returns when the call ends, answered or not, unless the socket [is active](Self::note_active) before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.time.deadline.or_else(|| self.moved.checked_add(self.patience?))
+        self.time.deadline.or_else(|| self.last_active.checked_add(self.idle_timeout?))
     }
 
-    /// Notes that the socket was ready: the server took something, or said something. The clock is looked at only where that
-    /// matters.
-    pub(crate) fn has_moved(&mut self, clock: fn() -> Instant) {
-        if self.patience.is_some() {
-            self.moved = clock();
+    /// Notes that the socket was ready: the server has read or sent something. Reads the clock only if that matters.
+    pub(crate) fn note_active(&mut self, clock: fn() -> Instant) {
+        if self.idle_timeout.is_some() {
+            self.last_active = clock();
         }
     }
 
-    /// What is to be written, empty if there is nothing.
+    /// Returns the bytes to write; empty if there are none.
     pub(crate) fn transmit(&self) -> &[u8] {
         self.connection.transmit()
     }
@@ -132,7 +131,7 @@ impl ClassicClient {
         self.connection.transmitted(count);
     }
 
-    /// Takes in what has arrived, as `read` appends it to a buffer without waiting.
+    /// Takes in what has arrived; `read` appends it to a buffer without waiting.
     pub(crate) fn read(
         &mut self,
         mut read: impl FnMut(&mut Vec<u8>) -> io::Result<Read>,
@@ -155,21 +154,21 @@ impl ClassicClient {
         }
     }
 
-    /// What the connection has become, and the call that opened it.
+    /// Returns the session that the connection has become, and the call that opened it.
     pub(crate) fn into_session(self) -> Accepted {
         Accepted { connection: self.connection, id: self.id }
     }
 
-    /// The error of a call whose time is over.
+    /// Returns the error of a call past its deadline.
     pub(crate) fn timed_out(&self) -> Error {
         let time = match self.time.deadline {
             Some(_) => self.time,
-            None => CallTimeout::since(self.moved, self.patience),
+            None => CallTimeout::since(self.last_active, self.idle_timeout),
         };
         time.expired(self.sent())
     }
 
-    /// The error of a call whose connection failed.
+    /// Returns the error of a call whose connection failed.
     pub(crate) fn lost(&self, error: io::Error) -> Error {
         Error::lost(error, self.sent())
     }
@@ -180,14 +179,14 @@ impl ClassicClient {
 }
 
 impl Accepted {
-    /// What becomes of the call that opened a session which cannot be used because of `error`: the answer, if it has arrived.
-    /// The server has the call and may have run it, as was written.
+    /// Returns the result of the call that opened a session which cannot be used because of `error`: its answer, if
+    /// that has arrived. Otherwise the error tells what was written, as the server may have run the call.
     pub(crate) fn recover(
         mut self,
         error: io::Error,
         mut read: impl FnMut(&mut Vec<u8>) -> io::Result<Read>,
     ) -> Result<Response, Error> {
-        // A server that floods its client is not read for ever.
+        // Bounded, as a server may flood its client.
         for _ in 0..READS {
             while let Some(event) = self.connection.poll_event() {
                 match event {

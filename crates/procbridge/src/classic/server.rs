@@ -1,5 +1,5 @@
-//! The server's side of one connection without its socket: what arrives becomes a request, and what is decided about
-//! it becomes an answer (PB-CON-*, PB-ERR-*). The same for both faces.
+//! The server's side of one classic connection, without its socket: what arrives becomes a request, and the outcome
+//! becomes an answer (PB-CON-*, PB-ERR-*). Both faces share it.
 
 use std::io;
 use std::sync::Arc;
@@ -15,59 +15,65 @@ use crate::peer::Peer;
 use crate::reply_error::{self, Refusal};
 use crate::telemetry::log::LogClass;
 
-/// One request and the answer to it.
+/// One request and its answer.
 #[derive(Debug)]
 pub(crate) struct ClassicServer {
     pub(crate) peer: Peer,
     connection: Connection,
-    pace: ReceiveRate,
+    rate: ReceiveRate,
     id: Option<CallId>,
-    held: Permit,
+    bytes: Permit,
 }
 
-/// How far a request has come.
+/// How far a request has arrived.
 #[derive(Debug)]
 pub(crate) enum Progress {
-    /// More of it must arrive.
+    /// More of the request must arrive.
     Waiting,
-    /// It is there.
+    /// The request has arrived.
     Request(Request),
-    /// It is there, and the connection has become a session on which it is the first.
+    /// The request has arrived, and is the first on a session that the connection has become.
     Session,
-    /// There will be none; an answer to what was wrong may be queued.
+    /// There will be no request; an answer to what was wrong may be queued.
     Over,
 }
 
-/// What a peer may still send after its answer (PB-CON-13).
+/// Bytes that a peer may still send after its answer (PB-CON-13).
 pub(crate) const LINGER_BYTES: usize = 64 * 1024 * 1024;
 
-/// How long a peer lingers whose request did not arrive in time: it has had its time.
+/// Linger timeout of a peer whose request did not arrive in time.
 pub(crate) const MIN_REPLY_TIME: Duration = Duration::from_millis(250);
 
 impl ClassicServer {
-    /// `terms` are those of a session that the connection may become.
-    pub(crate) fn new(admission: &Admission, peer: Peer, held: Permit, terms: Option<Arc<Settings>>) -> Self {
+    /// Begins a connection. `bytes` is the permit for its requests; `settings` are those of a session that it may
+    /// become.
+    pub(crate) fn new(
+        admission: &Admission,
+        peer: Peer,
+        bytes: Permit,
+        settings: Option<Arc<Settings>>,
+    ) -> Self {
         let connection = Connection::server(admission.config.limits);
-        let connection = match terms {
-            Some(terms) => connection.with_session(terms),
+        let connection = match settings {
+            Some(settings) => connection.with_session(settings),
             None => connection,
         };
-        let pace =
+        let rate =
             ReceiveRate::new(admission.now(), admission.config.header_timeout, admission.config.min_rate);
-        Self { peer, connection, pace, id: None, held }
+        Self { peer, connection, rate, id: None, bytes }
     }
 
-    /// Returns the holder of what the connection takes of the server's budgets.
+    /// Returns the account of the connection in the server's limits.
     pub(crate) fn account(&self) -> Arc<Account> {
-        self.held.account().cloned().unwrap_or_default()
+        self.bytes.account().cloned().unwrap_or_default()
     }
 
-    /// When the request is too slow.
+    /// Returns when the request is too slow.
     pub(crate) fn deadline(&self) -> Instant {
-        self.pace.deadline()
+        self.rate.deadline()
     }
 
-    /// Takes in what has arrived of the request, as `read` appends it to a buffer without waiting.
+    /// Takes in what has arrived of the request; `read` appends it to a buffer without waiting.
     pub(crate) fn read(
         &mut self,
         admission: &Admission,
@@ -79,11 +85,11 @@ impl ClassicServer {
                 Ok(Read::Bytes(count)) => {
                     admission.stats.received(count);
                     self.connection.received();
-                    self.pace.arrived(admission.now(), count, self.connection.has_header());
+                    self.rate.arrived(admission.now(), count, self.connection.has_header());
                 }
                 Ok(Read::End) => self.connection.receive_end(),
                 Ok(Read::Nothing) => {
-                    // A connection that has sent nothing holds no buffer.
+                    // A connection that has sent nothing keeps no buffer.
                     if buffer.is_empty() {
                         *buffer = Vec::new();
                     }
@@ -103,7 +109,7 @@ impl ClassicServer {
                     }
                     return Progress::Over;
                 }
-                _ if !self.held.resize(self.connection.held_bytes()) => {
+                _ if !self.bytes.resize(self.connection.held_bytes()) => {
                     let limit = admission.config.max_unfinished;
                     self.refuse(
                         admission,
@@ -116,18 +122,19 @@ impl ClassicServer {
         }
     }
 
-    /// What the connection has become, and its share of the bytes that are held.
+    /// Returns the session that the connection has become, and the permit for the bytes of its requests.
     pub(crate) fn into_session(self) -> (Connection, Permit) {
-        (self.connection, self.held)
+        (self.connection, self.bytes)
     }
 
-    /// Queues an answer to a request that is not waited for any longer.
+    /// Queues a refusal in place of the request's answer.
     pub(crate) fn refuse(&mut self, admission: &Admission, refusal: &Refusal) {
         admission.log.write(LogClass::Refused, || format!("{}: {}", self.peer, refusal.message()));
         self.connection.refuse(refusal.packet(self.connection.version(), &admission.config.limits));
     }
 
-    /// Takes the space that a large answer needs until the peer has taken it. Where there is none, another one is told so.
+    /// Takes the space that a large answer needs until the peer has read it. Without space, returns a refusal as the
+    /// answer.
     pub(crate) fn take_space(&self, admission: &Admission, packet: Packet) -> (Packet, Option<Permit>) {
         match admission.answer(&self.account(), packet.json_len()) {
             Ok(space) => (packet, space),
@@ -139,11 +146,11 @@ impl ClassicServer {
     pub(crate) fn reply(&mut self, packet: Packet) {
         if let Some(id) = self.id.take() {
             let replied = self.connection.reply(id, packet);
-            debug_assert!(replied.is_ok(), "an exchange is answered once, in the version of its request");
+            debug_assert!(replied.is_ok(), "a request is answered once, in its own version");
         }
     }
 
-    /// What is to be written, empty if there is nothing.
+    /// Returns the bytes to write; empty if there are none.
     pub(crate) fn transmit(&self) -> &[u8] {
         self.connection.transmit()
     }

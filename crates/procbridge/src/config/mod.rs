@@ -1,4 +1,4 @@
-//! The settings of clients and servers, each with its default. Both faces use the same.
+//! The settings of clients and servers, each with its default. Both faces share them.
 
 pub(crate) mod check;
 pub(crate) mod client;

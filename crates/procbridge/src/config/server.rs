@@ -1,4 +1,4 @@
-//! The settings of servers, each with its default. Both faces use the same.
+//! The settings of servers, each with its default. Both faces share them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use crate::error::Error;
 
 /// Settings of a server.
 ///
-/// A setting under which nothing could work is refused by [`Server::bind_with`](crate::Server::bind_with), error kind
-/// `InvalidInput`, whose message names it. A time beyond the clock's range is no limit.
+/// [`Server::bind_with`](crate::Server::bind_with) refuses a setting that can never work, with an error of kind
+/// `InvalidInput` whose message names it. A timeout beyond the clock's range counts as none.
 ///
 /// ```
 /// use procbridge::{Server, ServerConfig};
@@ -54,7 +54,7 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
-    /// The defaults.
+    /// Returns the defaults.
     pub fn new() -> Self {
         Self {
             limits: Limits::default(),
@@ -87,58 +87,58 @@ impl ServerConfig {
         }
     }
 
-    /// The largest body that is accepted or answered, in bytes. Default 16 MiB. A larger request is refused from its
-    /// header alone, code `too_large`; so is a larger result. The limit is one for all methods: the header does not
-    /// tell which it will be. Less than 2, an empty object, is refused.
+    /// Sets the largest body that is accepted or answered, in bytes. Default 16 MiB. A larger request is refused from
+    /// its header alone, code `too_large`; so is a larger result. The limit is the same for all methods, as the header
+    /// does not name the method. Less than 2, the size of an empty object, is refused.
     #[must_use]
     pub fn with_max_body(mut self, bytes: u32) -> Self {
         self.limits = self.limits.with_max_body(bytes);
         self
     }
 
-    /// The deepest nesting of arrays and objects in a request, the body's own object counted. Default and most: 128.
-    /// Past it: code `too_large`. 0 is refused.
+    /// Sets the deepest nesting of arrays and objects in a request, the body's own object counted. Default and maximum:
+    /// 128. Past it: code `too_large`. 0 is refused.
     #[must_use]
     pub fn with_max_depth(mut self, levels: u32) -> Self {
         self.limits = self.limits.with_max_depth(levels);
         self
     }
 
-    /// The longest method name, in bytes. Default 256. Past it: code `too_large`. With 0, only calls without a method are
-    /// taken.
+    /// Sets the longest method name, in bytes. Default 256. Past it: code `too_large`. With 0, only calls without a
+    /// method are accepted.
     #[must_use]
     pub fn with_max_method(mut self, bytes: u32) -> Self {
         self.limits = self.limits.with_max_method(bytes);
         self
     }
 
-    /// The bytes held for all requests together that have not been answered yet. Default 256 MiB. The request that
-    /// would pass it is refused, code `overloaded`. [Shared out](Self::with_max_calls) as calls are. A session's requests
-    /// below 4 KiB are not counted. 0 is refused.
+    /// Sets the limit on the bytes of all unanswered requests together. Default 256 MiB. A request that would exceed it
+    /// is refused, code `overloaded`. Peers [share](Self::with_max_calls) these bytes like calls. A session's requests
+    /// below 4 KiB do not count. 0 is refused.
     #[must_use]
     pub fn with_max_unfinished(mut self, bytes: usize) -> Self {
         self.max_unfinished = bytes;
         self
     }
 
-    /// The bytes of all large answers together that wait until their peers have read what was sent before. Default
-    /// 256 MiB. A call whose answer would pass it is answered `overloaded` instead, although it has run. [Shared
-    /// out](Self::with_max_calls) as calls are. A session whose answers
-    /// exceed 32 MiB, or twice the largest body, ends unless its peer reads as much within
-    /// [`write_timeout`](Self::with_write_timeout). Answers of up to 64 KiB are not counted. 0
-    /// is refused.
+    /// Sets the limit on the bytes of all large answers together that their peers have not read. Default 256 MiB. A
+    /// call whose answer would exceed it is answered `overloaded` instead, although it has run. Peers
+    /// [share](Self::with_max_calls) these bytes like calls.
+    ///
+    /// A session whose answers exceed 32 MiB, or twice the largest body, ends unless its peer reads as much within
+    /// [`write_timeout`](Self::with_write_timeout). Answers of up to 64 KiB do not count. 0 is refused.
     #[must_use]
     pub fn with_max_unread(mut self, bytes: usize) -> Self {
         self.max_unread = bytes;
         self
     }
 
-    /// Connections at a time. Default 512 with the blocking face, 4,096 with tokio, and never more than seven eighths of the
-    /// descriptors that the system lets the process have when the server begins to serve. [Shared out](Self::with_max_calls)
-    /// among processes and addresses as calls are.
+    /// Sets the limit on open connections. Default 512 with the blocking face, 4,096 with tokio. It is never more than
+    /// seven eighths of the process's descriptor limit at the time when the server begins to serve. Processes and
+    /// addresses [share](Self::with_max_calls) connections like calls.
     ///
-    /// One more takes the place of a session that has been idle for at least 250 ms: that one ends with GOODBYE. It is one
-    /// of the process or address with the most sessions, which has been idle longest of them. If there is none the
+    /// A connection beyond the limit evicts a session that has been idle for at least 250 ms: that session ends with
+    /// GOODBYE. It is the one idle longest of the process or address with the most sessions. Without such a session the
     /// connection is refused, code `overloaded`. 0 is refused.
     #[must_use]
     pub fn with_max_connections(mut self, connections: usize) -> Self {
@@ -146,46 +146,46 @@ impl ServerConfig {
         self
     }
 
-    /// Connections among them whose request has not arrived yet. Default 256. One more is refused, code `overloaded`.
-    /// [Shared out](Self::with_max_calls) among processes and addresses as calls are. 0 is refused.
+    /// Sets the limit on connections among them whose request has not arrived yet. Default 256. One more is refused,
+    /// code `overloaded`. Processes and addresses [share](Self::with_max_calls) them like calls. 0 is refused.
     #[must_use]
     pub fn with_max_waiting(mut self, connections: usize) -> Self {
         self.max_waiting = connections;
         self
     }
 
-    /// Calls that are with their handlers at a time. Default 1,024. One more is refused, code `overloaded`. The
-    /// blocking face has a thread for each. 0 is refused.
+    /// Sets the concurrency limit: how many handlers run at a time. Default 1,024. One more call is refused, code
+    /// `overloaded`. The blocking face has a thread for each. 0 is refused.
     ///
-    /// The places are shared out among the processes on the other ends (Unix sockets) or their addresses (TCP), whatever
-    /// number of sessions each has: one alone gets two thirds of them, and the fewer are free the fewer one may hold. The
-    /// last eighth is for processes that hold none. The sessions of a process share its part by the same rule: one alone
-    /// gets half of all places. So a peer that takes all it can keeps no other out. `$/ping`, `$/describe` and
-    /// `$/stats` need no place.
+    /// The peers share these permits: the processes of Unix sockets, and the addresses of TCP, whatever number of
+    /// sessions each has. One peer alone gets two thirds of them; the fewer are free, the fewer one peer may have. The
+    /// last eighth is for peers that have none. The sessions of a peer share its part by the same rule: one alone gets
+    /// half of all permits. So a peer that takes all it can keeps no other out. `$/ping`, `$/describe` and `$/stats`
+    /// need no permit.
     #[must_use]
     pub fn with_max_calls(mut self, calls: usize) -> Self {
         self.max_calls = calls;
         self
     }
 
-    /// How long a request's header may take to arrive, from the connection on. Default 10 s. Past it: code `timeout`. Zero
-    /// is refused.
+    /// Sets how long a request's header may take to arrive, from the connection on. Default 10 s. Past it: code
+    /// `timeout`. Zero is refused.
     #[must_use]
     pub fn with_header_timeout(mut self, limit: Duration) -> Self {
         self.header_timeout = limit;
         self
     }
 
-    /// How fast a request's body must arrive once its header is there, in bytes a second. Default 1 KiB/s, counted over
-    /// any 10 s, of which the first 5 s are free. Slower than that: code `timeout`; in a session, its end. With 0 there is no
-    /// least rate, and a body must not be silent for 10 s.
+    /// Sets the minimum receive rate of a request's body, in bytes a second, from its complete header on. Default 1
+    /// KiB/s, measured over any 10 s, of which the first 5 s are free. A slower request gets the code `timeout`; a
+    /// session ends. With 0 there is no minimum rate, and a body must not be silent for 10 s.
     #[must_use]
     pub fn with_min_rate(mut self, bytes_per_second: u32) -> Self {
         self.min_rate = bytes_per_second;
         self
     }
 
-    /// How long writing an answer may go on without the peer taking a byte. Default 10 s; then the connection is
+    /// Sets how long writing an answer may stall without the peer reading a byte. Default 10 s; then the connection is
     /// closed. Zero is refused.
     #[must_use]
     pub fn with_write_timeout(mut self, limit: Duration) -> Self {
@@ -193,79 +193,80 @@ impl ServerConfig {
         self
     }
 
-    /// How long a handler may take. Default 60 s; then the caller is answered with the code `timeout`. A caller's own
-    /// limit holds if it is shorter. A blocking handler cannot be stopped from outside: it goes on, counted as leaked
-    /// until it ends, and its result is dropped. Zero is refused.
+    /// Sets the timeout of a handler. Default 60 s; then the caller gets the code `timeout`. A caller's own timeout
+    /// applies if it is shorter. A blocking handler cannot be stopped from outside: it runs on, counted as leaked until
+    /// it ends, and its result is dropped. Zero is refused.
     #[must_use]
     pub fn with_handler_timeout(mut self, limit: Duration) -> Self {
         self.handler_timeout = Some(limit);
         self
     }
 
-    /// Lets handlers take for ever, unless the caller says how long it waits.
+    /// Removes the timeout of handlers: a handler may run without end, unless the caller sets a timeout.
     #[must_use]
     pub fn without_handler_timeout(mut self) -> Self {
         self.handler_timeout = None;
         self
     }
 
-    /// How long a server that is told to stop waits for the calls in flight. Default 10 s; then they are answered
-    /// with the code `cancelled`. Zero waits for none of them.
+    /// Sets the grace time of a shutdown: how long the server waits for the calls in flight. Default 10 s; then they
+    /// get the code `cancelled`. Zero waits for none of them.
     #[must_use]
     pub fn with_drain_timeout(mut self, limit: Duration) -> Self {
         self.drain_timeout = limit;
         self
     }
 
-    /// How long a connection is kept after an error answer to a peer that is still sending, so that the answer is not
-    /// lost. Default 5 s, and at most 64 MiB are read and dropped. Zero closes it at once.
+    /// Sets how long a connection lingers after an error answer to a peer that is still sending, so that the answer is
+    /// not lost. Default 5 s, and at most 64 MiB are read and dropped. Zero closes the connection at once.
     #[must_use]
     pub fn with_linger_timeout(mut self, limit: Duration) -> Self {
         self.linger_timeout = limit;
         self
     }
 
-    /// Connections that the operating system may hold ready to be accepted. Default 1,024, subject to the system's
-    /// own limit. With 0 it is the least that the system has.
+    /// Sets the backlog: how many connections the operating system may queue to be accepted. Default 1,024, up to the
+    /// system's own limit. 0 is the least that the system has.
     #[must_use]
     pub fn with_backlog(mut self, connections: u16) -> Self {
         self.backlog = connections;
         self
     }
 
-    /// Blocking face: threads that wait for connections on each endpoint, each serving what it accepts. Default twice
-    /// the processors, at least 4 and at most 8. More are started while handlers keep these busy. 0 is raised to 1, and
-    /// more than 256 are 256.
+    /// Blocking face: sets how many threads wait for connections on each endpoint, each serving what it accepts.
+    /// Default twice the number of cores, at least 4 and at most 8. More threads are started while handlers keep these
+    /// busy. 0 is raised to 1, and more than 256 are 256.
     #[must_use]
     pub fn with_acceptors(mut self, threads: usize) -> Self {
         self.acceptors = Some(threads.clamp(1, MOST_ACCEPTORS));
         self
     }
 
-    /// Blocking face: how long a thread that waits on a session looks again and again for what arrives before it sleeps. At
-    /// most 50 us; off by default.
+    /// Blocking face: sets how long a thread that waits on a session spins before it sleeps. At most 50 us; off by
+    /// default.
     ///
-    /// To wake a sleeping thread on another processor takes long, on a virtual machine longer than all the rest of a call.
-    /// It costs a processor while it looks, so it is for programs whose calls come closely one after the other on a machine
-    /// with processors to spare. Where looking brings nothing, it becomes rare by itself: then one wait in a thousand has
-    /// a look. With one processor there is none at all. Calls on connections of their own do not look.
+    /// Waking a sleeping thread on another core takes long, on a virtual machine longer than all the rest of a call.
+    /// Spinning burns a core meanwhile. So it suits programs whose calls closely follow one another on a machine with
+    /// idle cores. It backs off exponentially after misses, down to one wait in a thousand. With one core there is no
+    /// spinning, and calls on classic connections do not spin.
     #[must_use]
     pub fn with_spin(mut self, limit: Duration) -> Self {
         self.spin = Some(limit);
         self
     }
 
-    /// Allows TCP endpoints that other machines can reach, as a [token](Self::with_token) does. Without one there is no
-    /// authentication, and there is no encryption: whoever reaches the port can call every method.
+    /// Allows TCP endpoints that other machines can reach, as a [token](Self::with_token) does too. Without a token
+    /// there is no authentication, and there is never encryption: every program that reaches the port can call every
+    /// method.
     #[must_use]
     pub fn allow_remote(mut self) -> Self {
         self.allow_remote = true;
         self
     }
 
-    /// Allows Unix-socket peers of other users. Without it only root and the user of this process are served, the
-    /// others get the code `denied`. An endpoint with a `group`, or a `mode` for group or others, implies it: the
-    /// mode decides then.
+    /// Allows Unix-socket peers of other users. By default only root and the user of this process are served, and
+    /// others get the code `denied`. An endpoint with a `group`, or a `mode` for group or others, implies it: then the
+    /// mode decides.
     #[must_use]
     pub fn allow_any_user(mut self) -> Self {
         self.any_user = true;
@@ -280,22 +281,22 @@ impl ServerConfig {
         self
     }
 
-    /// The server's name, as `$/describe` tells it. Default: the name of the program's file.
+    /// Sets the server's name, which `$/describe` returns. Default: the name of the program's file.
     #[must_use]
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Switches `$/ping` off, which answers its payload. What is switched off is an unknown method like any: the router
-    /// may have a method or a fallback for it.
+    /// Turns off `$/ping`, which returns its payload. A built-in method that is off is unknown like any other: the
+    /// router may have a method or a fallback for it.
     #[must_use]
     pub fn without_ping(mut self) -> Self {
         self.ping = false;
         self
     }
 
-    /// Switches `$/describe` off, which answers the server's name and its methods with what is known of them, see
+    /// Turns off `$/describe`, which returns the server's name and its methods with their descriptions, see
     /// [`Router::describe`](crate::Router::describe).
     #[must_use]
     pub fn without_describe(mut self) -> Self {
@@ -303,17 +304,17 @@ impl ServerConfig {
         self
     }
 
-    /// Switches `$/stats` off, which answers what the server has counted since it began: connections, sessions and bytes,
-    /// and of each method the calls that ended, the errors among them, the calls in flight, and how long calls took, in
-    /// microseconds. The first 1,024 methods by name are counted each; the others, calls that a fallback answers and
-    /// unknown methods are counted together as `$/other`. The protocol's own methods are not counted.
+    /// Turns off `$/stats`, which returns the server's counters since its start: connections, sessions and bytes. For
+    /// each method it has the ended calls, the errors among them, the calls in flight, and the durations in
+    /// microseconds. The first 1,024 methods by name have counters of their own. Other methods, calls that a fallback
+    /// answers and unknown methods are counted together as `$/other`. Built-in methods are not counted.
     #[must_use]
     pub fn without_stats(mut self) -> Self {
         self.stats = false;
         self
     }
 
-    /// Switches `$/subscribe` off, with which a client asks for events.
+    /// Turns off `$/subscribe`, by which a client subscribes to events.
     #[must_use]
     pub fn without_subscribe(mut self) -> Self {
         self.subscribe = false;
@@ -330,7 +331,7 @@ impl ServerConfig {
         }
     }
 
-    /// The server's name, or that of the program's file.
+    /// Returns the server's name, or that of the program's file.
     pub(crate) fn program_name(&self) -> String {
         let program = || {
             let path = PathBuf::from(std::env::args_os().next()?);
@@ -341,34 +342,35 @@ impl ServerConfig {
 }
 
 impl ServerConfig {
-    /// Gives each call a connection of its own, also to clients that could keep one.
+    /// Turns sessions off: each call has a connection of its own, also from clients that could keep one open.
     #[must_use]
     pub fn without_sessions(mut self) -> Self {
         self.terms = None;
         self
     }
 
-    /// Calls in flight on one session; one more is answered with the code `overloaded`. Default 128. 0 is refused:
-    /// [`without_sessions`](Self::without_sessions) is the server that holds none.
+    /// Sets the concurrency limit of one session; a call beyond it gets the code `overloaded`. Default 128. 0 is
+    /// refused: use [`without_sessions`](Self::without_sessions) for a server without sessions.
     #[must_use]
     pub fn with_max_session_calls(mut self, calls: u32) -> Self {
-        self.terms = self.terms.map(|terms| Arc::new(Arc::unwrap_or_clone(terms).with_max_calls(calls)));
+        self.terms =
+            self.terms.map(|settings| Arc::new(Arc::unwrap_or_clone(settings).with_max_calls(calls)));
         self
     }
 
-    /// Answers only calls that bring this shared secret; the others get the code `denied`. Clients send it with
-    /// [`ClientConfig::with_token`](crate::ClientConfig::with_token). It goes over the connection as it is: over a network,
-    /// whoever listens there has it. It is left out when the settings are printed. An empty one is refused.
+    /// Answers only calls that carry this shared secret; others get the code `denied`. Clients send it with
+    /// [`ClientConfig::with_token`](crate::ClientConfig::with_token). It is sent unencrypted: on a network, every
+    /// program that can read the traffic learns it. It is never printed with the settings. An empty token is refused.
     #[must_use]
     pub fn with_token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(Token::new(token.into()));
         self
     }
 
-    /// How long a client may be silent in a session before it is asked for a sign of life. Default 15 s. After two
-    /// questions without an answer, one such time each, the session is ended. The first question comes after a second at
-    /// the earliest, so that a peer that answers does not take the questions for a flood. Zero is
-    /// [`without_heartbeat`](Self::without_heartbeat), and less than 100 ms is raised to that: a peer that lives needs time
+    /// Sets the keepalive interval of a session: after so long a silence of the client, it is sent a PING. Default 15
+    /// s. After two PINGs without an answer, one interval each, the session ends. The first PING comes after a second
+    /// at the earliest, so that a peer that answers does not take the PINGs for a flood. Zero is
+    /// [`without_heartbeat`](Self::without_heartbeat), and less than 100 ms is raised to that: a live peer needs time
     /// to answer.
     #[must_use]
     pub fn with_heartbeat(mut self, silence: Duration) -> Self {
@@ -376,23 +378,24 @@ impl ServerConfig {
         self
     }
 
-    /// Never ends a session because its client is silent.
+    /// Turns the keepalive off: no session ends because its client is silent.
     #[must_use]
     pub fn without_heartbeat(mut self) -> Self {
         self.heartbeat = None;
         self
     }
 
-    /// How long a session over TCP may have no call in flight before it is ended in an orderly way. Default 10 min. Unix
-    /// sockets are not ended for that. Zero is [`without_session_idle`](Self::without_session_idle), and less than 100 ms is
-    /// raised to that: a session that ends with each call costs more than none.
+    /// Sets the idle timeout of a session over TCP: without a call in flight for so long, it is closed in order.
+    /// Default 10 min. Sessions over Unix sockets have no idle timeout. Zero is
+    /// [`without_session_idle`](Self::without_session_idle), and less than 100 ms is raised to that: a session that
+    /// ends with each call costs more than none.
     #[must_use]
     pub fn with_session_idle(mut self, limit: Duration) -> Self {
         self.session_idle = no_shorter(limit);
         self
     }
 
-    /// Never ends a session because it has no calls.
+    /// Removes the idle timeout of sessions.
     #[must_use]
     pub fn without_session_idle(mut self) -> Self {
         self.session_idle = None;
@@ -401,7 +404,7 @@ impl ServerConfig {
 }
 
 impl ServerConfig {
-    /// Refuses the settings under which nothing could work.
+    /// Refuses settings that can never work.
     pub(crate) fn check(&self) -> Result<(), Error> {
         check_limits(&self.limits)?;
         is_positive("max_unfinished", self.max_unfinished)?;
@@ -409,14 +412,14 @@ impl ServerConfig {
         is_positive("max_connections", self.max_connections.unwrap_or(1))?;
         is_positive("max_waiting", self.max_waiting)?;
         is_positive("max_calls", self.max_calls)?;
-        if self.terms.as_ref().is_some_and(|terms| terms.max_calls() == 0) {
+        if self.terms.as_ref().is_some_and(|settings| settings.max_calls() == 0) {
             return Err(refused(
-                "max_session_calls is 0; without_sessions is the server that holds no sessions",
+                "max_session_calls is 0; use without_sessions for a server without sessions",
             ));
         }
-        has_time("header_timeout", Some(self.header_timeout), "")?;
-        has_time("write_timeout", Some(self.write_timeout), "")?;
-        has_time("handler_timeout", self.handler_timeout, "; without_handler_timeout sets no limit")?;
+        has_time("header_timeout", Some(self.header_timeout), "; set a longer one")?;
+        has_time("write_timeout", Some(self.write_timeout), "; set a longer one")?;
+        has_time("handler_timeout", self.handler_timeout, "; use without_handler_timeout for none")?;
         check_token(self.token.as_ref())
     }
 }
@@ -427,9 +430,9 @@ impl Default for ServerConfig {
     }
 }
 
-/// Each is a thread that waits.
+/// Each acceptor is a waiting thread.
 const MOST_ACCEPTORS: usize = 256;
-/// Calls in flight on one session.
+/// Default concurrency limit of one session.
 pub(crate) const SESSION_CALLS: u32 = 128;
-/// Silence before a PING.
+/// Default keepalive interval: silence before a PING.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);

@@ -1,9 +1,9 @@
-//! The shared secret that a server asks for and a client brings (PB-CNV-6).
+//! The shared secret that a server asks for and a client sends (PB-CNV-6).
 
 use std::fmt;
 use std::hint;
 
-/// A shared secret. Settings are printed; this is not.
+/// A shared secret. Unlike other settings it is never printed.
 #[derive(Clone)]
 pub(crate) struct Token(String);
 
@@ -16,10 +16,10 @@ impl Token {
         &self.0
     }
 
-    /// Whether `brought` is this secret. It takes as long for a wrong one as for the right one.
-    pub(crate) fn is(&self, brought: &str) -> bool {
-        let differing = brought.bytes().zip(self.0.bytes()).fold(0, |all, (a, b)| all | (a ^ b));
-        hint::black_box(differing) == 0 && brought.len() == self.0.len()
+    /// Whether `given` is this secret. The comparison takes as long for a wrong one as for the right one.
+    pub(crate) fn is(&self, given: &str) -> bool {
+        let differing = given.bytes().zip(self.0.bytes()).fold(0, |all, (a, b)| all | (a ^ b));
+        hint::black_box(differing) == 0 && given.len() == self.0.len()
     }
 }
 
@@ -34,7 +34,7 @@ mod tests {
     use crate::{ClientConfig, ServerConfig};
 
     #[test]
-    fn settings_can_be_printed_without_it() {
+    fn settings_are_printed_without_the_token() {
         let (client, server) =
             (ClientConfig::new().with_token("sesame"), ServerConfig::new().with_token("sesame"));
         for shown in [format!("{client:?}"), format!("{server:#?}")] {

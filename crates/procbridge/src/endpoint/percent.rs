@@ -1,8 +1,8 @@
-//! Bytes of a path or name that stand for themselves in the text of an endpoint, or as `%XX`.
+//! Percent encoding of bytes in the text of an endpoint.
 
 use std::fmt::{self, Write};
 
-/// The bytes that `text` stands for: `%` and two hexadecimal digits are one, all else is what it is.
+/// Returns the bytes that `text` stands for: `%` and two hexadecimal digits are one byte, everything else is itself.
 pub(super) fn decoded(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -21,7 +21,7 @@ fn hexadecimal(digits: &[u8]) -> Option<u8> {
     u8::from_str_radix(text, 16).ok()
 }
 
-/// Text that [`decoded`] makes `bytes` of again.
+/// The percent-encoded text of `bytes`, which [`decoded`] reverses.
 pub(super) struct Encoded<'a>(pub(super) &'a [u8]);
 
 impl fmt::Display for Encoded<'_> {

@@ -1,4 +1,4 @@
-//! JSON text: written from values and members, and taken as it is.
+//! JSON text: serialized from values, parsed into values, or passed on as it is.
 
 pub(crate) mod object_writer;
 pub(crate) mod parse;

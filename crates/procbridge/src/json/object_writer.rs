@@ -1,5 +1,5 @@
-//! An object that is written member by member: what the protocol's own methods answer. As a tree of values it would be
-//! a tenth of a small server.
+//! A writer of JSON objects, member by member, for the answers of built-in methods. A tree of values would take a tenth
+//! of a small server's code.
 
 use crate::json::serialize;
 
@@ -15,7 +15,7 @@ impl<'a> ObjectWriter<'a> {
         Self { out, is_empty: true }
     }
 
-    /// Begins a member: its value is appended to what this returns.
+    /// Begins a member, and returns the buffer to append its value to.
     pub(crate) fn member(&mut self, key: &str) -> &mut Vec<u8> {
         if !self.is_empty {
             self.out.push(b',');
@@ -31,7 +31,7 @@ impl<'a> ObjectWriter<'a> {
     }
 
     pub(crate) fn number(&mut self, key: &str, number: u64) {
-        // Every number has a text.
+        // Every number can be serialized.
         let _ = serialize::write(self.member(key), &number);
     }
 
@@ -53,7 +53,7 @@ impl<'a> ObjectWriter<'a> {
 }
 
 fn write_text(out: &mut Vec<u8>, text: &str) {
-    // A text has nothing that JSON could not say.
+    // Every string can be serialized.
     let _ = serialize::write(out, text);
 }
 

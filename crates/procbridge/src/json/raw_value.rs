@@ -1,8 +1,8 @@
-//! A payload that is wanted as the text that it is: `Box<RawValue>`.
+//! A payload that the program wants as its unparsed text: `Box<RawValue>`.
 //!
-//! serde_json would go over the text to see that it is JSON. The core has done that, so here the text is handed over as it
-//! is. How such a value asks for its text is not a promise of serde_json's; if that changes, values are parsed as any
-//! other.
+//! serde_json would scan the text to check that it is JSON. The core has done that, so here the text is passed on as it
+//! is. How a raw value asks for its text is private to serde_json; if that changes, raw values are parsed like all
+//! others.
 
 use std::fmt;
 
@@ -11,24 +11,24 @@ use serde::de::value::{StrDeserializer, StringDeserializer};
 use serde::de::{self, DeserializeOwned, DeserializeSeed, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// The text as an `R`, if an `R` is just that. The text must be that of one JSON value.
+/// Returns the text as an `R`, if `R` is a raw value. The text must be one JSON value.
 pub(crate) fn raw_value<R: DeserializeOwned>(text: impl FnOnce() -> String) -> Option<R> {
     let mut taken = false;
     let read = R::deserialize(RawValueDeserializer { text, taken: &mut taken });
-    // A type that reads nothing at all is not one of those.
+    // A type that reads nothing at all is no raw value.
     read.ok().filter(|_| taken)
 }
 
-/// Gives the text to who asks for it, and nothing to anybody else.
+/// A deserializer that gives its text to a raw value, and fails for every other type.
 struct RawValueDeserializer<'a, F> {
     text: F,
     taken: &'a mut bool,
 }
 
-/// The map of one entry in which such a value comes.
+/// The map with one entry that a raw value reads.
 struct Entry<F>(Option<F>);
 
-/// Something else was asked for.
+/// The error for every other type.
 #[derive(Debug)]
 struct Other;
 
@@ -87,7 +87,7 @@ impl<'de, F: FnOnce() -> String> MapAccess<'de> for Entry<F> {
     }
 }
 
-/// The name under which a raw value asks for its text.
+/// The name by which a raw value asks for its text.
 const RAW_VALUE_TOKEN: &str = "$serde_json::private::RawValue";
 
 #[cfg(test)]
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_left_to_a_parser() {
+    fn all_other_types_are_left_to_a_parser() {
         assert!(!is_text::<Value>());
         assert!(!is_text::<Vec<Box<RawValue>>>());
         assert!(!is_text::<Option<Box<RawValue>>>());

@@ -1,7 +1,7 @@
-//! Values become JSON text, straight into the packet that carries them.
+//! Serializes values to JSON text, directly into the packet that carries them.
 //!
-//! serde_json writes a float that is not finite as `null`; here that is an error, because the reader would get
-//! another value than the one that was sent (PB-BODY-*).
+//! serde_json writes a float that is not finite as `null`. Here it is an error, because the reader would get another
+//! value than the one sent (PB-BODY-*).
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -14,8 +14,8 @@ pub(crate) fn write<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> Resu
     value.serialize(Strict { inner: &mut serde_json::Serializer::new(Text(out)), written: None })
 }
 
-/// The same for what a handler returned, and tells what that was. `Ok` and `Err` of a `Result` are appended without
-/// their wrapping.
+/// Appends what a handler returned to `out`, and returns which kind it was. `Ok` and `Err` of a `Result` are appended
+/// without their wrapping.
 pub(crate) fn write_result<T: Serialize>(out: &mut Vec<u8>, value: &T) -> Result<Written, serde_json::Error> {
     let written = Cell::new(Written::Value);
     value
@@ -23,8 +23,8 @@ pub(crate) fn write_result<T: Serialize>(out: &mut Vec<u8>, value: &T) -> Result
     Ok(written.get())
 }
 
-/// The buffer that is written to. What is large is given room for once, with some for what ends the packet: doubled, it
-/// would have to move, and take twice the memory.
+/// The buffer that is written to. Capacity for a large text is reserved once, with some for the packet's end: doubling
+/// would move the text and take twice the memory.
 struct Text<'a>(&'a mut Vec<u8>);
 
 impl io::Write for Text<'_> {
@@ -47,7 +47,8 @@ impl io::Write for Text<'_> {
     }
 }
 
-/// Why a value is not of the type that was asked for: serde's words without the value itself, which is somebody's data.
+/// Returns why a value is not of the expected type: serde's message without the value itself, which may be
+/// confidential.
 pub(crate) fn mismatch(error: &serde_json::Error) -> String {
     let text = error.to_string();
     // "invalid type: string \"secret\", expected a sequence at line 1 column 8"
@@ -68,8 +69,8 @@ pub(crate) fn mismatch(error: &serde_json::Error) -> String {
     }
 }
 
-/// Says that a whole number is beyond the type that was `expected`, and what that holds. `value` is serde's word for what
-/// was found: beyond 64 bits serde_json has read it as a float.
+/// Returns that a whole number is out of range of the type that was `expected`, with that range. `value` is serde's
+/// text for what it found: serde_json reads a number beyond 64 bits as a float.
 fn beyond(value: &str, expected: &str) -> Option<String> {
     let (kind, number) = value.strip_suffix('`')?.split_once(" `")?;
     let is_whole = match kind {
@@ -77,11 +78,12 @@ fn beyond(value: &str, expected: &str) -> Option<String> {
         "floating point" => number.parse::<f64>().is_ok_and(|number| number.abs() >= TWO_TO_63),
         _ => false,
     };
-    let (name, place) = expected.split_once(' ').unwrap_or((expected, ""));
+    let (name, position) = expected.split_once(' ').unwrap_or((expected, ""));
     let (least, most) =
         RANGES.iter().find(|(range, ..)| *range == name).map(|(_, least, most)| (least, most))?;
-    is_whole
-        .then(|| format!("integer out of range of {name} ({least} to {most}) {place}").trim_end().to_string())
+    is_whole.then(|| {
+        format!("integer out of range of {name} ({least} to {most}) {position}").trim_end().to_string()
+    })
 }
 
 macro_rules! ranges {
@@ -90,34 +92,34 @@ macro_rules! ranges {
     };
 }
 
-/// What each type of whole numbers holds; wider ones have no words of serde's for what is beyond them.
+/// The range of each whole-number type. For wider types serde has no out-of-range message.
 const RANGES: &[(&str, i128, i128)] = ranges!(i8 i16 i32 i64 isize u8 u16 u32 u64 usize);
-/// 2^63: a whole number of less than this is never read as a float.
+/// 2^63: a smaller whole number is never read as a float.
 const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
 
-/// What a handler returned.
+/// The kind of what a handler returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
     /// A result.
     Value,
-    /// An `Err` of a type of the program's own.
+    /// An `Err` of one of the program's own types.
     Error,
     /// An `Err` that is a [`Refusal`](crate::Refusal).
     Refusal,
 }
 
-/// The name under which a refusal serialises itself, so that it is known again.
+/// The name under which a refusal serializes itself, by which it is recognized.
 pub(crate) const REFUSAL: &str = "procbridge::Refusal";
 
-/// A text of this many bytes is large.
+/// Size in bytes from which on a text is large.
 const LARGE: usize = 4 * 1024;
-/// Room for what ends a packet.
+/// Capacity for the end of a packet.
 const END: usize = 64;
 
-/// A serializer that refuses floats which are not finite, and passes on the rest.
+/// A serializer that refuses floats which are not finite, and passes on everything else.
 struct Strict<'a, S> {
     inner: S,
-    /// Told of the outermost value of a handler's result only.
+    /// Set for the outermost value of a handler's result only.
     written: Option<&'a Cell<Written>>,
 }
 
@@ -143,7 +145,7 @@ fn finite<S: Serializer>(value: f64) -> Result<(), S::Error> {
     if value.is_finite() {
         return Ok(());
     }
-    // Not formatted: what writes any float is large.
+    // Without the value: code that formats any float is large.
     Err(S::Error::custom(match (value.is_nan(), value > 0.0) {
         (true, _) => "JSON has no NaN",
         (_, true) => "JSON has no inf",
@@ -350,7 +352,7 @@ impl<S: ser::SerializeMap> ser::SerializeMap for Parts<S> {
     type Ok = S::Ok;
     type Error = S::Error;
 
-    // A float as a key is serde_json's to refuse, and it does.
+    // serde_json itself refuses a float as a key.
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), S::Error> {
         self.0.serialize_key(key)
     }

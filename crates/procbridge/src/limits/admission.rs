@@ -1,5 +1,4 @@
-//! Who and what is let in: a server's limits, what has been taken of them, and the refusals of the rest. The same for
-//! both faces.
+//! Admission: a server's limits, what has been taken of them, and the refusals beyond them. Both faces share it.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::AtomicUsize;
@@ -20,56 +19,57 @@ use crate::reply_error::{denied, overloaded};
 use crate::telemetry::log::{Log, LogClass};
 use crate::telemetry::stats::Stats;
 
-/// The limits of a server and what is used of them.
+/// The limits of a server, and what is taken of them.
 #[derive(Debug)]
 pub(crate) struct Admission {
     pub(crate) config: ServerConfig,
     pub(crate) log: Log,
     /// Whether these are a client's limits, for the calls that its server makes.
     pub(crate) is_client: bool,
-    /// What time it is. The async face goes by the clock of its runtime, which a test may stop.
+    /// Returns the current time. The async face uses the clock of its runtime, which a test may pause.
     pub(crate) clock: fn() -> Instant,
-    /// Frees the memory of large messages. The async face does so on a thread for blocking work.
+    /// Frees the memory of large messages. The async face does it on a thread for blocking work.
     pub(crate) discard: fn(Vec<Vec<u8>>),
-    /// Handlers at work for nobody.
+    /// Handlers that still run although their call was answered without them.
     pub(crate) leaked: Arc<AtomicUsize>,
     pub(crate) stats: Stats,
     waiting: Semaphore,
     calls: Semaphore,
-    held: Semaphore,
+    requests: Semaphore,
     answers: Semaphore,
     accounts: Accounts,
-    /// What all sessions together may make this side inflate.
+    /// What all sessions together have made this side inflate.
     inflated: Mutex<Allowance>,
-    /// The methods that stream, in order.
+    /// The names of the methods that stream, sorted.
     streams: Mutex<Vec<Box<str>>>,
 }
 
-/// Whose sessions may be ended for a newcomer.
+/// Whose sessions may be ended for a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Whose {
-    /// Those of its own process: it has its share of the connections.
+    /// Sessions of its own process, which has its share of the connections.
     Own,
-    /// Those of all who have more: the server is full.
+    /// Sessions of all peers that have more: the server is full.
     All,
 }
 
 impl Admission {
-    /// `connections` holds where the settings do not say how many there may be. `methods` are those that will be called.
+    /// Returns the limits of a server. `connections` counts if the settings have no maximum; `methods` are those with
+    /// counters.
     pub(crate) fn new(mut config: ServerConfig, connections: usize, methods: &[&str]) -> Self {
         let name = config.program_name();
-        let named = |terms: Arc<Settings>| Arc::new(Arc::unwrap_or_clone(terms).with_name(&name));
+        let named = |settings: Arc<Settings>| Arc::new(Arc::unwrap_or_clone(settings).with_name(&name));
         config.terms = config.terms.take().map(named);
         config.limits = config.limits.with_requests_unread().with_answers_unread();
-        // Else peers that hold all descriptors would keep everyone out before any share is taken.
+        // Without this bound the descriptors would run out before any peer reaches its share.
         let connections = config.max_connections.unwrap_or(connections).min(socket::most_connections());
         Self {
             stats: Stats::new(connections, methods.iter().copied()),
             waiting: Semaphore::shared(config.max_waiting, Resource::Waiting),
             calls: Semaphore::shared(config.max_calls, Resource::Calls),
-            held: Semaphore::shared(config.max_unfinished, Resource::Requests),
+            requests: Semaphore::shared(config.max_unfinished, Resource::Requests),
             answers: Semaphore::shared(config.max_unread, Resource::Answers),
-            accounts: Accounts::new(),
+            accounts: Accounts::new(config.any_user),
             inflated: Mutex::default(),
             streams: Mutex::default(),
             log: Log::new(),
@@ -81,7 +81,7 @@ impl Admission {
         }
     }
 
-    /// The limits of a client that serves calls of its server.
+    /// Returns the limits of a client that serves calls of its server.
     pub(crate) fn for_client(client: &ClientConfig) -> Self {
         let mut config = ServerConfig::new().without_session_idle();
         config.limits = client.limits;
@@ -94,39 +94,38 @@ impl Admission {
         (self.clock)()
     }
 
-    /// Returns the holder for a session with `peer`.
+    /// Returns the account for a session with `peer`.
     pub(crate) fn session(&self, peer: &Peer) -> Arc<Account> {
         self.accounts.session(peer)
     }
 
-    /// Takes a connection's place, and its share of the bytes that are held for requests.
+    /// Takes a permit for a connection, and an empty one for the bytes of its requests.
     pub(crate) fn connection(&self, peer: &Peer) -> Result<(Permit, Permit), Refusal> {
         let connections = &self.stats.connections;
         let classic = self.accounts.classic(peer);
-        let permit = connections.open_for(classic.process());
+        let permit = connections.open_for(self.accounts.process(peer));
         permit
-            .zip(self.held.try_acquire_for(classic, 0))
+            .zip(self.requests.try_acquire_for(classic, 0))
             .ok_or_else(|| limit_reached(connections.semaphore(), 1, "connections", "max_connections"))
     }
 
-    /// Returns whose session may end for a connection that found no place.
+    /// Returns whose session may be ended for a connection that got no permit.
     pub(crate) fn whose_place(&self) -> Whose {
         let connections = &self.stats.connections;
         if connections.open_now() < connections.limit() { Whose::Own } else { Whose::All }
     }
 
-    /// Takes the place of a connection whose request has not arrived yet.
+    /// Takes a permit for a connection whose request has not arrived yet.
     pub(crate) fn waiting(&self, peer: &Peer) -> Result<Permit, Refusal> {
         self.waiting.try_acquire_for(self.accounts.process(peer), 1).ok_or_else(|| self.full())
     }
 
-    /// Returns the answer to a connection that does not get such a place.
+    /// Returns the answer to a connection that does not get such a permit.
     pub(crate) fn full(&self) -> Refusal {
         limit_reached(&self.waiting, 1, "connections without a request", "max_waiting")
     }
 
-    /// Takes a call's place with the handlers. A method of the protocol needs none: it is answered at once, and tells why
-    /// a server is full.
+    /// Takes a permit for a call. A built-in method needs none: it is answered at once, and tells why a server is full.
     pub(crate) fn call(
         &self,
         account: &Arc<Account>,
@@ -139,19 +138,19 @@ impl Admission {
         slot.map(Some).ok_or_else(|| limit_reached(&self.calls, 1, "calls in flight", "max_calls"))
     }
 
-    /// Takes space for the bytes of a request of a session. Small requests are bounded by the number of calls, so no
+    /// Takes a permit for the bytes of a request of a session. Small requests are bounded by the number of calls, so no
     /// other peer's large ones can keep them out.
     pub(crate) fn request(&self, account: &Arc<Account>, bytes: usize) -> Result<Option<Permit>, Refusal> {
         if bytes < UNCOUNTED_BYTES {
             return Ok(None);
         }
-        let space = self.held.try_acquire_for(account, bytes);
-        space
-            .map(Some)
-            .ok_or_else(|| limit_reached(&self.held, bytes, "bytes of unanswered requests", "max_unfinished"))
+        let space = self.requests.try_acquire_for(account, bytes);
+        space.map(Some).ok_or_else(|| {
+            limit_reached(&self.requests, bytes, "bytes of unanswered requests", "max_unfinished")
+        })
     }
 
-    /// Takes space for a large answer, until its peer has taken it. A small one needs none.
+    /// Takes a permit for the bytes of a large answer, until the peer has read it. A small one needs none.
     pub(crate) fn answer(&self, account: &Arc<Account>, bytes: usize) -> Result<Option<Permit>, Refusal> {
         if bytes <= LARGE {
             return Ok(None);
@@ -165,16 +164,17 @@ impl Admission {
         limit_reached(&self.answers, bytes, "bytes of answers not yet read", "max_unread")
     }
 
-    /// Returns the bytes of large answers that may wait for one session while its peer takes nothing.
+    /// Returns the bytes of large answers that may be queued for one session while its peer does not read.
     pub(crate) fn session_share(&self) -> usize {
         (2 * self.config.limits.max_body() as usize).max(SESSION_ANSWERS).min(self.answers.limit())
     }
 
-    /// Lets a session's request be inflated, of which `allowance` is the session's.
+    /// Takes the bytes that a session's request inflates to, from `allowance` of the session and from that of all.
     ///
     /// # Errors
     ///
-    /// The session, or all together, make the server inflate far more than they send.
+    /// Returns the answer to the caller if the session, or all together, make the server inflate far more than they
+    /// send.
     pub(crate) fn inflate(
         &self,
         allowance: &mut Allowance,
@@ -195,12 +195,12 @@ impl Admission {
             .with_code(code::OVERLOADED))
     }
 
-    /// Takes note of the methods that answer with items for as long as they like, in the order of their names.
+    /// Sets the methods that stream, sorted by name. They have no handler timeout.
     pub(crate) fn set_streams(&self, names: &[&str]) {
         *self.streams() = names.iter().map(|&name| name.into()).collect();
     }
 
-    /// Whether `method` is one of them.
+    /// Whether `method` streams.
     pub(crate) fn is_stream(&self, method: Option<&str>) -> bool {
         method.is_some_and(|method| self.streams().binary_search_by(|name| (**name).cmp(method)).is_ok())
     }
@@ -209,19 +209,19 @@ impl Admission {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether half of the places for connections or for calls are taken. From there on a classic caller that sends no more
-    /// is taken for one that is gone.
+    /// Whether more than half of the permits for connections or for calls are taken. From there on a classic caller
+    /// that has shut its sending side down counts as gone.
     pub(crate) fn is_scarce(&self) -> bool {
         let connections = &self.stats.connections;
         connections.open_now() > connections.limit() / 2 || self.calls.used() > self.calls.limit() / 2
     }
 
-    /// Returns how many calls have a place with the handlers.
+    /// Returns how many calls have a permit.
     pub(crate) fn calls(&self) -> usize {
         self.calls.used()
     }
 
-    /// Whether `peer` may connect at all, where `peers` may.
+    /// Whether `peer` may connect at all, if `peers` may.
     pub(crate) fn check(&self, peers: AllowedPeers, peer: &Peer) -> Result<(), Refusal> {
         match peers {
             AllowedPeers::SameUser if !peer.is_same_user_or_root() => Err(denied()),
@@ -229,15 +229,15 @@ impl Admission {
         }
     }
 
-    /// Logs that an accepted connection is given up because the system does not let it be served.
+    /// Logs that an accepted connection is dropped because of an error of the system.
     pub(crate) fn log_dropped(&self, peer: &Peer, error: &std::io::Error) {
         self.log.write(LogClass::Accept, || format!("{peer}: connection dropped: {error}"));
     }
 
-    /// Tells a connection beyond the limit that it is one. It holds nothing of the server, so it is not waited for.
+    /// Answers a connection beyond the limit with `refusal`, without waiting: it has no permit.
     pub(crate) fn refuse_connection(&self, socket: impl AsFd, peer: &Peer, refusal: &Refusal) {
         self.log.write(LogClass::Refused, || format!("{peer}: {}", refusal.message()));
-        // What it has sent is taken, or closing would reset the connection and destroy the answer.
+        // Read what it has sent, or closing would reset the connection and destroy the answer.
         self.stats
             .received(socket::receive(&socket, &mut Vec::with_capacity(REFUSAL_READ_LIMIT)).unwrap_or(0));
         let packet = refusal.packet(Version::V1_1, &self.config.limits);
@@ -246,7 +246,7 @@ impl Admission {
     }
 }
 
-/// Tells whether all that there is of a budget is taken, or only the caller's share.
+/// Returns the refusal of `more` units: either the whole limit is taken, or only the peer's share.
 fn limit_reached(semaphore: &Semaphore, more: usize, what: &str, setting: &str) -> Refusal {
     let limit = semaphore.limit();
     if semaphore.used().saturating_add(more) > limit {
@@ -256,10 +256,10 @@ fn limit_reached(semaphore: &Semaphore, more: usize, what: &str, setting: &str) 
         .with_code(code::OVERLOADED)
 }
 
-/// An answer or item of more bytes than this takes space, and waits while many bytes are queued.
+/// Size in bytes from which on an answer or item takes a permit, and waits while many bytes are queued.
 pub(crate) const LARGE: usize = 64 * 1024;
-/// Bytes of large answers that one session may always have waiting.
+/// Bytes of large answers that may always be queued for one session.
 const SESSION_ANSWERS: usize = 32 * 1024 * 1024;
 const REFUSAL_READ_LIMIT: usize = 16 * 1024;
-/// A request of fewer bytes counts as a call only.
+/// Size in bytes below which a request counts as a call only.
 const UNCOUNTED_BYTES: usize = 4 * 1024;

@@ -1,12 +1,16 @@
-//! Counted resources: dropping a share gives it back, however its holder ends.
+//! Semaphores of counted resources: dropping a permit returns its units.
 //!
-//! A budget that peers share leaves something for the next peer. The share of a holder shrinks with the cube of what is
-//! free, in whatever order they come: one holder alone gets two thirds of the limit. The last eighth is a reserve: its
-//! units go to holders that have next to none.
+//! A semaphore that peers share leaves something for the next peer. The share of an account shrinks with the cube of
+//! what is free, in any order of arrival: one account alone gets two thirds of the limit. The last eighth is a reserve:
+//! its units go to accounts that have next to none.
 //!
-//! There are two levels. A process, or over TCP an address, is the holder of all that its connections take together. Its
-//! sessions have the same rule among each other, with the share of the process as their limit. So many sessions of one
-//! process take no more from other processes than one session does.
+//! There are levels. A process, or over TCP an address, has an account of all that its connections take together. Its
+//! sessions share by the same rule among each other, with the share of the process as their limit. So many sessions of
+//! one process take no more from other processes than one session does. Where any user may connect, the processes of a
+//! user share in the same way what the user gets.
+
+#[cfg(test)]
+mod tests;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
@@ -15,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::peer::Peer;
 
-/// A number of units, of which no more than a limit can be held at a time.
+/// A number of units, of which no more than a limit can be taken at a time.
 #[derive(Clone, Debug)]
 pub(crate) struct Semaphore {
     inner: Arc<Inner>,
@@ -25,15 +29,15 @@ pub(crate) struct Semaphore {
 struct Inner {
     used: AtomicUsize,
     limit: usize,
-    /// What one process gets while it is alone.
-    permit: usize,
+    /// The share of one process while it is alone.
+    lone_share: usize,
     resource: Resource,
 }
 
-/// What a budget counts; a holder has an account for each.
+/// What a semaphore counts; an account has a counter for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resource {
-    /// Calls that are with their handlers.
+    /// Calls whose handlers run.
     Calls,
     /// Bytes of requests.
     Requests,
@@ -41,37 +45,39 @@ pub(crate) enum Resource {
     Connections,
     /// Connections whose request has not arrived.
     Waiting,
-    /// Bytes of answers that the peer has not taken.
+    /// Bytes of answers that the peer has not read.
     Answers,
-    /// Anything that is not shared out among peers.
+    /// Anything that peers do not share.
     Other,
 }
 
-/// What one peer holds of the budgets of a server: a session, the classic connections of one process, or a process.
+/// What one peer has taken of a server's semaphores: a session, the classic connections of one process, a process, or a
+/// user.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     used: [AtomicUsize; ACCOUNTS],
-    /// The process that holds the same units, if this is not one.
-    process: Option<Arc<Account>>,
+    /// The account of the next level, which counts the same units: the process of a session, the user of a process.
+    above: Option<Arc<Account>>,
 }
 
-/// The processes on the other ends of connections. Each is found by a keyed hash, so that no peer can choose with whom it
-/// shares.
+/// The accounts of the processes on the other ends of connections. A keyed hash finds them, so that no peer can choose
+/// with which other one it shares an account.
 #[derive(Debug)]
 pub(crate) struct Accounts {
-    /// Of each process the holder for its classic connections.
-    table: Box<[Arc<Account>; HOLDERS]>,
+    /// The accounts for the classic connections of the processes, those of one user behind each other.
+    table: Box<[Arc<Account>]>,
+    other: Arc<Account>,
     seed: u64,
 }
 
-/// What a holder and its process hold, with the units that they ask for.
+/// The units of an account and of the levels above it, with those that it asks for.
 #[derive(Clone, Copy, Debug)]
-struct Held {
+struct Taken {
     own: usize,
-    process: Option<usize>,
+    above: [Option<usize>; LEVELS - 1],
 }
 
-/// Units that are held.
+/// Units taken from a semaphore. Dropping the permit returns them.
 #[derive(Debug)]
 pub(crate) struct Permit {
     semaphore: Semaphore,
@@ -80,15 +86,15 @@ pub(crate) struct Permit {
 }
 
 impl Semaphore {
-    /// A budget whose limit holds for all together.
+    /// Returns a semaphore whose limit holds for all together.
     pub(crate) fn new(limit: usize) -> Self {
         Self::shared(limit, Resource::Other)
     }
 
-    /// A budget of which each holder gets a share.
+    /// Returns a semaphore of which each account gets a share.
     pub(crate) fn shared(limit: usize, resource: Resource) -> Self {
-        let permit = permit(limit);
-        Self { inner: Arc::new(Inner { used: AtomicUsize::new(0), limit, permit, resource }) }
+        let lone_share = lone_share(limit);
+        Self { inner: Arc::new(Inner { used: AtomicUsize::new(0), limit, lone_share, resource }) }
     }
 
     pub(crate) fn limit(&self) -> usize {
@@ -104,28 +110,29 @@ impl Semaphore {
         self.acquire(None, units)
     }
 
-    /// Takes `units` for `holder`, if the limit and the holder's share allow.
+    /// Takes `units` for `account`, if the limit and the account's share allow.
     pub(crate) fn try_acquire_for(&self, account: &Arc<Account>, units: usize) -> Option<Permit> {
         self.acquire(Some(account.clone()), units)
     }
 
     fn acquire(&self, account: Option<Arc<Account>>, units: usize) -> Option<Permit> {
-        let mut share = Permit { semaphore: self.clone(), account, units: 0 };
-        (units == 0 || share.resize(units)).then_some(share)
+        let mut permit = Permit { semaphore: self.clone(), account, units: 0 };
+        (units == 0 || permit.resize(units)).then_some(permit)
     }
 }
 
 impl Permit {
-    /// Holds `units` from now on. Tells whether the limit and the holder's share allow that; if not, nothing changes.
+    /// Changes the permit to `units`. Returns whether the limit and the account's share allow that; if not, nothing
+    /// changes.
     pub(crate) fn resize(&mut self, units: usize) -> bool {
         let Inner { used, limit, resource, .. } = &*self.semaphore.inner;
         let account = self.account.as_deref();
         if units > self.units {
             let more = units - self.units;
-            let held = account.and_then(|account| account.add(*resource, more));
+            let taken = account.and_then(|account| account.add(*resource, more));
             let within = |used: usize| {
                 let free = limit.saturating_sub(used);
-                let is_fair = held.is_none_or(|held| self.semaphore.inner.is_fair(held, more, free));
+                let is_fair = taken.is_none_or(|taken| self.semaphore.inner.is_fair(taken, more, free));
                 used.checked_add(more).filter(|sum| sum <= limit && is_fair)
             };
             if used.fetch_update(Ordering::AcqRel, Ordering::Acquire, within).is_err() {
@@ -144,17 +151,17 @@ impl Permit {
         self.units
     }
 
-    /// Returns the holder, if it is of a budget that is shared out.
+    /// Returns the account, if peers share the semaphore.
     pub(crate) fn account(&self) -> Option<&Arc<Account>> {
         self.account.as_ref()
     }
 
-    /// Holds what `other` holds besides, which is of the same budget and holder.
+    /// Adds the units of `other`, which is of the same semaphore and account.
     pub(crate) fn merge(&mut self, mut other: Self) {
         self.units = self.units.saturating_add(std::mem::take(&mut other.units));
     }
 
-    /// Has `holder` hold what another one held.
+    /// Moves the units to another `account`.
     pub(crate) fn transfer_to(&mut self, account: &Arc<Account>) {
         let resource = self.semaphore.inner.resource;
         account.add(resource, self.units);
@@ -165,7 +172,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        // Most shares of bytes are of none.
+        // Most permits for bytes have no units.
         if self.units > 0 {
             self.resize(0);
         }
@@ -173,7 +180,7 @@ impl Drop for Permit {
 }
 
 impl Account {
-    /// How many units of a resource it holds.
+    /// Returns how many units of a resource the account has taken.
     pub(crate) fn used(&self, resource: Resource) -> usize {
         self.counter(resource).map_or(0, |own| own.load(Ordering::Acquire))
     }
@@ -182,74 +189,110 @@ impl Account {
         self.used.get(resource as usize)
     }
 
-    /// Counts `more` units, and returns what is held with them. `None`: the resource has no accounts.
+    /// Counts `more` units, and returns the sums. `None`: the resource has no accounts.
     #[inline]
-    fn add(&self, resource: Resource, more: usize) -> Option<Held> {
+    fn add(&self, resource: Resource, more: usize) -> Option<Taken> {
         let add = |account: &AtomicUsize| account.fetch_add(more, Ordering::AcqRel).saturating_add(more);
-        let own = add(self.counter(resource)?);
-        Some(Held {
-            own,
-            process: self.process.as_ref().and_then(|process| process.counter(resource)).map(add),
-        })
-    }
-
-    /// Returns the process, or itself if it is one.
-    pub(crate) fn process(self: &Arc<Self>) -> &Arc<Self> {
-        self.process.as_ref().unwrap_or(self)
+        let mut taken = Taken { own: add(self.counter(resource)?), above: [None; LEVELS - 1] };
+        let mut above = self.above.as_deref();
+        for level in &mut taken.above {
+            let Some(account) = above else { break };
+            *level = account.counter(resource).map(add);
+            above = account.above.as_deref();
+        }
+        Some(taken)
     }
 }
 
 impl Inner {
-    /// Whether a holder may hold `held` while so much is free, of which `more` is new.
-    fn is_fair(&self, held: Held, more: usize, free: usize) -> bool {
-        // As a rule there is enough for all.
-        if free >= self.limit / 2 && held.process.unwrap_or(held.own) <= self.permit / 2 {
+    /// Whether an account may have `taken` so much, of which `more` is new, while `free` units are left.
+    fn is_fair(&self, taken: Taken, more: usize, free: usize) -> bool {
+        let highest = taken.above.iter().rev().flatten().next().copied();
+        // Usually there is enough for all.
+        if free >= self.limit / 2 && highest.unwrap_or(taken.own) <= self.lone_share / 2 {
             return true;
         }
-        let share = fair_share(free, self.limit);
-        let Some(process) = held.process else { return held.own <= share };
-        let share = share.min(self.permit);
-        // Another thread may have counted units that it does not get: then less seems free, for a moment.
-        let free = share.saturating_sub(process.saturating_sub(more));
-        process <= share && held.own <= fair_share(free, share)
+        let mut share = fair_share(free, self.limit);
+        if highest.is_some() {
+            share = share.min(self.lone_share);
+        }
+        for level in taken.above.into_iter().rev().flatten() {
+            if level > share {
+                return false;
+            }
+            // Another thread may have counted units that it will not get: less seems free for a moment.
+            share = fair_share(share.saturating_sub(level.saturating_sub(more)), share);
+        }
+        taken.own <= share
     }
 }
 
 impl Accounts {
-    pub(crate) fn new() -> Self {
+    /// Returns accounts of processes, below those of users if peers of `any_user` may connect.
+    pub(crate) fn new(any_user: bool) -> Self {
         let seed = RandomState::new().build_hasher().finish();
-        let classic = |_| Arc::new(Account { process: Some(Arc::default()), ..Account::default() });
-        Self { table: Box::new(std::array::from_fn(classic)), seed }
+        let table = if any_user {
+            let users = (0..USERS).map(|_| Arc::<Account>::default());
+            users
+                .flat_map(|user| (0..HOLDERS).map(move |_| Account::of_classic(Some(user.clone()))))
+                .collect()
+        } else {
+            (0..HOLDERS).map(|_| Account::of_classic(None)).collect()
+        };
+        Self { table, other: Account::of_classic(None), seed }
     }
 
-    /// Returns the holder for the classic connections of the process, or of the address, on the other end.
+    /// Returns the account for the classic connections of the peer's process or address.
     pub(crate) fn classic(&self, peer: &Peer) -> &Arc<Account> {
-        // The upper bits of a product depend on all of the key; without the seed nobody can tell how.
-        let hash = (process_of(peer) ^ self.seed).wrapping_mul(SPREAD) >> (u64::BITS - HOLDERS.ilog2());
-        let at = usize::try_from(hash).unwrap_or(0);
-        let [first, ..] = &*self.table;
-        self.table.get(at).unwrap_or(first)
+        let process = self.hash(process_of(peer), HOLDERS);
+        let user = if self.table.len() > HOLDERS { self.hash(user_of(peer), USERS) } else { 0 };
+        // The table has an account for each; another one would be as good.
+        self.table.get(user * HOLDERS + process).unwrap_or(&self.other)
     }
 
-    /// Returns the holder for all connections of that process or address.
+    /// Returns a number below `count`, a power of two, for a process or user.
+    fn hash(&self, key: u64, count: usize) -> usize {
+        // The upper bits of a product depend on all of the key; without the seed no peer can predict them.
+        let hash = (key ^ self.seed).wrapping_mul(SPREAD) >> (u64::BITS - count.ilog2());
+        usize::try_from(hash).unwrap_or(0)
+    }
+
+    /// Returns the account for all connections of the peer's process or address.
     pub(crate) fn process(&self, peer: &Peer) -> &Arc<Account> {
-        self.classic(peer).process()
+        let classic = self.classic(peer);
+        classic.above.as_ref().unwrap_or(classic)
     }
 
-    /// Returns a holder for a session of that process or address.
+    /// Returns a new account for a session of the peer's process or address.
     pub(crate) fn session(&self, peer: &Peer) -> Arc<Account> {
-        Arc::new(Account { process: Some(self.process(peer).clone()), ..Account::default() })
+        Arc::new(Account { above: Some(self.process(peer).clone()), ..Account::default() })
     }
 }
 
-/// Returns a number for the process, or the address, on the other end of a connection.
+impl Account {
+    /// Returns an account for the classic connections of a process of `user`.
+    fn of_classic(user: Option<Arc<Self>>) -> Arc<Self> {
+        let process = Arc::new(Self { above: user, ..Self::default() });
+        Arc::new(Self { above: Some(process), ..Self::default() })
+    }
+}
+
+/// Returns a number for the user on the other end of a connection. Over TCP the address stands for it.
+fn user_of(peer: &Peer) -> u64 {
+    match peer {
+        Peer::Unix(credentials) => u64::from(credentials.uid),
+        Peer::Tcp(_) => process_of(peer),
+    }
+}
+
+/// Returns a number for the process or address on the other end of a connection.
 pub(crate) fn process_of(peer: &Peer) -> u64 {
     match peer {
         Peer::Unix(credentials) => {
             u64::from(credentials.uid) << 32 | u64::from(credentials.pid.cast_unsigned())
         }
         Peer::Tcp(address) => match address.ip() {
-            // A network of this size is what one user of the protocol commonly has.
+            // A network of this size is what one user of IPv6 commonly has.
             IpAddr::V6(ip) => u64::from_be_bytes(ip.octets().first_chunk().copied().unwrap_or_default()),
             IpAddr::V4(ip) => u64::from(ip.to_bits()),
         },
@@ -258,30 +301,30 @@ pub(crate) fn process_of(peer: &Peer) -> u64 {
 
 #[inline]
 fn release(account: Option<&Account>, resource: Resource, units: usize) {
-    let Some(account) = account else { return };
-    let Some(own) = account.counter(resource) else { return };
-    own.fetch_sub(units, Ordering::AcqRel);
-    if let Some(account) = account.process.as_ref().and_then(|process| process.counter(resource)) {
-        account.fetch_sub(units, Ordering::AcqRel);
+    let mut next = account;
+    while let Some(account) = next {
+        let Some(own) = account.counter(resource) else { return };
+        own.fetch_sub(units, Ordering::AcqRel);
+        next = account.above.as_deref();
     }
 }
 
-/// Returns what one holder may have while so much of a limit is free: at least one unit, and all but for the last quarter of
-/// a limit that is small.
+/// Returns what one account may take while so much of a limit is free: at least one unit. Of a small limit it gets
+/// three quarters.
 fn fair_share(free: usize, limit: usize) -> usize {
-    // The cube is beyond the limit.
+    // The cube would exceed the limit.
     if free >= limit / 2 {
         return limit.max(1);
     }
     let part = free as f64 / limit as f64;
-    // As far as a float goes; a conversion saturates.
+    // Precise as far as a float goes; the conversion saturates.
     let cube = (STEEPNESS * part.powi(3) * limit as f64) as usize;
     let share = if free <= limit / RESERVE { cube.min(limit / LITTLE) } else { cube };
     share.max(1)
 }
 
-/// Returns what one holder gets of a limit while it is alone.
-fn permit(limit: usize) -> usize {
+/// Returns what one account gets of a limit while it is alone.
+fn lone_share(limit: usize) -> usize {
     let (mut least, mut most) = (0, limit);
     while least < most {
         let next = least + (most - least).div_ceil(2);
@@ -294,156 +337,19 @@ fn permit(limit: usize) -> usize {
     least
 }
 
-/// How large the shares are: the first holder gets as much as it can before its share is less than it has.
+/// How fast shares shrink: the first account takes as much as it can before its share is less than it has.
 const STEEPNESS: f64 = 32.0;
-/// The part of a limit that is for those who hold little.
+/// The fraction of a limit that is reserved for accounts with little.
 const RESERVE: usize = 8;
-/// The part of a limit that is little: one call of 1,024, or 256 KiB of 256 MiB.
+/// The fraction of a limit that is little: one call of 1,024, or 256 KiB of 256 MiB.
 const LITTLE: usize = 1024;
-/// Resources that holders have accounts for.
+/// Resources that have accounts.
 const ACCOUNTS: usize = Resource::Other as usize;
-/// Processes that share a holder by chance share its part of the budgets too. A power of two.
+/// Accounts in the table, a power of two. Processes that get the same one by chance share its part of the limits too.
 const HOLDERS: usize = 128;
+/// Users that have accounts, a power of two. Those that get the same one by chance share its part too.
+const USERS: usize = 16;
+/// Levels of accounts: session, process, user.
+const LEVELS: usize = 3;
 /// The golden ratio, as a fraction of 2^64: its multiples lie far from each other.
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::peer::Credentials;
-
-    #[test]
-    fn a_share_is_bounded_and_given_back() {
-        let semaphore = Semaphore::new(10);
-        let mut first = semaphore.try_acquire(4).unwrap();
-        let second = semaphore.try_acquire(6).unwrap();
-        assert!(semaphore.try_acquire(1).is_none());
-        assert!(!first.resize(5));
-        assert!(first.resize(1));
-        assert_eq!(semaphore.used(), 7);
-        drop(second);
-        assert!(first.resize(10));
-        drop(first);
-        assert_eq!(semaphore.used(), 0);
-    }
-
-    /// Takes single units for `holder` until it gets no more.
-    fn fill(semaphore: &Semaphore, account: &Arc<Account>) -> Vec<Permit> {
-        std::iter::from_fn(|| semaphore.try_acquire_for(account, 1)).collect()
-    }
-
-    #[test]
-    fn one_holder_gets_all_of_a_small_budget() {
-        for limit in 1..=3 {
-            assert_eq!(fill(&Semaphore::shared(limit, Resource::Calls), &Arc::default()).len(), limit);
-        }
-    }
-
-    #[test]
-    fn one_holder_alone_gets_two_thirds() {
-        for (limit, most) in [(4, 3), (8, 6), (16, 12), (128, 92), (1024, 736)] {
-            assert_eq!(
-                fill(&Semaphore::shared(limit, Resource::Calls), &Arc::default()).len(),
-                most,
-                "{limit}"
-            );
-        }
-    }
-
-    /// Each takes all that it can before the next one comes, which is the worst order.
-    #[test]
-    fn something_is_left_however_many_take_all_they_can() {
-        for (greedy, left) in [(1, 120), (2, 30), (9, 1), (120, 1)] {
-            let semaphore = Semaphore::shared(1024, Resource::Calls);
-            let accounts: Vec<Arc<Account>> = (0..greedy).map(|_| Arc::default()).collect();
-            let held: Vec<_> = accounts.iter().flat_map(|account| fill(&semaphore, account)).collect();
-            let newcomer = Arc::default();
-            let permits = fill(&semaphore, &newcomer);
-            assert!(permits.len() >= left, "{greedy} leave {}", permits.len());
-            assert_eq!(semaphore.used(), held.len() + permits.len());
-            drop((held, permits));
-            assert_eq!((semaphore.used(), accounts[0].used(Resource::Calls)), (0, 0));
-        }
-    }
-
-    fn unix(pid: i32) -> Peer {
-        Peer::Unix(Credentials { uid: 1000, gid: 1000, pid })
-    }
-
-    /// Sessions of a process, of which each takes all that it can.
-    fn sessions(accounts: &Accounts, peer: &Peer, count: usize, semaphore: &Semaphore) -> Vec<Permit> {
-        (0..count).flat_map(|_| fill(semaphore, &accounts.session(peer))).collect()
-    }
-
-    #[test]
-    fn many_sessions_of_one_process_take_no_more_than_one_process() {
-        for resource in [Resource::Calls, Resource::Requests, Resource::Answers] {
-            let (semaphore, accounts) = (Semaphore::shared(1024, resource), Accounts::new());
-            let held = sessions(&accounts, &unix(1), 1000, &semaphore);
-            assert!((512..=736).contains(&held.len()), "{}", held.len());
-            assert_eq!(accounts.process(&unix(1)).used(resource), held.len());
-            // Two processes may share a holder by chance.
-            let is_other = |peer: &Peer| !Arc::ptr_eq(accounts.process(peer), accounts.process(&unix(1)));
-            let other = (2..).map(unix).find(is_other).unwrap();
-            assert!(fill(&semaphore, accounts.classic(&other)).len() >= 50);
-        }
-    }
-
-    #[test]
-    fn a_session_leaves_something_to_other_sessions_of_its_process() {
-        for (greedy, left) in [(1, 90), (9, 1), (80, 1)] {
-            let (semaphore, accounts) = (Semaphore::shared(1024, Resource::Calls), Accounts::new());
-            let held = sessions(&accounts, &unix(1), greedy, &semaphore);
-            assert!(fill(&semaphore, &accounts.session(&unix(1))).len() >= left, "{greedy}: {}", held.len());
-            assert!(!fill(&semaphore, accounts.classic(&unix(1))).is_empty(), "{greedy}: {}", held.len());
-        }
-    }
-
-    #[test]
-    fn all_units_of_a_process_are_given_back() {
-        let (semaphore, accounts) = (Semaphore::shared(100, Resource::Requests), Accounts::new());
-        let mut share = semaphore.try_acquire_for(accounts.classic(&unix(1)), 10).unwrap();
-        let session = accounts.session(&unix(1));
-        share.transfer_to(&session);
-        assert!(share.resize(12) && !share.resize(99));
-        let held = |account: &Arc<Account>| account.used(Resource::Requests);
-        let classic = accounts.classic(&unix(1));
-        assert_eq!((held(&session), held(classic), held(accounts.process(&unix(1)))), (12, 0, 12));
-        drop(share);
-        assert_eq!((held(&session), held(accounts.process(&unix(1))), semaphore.used()), (0, 0, 0));
-    }
-
-    #[test]
-    fn bytes_cannot_be_filled_to_the_last() {
-        let semaphore = Semaphore::shared(256 << 20, Resource::Requests);
-        let mut held = Vec::new();
-        for greedy in 1..=512 {
-            let account = Arc::default();
-            for size in [16 << 20, 1 << 20, 64 << 10, 4096, 100] {
-                held.extend(std::iter::from_fn(|| semaphore.try_acquire_for(&account, size)));
-            }
-            let next = if greedy < 16 { 128 << 10 } else { 512 };
-            assert!(semaphore.try_acquire_for(&Arc::default(), next).is_some(), "after {greedy}");
-        }
-    }
-
-    #[test]
-    fn what_is_passed_on_counts_for_who_holds_it() {
-        let semaphore = Semaphore::shared(100, Resource::Requests);
-        let (first, second): (Arc<Account>, Arc<Account>) = Default::default();
-        let mut share = semaphore.try_acquire_for(&first, 10).unwrap();
-        share.transfer_to(&second);
-        assert_eq!((first.used(Resource::Requests), second.used(Resource::Requests)), (0, 10));
-        assert_eq!(semaphore.used(), 10);
-        drop(share);
-        assert_eq!((second.used(Resource::Requests), semaphore.used()), (0, 0));
-    }
-
-    #[test]
-    fn connections_of_one_process_have_one_holder() {
-        let accounts = Accounts::new();
-        let tcp = |port| Peer::Tcp(std::net::SocketAddr::from(([127, 0, 0, 1], port)));
-        assert!(Arc::ptr_eq(accounts.classic(&tcp(1)), accounts.classic(&tcp(2))));
-        assert!(Arc::ptr_eq(accounts.session(&tcp(1)).process(), accounts.process(&tcp(2))));
-    }
-}

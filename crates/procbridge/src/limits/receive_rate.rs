@@ -1,32 +1,32 @@
-//! How slowly a request may arrive: a rule of both faces, told the time by them.
+//! The receive rate of a request: how slowly it may arrive. Both faces pass the time in.
 
 use std::time::{Duration, Instant};
 
-/// The pace of one request's arrival.
+/// The receive rate of one request.
 #[derive(Debug)]
 pub(crate) struct ReceiveRate {
     deadline: Instant,
-    /// Bytes still to come before the deadline moves on; none is counted before the header is complete.
+    /// Bytes still to come before the deadline moves on; `None` before the header is complete.
     due: Option<usize>,
-    /// Bytes due in a window.
+    /// Bytes due in each window.
     rate: usize,
 }
 
 impl ReceiveRate {
-    /// `min_rate` is in bytes a second.
+    /// Returns the rate of a request that begins `now`. `min_rate` is in bytes a second.
     pub(crate) fn new(now: Instant, header_timeout: Duration, min_rate: u32) -> Self {
-        // A limit beyond the clock's range is none that anybody will see.
+        // A timeout beyond the clock's range is replaced by one that no program lives to see.
         let deadline = now.checked_add(header_timeout).unwrap_or(now + NO_DEADLINE);
         let rate = usize::try_from(u64::from(min_rate) * WINDOW.as_secs()).unwrap_or(usize::MAX);
         Self { deadline, due: None, rate }
     }
 
-    /// When the request is too slow unless more of it arrives.
+    /// Returns when the request is too slow unless more of it arrives.
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// Takes note of `bytes` that arrived; `has_header` tells whether the header is complete.
+    /// Notes `bytes` that arrived; `has_header` tells whether the header is complete.
     pub(crate) fn arrived(&mut self, now: Instant, bytes: usize, has_header: bool) {
         match self.due {
             None if has_header => {
@@ -53,15 +53,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_header_has_its_time_whatever_arrives() {
+    fn the_header_timeout_holds_whatever_arrives() {
         let start = Instant::now();
-        let mut pace = ReceiveRate::new(start, Duration::from_secs(10), 1024);
-        pace.arrived(start + Duration::from_secs(9), 10, false);
-        assert_eq!(pace.deadline(), start + Duration::from_secs(10));
+        let mut rate = ReceiveRate::new(start, Duration::from_secs(10), 1024);
+        rate.arrived(start + Duration::from_secs(9), 10, false);
+        assert_eq!(rate.deadline(), start + Duration::from_secs(10));
     }
 
     #[test]
-    fn a_limit_may_be_as_long_as_it_can_be() {
+    fn a_timeout_may_be_as_long_as_a_duration() {
         let start = Instant::now();
         assert!(
             ReceiveRate::new(start, Duration::MAX, u32::MAX).deadline()
@@ -73,18 +73,18 @@ mod tests {
     fn a_body_must_keep_up_one_kibibyte_a_second() {
         let start = Instant::now();
         let second = |n| start + Duration::from_secs(n);
-        let mut pace = ReceiveRate::new(start, Duration::from_secs(10), 1024);
-        pace.arrived(start, 11, true);
-        assert_eq!(pace.deadline(), second(10));
-        pace.arrived(second(5), 5 * 1024 - 1, true);
-        assert_eq!(pace.deadline(), second(10));
-        pace.arrived(second(6), 1, true);
-        assert_eq!(pace.deadline(), second(16));
+        let mut rate = ReceiveRate::new(start, Duration::from_secs(10), 1024);
+        rate.arrived(start, 11, true);
+        assert_eq!(rate.deadline(), second(10));
+        rate.arrived(second(5), 5 * 1024 - 1, true);
+        assert_eq!(rate.deadline(), second(10));
+        rate.arrived(second(6), 1, true);
+        assert_eq!(rate.deadline(), second(16));
         for n in 7..16 {
-            pace.arrived(second(n), 1024, true);
+            rate.arrived(second(n), 1024, true);
         }
-        assert_eq!(pace.deadline(), second(16));
-        pace.arrived(second(16), 1024, true);
-        assert_eq!(pace.deadline(), second(26));
+        assert_eq!(rate.deadline(), second(16));
+        rate.arrived(second(16), 1024, true);
+        assert_eq!(rate.deadline(), second(26));
     }
 }

@@ -1,11 +1,11 @@
-//! What to do when accepting a connection fails; the same for both faces.
+//! What a server does when accepting a connection fails. Both faces share it.
 
 use std::time::Duration;
 
 use rustix::io::Errno;
 
-/// The growing pauses of a server that cannot accept: mostly it is out of descriptors or memory, which come back when
-/// calls end, and trying at once would only burn.
+/// The exponential backoff of a server that cannot accept. Usually it is out of descriptors or memory, which are free
+/// again when calls end; trying at once would only burn a core.
 #[derive(Debug)]
 pub(crate) struct AcceptBackoff {
     pause: Duration,
@@ -16,20 +16,20 @@ impl AcceptBackoff {
         Self { pause: MIN_PAUSE }
     }
 
-    /// A connection was accepted: the next trouble is a new one.
+    /// Resets the backoff after an accepted connection.
     pub(crate) fn reset(&mut self) {
         self.pause = MIN_PAUSE;
     }
 
-    /// How long to wait before the next attempt.
+    /// Returns how long to wait before the next attempt.
     pub(crate) fn pause(&mut self) -> Duration {
         let pause = self.pause;
         self.pause = (pause * 2).min(MAX_PAUSE);
         pause
     }
 
-    /// Whether `error` is the server's. The others concern one connection: its peer gave up meanwhile, the network or a
-    /// firewall failed it, or a signal came.
+    /// Whether `error` concerns the server. Other errors concern one connection: its peer has closed it, the network or
+    /// a firewall failed it, or a signal came.
     pub(crate) fn is_needed(error: Errno) -> bool {
         !matches!(
             error,
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_a_second_and_begin_anew() {
+    fn pauses_grow_to_a_second_until_a_reset() {
         let mut backoff = AcceptBackoff::new();
         let pauses: Vec<_> = (0..9).map(|_| backoff.pause().as_millis()).collect();
         assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 1000, 1000]);

@@ -1,5 +1,4 @@
-//! How a client gets its connection: the steps and the rules about time; the same for both faces, which wait in their
-//! own ways.
+//! How a client connects: the steps and the rules about time. Both faces share it and add how they wait.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,36 +14,37 @@ use crate::net::socket_file::is_bound;
 use crate::peer::Peer;
 use crate::user::{User, user_id};
 
-/// A TCP connection that is being made.
+/// A TCP connection attempt.
 #[derive(Debug)]
 pub(crate) enum Connecting {
     Connected(OwnedFd),
-    /// It is made, or has failed, once the socket can be written to; [`check`] tells.
+    /// The attempt has ended once the socket is writable; [`check`] returns its result.
     Begun(OwnedFd),
 }
 
-/// The pauses between the attempts at a Unix socket whose queue is full. There is nothing to poll for; the kernel has no
-/// event for it.
+/// The backoff between attempts at a Unix socket whose backlog is full. The kernel has no event for a free entry, so
+/// there is nothing to poll.
 #[derive(Debug)]
 pub(crate) struct BacklogRetry {
     pause: Duration,
 }
 
-/// How long each attempt at a TCP address is waited for. Within one machine a connection is made at once, or the server's
-/// queue is full and the system has dropped the attempt; it tries again only after a second, and then doubles that.
+/// The timeout of each attempt at a TCP address. Within one machine a connection is made at once, or the server's
+/// backlog is full and the system has dropped the attempt; the system retries only after a second, and then doubles
+/// that.
 #[derive(Debug)]
 pub(crate) struct SynRetry {
-    patience: Option<Duration>,
+    timeout: Option<Duration>,
 }
 
 impl Endpoint {
-    /// Whether a process has the Unix socket at this path bound. It is told without opening a connection, of which some
-    /// servers die if it carries no call.
+    /// Whether a process has bound the Unix socket at this path. It does not connect, as some servers die of a
+    /// connection without a call.
     ///
     /// # Errors
     ///
-    /// - `Unsupported`: this is not a Unix socket with a path; only a call tells about the others.
-    /// - `PermissionDenied` and others: the system does not tell.
+    /// - `Unsupported`: this endpoint is not a Unix socket with a path; only a call finds out about others.
+    /// - `PermissionDenied` and others: the system refuses to tell.
     ///
     /// # Example
     ///
@@ -60,14 +60,14 @@ impl Endpoint {
         }
     }
 
-    /// Checks whose server a client has connected to at a Unix socket, as all clients do before they send anything. A TCP
-    /// peer has no user to check.
+    /// Checks the user of the server that a client has connected to at a Unix socket. All clients do so before they
+    /// send anything. A TCP peer has no user to check.
     ///
     /// # Errors
     ///
-    /// - `Denied`: the server runs neither as the user of this process nor as root, and the endpoint does not allow its user
-    ///   (`?user=NAME`, or `?user=any` for every user). A server whose user the user namespace of this process does not map
-    ///   is refused only by a client that `sends_token`.
+    /// - `Denied`: the server runs neither as the user of this process nor as root, and the endpoint does not allow its
+    ///   user (`?user=NAME`, or `?user=any` for every user). If the user namespace of this process does not map the
+    ///   server's user, only a client that `sends_token` refuses it.
     pub fn check_server(&self, peer: &Peer, sends_token: bool) -> Result<(), Error> {
         let Some(uid) = peer.uid() else { return Ok(()) };
         let user = User::of(uid);
@@ -98,19 +98,19 @@ impl Endpoint {
     }
 }
 
-/// The other end of a connected Unix socket, if a client may [speak to it](Endpoint::check_server).
+/// Returns the peer of a connected Unix socket, if a client may [use it](Endpoint::check_server).
 pub(crate) fn unix_server(endpoint: &Endpoint, socket: impl AsFd, sends_token: bool) -> Result<Peer, Error> {
     let peer = Peer::of(socket, None);
     endpoint.check_server(&peer, sends_token)?;
     Ok(peer)
 }
 
-/// The other end of a TCP socket that has been connected to `address`.
+/// Returns the peer of a TCP socket that has been connected to `address`.
 ///
 /// # Errors
 ///
-/// - `ConnectionRefused`: it is its own other end. A client that connects within its own machine to a port where no server
-///   listens may get this very port for itself, and the system then connects the socket to itself.
+/// - `ConnectionRefused`: the socket is connected to itself. A client that connects within its own machine to a port
+///   where no server listens may get this very port as its own, and the system then connects the socket to itself.
 pub(crate) fn tcp_server(socket: impl AsFd, address: SocketAddr) -> io::Result<Peer> {
     let own = SocketAddr::try_from(rustix::net::getsockname(&socket)?).ok();
     let is_itself = own.is_some_and(|own| {
@@ -118,7 +118,7 @@ pub(crate) fn tcp_server(socket: impl AsFd, address: SocketAddr) -> io::Result<P
         own.port() == address.port() && (own_ip == ip || ip.is_unspecified())
     });
     if is_itself {
-        // Closed with a reset: otherwise the port stays taken for a minute, and the server cannot start.
+        // Close with a reset: otherwise the port stays taken for a minute, and the server cannot start.
         rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
@@ -131,7 +131,7 @@ pub(crate) fn tcp(address: SocketAddr) -> io::Result<Connecting> {
     let socket = socket(family)?;
     let mut result = rustix::net::connect(&socket, &address);
     if result == Err(Errno::INPROGRESS) {
-        // Within one machine that is usually not true any more: asking costs less than a wait.
+        // Within one machine the connection is usually made by now: asking costs less than a wait.
         result = rustix::net::connect(&socket, &address);
     }
     match result {
@@ -141,12 +141,12 @@ pub(crate) fn tcp(address: SocketAddr) -> io::Result<Connecting> {
     }
 }
 
-/// What came of a connection that was [begun](Connecting::Begun), once its socket can be written to.
+/// Returns the result of a [begun](Connecting::Begun) attempt, once its socket is writable.
 pub(crate) fn check(socket: impl AsFd) -> io::Result<()> {
     Ok(rustix::net::sockopt::socket_error(socket)??)
 }
 
-/// Connects to a Unix socket, which takes no time. `AGAIN` means that its queue is full.
+/// Connects to a Unix socket, without waiting. `AGAIN` means that its backlog is full.
 pub(crate) fn unix(endpoint: &Endpoint) -> Result<OwnedFd, Errno> {
     let address = match &endpoint.address {
         Address::Path { path, .. } => SocketAddrUnix::new(path)?,
@@ -162,13 +162,13 @@ pub(crate) fn unix(endpoint: &Endpoint) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Until when the next of `left` addresses may be tried: they share the time until `deadline`.
+/// Returns the deadline for the next of `left` addresses: they share the time until `deadline`.
 pub(crate) fn attempt_deadline(deadline: Option<Instant>, now: Instant, left: usize) -> Option<Instant> {
     let left = u32::try_from(left).unwrap_or(u32::MAX).max(1);
     deadline.map(|deadline| now + deadline.saturating_duration_since(now) / left)
 }
 
-/// The error of a name that the resolver was asked for.
+/// Returns the error of a host name that could not be resolved.
 pub(crate) fn unresolved(endpoint: &Endpoint, host: &str, error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::TimedOut {
         return cannot_connect(endpoint, error);
@@ -177,10 +177,10 @@ pub(crate) fn unresolved(endpoint: &Endpoint, host: &str, error: io::Error) -> E
     Error::unsent(ErrorKind::Connect, message).with_source(error)
 }
 
-/// A failed connect, told as what it means to a caller; the same for both faces.
+/// Returns the error of a failed connect, in the caller's terms.
 pub(crate) fn cannot_connect(endpoint: &Endpoint, error: io::Error) -> Error {
     let (kind, reason) = match error.kind() {
-        io::ErrorKind::TimedOut => (ErrorKind::Timeout, "no connection within the time limit".to_string()),
+        io::ErrorKind::TimedOut => (ErrorKind::Timeout, "no connection within the timeout".to_string()),
         io::ErrorKind::PermissionDenied => (ErrorKind::Denied, plain(&error)),
         io::ErrorKind::NotFound => (ErrorKind::Connect, "no such file".to_string()),
         io::ErrorKind::ConnectionRefused => {
@@ -193,19 +193,19 @@ pub(crate) fn cannot_connect(endpoint: &Endpoint, error: io::Error) -> Error {
 
 impl SynRetry {
     pub(crate) fn new(address: &SocketAddr) -> Self {
-        Self { patience: address.ip().is_loopback().then_some(FIRST_RETRY) }
+        Self { timeout: address.ip().is_loopback().then_some(FIRST_RETRY) }
     }
 
-    /// Until when the next attempt is waited for, of a connection that must be there at `deadline`.
+    /// Returns the deadline of the next attempt, for a connection that must be made by `deadline`.
     pub(crate) fn next(&mut self, deadline: Option<Instant>, now: Instant) -> Option<Instant> {
-        let patience = self.patience;
-        self.patience = patience.map(|patience| (patience * 2).min(LAST_RETRY));
-        [deadline, patience.and_then(|patience| now.checked_add(patience))].into_iter().flatten().min()
+        let timeout = self.timeout;
+        self.timeout = timeout.map(|timeout| (timeout * 2).min(LAST_RETRY));
+        [deadline, timeout.and_then(|timeout| now.checked_add(timeout))].into_iter().flatten().min()
     }
 
-    /// Whether there may be another attempt after one that was not made in time.
+    /// Whether there may be another attempt after one that timed out.
     pub(crate) fn is_again(&self, deadline: Option<Instant>, now: Instant) -> bool {
-        self.patience.is_some() && deadline.is_none_or(|deadline| now < deadline)
+        self.timeout.is_some() && deadline.is_none_or(|deadline| now < deadline)
     }
 }
 
@@ -214,7 +214,7 @@ impl BacklogRetry {
         Self { pause: Duration::from_micros(200) }
     }
 
-    /// How long to wait before the next attempt; nothing when the time is over.
+    /// Returns how long to wait before the next attempt; nothing once the deadline has passed.
     pub(crate) fn pause(&mut self, deadline: Option<Instant>, now: Instant) -> Option<Duration> {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
         if left == Some(Duration::ZERO) {
@@ -226,7 +226,7 @@ impl BacklogRetry {
     }
 }
 
-/// Longer than the system needs for a connection within one machine, however busy that is.
+/// Longer than the system needs for a connection within one machine, even a busy one.
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 const LAST_RETRY: Duration = Duration::from_millis(320);
 
@@ -258,7 +258,7 @@ mod tests {
             let error = tcp_server(&itself, address).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
             drop(itself);
-            // Not with SO_REUSEADDR, which would overlook what is left of a connection.
+            // Without SO_REUSEADDR, which would ignore the remains of a connection.
             let server = new();
             bind(&server, &address).unwrap();
             listen(&server, 1).unwrap();
@@ -275,16 +275,16 @@ mod tests {
         let check =
             |endpoint: &str, uid| endpoint.parse::<Endpoint>().unwrap().check_server(&peer(uid), false);
         let other = own + 7;
-        for place in ["unix:/a.sock", "unix:@a"] {
-            check(place, own).unwrap();
-            check(place, 0).unwrap();
-            let error = check(place, other).unwrap_err();
+        for unix in ["unix:/a.sock", "unix:@a"] {
+            check(unix, own).unwrap();
+            check(unix, 0).unwrap();
+            let error = check(unix, other).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Denied);
-            assert!(error.to_string().contains(&format!("write \"{place}?user={other}\"")), "{error}");
-            check(&format!("{place}?user={other}"), other).unwrap();
-            check(&format!("{place}?user=any"), other).unwrap();
-            check(&format!("{place}?user={}", other + 1), other).unwrap_err();
-            check(&format!("{place}?user=no-such-user"), other).unwrap_err();
+            assert!(error.to_string().contains(&format!("write \"{unix}?user={other}\"")), "{error}");
+            check(&format!("{unix}?user={other}"), other).unwrap();
+            check(&format!("{unix}?user=any"), other).unwrap();
+            check(&format!("{unix}?user={}", other + 1), other).unwrap_err();
+            check(&format!("{unix}?user=no-such-user"), other).unwrap_err();
         }
     }
 }

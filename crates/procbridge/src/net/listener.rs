@@ -1,4 +1,4 @@
-//! An endpoint becomes sockets that listen; the same for both faces.
+//! Listening: an endpoint becomes sockets that listen. Both faces share it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,24 +18,24 @@ use crate::user::User;
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: Option<OwnedFd>,
-    /// Where, with the port that the system chose.
+    /// The endpoint, with the port that the system chose.
     pub(crate) endpoint: Endpoint,
     pub(crate) peers: AllowedPeers,
-    /// After the socket: a file that was never served is removed only if no process has its socket any more.
+    /// Dropped after the socket: a file that was never served is removed only if no process has its socket any more.
     file: Option<SocketFile>,
 }
 
-/// What a server accepts at.
+/// A socket that a server accepts connections at, with its file.
 #[derive(Debug)]
 pub(crate) struct OpenListener {
     pub(crate) socket: OwnedFd,
     pub(crate) file: Option<SocketFile>,
 }
 
-/// Who may connect.
+/// Which peers may connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AllowedPeers {
-    /// Whom the network or the file's mode lets in.
+    /// All that the network or the file's mode allows.
     Any,
     /// The user of this process, and root.
     SameUser,
@@ -54,9 +54,9 @@ impl Listener {
                 let socket = socket(AddressFamily::UNIX).map_err(|error| cannot(endpoint, error))?;
                 let file = SocketFile::bind(&socket, path, options)?;
                 let widened = options.mode() & 0o077 != 0;
-                // A server whose own user stands for others as well is guarded by the file's mode alone.
-                let untold = User::of_this_process() == User::Unmapped;
-                let peers = if widened || untold || config.any_user {
+                // An unmapped user may stand for several users, so only the file's mode protects its server.
+                let is_unmapped = User::of_this_process() == User::Unmapped;
+                let peers = if widened || is_unmapped || config.any_user {
                     AllowedPeers::Any
                 } else {
                     AllowedPeers::SameUser
@@ -95,7 +95,7 @@ impl Listener {
                 ),
             ));
         }
-        // The port that is free on the first address may be taken on the next: then another one is chosen.
+        // A port that is free on the first address may be taken on the next; then another port is chosen.
         let mut result = Self::bind_addresses(endpoint, &addresses, port, config);
         for _ in 0..PORTS_TRIED {
             match &result {
@@ -124,7 +124,7 @@ impl Listener {
                     port = listener.endpoint.port().unwrap_or(port);
                     listeners.push(listener);
                 }
-                // A name may have an address that this machine does not have, IPv6 for one.
+                // A name may have an address that this machine lacks, for example an IPv6 one.
                 Err(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT) => {}
                 Err(error) => return Err((error, Endpoint::from(address))),
             }
@@ -135,7 +135,7 @@ impl Listener {
     fn bind_address(address: SocketAddr, config: &ServerConfig) -> Result<Self, Errno> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let socket = socket(family)?;
-        // Restarting must not wait for connections of the last run to fade away.
+        // A restart must not wait for connections of the last run to time out.
         set_socket_reuseaddr(&socket, true)?;
         if address.is_ipv6() {
             set_ipv6_v6only(&socket, true)?;
@@ -158,7 +158,7 @@ impl Listener {
             Ok(socket)
         };
         let socket = bind().map_err(|error| cannot(endpoint, error))?;
-        // An abstract name has no mode: this check is all that there is.
+        // An abstract name has no mode: this check is its only protection.
         let peers = if config.any_user { AllowedPeers::Any } else { AllowedPeers::SameUser };
         Self { socket: Some(socket), endpoint: endpoint.clone(), peers, file: None }.listen(config)
     }
@@ -195,5 +195,5 @@ fn cannot(endpoint: &Endpoint, error: Errno) -> Error {
     Error::unsent(ErrorKind::Listen, format!("cannot listen on {endpoint}: {reason}")).with_source(error)
 }
 
-/// More than enough: nearly all ports are free.
+/// Attempts at a port that is free on all addresses: nearly all ports are free.
 const PORTS_TRIED: usize = 10;

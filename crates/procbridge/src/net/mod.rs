@@ -1,4 +1,4 @@
-//! Sockets, socket files and processes of this system. Nothing here waits.
+//! Sockets, socket files and processes of this system, without blocking.
 
 pub(crate) mod accept_backoff;
 pub(crate) mod connect;

@@ -1,4 +1,4 @@
-//! Which process it was: a fork leaves two that hold the same sockets and files, of which one must not end what the other
+//! The process that made a socket or file: after a fork two processes share it, and one must not end what the other
 //! uses.
 
 use std::process;
@@ -19,7 +19,7 @@ impl Creator {
         Self(0)
     }
 
-    /// Whether it is this process. A system call: for what happens once, not for each call.
+    /// Whether this is the creating process. It costs a system call: not for each call of a session.
     pub(crate) fn is_this(self) -> bool {
         self == Self::this()
     }

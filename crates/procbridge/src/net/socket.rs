@@ -1,4 +1,4 @@
-//! What can be done with a socket at once; the same for both faces, which wait in their own ways. Whether a socket blocks
+//! The operations on a socket, without blocking. Both faces share them and add how they wait. Whether a socket blocks
 //! matters to [`receive_waiting`] only.
 
 use std::fmt;
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::Timeout;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags};
 
-/// What a read brought.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Read {
     Bytes(usize),
@@ -26,11 +26,11 @@ pub(crate) trait Socket: AsFd + Send + Sync + fmt::Debug {}
 
 impl<T: AsFd + Send + Sync + fmt::Debug> Socket for T {}
 
-/// An accepted connection and, over TCP, where it comes from.
+/// An accepted connection and, over TCP, its address.
 pub(crate) type Accepted = (OwnedFd, Option<SocketAddr>);
 
 impl Read {
-    /// What the result of [`receive`] means.
+    /// Returns the meaning of what [`receive`] returned.
     pub(crate) fn of(received: io::Result<usize>) -> io::Result<Self> {
         match received {
             Ok(0) => Ok(Self::End),
@@ -41,13 +41,17 @@ impl Read {
     }
 }
 
-/// Appends what has arrived to `buffer`, as far as it has room, without waiting.
+/// Appends what has arrived to `buffer`, as far as its capacity goes, without waiting.
 pub(crate) fn receive(socket: impl AsFd, buffer: &mut Vec<u8>) -> io::Result<usize> {
     receive_with(socket, buffer, RecvFlags::DONTWAIT)
 }
 
-/// Appends what arrives to `buffer`, as far as it has room. On a socket that [blocks](set_blocking), as accepted ones do, it
-/// waits for the first of it, as long as the socket's [limit](set_receive_timeout) allows.
+/// Appends what arrives to `buffer`, as far as its capacity goes.
+///
+/// # Blocking
+///
+/// On a [blocking](set_blocking) socket, as accepted ones are, it waits for the first bytes until the socket's [receive
+/// timeout](set_receive_timeout).
 pub(crate) fn receive_waiting(socket: impl AsFd, buffer: &mut Vec<u8>) -> io::Result<usize> {
     receive_with(socket, buffer, RecvFlags::empty())
 }
@@ -68,14 +72,16 @@ pub(crate) fn has_input(socket: impl AsFd) -> bool {
     !matches!(peeked, Err(Errno::AGAIN | Errno::INTR))
 }
 
-/// Whether the peer has closed its end for good, or the connection has failed. A TCP peer that has closed looks as one
-/// that only sends no more, until it resets: `is_pressed` takes the one for the other.
-pub(crate) fn is_gone(socket: impl AsFd, is_pressed: bool) -> bool {
-    let half = if is_pressed { PollFlags::RDHUP } else { PollFlags::empty() };
+/// Whether the peer has closed its end for good, or the connection has failed.
+///
+/// Until it resets, a TCP peer that has closed looks like one that has only shut its sending side down. With
+/// `is_scarce` both count as gone.
+pub(crate) fn is_gone(socket: impl AsFd, is_scarce: bool) -> bool {
+    let half = if is_scarce { PollFlags::RDHUP } else { PollFlags::empty() };
     let mut sockets = [PollFd::new(&socket, half)];
-    let looked = rustix::event::poll(&mut sockets, Some(&Timespec::default()));
+    let polled = rustix::event::poll(&mut sockets, Some(&Timespec::default()));
     let gone = PollFlags::HUP | PollFlags::ERR | half;
-    looked.is_ok() && sockets.iter().any(|socket| socket.revents().intersects(gone))
+    polled.is_ok() && sockets.iter().any(|socket| socket.revents().intersects(gone))
 }
 
 /// Writes what the socket takes of `bytes`, without waiting.
@@ -88,7 +94,7 @@ pub(crate) fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// What the result of [`send`] means: 0 when the socket takes nothing now.
+/// Returns the meaning of what [`send`] returned: 0 if the socket is full.
 pub(crate) fn sent(result: io::Result<usize>) -> io::Result<usize> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
@@ -96,55 +102,55 @@ pub(crate) fn sent(result: io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-/// Tells the peer that nothing more will be written.
+/// Shuts the sending side down: the peer reads the end of the stream.
 pub(crate) fn finish_writing(socket: impl AsFd) -> io::Result<()> {
     Ok(rustix::net::shutdown(socket, Shutdown::Write)?)
 }
 
-/// Has [`receive_waiting`] wait. Everything else here goes on not to.
+/// Makes [`receive_waiting`] wait. All other functions here still do not.
 pub(crate) fn set_blocking(socket: impl AsFd) -> io::Result<()> {
     Ok(rustix::io::ioctl_fionbio(socket, false)?)
 }
 
-/// How long [`receive_waiting`] waits.
+/// Sets how long [`receive_waiting`] waits.
 pub(crate) fn set_receive_timeout(socket: impl AsFd, limit: Duration) -> io::Result<()> {
     Ok(rustix::net::sockopt::set_socket_timeout(socket, Timeout::Recv, Some(limit))?)
 }
 
-/// Has small packets go out at once over TCP. Nothing happens to a Unix socket.
+/// Sends small packets at once over TCP. Does nothing to a Unix socket.
 pub(crate) fn set_no_delay(socket: impl AsFd) {
     let _ = rustix::net::sockopt::set_tcp_nodelay(socket, true);
 }
 
-/// Has a Unix socket take more at a time of what is large: so the two sides write and read at the same time instead of in
-/// turns. The memory is the system's, as long as something is on its way. TCP sees to that itself.
+/// Enlarges the send buffer of a Unix socket for large messages: both sides then write and read at the same time, not
+/// alternately. The system uses the memory only while data is in flight. TCP sizes its buffers itself.
 pub(crate) fn enlarge_buffers(socket: impl AsFd) {
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(socket, LARGE_BUFFER);
 }
 
-/// Ends both directions: whoever waits to read returns.
+/// Shuts both directions down: a thread that waits to read returns.
 pub(crate) fn stop(socket: impl AsFd) {
     let _ = rustix::net::shutdown(socket, Shutdown::Both);
 }
 
-/// Takes the next connection of a listening socket.
+/// Accepts the next connection of a listening socket.
 pub(crate) fn accept(listening: impl AsFd) -> Result<Accepted, Errno> {
     let (socket, address) = rustix::net::acceptfrom_with(listening, SocketFlags::CLOEXEC)?;
     Ok((socket, address.and_then(|address| SocketAddr::try_from(address).ok())))
 }
 
-/// Ends listening: who connects from now on is refused, and whoever waits in accept returns.
+/// Stops listening: new connections are refused, and a thread that waits in accept returns.
 pub(crate) fn stop_listening(listening: impl AsFd) {
     let _ = rustix::net::shutdown(listening, Shutdown::Both);
 }
 
-/// Returns how many connections a server may have beside what else the process opens: seven eighths of the descriptors that
-/// the system lets it have.
+/// Returns how many connections a server may have besides other open files of the process: seven eighths of its
+/// descriptor limit.
 pub(crate) fn most_connections() -> usize {
     let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let descriptors = descriptors.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
     (descriptors - descriptors / 8).max(1)
 }
 
-/// What a widened socket takes, in bytes.
+/// The enlarged send buffer, in bytes.
 const LARGE_BUFFER: usize = 512 * 1024;

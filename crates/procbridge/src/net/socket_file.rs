@@ -1,10 +1,10 @@
-//! The life of a Unix socket's file: one owner, the right mode from the first instant, no stale file in the way.
+//! The life cycle of a Unix socket's file: one owner, the right mode from the first instant, no stale file in the way.
 //!
-//! A file is stale if no process has it bound. That is asked with a datagram socket: the kernel refuses the connect with
-//! "connection refused" when the file has no owner and with "wrong type" when it has one, so no connection is
-//! ever opened to a server that lives (some of them die of one that sends nothing).
+//! A file is stale if no process has it bound. A datagram socket finds out: the kernel refuses its connect with
+//! "connection refused" when the file has no owner, and with "wrong type" when it has one. So no connection is ever
+//! opened to a live server (some servers die of a connection that sends nothing).
 //!
-//! Starters take turns by a lock on the directory, which leaves no file behind, see decision 0005.
+//! A lock on the directory serializes starting servers and leaves no file behind, see decision 0005.
 
 use std::fmt;
 use std::fs;
@@ -26,14 +26,15 @@ use crate::user::group_id;
 
 /// The file of a socket that this process listens on. Dropping it removes the file, if it is still this one.
 ///
-/// The file is told by its inode, which the descriptor of it keeps from being used again, and found by the descriptor of its
-/// directory: neither a change of the working directory nor another file of that name leads to the wrong one.
+/// The file is identified by its inode, which an open descriptor keeps from being reused, and found through a
+/// descriptor of its directory. Neither a change of the working directory nor another file of that name leads to the
+/// wrong one.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
     directory: OwnedFd,
     file: OwnedFd,
-    /// The process that serves; until there is one, the file stays as long as any process has the socket.
+    /// The process that serves. Without one, the file stays as long as any process has the socket.
     server: Option<Creator>,
 }
 
@@ -44,7 +45,8 @@ struct Reason {
 }
 
 impl SocketFile {
-    /// Binds `socket` to `path`, removing a stale file. The mode is 0600, or 0660 for a group, unless the options have one.
+    /// Binds `socket` to `path`, removing a stale file. The mode is 0600, or 0660 for a group, unless the options have
+    /// one.
     pub(crate) fn bind(socket: &OwnedFd, path: &Path, options: &Options) -> Result<Self, Error> {
         Self::try_bind(socket, path, options).map_err(|Reason { text, source }| {
             let error =
@@ -66,9 +68,9 @@ impl SocketFile {
         let directory = open_directory(parent)
             .map_err(|error| reason(error, format_args!("cannot open {}", parent.display())))?;
 
-        let turn = DirectoryLock::take(&directory);
+        let lock = DirectoryLock::take(&directory);
         remove_stale(path)?;
-        // The mode of the socket is the mode of the file that bind makes, less the process's mask; never more.
+        // The file that bind makes gets the mode of the socket, less the process's umask; never more.
         let wanted = options.mode();
         let at = |doing: &'static str| move |error: Errno| reason(error, doing);
         rustix::fs::fchmod(socket, Mode::from_raw_mode(wanted & 0o700)).map_err(at("cannot set its mode"))?;
@@ -85,14 +87,14 @@ impl SocketFile {
         let found = rustix::fs::fstat(&file).map_err(at("its file"))?;
         if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
             return Err(format!(
-                "another file took its place at once; who else writes to {}?",
+                "another process replaced the file at once; find out which one writes to {}",
                 parent.display()
             )
             .into());
         }
-        drop(turn);
+        drop(lock);
         let file = Self { path: path.to_path_buf(), directory, file, server: None };
-        // Group first: no process must get in by a group that was not meant.
+        // The group comes first, or a process of an unintended group could connect in between.
         if let Some(group) = group {
             file.set_group(group).map_err(at("cannot give it to its group"))?;
         }
@@ -114,14 +116,14 @@ impl SocketFile {
     fn set_mode(&self, mode: u32) -> Result<(), Errno> {
         let mode = Mode::from_raw_mode(mode);
         // By the descriptor, so that no other file gets this mode; without /proc by the name.
-        match rustix::fs::chmodat(CWD, self.link(), mode, AtFlags::empty()) {
+        match rustix::fs::chmodat(CWD, self.proc_path(), mode, AtFlags::empty()) {
             Err(Errno::NOENT) => rustix::fs::chmodat(CWD, &self.path, mode, AtFlags::empty()),
             result => result,
         }
     }
 
-    /// A path of this very file, whatever it is called now.
-    fn link(&self) -> PathBuf {
+    /// Returns a path of this very file, even if it was renamed.
+    fn proc_path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
     }
 
@@ -135,10 +137,10 @@ impl SocketFile {
     }
 
     /// Whether any process has the socket.
-    fn is_held(&self) -> bool {
-        match is_bound(&self.link()) {
+    fn is_in_use(&self) -> bool {
+        match is_bound(&self.proc_path()) {
             Ok(false) if !Path::new("/proc/self/fd").exists() => is_bound(&self.path).unwrap_or(true),
-            Ok(held) => held,
+            Ok(is_bound) => is_bound,
             Err(_) => true,
         }
     }
@@ -146,34 +148,34 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // A file whose socket is held is no stale one, so no starter takes its place between the look and the removal. Where
-        // the socket has gone already that takes a turn.
-        let turn = self.server.is_none().then(|| DirectoryLock::take(&self.directory));
+        // The file of an open socket is not stale, so no starting server replaces it between the check and the removal.
+        // If the socket may be closed already, the lock keeps others out.
+        let lock = self.server.is_none().then(|| DirectoryLock::take(&self.directory));
         let is_ours = match self.server {
             Some(server) => server.is_this(),
-            // Not served yet: after a fork another process may be about to.
-            None => !self.is_held(),
+            // Not served yet: after a fork another process may be about to serve.
+            None => !self.is_in_use(),
         };
         if is_ours {
             let _ = self.remove();
         }
-        drop(turn);
+        drop(lock);
     }
 }
 
-/// A starter's turn in a directory, in which no other removes or makes a socket there.
+/// A lock on a directory: no other starting server removes or makes a socket there meanwhile.
 struct DirectoryLock<'a>(Option<&'a OwnedFd>);
 
 impl<'a> DirectoryLock<'a> {
-    /// Waits for the turn, but not for long: turns take no time, so this is a lock of another purpose, or one that a process
-    /// holds to do harm. Where there are no locks there are no turns. What is lost then is the order of two servers that
-    /// start at the same instant over a stale file.
+    /// Waits for the lock, up to [`MAX_LOCK_WAIT`]: servers hold it for an instant, so a longer holder has another
+    /// purpose, or means harm. Without the lock, or on a file system without locks, the server starts all the same.
+    /// Only two servers that start at the same instant over a stale file could then collide.
     fn take(directory: &'a OwnedFd) -> Self {
-        let late = Instant::now() + MAX_LOCK_WAIT;
+        let deadline = Instant::now() + MAX_LOCK_WAIT;
         loop {
             match rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Self(Some(directory)),
-                Err(Errno::AGAIN | Errno::INTR) if Instant::now() < late => {
+                Err(Errno::AGAIN | Errno::INTR) if Instant::now() < deadline => {
                     thread::sleep(Duration::from_micros(500));
                 }
                 Err(_) => return Self(None),
@@ -191,7 +193,7 @@ impl Drop for DirectoryLock<'_> {
 }
 
 impl Options {
-    /// The mode of the file. Who names a group wants it to be able to connect.
+    /// Returns the mode of the file. A group that is named should be able to connect.
     pub(crate) fn mode(&self) -> u32 {
         self.mode.unwrap_or(if self.group.is_some() { 0o660 } else { 0o600 })
     }
@@ -218,14 +220,14 @@ fn is_same(one: &Stat, other: &Stat) -> bool {
     (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 }
 
-/// Opens a directory to lock it, or where that is not allowed, to find files in it.
+/// Opens a directory to lock it or, if that is not allowed, to find files in it.
 fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags | OFlags::RDONLY, Mode::empty())
         .or_else(|_| rustix::fs::open(path, flags | OFlags::PATH, Mode::empty()))
 }
 
-/// Removes the socket that is at `path` if no process has it bound.
+/// Removes the socket at `path` if no process has it bound.
 fn remove_stale(path: &Path) -> Result<(), Reason> {
     let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
     if !metadata.file_type().is_socket() {
@@ -247,11 +249,11 @@ fn remove_stale(path: &Path) -> Result<(), Reason> {
     }
 }
 
-/// Whether a process has `path` bound, listening or about to.
+/// Whether a process has bound `path`, even if it does not listen yet.
 ///
 /// # Errors
 ///
-/// That it cannot be told: no permission, for one.
+/// The system refuses to tell, for example without permission.
 pub(crate) fn is_bound(path: &Path) -> Result<bool, Errno> {
     let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     match rustix::net::connect(&probe, &SocketAddrUnix::new(path)?) {
@@ -261,11 +263,11 @@ pub(crate) fn is_bound(path: &Path) -> Result<bool, Errno> {
     }
 }
 
-/// A directory in which every user may replace every file is no place for a socket, unless the endpoint says so.
+/// Refuses a directory in which every user may replace every file, unless the endpoint allows it.
 fn check_parent(parent: &Path, is_any_allowed: bool) -> Result<(), String> {
     let metadata = fs::metadata(parent).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => format!("no directory {}", parent.display()),
-        _ => format!("cannot look at {}: {}", parent.display(), plain(&error)),
+        _ => format!("cannot read the metadata of {}: {}", parent.display(), plain(&error)),
     })?;
     if !metadata.is_dir() {
         return Err(format!("{} is not a directory", parent.display()));
@@ -282,7 +284,7 @@ fn check_parent(parent: &Path, is_any_allowed: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// How long a starter waits for its turn.
+/// How long a starting server waits for the lock.
 const MAX_LOCK_WAIT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What has come for a call of ours, and how it ended.
+//! What has arrived for an outgoing call, and how the call ended.
 
 use std::collections::VecDeque;
 use std::task::Waker;
@@ -13,51 +13,51 @@ use crate::session::received::Received;
 #[derive(Debug)]
 pub(crate) enum CallEnd {
     Response(Response),
-    /// It was answered; the answer is to be read outside the session's lock.
+    /// The call was answered; the answer is to be read outside the session's lock.
     Unread(UnreadResponse),
-    /// It was answered, and the answer cannot be read.
+    /// The call was answered, and the answer cannot be read.
     Failed(ProtocolError),
-    /// It was not run, and will not be.
+    /// The call was not run, and will not be.
     NotRun,
     /// The session ended first.
     Lost {
         sent: Sent,
     },
-    /// Its time was over first, so this side has given it up.
+    /// This side cancelled the call at its deadline.
     Late {
         sent: Sent,
     },
-    /// This side has given it up.
+    /// This side cancelled the call.
     Cancelled {
         sent: Sent,
     },
 }
 
-/// What has come for a call.
+/// What has arrived for a call.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     pub(crate) answer: Option<CallEnd>,
     pub(crate) items: VecDeque<Received<Item>>,
     pub(crate) waker: Option<Waker>,
-    /// Whether its caller may hold the thread for long once it goes on: it sent something large, and may do so again.
-    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "the tasks of the async face look at it"))]
+    /// Whether its caller may occupy the thread for long when it goes on: it sent something large, and may do so again.
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "the async face reads it"))]
     pub(crate) is_large: bool,
-    /// When the call is given up by whoever looks at the clock for the session, if that is left to it.
+    /// When the task that drives the session cancels the call, if that is left to it.
     pub(super) deadline: Option<Instant>,
 }
 
-/// The time of calls that end by themselves.
+/// The deadlines of calls that the task which drives the session ends.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
-    /// When the next of them is to be looked at.
+    /// The earliest deadline of the calls.
     pub(super) calls: Option<Instant>,
-    /// When the task that drives the session looks at the clock next, whatever for.
+    /// When that task checks its timers next, for any reason.
     #[cfg(feature = "tokio")]
     pub(super) planned: Option<Instant>,
 }
 
 impl Slot {
-    /// Whoever waits for this call, to be woken.
+    /// Takes the waker of the caller that waits for this call.
     pub(crate) fn waiting(&mut self) -> Option<Waker> {
         self.waker.take()
     }

@@ -1,5 +1,5 @@
-//! What a server knows of a call that came: what was asked, how long it has time, whether anybody waits for the answer.
-//! The session and the call's handler share it.
+//! The state of an incoming call: its request, its deadline, and whether the caller still waits. The session and the
+//! call's handler share it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -15,37 +15,38 @@ use crate::reply_error::{self, Refusal};
 use crate::session::received::Received;
 use crate::telemetry::trace_context::TraceContext;
 
-/// A call that came, from its arrival to the end of its handler.
+/// An incoming call, from its arrival to the end of its handler.
 #[derive(Debug)]
 pub(crate) struct CallState {
-    /// What the request says, unless it is one of those that are read outside the session's lock.
+    /// The contents of the request, unless it is read outside the session's lock.
     content: Option<Content>,
-    /// Such a request. Most calls have no memory for it.
+    /// A request that is read outside the lock. Boxed, as most calls have none.
     late: Option<Box<Late>>,
     pub(crate) version: Version,
     pub(crate) is_one_way: bool,
     pub(crate) wants_items: bool,
     pub(crate) codec: Option<Codec>,
     pub(crate) peer: Peer,
-    /// When the server's own limit is over, until what the caller says is known.
+    /// The deadline by the server's own timeout, which holds until the request is read.
     first_deadline: Option<Instant>,
     began: Instant,
     pub(crate) limits: Limits,
     cancelled: AtomicBool,
     /// Whether it was answered without its handler.
     abandoned: AtomicBool,
-    /// The bytes of the request, as long as anybody holds the call; on a connection of its own that holds them.
-    _held: Option<Permit>,
+    /// The bytes of the request, until the last use of the call is dropped. On a classic connection the connection
+    /// counts them.
+    _bytes: Option<Permit>,
 }
 
-/// A request that is read outside the session's lock, and what it says once it is read.
+/// A request that is read outside the session's lock, and its contents or refusal once it is read.
 #[derive(Debug)]
 struct Late {
     arrived: Mutex<Option<UnreadRequest>>,
     content: OnceLock<Result<Content, Refusal>>,
 }
 
-/// What a request says.
+/// The contents of a request.
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) request: Request,
@@ -54,19 +55,19 @@ pub(crate) struct Content {
 }
 
 impl CallState {
-    /// A call on a connection of its own, whose time begins `now`. The earlier of the caller's own limit and the server's
-    /// holds.
+    /// Returns a call on a classic connection that arrived at `now`. Its deadline is the earlier one of the caller's
+    /// timeout and the server's.
     pub(crate) fn new(request: Request, peer: Peer, config: &ServerConfig, now: Instant) -> Self {
         Self::at(Received::Read(request), peer, config.handler_timeout, config, None, now)
     }
 
-    /// A call on a session, whose bytes are `held`, and whose time begins `now`.
+    /// Returns a call on a session that arrived at `now`. `bytes` is the permit for its request.
     #[inline]
     pub(crate) fn of_session(
         arrived: Received<Request>,
         peer: Peer,
         admission: &Admission,
-        held: Option<Permit>,
+        bytes: Option<Permit>,
         now: Instant,
     ) -> Self {
         let config = &admission.config;
@@ -74,7 +75,7 @@ impl CallState {
             Received::Read(request) => handler_timeout(request, admission),
             Received::Unread(_) => config.handler_timeout,
         };
-        Self::at(arrived, peer, limit, config, held, now)
+        Self::at(arrived, peer, limit, config, bytes, now)
     }
 
     #[inline]
@@ -83,7 +84,7 @@ impl CallState {
         peer: Peer,
         limit: Option<Duration>,
         config: &ServerConfig,
-        held: Option<Permit>,
+        bytes: Option<Permit>,
         began: Instant,
     ) -> Self {
         let first_deadline = limit.and_then(|limit| began.checked_add(limit));
@@ -114,7 +115,7 @@ impl CallState {
             limits: config.limits,
             cancelled: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
-            _held: held,
+            _bytes: bytes,
         }
     }
 
@@ -123,11 +124,11 @@ impl CallState {
         self.late.as_ref()?.arrived().as_ref().map(UnreadRequest::size)
     }
 
-    /// Inflates and checks the request, if nothing has: it takes time, and needs no lock of the session.
+    /// Inflates and checks the request, if that has not been done: it takes time, and needs no lock of the session.
     ///
     /// # Errors
     ///
-    /// The request cannot be read, or its time is over. That is the answer.
+    /// Returns the answer to the caller if the request cannot be read, or its deadline has passed.
     pub(crate) fn read(&self, admission: &Admission) -> Result<(), Refusal> {
         self.read_ahead(admission);
         match self.late.as_ref().and_then(|late| late.content.get()) {
@@ -136,7 +137,7 @@ impl CallState {
         }
     }
 
-    /// The same, where the answer is given later.
+    /// Does the same, where the answer is given later.
     pub(crate) fn read_ahead(&self, admission: &Admission) {
         let Some(late) = &self.late else { return };
         let Some(unread) = late.arrived().take() else { return };
@@ -175,31 +176,31 @@ impl CallState {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
-    /// The call has been answered without its handler, which is `leaked` until it [ends](Self::end_handler).
+    /// Marks the call as answered without its handler, which counts as `leaked` until it [ends](Self::end_handler).
     pub(crate) fn abandon(&self, leaked: &AtomicUsize) {
         leaked.fetch_add(1, Ordering::Relaxed);
         self.abandoned.store(true, Ordering::Release);
         self.cancel();
     }
 
-    /// The handler has ended.
+    /// Notes that the handler has ended.
     pub(crate) fn end_handler(&self, leaked: &AtomicUsize) {
         if self.abandoned.swap(false, Ordering::AcqRel) {
             leaked.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// The method's name; absent in a request that names none, and in one that has not been read.
+    /// Returns the method's name; `None` in a request without one, and in one that has not been read.
     pub(crate) fn method(&self) -> Option<&str> {
         self.request().and_then(Request::method)
     }
 
-    /// When the caller will have been told that the call took too long.
+    /// Returns when the call is answered with a timeout.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.content().map_or(self.first_deadline, |said| said.deadline)
     }
 
-    /// Whether nobody waits for the answer any more.
+    /// Whether the caller does not wait for the answer any more.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
@@ -222,8 +223,8 @@ impl Content {
     }
 }
 
-/// Returns the server's limit for the handler of `request`. Only the method decides whether it streams: a flag of the
-/// caller does not.
+/// Returns the server's timeout for the handler of `request`. A streaming method has none; a flag of the caller alone
+/// does not make a method stream.
 fn handler_timeout(request: &Request, admission: &Admission) -> Option<Duration> {
     let is_open_ended = request.wants_items() && admission.is_stream(request.method());
     admission.config.handler_timeout.filter(|_| !is_open_ended)

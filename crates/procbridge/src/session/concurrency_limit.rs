@@ -1,4 +1,4 @@
-//! Calls that wait for their turn: the peer says how many it takes at a time, and refuses one more (PB-FLT-7).
+//! The concurrency limit for outgoing calls: the peer says how many it takes at a time and refuses more (PB-FLT-7).
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -13,18 +13,18 @@ use crate::session::session::{BeginError, Session};
 use crate::session::state::State;
 use crate::session::wait_queue::{Queue, Waiter};
 
-/// A call that is not begun yet. Dropping it leaves the queue.
+/// A call queued at the concurrency limit. Dropping it leaves the queue.
 #[derive(Debug)]
 pub(crate) struct QueuedCall {
     session: Arc<Session>,
     packet: Option<Packet>,
-    /// Its place in the queue.
+    /// Its position in the queue.
     ticket: Option<u64>,
     /// When it waits no longer.
     until: Option<Instant>,
 }
 
-/// A call that the peer takes, or one that waits for its turn.
+/// A call that was begun, or is queued at the concurrency limit.
 #[derive(Debug)]
 pub(crate) enum Started<T> {
     Now(T),
@@ -32,34 +32,36 @@ pub(crate) enum Started<T> {
 }
 
 impl Session {
-    /// Begins a call if the peer takes one more, or if it is not to be held back at all. `hold` is how long.
+    /// Begins a call if it gets a permit, or if `queue_timeout` is `None`. Otherwise queues it for at most
+    /// `queue_timeout`.
     #[cfg(feature = "tokio")]
     pub(crate) fn begin_or_queue(
         self: &Arc<Self>,
         packet: Packet,
-        hold: Option<Duration>,
+        queue_timeout: Option<Duration>,
     ) -> Result<Started<PendingCall>, BeginError> {
-        let Some(hold) = hold else { return self.begin(packet).map(Started::Now) };
+        let Some(queue_timeout) = queue_timeout else { return self.begin(packet).map(Started::Now) };
         let begun = self.with(|state| match state.has_permit(None) {
             true => state.send(self, packet, true).map(Ok),
             false => Ok(Err(packet)),
         })?;
         Ok(match begun {
             Ok(id) => Started::Now(self.pending(id)),
-            Err(packet) => Started::Queued(self.enqueue(packet, hold)),
+            Err(packet) => Started::Queued(self.enqueue(packet, queue_timeout)),
         })
     }
 
-    /// Begins a call and takes the first [turn](Session::turn) of who waits for its answer; whoever reads writes before. A call
-    /// that the peer does not take for now waits for `hold`, if it is given.
+    /// Begins a call and takes the caller's first [step](Session::step). Writes the call at once unless the caller
+    /// becomes the leader, which writes before it reads. Without a permit the call is queued for `queue_timeout`, if
+    /// that is given.
     pub(crate) fn call(
         self: &Arc<Self>,
         packet: Packet,
-        hold: Option<Duration>,
+        queue_timeout: Option<Duration>,
         follower: &mut Follower,
     ) -> Result<Started<(PendingCall, Step<CallEnd>)>, BeginError> {
         let called = self.with(|state| {
-            if hold.is_some() && !state.has_permit(None) {
+            if queue_timeout.is_some() && !state.has_permit(None) {
                 return Ok(Err(packet));
             }
             let is_only_call = state.calls.is_empty();
@@ -68,34 +70,34 @@ impl Session {
             if !state.has_no_reader() {
                 state.flush_later(self, is_only_call);
             }
-            let turn = state.turn(self, follower, |state, waker| answer(state, self, id, waker));
-            let over = matches!(turn, Step::Done(_));
-            Ok(Ok((self.pending_after(id, over), turn)))
+            let step = state.step(self, follower, |state, waker| answer(state, self, id, waker));
+            let over = matches!(step, Step::Done(_));
+            Ok(Ok((self.pending_after(id, over), step)))
         })?;
         Ok(match called {
             Ok(begun) => Started::Now(begun),
-            Err(packet) => Started::Queued(self.enqueue(packet, hold.unwrap_or_default())),
+            Err(packet) => Started::Queued(self.enqueue(packet, queue_timeout.unwrap_or_default())),
         })
     }
 
-    /// Has a call wait for its turn.
-    pub(super) fn enqueue(self: &Arc<Self>, packet: Packet, hold: Duration) -> Box<QueuedCall> {
-        let (session, until) = (self.clone(), self.admission.now().checked_add(hold));
+    /// Returns a call that is queued at the concurrency limit for at most `queue_timeout`.
+    pub(super) fn enqueue(self: &Arc<Self>, packet: Packet, queue_timeout: Duration) -> Box<QueuedCall> {
+        let (session, until) = (self.clone(), self.admission.now().checked_add(queue_timeout));
         Box::new(QueuedCall { session, packet: Some(packet), ticket: None, until })
     }
 }
 
 impl QueuedCall {
-    /// When it is sent whatever the peer says, or is over because of its own `deadline`.
+    /// Returns when the call stops waiting: it is sent without a permit then, or ends at its own `deadline`.
     pub(crate) fn until(&self, deadline: Option<Instant>) -> Option<Instant> {
         [self.until, deadline].into_iter().flatten().min()
     }
 
-    /// The call, begun as soon as it is its turn.
+    /// Begins the call as soon as it has a permit.
     pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Result<PendingCall, BeginError>> {
         let session = self.session.clone();
         session.with(|state| {
-            if state.is_given_up(self.ticket) {
+            if state.was_cancelled(self.ticket) {
                 self.leave(state);
                 return Poll::Ready(Err(BeginError::Cancelled));
             }
@@ -109,13 +111,13 @@ impl QueuedCall {
         })
     }
 
-    /// Begins the call: it is the peer's to refuse it.
+    /// Begins the call without a permit: the peer may refuse it.
     pub(crate) fn send_anyway(&mut self) -> Result<PendingCall, BeginError> {
         let session = self.session.clone();
         session.with(|state| {
             let sent = self.send(state);
             if sent.is_err() {
-                // As for one that is dropped.
+                // This call may have been promoted and does not wait: pass leadership on, as a drop does.
                 state.promote_follower(&session, None);
             }
             sent
@@ -147,7 +149,7 @@ impl Drop for QueuedCall {
             let session = self.session.clone();
             session.with(|state| {
                 self.leave(state);
-                // It may have been told of the seat, and those behind it still wait.
+                // This call may have been promoted, and those queued behind it still wait.
                 state.promote_follower(&session, None);
             });
         }
@@ -155,42 +157,43 @@ impl Drop for QueuedCall {
 }
 
 impl State {
-    /// How many more calls the peer takes. One that takes none refuses by itself, and a session that is over has no queue.
+    /// Returns how many more calls the peer takes. A peer that takes none refuses them itself; an ended session has no
+    /// queue.
     fn free_permits(&self) -> usize {
-        match self.connection.peer().map_or(0, |terms| terms.max_calls()) {
+        match self.connection.peer().map_or(0, |settings| settings.max_calls()) {
             0 => usize::MAX,
             _ if !self.is_open() => usize::MAX,
             most => (most as usize).saturating_sub(self.connection.pending_calls()),
         }
     }
 
-    /// Whether it is the turn of the call with `ticket`, or of one that has just come.
+    /// Whether the call with `ticket` has a permit; without a ticket, whether a new call has one.
     pub(super) fn has_permit(&self, ticket: Option<u64>) -> bool {
-        let room = self.free_permits();
-        let Some(queue) = &self.queued else { return room > 0 };
-        let mut in_turn = queue.eligible(room, ticket);
+        let permits = self.free_permits();
+        let Some(queue) = &self.queued else { return permits > 0 };
+        let mut eligible = queue.eligible(permits, ticket);
         match ticket {
-            Some(ticket) => in_turn.any(|(&waiting, _)| waiting == ticket),
-            None => in_turn.count() < room,
+            Some(ticket) => eligible.any(|(&waiting, _)| waiting == ticket),
+            None => eligible.count() < permits,
         }
     }
 
-    fn is_given_up(&self, ticket: Option<u64>) -> bool {
+    fn was_cancelled(&self, ticket: Option<u64>) -> bool {
         let queue = self.queued.as_ref().zip(ticket);
         queue.is_some_and(|(queue, ticket)| {
             matches!(queue.waiting.get(&ticket), Some(Waiter { waker: None, .. }))
         })
     }
 
-    /// Wakes those whose turn it is.
+    /// Wakes the queued calls that have a permit.
     pub(super) fn wake_eligible(&mut self) {
         if let Some(queue) = &self.queued {
-            let in_turn = queue.eligible(self.free_permits(), None);
-            self.to_wake.extend(in_turn.filter_map(|(_, waiting)| waiting.waker.clone()));
+            let eligible = queue.eligible(self.free_permits(), None);
+            self.to_wake.extend(eligible.filter_map(|(_, waiting)| waiting.waker.clone()));
         }
     }
 
-    /// Gives up all that wait.
+    /// Cancels all queued calls.
     pub(super) fn cancel_queued(&mut self) {
         if let Some(queue) = &mut self.queued {
             self.to_wake.extend(queue.waiting.values_mut().filter_map(|waiting| waiting.waker.take()));
@@ -209,36 +212,36 @@ mod tests {
     use crate::session::state::Reader;
     use crate::session::testing::{Bell, Ends, answer, call};
 
-    /// A call that waits, and what is rung to tell it.
+    /// A queued call, and what counts how often its waker is woken.
     type Waits = (QueuedCall, Arc<Bell>, Waker);
 
-    /// Two calls that wait for their turn on a session on which one is in flight, and nobody waits for its answer: they read
-    /// for all.
+    /// Returns two queued calls on a session with one call in flight that no thread waits for: a queued call becomes
+    /// the leader.
     fn waiting() -> (Ends, [Waits; 2], PendingCall) {
         let ends = Ends::client(Reader::None, 1);
         let work = || call("work", &(), ResultForm::Result);
         let pending = ends.session.begin(work()).unwrap();
-        let held = [(), ()].map(|()| {
-            let mut held = *ends.session.enqueue(work(), Duration::from_secs(5));
+        let queued = [(), ()].map(|()| {
+            let mut queued = *ends.session.enqueue(work(), Duration::from_secs(5));
             let (bell, waker) = Bell::new();
-            assert!(held.poll(&waker).is_pending());
-            (held, bell, waker)
+            assert!(queued.poll(&waker).is_pending());
+            (queued, bell, waker)
         });
-        (ends, held, pending)
+        (ends, queued, pending)
     }
 
-    /// Whoever leaves has not left the queue yet.
+    /// The leader that steps down has not left the queue yet.
     #[test]
-    fn the_seat_is_not_offered_to_the_one_who_leaves_it() {
-        let (ends, [(_early, first, leaves), (_late, second, _)], _calling) = waiting();
+    fn a_leader_that_steps_down_is_not_promoted() {
+        let (ends, [(_early, first, leaves), (_late, second, _)], _pending) = waiting();
         assert!(ends.session.become_leader(None));
         ends.session.step_down(Some(&leaves));
         assert_eq!((first.rung(), second.rung()), (0, 1));
     }
 
     #[test]
-    fn who_leaves_the_queue_passes_the_seat_on() {
-        let (ends, [(early, first, _), (_late, second, _)], _calling) = waiting();
+    fn a_call_that_leaves_the_queue_promotes_the_next() {
+        let (ends, [(early, first, _), (_late, second, _)], _pending) = waiting();
         ends.session.hand_over(None);
         assert_eq!((first.rung(), second.rung()), (1, 0));
         drop(early);
@@ -259,28 +262,28 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_looked_at_keeps_others_waiting_until_its_hold_is_over() {
+    fn a_future_that_is_not_polled_keeps_others_waiting_until_its_queue_timeout() {
         let mut ends = Ends::client(Reader::None, 1);
         let session = ends.session.clone();
         let work = || call("work", &(), ResultForm::Result);
-        let hold = |hold| {
-            let mut held = *session.enqueue(work(), hold);
+        let enqueue = |queue_timeout| {
+            let mut queued = *session.enqueue(work(), queue_timeout);
             let (bell, waker) = Bell::new();
-            assert!(held.poll(&waker).is_pending());
-            (held, bell)
+            assert!(queued.poll(&waker).is_pending());
+            (queued, bell)
         };
-        let has_turn = || session.with(|state| state.has_permit(None));
+        let has_permit = || session.with(|state| state.has_permit(None));
         let _answered = session.begin(work()).unwrap();
-        let (mut over, _) = hold(Duration::ZERO);
-        let (mut next, told) = hold(Duration::from_secs(5));
+        let (mut over, _) = enqueue(Duration::ZERO);
+        let (mut next, woken) = enqueue(Duration::from_secs(5));
         answer_calls(&mut ends);
-        assert_eq!((told.rung(), has_turn()), (1, false));
+        assert_eq!((woken.rung(), has_permit()), (1, false));
         let begun = next.poll(Waker::noop());
         assert!(matches!(begun, Poll::Ready(Ok(_))), "{begun:?}");
         assert!(over.poll(Waker::noop()).is_pending());
         answer_calls(&mut ends);
-        assert!(has_turn());
-        // Whoever is looked at late has its turn all the same.
+        assert!(has_permit());
+        // A call that is polled late gets its permit all the same.
         assert!(over.poll(Waker::noop()).is_ready());
     }
 }

@@ -1,4 +1,4 @@
-//! What never changes about a session. Its parts know this, and not the session.
+//! The immutable part of a session, which its parts know instead of the session.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use crate::net::socket::Socket;
 use crate::peer::Peer;
 use crate::telemetry::log::LogClass;
 
-/// What never changes about a session.
+/// The immutable part of a session.
 pub(crate) struct SessionContext {
     pub(super) socket: Arc<dyn Socket>,
     pub(crate) peer: Peer,
-    /// What the session holds of a server's limits.
+    /// The account of the peer in the server's limits.
     pub(crate) account: Arc<Account>,
-    /// The limits under which the peer's calls are served.
+    /// The limits for incoming calls.
     pub(crate) admission: Arc<Admission>,
 }
 
@@ -23,7 +23,7 @@ impl SessionContext {
         &self.socket
     }
 
-    /// Counts one-way calls that were not run for lack of a place, and logs it: their callers do not hear of it.
+    /// Counts and logs one-way calls that were dropped at a limit: their callers get no answer.
     pub(super) fn drop_one_way(&self, calls: u64) {
         self.admission.stats.dropped(calls);
         let peer = &self.peer;

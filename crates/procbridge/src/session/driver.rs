@@ -1,4 +1,4 @@
-//! What a task needs that drives a session: the async face has one for each.
+//! The parts of a session for the task that drives it; the async face has one for each session.
 
 use std::io;
 use std::mem;
@@ -16,30 +16,30 @@ use crate::session::session::Session;
 use crate::session::state::{ReceiveGate, State};
 use crate::session::waker::keep_waker;
 
-/// What a task finds that [drives](crate::session::state::Reader::Task) a session.
+/// What the task that [drives](crate::session::state::Reader::Task) a session finds to do.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    /// Whether there are calls of the peer that nobody has begun to serve, or packets that nobody has looked at.
+    /// Whether there are incoming calls that no handler has begun, or packets that have not been handed out.
     pub(crate) has_work: bool,
     pub(crate) has_ended: bool,
     /// Whether new calls can begin here.
     pub(crate) is_open: bool,
     pub(crate) is_blocked: bool,
     pub(crate) is_reading_paused: bool,
-    /// Whether somebody [notified](Session::notify_task).
-    pub(crate) is_rung: bool,
-    /// Whether a caller was woken that may hold its thread for long.
+    /// Whether the task was [notified](Session::notify_task).
+    pub(crate) is_notified: bool,
+    /// Whether a woken caller may occupy its thread for long.
     pub(crate) wakes_large: bool,
-    /// When the session ends unless the peer reads or goes on sending, or a call does: sooner than the next
-    /// [beat](Session::tick) may be planned.
+    /// The next deadline: of the peer to read or go on sending, or of a call. It may be sooner than the next
+    /// [tick](Session::tick) that the task has planned.
     pub(crate) due: Option<Instant>,
-    /// When something has arrived last.
+    /// When something last arrived.
     pub(crate) heard: Instant,
 }
 
 impl Session {
-    /// For the task that drives the session: writes what is queued, and tells what is to be done. From here until the
-    /// task [rests](Self::park) nobody wakes it.
+    /// Writes what is queued, and returns what the driving task has to do. Until the task [parks](Self::park) nothing
+    /// wakes it.
     pub(crate) fn snapshot(&self) -> Snapshot {
         self.with(|state| {
             state.standby = None;
@@ -55,7 +55,7 @@ impl Session {
                 is_open: state.is_open(),
                 is_blocked: state.blocked.is_some(),
                 is_reading_paused: self.is_receive_paused(state),
-                is_rung: mem::take(&mut state.is_notified),
+                is_notified: mem::take(&mut state.is_notified),
                 wakes_large: mem::take(&mut state.wakes_large),
                 due: self.task_due(state),
                 heard: state.keepalive.heard(),
@@ -63,8 +63,8 @@ impl Session {
         })
     }
 
-    /// Reads what has arrived, without waiting, and tells whether there was anything. The packets in it are to be [looked
-    /// at](Self::next_incoming).
+    /// Reads what has arrived, without waiting, and tells whether there was anything.
+    /// [`next_incoming`](Self::next_incoming) hands out its packets.
     pub(crate) fn read_once(self: &Arc<Self>, read: impl FnOnce(&mut Vec<u8>) -> io::Result<Read>) -> bool {
         self.with(|state| {
             if state.end.is_some() || state.has_shared_buffer {
@@ -88,15 +88,15 @@ impl Session {
         })
     }
 
-    /// The same, and looks at all of it.
+    /// Reads once and hands out everything, without waiting. Returns whether there was anything.
     pub(crate) fn read_all(self: &Arc<Self>, read: impl FnOnce(&mut Vec<u8>) -> io::Result<Read>) -> bool {
         let is_something = self.read_once(read);
         let mut goes_on = is_something;
         while goes_on {
             goes_on = self.with(|state| {
                 state.receive_gate = ReceiveGate::Passed;
-                while let Some(work) = state.pull_call(self) {
-                    state.queue_call(work);
+                while let Some(incoming) = state.pull_call(self) {
+                    state.queue_call(incoming);
                 }
                 state.has_shared_buffer
             });
@@ -104,9 +104,9 @@ impl Session {
         is_something
     }
 
-    /// Queues the answer to a call, if one was `answered`, and looks at packets until there is another call to be served.
-    /// What each call holds is given back before the next one takes memory. Returns nothing as well after many packets
-    /// without a call: then there is more [work](Snapshot::has_work).
+    /// Queues the answer to a call, if one was `answered`, and hands out packets until there is another incoming call.
+    /// Returning each call's memory before the next call takes some keeps the peak low. Also returns nothing after many
+    /// packets without a call: then there is more [work](Snapshot::has_work).
     pub(crate) fn next_incoming(
         self: &Arc<Self>,
         answered: Option<(CallId, PreparedReply)>,
@@ -120,24 +120,25 @@ impl Session {
         })
     }
 
-    /// When anything of the session was last seen.
+    /// Returns when a thread or task last checked the session.
     pub(crate) fn seen(&self) -> Instant {
         self.lock().keepalive.seen()
     }
 
-    /// Whether new calls can begin here, and somebody has looked at the session after `since`.
+    /// Whether new calls can begin here, and the session was checked after `since`.
     pub(crate) fn is_open_since(&self, since: Option<Instant>) -> bool {
         let state = self.lock();
         state.is_open() && since.is_none_or(|since| state.keepalive.seen() >= since)
     }
 
-    /// Whether something was [left](State::flush_soon) to the task that drives the session.
+    /// Whether a flush was [left](State::flush_soon) to the task that drives the session.
     pub(crate) fn has_pending_flush(&self) -> bool {
         self.lock().is_flush_pending
     }
 
-    /// Has `waker` told when there is something to serve or to write, or the session is over. Tells whether that is not so
-    /// already, and all is as the task `found` it. The task looks at the clock when that was `planned`.
+    /// Registers `waker`, which is woken when there is a call to serve, something to write, or the session ends.
+    /// Returns false, without registering it, if that is so already or the state differs from what the task `found`.
+    /// `planned` is when the task will check its timers.
     pub(crate) fn park(&self, waker: &Waker, found: &Snapshot, planned: Option<Instant>) -> bool {
         let mut state = self.lock();
         let is_written = state.connection.transmit().is_empty() || state.blocked.is_some();
@@ -156,61 +157,60 @@ impl Session {
         true
     }
 
-    /// Whether the task waits for the right things. Nobody wakes it between its survey and its rest, where others may have
-    /// begun a call that ends sooner than it looks at the clock, or found that the socket takes no more.
+    /// Whether the task waits for the right events. Between its snapshot and its parking nothing wakes it: a caller may
+    /// have begun a call with an earlier deadline, or found the socket full.
     fn is_unchanged(&self, state: &State, found: &Snapshot, planned: Option<Instant>) -> bool {
         found.is_blocked == state.blocked.is_some()
             && found.is_reading_paused == self.is_receive_paused(state)
             && self.task_due(state).is_none_or(|due| planned.is_some_and(|planned| planned <= due))
     }
 
-    /// When the task looks at the clock at the latest, whatever it has planned.
+    /// Returns the latest time at which the task must check its timers, whatever it has planned.
     fn task_due(&self, state: &State) -> Option<Instant> {
-        let turn = match state.receive_gate {
+        let gate = match state.receive_gate {
             ReceiveGate::ClosedUntil(until) => Some(until),
             _ => None,
         };
-        [self.next_deadline(state), state.calls_due(), turn].into_iter().flatten().min()
+        [self.next_deadline(state), state.calls_due(), gate].into_iter().flatten().min()
     }
 
-    /// Whether nothing is read for now: the peer does not read, or what is here waits.
+    /// Whether reading is paused: the peer does not read, or received packets wait.
     fn is_receive_paused(&self, state: &State) -> bool {
         state.is_paused(self) || state.is_gate_closed()
     }
 
-    /// Has the task that drives the session look at the clock.
+    /// Wakes the task that drives the session to check its timers.
     pub(crate) fn notify_task(&self) {
-        self.with(State::ring);
+        self.with(State::notify);
     }
 
-    /// Does the same, unless that would have to wait. Tells whether it was done.
+    /// Does the same, unless another thread has the lock. Returns whether it was done.
     pub(crate) fn try_notify_task(&self) -> bool {
-        self.try_with(State::ring).is_some()
+        self.try_with(State::notify).is_some()
     }
 
-    /// Ready when the calls have been served that go on after the session's end.
+    /// Ready when the calls that outlive the session have been served.
     pub(crate) fn poll_drained(&self, waker: &Waker) -> Poll<()> {
         let mut state = self.lock();
-        if state.serving.is_empty() {
+        if state.served.is_empty() {
             return Poll::Ready(());
         }
         keep_waker(&mut state.standby, waker);
         Poll::Pending
     }
 
-    /// Lets go of the calls that go on after the session's end: nobody will. Each of them holds the session.
+    /// Drops the calls that outlive the session, as no task will serve them. Each of them keeps the session alive.
     pub(crate) fn drop_calls(&self) {
-        let (serving, ready) =
-            self.with(|state| (mem::take(&mut state.serving), mem::take(&mut state.ready)));
-        serving.iter().for_each(|(_, serving)| serving.call.cancel());
-        // Their ends may be the program's, and come back here.
-        drop((serving, ready));
+        let (served, ready) = self.with(|state| (mem::take(&mut state.served), mem::take(&mut state.ready)));
+        served.iter().for_each(|(_, served)| served.call.cancel());
+        // Dropping them may run the program's code, which may use this session.
+        drop((served, ready));
     }
 
-    /// Has answers written that were queued. The last one goes at once: nobody else is there to write with it.
+    /// Flushes queued answers. The last one is written at once: no later answer shares its write.
     pub(crate) fn flush_answers(&self) {
         self.with(|state| {
-            if state.serving.is_empty() {
+            if state.served.is_empty() {
                 state.flush(self);
             } else {
                 state.flush_soon(self);
@@ -218,11 +218,11 @@ impl Session {
         });
     }
 
-    /// Ready when nobody waits for the answer to `id` any longer.
+    /// Ready when the caller does not wait for the answer to `id` any longer.
     pub(crate) fn poll_cancelled(&self, id: CallId, waker: &Waker) -> Poll<()> {
-        self.with(|state| match state.serving.get_mut(id) {
-            Some(serving) if !serving.call.is_cancelled() => {
-                keep_waker(&mut serving.cancelled, waker);
+        self.with(|state| match state.served.get_mut(id) {
+            Some(served) if !served.call.is_cancelled() => {
+                keep_waker(&mut served.cancelled, waker);
                 Poll::Pending
             }
             _ => Poll::Ready(()),
@@ -231,7 +231,7 @@ impl Session {
 }
 
 impl State {
-    fn ring(&mut self) {
+    fn notify(&mut self) {
         self.is_notified = true;
         self.wake_standby();
     }
@@ -253,8 +253,8 @@ impl State {
         self.is_gate_closed()
     }
 
-    /// Looks at what was read until there is a call to be served. Without one all of it has been looked at, or a
-    /// portion: others who wait for the session go first.
+    /// Hands out packets until there is an incoming call. Without a call, all packets or one portion were handed out:
+    /// other waiters for the session get the lock first.
     fn pull_call(&mut self, context: &SessionContext) -> Option<IncomingCall> {
         if !self.has_shared_buffer {
             return None;
@@ -264,9 +264,9 @@ impl State {
                 return None;
             }
             let Some(event) = self.next_event() else { break };
-            let work = self.handle_event(context, event);
-            if work.is_some() {
-                return work;
+            let incoming = self.handle_event(context, event);
+            if incoming.is_some() {
+                return incoming;
             }
         }
         self.count_dropped(context);
@@ -277,7 +277,7 @@ impl State {
     }
 }
 
-/// How long packets wait for the end of a call, where as many are in flight as are taken.
+/// How long packets wait for the end of a call when the concurrency limit is reached.
 const GATE_TIMEOUT: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
@@ -289,7 +289,7 @@ mod tests {
 
     /// A runtime may be dropped while a one-way call is with its handler.
     #[test]
-    fn a_session_is_let_go_with_its_task_whatever_goes_on_after_its_end() {
+    fn a_session_is_dropped_with_its_task_whatever_outlives_its_end() {
         let mut ends = Ends::server(Reader::None);
         for _ in 0..2 {
             ends.peer.call(call("note", &(), ResultForm::OneWay)).unwrap();
@@ -305,9 +305,9 @@ mod tests {
         assert!(session.upgrade().is_none());
     }
 
-    /// What happens between a task's survey and its rest wakes nobody, so the rest must find it.
+    /// Nothing between a task's snapshot and its parking wakes it, so parking must find it.
     #[test]
-    fn a_task_does_not_rest_while_a_call_ends_before_it_looks_at_the_clock() {
+    fn a_task_does_not_park_while_a_call_ends_before_it_checks_its_timers() {
         let Ends { session, socket: _socket, .. } = Ends::client(Reader::Task, 8);
         let found = session.snapshot();
         let now = Instant::now();
@@ -323,17 +323,17 @@ mod tests {
     }
 
     #[test]
-    fn a_task_does_not_rest_while_it_does_not_wait_for_a_socket_that_is_full() {
+    fn a_task_does_not_park_while_it_does_not_wait_for_a_full_socket() {
         let Ends { session, socket: _socket, .. } = Ends::client(Reader::Task, 8);
         let found = session.snapshot();
         let later = Some(Instant::now() + Duration::from_secs(3600));
         let _calling = session.begin(call("work", &"x".repeat(4 << 20), ResultForm::Result)).unwrap();
-        // A portion of it was written, and here are the next.
+        // Flushing goes on in portions until the socket is full.
         while !session.is_blocked() {
             session.flush();
         }
         assert!(!session.park(Waker::noop(), &found, later));
-        // It looks again, and waits for the socket, and for the peer that may never read.
+        // The next snapshot waits for the socket, and for the peer that may never read.
         let found = session.snapshot();
         assert!(!session.park(Waker::noop(), &found, later));
         assert!(session.park(Waker::noop(), &found, found.due));

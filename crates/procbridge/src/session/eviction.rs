@@ -1,9 +1,9 @@
-//! A full server makes room for a connection by ending a session: the one that has been idle longest.
+//! Eviction: a full server ends the session that has been idle longest to admit a new connection.
 //!
-//! A session is idle while no call is in flight on it, either way; a stream and a subscription are calls. It must have been
-//! idle for a moment, so that clients that come and go do not end those that work. The process with the most sessions pays
-//! first. A process or user whose sessions are not more than those of another cannot be displaced by it: who opens many
-//! connections displaces its own.
+//! A session is idle while no call is in flight in either direction; a stream and a subscription are calls. It must
+//! have been idle for a moment, so that clients that reconnect often do not evict those that work. The process with the
+//! most sessions loses one first. A process or user is safe from another one that has as many sessions: a peer that
+//! opens many connections evicts its own.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -18,15 +18,15 @@ use crate::peer::Peer;
 use crate::session::Session;
 use crate::session::idle_scan::Idle;
 
-/// Ends idle sessions of one server.
+/// Evicts idle sessions of one server.
 #[derive(Debug)]
 pub(crate) struct Eviction {
     start: Instant,
-    /// Before which there is nothing to look for, in milliseconds since the start.
+    /// Earliest time of the next search, in milliseconds since the start.
     next: AtomicU64,
 }
 
-/// Whose session it is. Over TCP the address stands for both.
+/// The owner of a session. Over TCP the address stands for both user and process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Owner {
     user: u64,
@@ -38,8 +38,7 @@ impl Eviction {
         Self { start: now, next: AtomicU64::new(0) }
     }
 
-    /// Ends the session that has been idle longest, with GOODBYE, so that `newcomer` has its place. Tells whether one was
-    /// ended.
+    /// Ends the session that has been idle longest, with GOODBYE, to admit `newcomer`. Returns whether one was ended.
     pub(crate) fn evict_one(
         &self,
         newcomer: &Peer,
@@ -63,7 +62,7 @@ impl Eviction {
                 return true;
             }
         }
-        // Each refused connection would look at all sessions.
+        // Without a pause each refused connection would search all sessions.
         self.next.store(millis + PAUSE_MILLIS, Ordering::Relaxed);
         false
     }
@@ -76,8 +75,8 @@ impl Owner {
     }
 }
 
-/// The sessions that may be ended for `newcomer`, in this order. Of each session there is its owner, and since when it is
-/// idle, if it is.
+/// Returns the indexes of the sessions that may be ended for `newcomer`, in this order. Each session is given by its
+/// owner and since when it is idle, if it is.
 fn candidates(
     newcomer: Owner,
     whose: Whose,
@@ -120,9 +119,9 @@ fn counts<K: Eq + Hash>(keys: impl Iterator<Item = K>) -> HashMap<K, usize> {
 
 /// How long a session must have been idle.
 const MIN_IDLE: Duration = Duration::from_millis(250);
-/// How long there is no other look after one that found nothing, in milliseconds.
+/// Pause after a search that found nothing, in milliseconds.
 const PAUSE_MILLIS: u64 = 100;
-/// Sessions of which each may have become busy since the look.
+/// Sessions that are tried: each may have become busy since the search.
 const MAX_TRIES: usize = 8;
 
 #[cfg(test)]
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_idle_longest_goes_first_and_what_is_busy_stays() {
+    fn the_longest_idle_session_is_evicted_first_and_a_busy_one_stays() {
         assert_eq!(chosen(OWN, &[(OWN, Some(6)), (OWN, None), (OWN, Some(60)), (OWN, Some(4))]), [2, 0]);
         assert!(chosen(OWN, &[(OWN, None), (OWN, Some(4))]).is_empty());
     }
@@ -155,25 +154,25 @@ mod tests {
     fn a_user_with_many_sessions_displaces_its_own() {
         let many = [(OWN, Some(10)), (OWN, Some(20)), (OTHER, Some(90))];
         assert_eq!(chosen(OWN, &many), [1, 0]);
-        // The other one may displace them, until it has as many.
+        // The other user may evict them until it has as many.
         assert_eq!(chosen(OTHER, &many), [1, 0, 2]);
         assert_eq!(chosen(OTHER, &[(OWN, Some(10)), (OTHER, None)]), [0_usize; 0]);
         assert_eq!(chosen(OTHER, &[(OWN, Some(10))]), [0]);
     }
 
     #[test]
-    fn the_process_with_most_sessions_pays_first() {
+    fn the_process_with_most_sessions_loses_one_first() {
         let second = Owner { process: 11, ..OWN };
         let mixed = [(second, Some(90)), (OWN, Some(10)), (OWN, Some(20))];
         assert_eq!(chosen(Owner { process: 12, ..OWN }, &mixed), [2, 1, 0]);
         assert_eq!(chosen(second, &mixed), [2, 1, 0]);
-        // Many processes of a user do not displace the sessions of another user that has fewer.
+        // Many processes of a user do not evict the sessions of another user that has fewer.
         let many = [(second, Some(10)), (OWN, Some(20)), (OTHER, Some(90))];
         assert_eq!(chosen(Owner { process: 12, ..OWN }, &many), [1, 0]);
     }
 
     #[test]
-    fn a_process_that_has_its_share_displaces_its_own() {
+    fn a_process_at_its_share_evicts_its_own() {
         let mixed = [(OWN, Some(10)), (OTHER, Some(20)), (OTHER, Some(30))];
         assert_eq!(among(OWN, Whose::Own, &mixed), [0]);
         assert_eq!(among(OWN, Whose::All, &mixed), [2, 1, 0]);

@@ -1,5 +1,5 @@
-//! What a thread does that sees to many sessions. It waits for none of them: a session may be busy, and the others would
-//! wait with it.
+//! The checks of a thread that serves many sessions. It never blocks on the lock of one: the other sessions would wait
+//! too.
 
 use std::sync::atomic::AtomicUsize;
 use std::task::Waker;
@@ -14,18 +14,18 @@ use crate::session::session::Session;
 use crate::session::state::{End, State};
 use crate::session::waker::keep_waker;
 
-/// What was found in a session.
+/// What a scan found in a session.
 #[derive(Debug)]
 pub(crate) struct IdleScan {
-    /// Whether there are calls of the peer that nobody has begun to serve.
+    /// Whether there are incoming calls that no handler has begun to serve.
     pub(crate) has_work: bool,
-    /// The calls that were answered because their time was over.
+    /// The calls that were answered at their deadline.
     pub(crate) expired: Vec<Arc<CallState>>,
-    /// When something will be due.
+    /// When the next timer is due.
     pub(crate) next: Option<Instant>,
 }
 
-/// What a session waits for.
+/// The events that a session waits for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Interest {
     pub(crate) has_ended: bool,
@@ -33,20 +33,20 @@ pub(crate) struct Interest {
     pub(crate) is_reading_paused: bool,
 }
 
-/// Whether a session is used.
+/// Whether and since when a session is idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Idle {
     /// No call has been in flight since then.
     Since(Instant),
-    /// A call is in flight, or something of one, or the session is over.
+    /// A call is in flight or partly received, or the session has ended.
     Busy,
 }
 
 impl State {
     fn idle(&self, context: &SessionContext) -> Idle {
-        let is_unused = self.calls.is_empty() && self.serving.is_empty() && self.ready.is_empty();
+        let is_unused = self.calls.is_empty() && self.served.is_empty() && self.ready.is_empty();
         let is_quiet = self.is_open() && self.queued.is_none() && !self.connection.is_receiving();
-        // What has arrived and was not read yet may be a call.
+        // Input that has not been read yet may be a call.
         if is_unused && is_quiet && !socket::has_input(context.socket()) {
             Idle::Since(self.keepalive.used())
         } else {
@@ -56,12 +56,12 @@ impl State {
 }
 
 impl Session {
-    /// Whether the session is used. Returns nothing if it is busy right now.
+    /// Returns whether the session is idle; nothing if another thread has its lock.
     pub(crate) fn idle(&self) -> Option<Idle> {
         self.try_with(|state| state.idle(self))
     }
 
-    /// Ends the session with GOODBYE, if it is idle still. Tells whether it was ended.
+    /// Ends the session with GOODBYE, if it is still idle. Returns whether it was ended.
     pub(crate) fn end_idle(&self) -> bool {
         let ended = self.try_with(|state| {
             if state.idle(self) == Idle::Busy {
@@ -77,8 +77,8 @@ impl Session {
         ended == Some(true)
     }
 
-    /// Does what is due at `now`, and has `attendant` told of what there will be to serve. Returns nothing if the session
-    /// is busy. The handlers of calls whose time is over are `leaked` from now on.
+    /// Runs the timers due at `now` and registers `standby`. Returns nothing if another thread has the session's lock.
+    /// The handlers of calls past their deadline count as `leaked` from now on.
     pub(crate) fn scan(
         &self,
         now: Instant,
@@ -86,19 +86,19 @@ impl Session {
         leaked: &AtomicUsize,
     ) -> Option<IdleScan> {
         self.try_with(|state| {
-            // First the word to be told, then the look: what comes between them is told.
+            // Register before checking, or a call in between wakes no thread.
             if let Some(waker) = standby {
                 keep_waker(&mut state.standby, waker);
             }
             let has_work = !state.ready.is_empty();
             let (expired, due) = state.expire(self, now, leaked);
             state.drop_buffer(usize::MAX);
-            let beat = self.tick_with(state, now);
-            IdleScan { has_work, expired, next: [due, beat].into_iter().flatten().min() }
+            let tick = self.tick_with(state, now);
+            IdleScan { has_work, expired, next: [due, tick].into_iter().flatten().min() }
         })
     }
 
-    /// What the session waits for. Returns nothing if it is busy.
+    /// Returns the events that the session waits for; nothing if another thread has its lock.
     pub(crate) fn interest(&self) -> Option<Interest> {
         self.try_with(|state| Interest {
             has_ended: state.has_ended(),
@@ -107,7 +107,7 @@ impl Session {
         })
     }
 
-    /// Writes what the socket has not taken before, unless the session is busy.
+    /// Flushes what a full socket did not take, unless another thread has the session's lock.
     pub(crate) fn try_flush(&self) {
         self.try_with(|state| {
             if state.blocked.is_some() {

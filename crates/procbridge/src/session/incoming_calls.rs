@@ -1,4 +1,4 @@
-//! The peer's calls on a session, from their arrival to their one answer (PB-FLT-*, PB-CAN-*).
+//! Incoming calls on a session, from their arrival to their one answer (PB-FLT-*, PB-CAN-*).
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -19,8 +19,8 @@ use crate::session::state::State;
 use crate::session::waker::keep_waker;
 
 impl State {
-    /// The next of the peer's calls that nobody has begun to serve; none in place of it if the session is over. Until there
-    /// is one `waker` is told of it.
+    /// Takes the next incoming call that no handler has begun to serve. Returns `Some(None)` if the session ended.
+    /// `None` registers `waker` as the standby.
     pub(crate) fn next_call(
         &mut self,
         context: &SessionContext,
@@ -29,8 +29,8 @@ impl State {
         while self.ready.is_empty() && self.has_undispatched {
             self.dispatch(context);
         }
-        if let Some(work) = self.ready.pop_front() {
-            return Some(Some(work));
+        if let Some(incoming) = self.ready.pop_front() {
+            return Some(Some(incoming));
         }
         if self.has_ended() {
             return Some(None);
@@ -41,7 +41,7 @@ impl State {
         None
     }
 
-    /// Lets a call in, or answers it at once.
+    /// Admits a call, or answers it with a refusal at once.
     pub(super) fn admit(
         &mut self,
         context: &SessionContext,
@@ -49,27 +49,27 @@ impl State {
         request: Received<Request>,
     ) -> Option<IncomingCall> {
         let admission = &context.admission;
-        // Its time runs from when it arrived.
+        // The call's deadline counts from its arrival.
         let now = self.keepalive.heard();
-        let shares = admission.call(&context.account, request.method()).and_then(|slot| {
-            let held = admission.request(&context.account, request.size())?;
+        let permits = admission.call(&context.account, request.method()).and_then(|slot| {
+            let bytes = admission.request(&context.account, request.size())?;
             if let Received::Unread(request) = &request {
                 admission.inflate(&mut self.inflation, request, now)?;
             }
-            Ok((slot, held))
+            Ok((slot, bytes))
         });
-        let refusal = match shares {
+        let refusal = match permits {
             Err(refusal) => {
                 if request.is_one_way() {
                     context.drop_one_way(1);
                 }
                 refusal
             }
-            Ok((slot, held)) => {
-                let call = CallState::of_session(request, context.peer, admission, held, now);
+            Ok((slot, bytes)) => {
+                let call = CallState::of_session(request, context.peer, admission, bytes, now);
                 let call = Arc::new(call);
                 if call.deadline().is_none_or(|deadline| deadline > now) {
-                    self.serving.insert(id, ServedCall::of(call.clone()));
+                    self.served.insert(id, ServedCall::of(call.clone()));
                     return Some(IncomingCall { id, call, slot });
                 }
                 reply_error::timed_out()
@@ -79,7 +79,7 @@ impl State {
         None
     }
 
-    /// Queues the answer to a call. One that the peer does not take is answered with that.
+    /// Queues the answer to a call. If the peer does not take the answer, declines the call with the reason.
     fn answer(&mut self, id: CallId, PreparedReply { packet, space }: PreparedReply) {
         let misuse = match self.connection.reply(id, packet) {
             Ok(()) => {
@@ -89,7 +89,7 @@ impl State {
                 }
                 return;
             }
-            // It has been answered.
+            // The call was answered before.
             Err(Misuse::UnknownCall) => return,
             Err(misuse) => misuse,
         };
@@ -103,13 +103,13 @@ impl State {
         self.connection.decline(id, code, &message);
     }
 
-    /// Queues the answer to a call, and tells whether anybody waited for it.
+    /// Queues the answer to a call, and returns whether the caller waited for it.
     pub(super) fn reply(&mut self, context: &SessionContext, id: CallId, answer: PreparedReply) -> bool {
-        let serving = self.serving.remove(id);
+        let served = self.served.remove(id);
         self.has_served();
-        let Some(mut serving) = serving else { return false };
-        // Whoever answers may not be the one who produces: a handler that waits to send an item has to hear of it.
-        self.to_wake.extend(serving.waiting());
+        let Some(mut served) = served else { return false };
+        // The answer may come from another thread than the items: a handler that waits to send one is woken.
+        self.to_wake.extend(served.waiting());
         self.answer(id, answer);
         if self.is_enough() {
             self.flush(context);
@@ -117,34 +117,34 @@ impl State {
         true
     }
 
-    /// The caller does not want the answer any longer.
+    /// Marks a call as cancelled by its caller.
     pub(super) fn cancelled(&mut self, id: CallId) {
-        let Some(serving) = self.serving.get_mut(id) else { return };
-        serving.call.cancel();
-        self.to_wake.extend(serving.waiting());
-        if let Some(subscriber) = serving.subscriber.take() {
+        let Some(served) = self.served.get_mut(id) else { return };
+        served.call.cancel();
+        self.to_wake.extend(served.waiting());
+        if let Some(subscriber) = served.subscriber.take() {
             subscriber.end();
-            self.serving.remove(id);
+            self.served.remove(id);
             self.connection.decline(id, code::CANCELLED, reply_error::cancelled_by_caller().message());
         }
     }
 
-    /// An item of this call may be sent.
+    /// Wakes the producer of a call that may send an item.
     pub(super) fn wake_sender(&mut self, id: CallId) {
-        let Some(serving) = self.serving.get_mut(id) else { return };
-        self.to_wake.extend([serving.producer.take(), serving.room.take()].into_iter().flatten());
-        if let Some(subscriber) = serving.subscriber.clone() {
+        let Some(served) = self.served.get_mut(id) else { return };
+        self.to_wake.extend([served.producer.take(), served.send_space.take()].into_iter().flatten());
+        if let Some(subscriber) = served.subscriber.clone() {
             subscriber.pump(self, id);
         }
     }
 
-    /// Items of all calls may be sent.
+    /// Wakes the producers of all calls.
     pub(super) fn wake_all_senders(&mut self) {
-        let ids: Vec<_> = self.serving.iter().map(|(id, _)| id).collect();
+        let ids: Vec<_> = self.served.iter().map(|(id, _)| id).collect();
         ids.into_iter().for_each(|id| self.wake_sender(id));
     }
 
-    /// Answers a call without its handler, and has it written.
+    /// Answers a call without its handler, and flushes the answer.
     fn abandon(
         &mut self,
         context: &SessionContext,
@@ -152,16 +152,16 @@ impl State {
         refusal: &Refusal,
         leaked: &AtomicUsize,
     ) -> Option<Arc<CallState>> {
-        let mut serving = self.serving.remove(id)?;
-        self.to_wake.extend(serving.waiting());
-        let ServedCall { call, subscriber, .. } = serving;
+        let mut served = self.served.remove(id)?;
+        self.to_wake.extend(served.waiting());
+        let ServedCall { call, subscriber, .. } = served;
         let waiting = self.ready.len();
         self.ready.retain(|incoming| incoming.id != id);
         match subscriber {
             Some(subscriber) => subscriber.end(),
-            // Before the state is let go: a handler that ends finds that it was counted.
+            // Count before the lock is released, or a handler that ends in between is never subtracted.
             None if self.ready.len() == waiting => call.abandon(leaked),
-            // It has no handler yet, and needs none any more.
+            // Its handler has not begun, and will not.
             None => {}
         }
         self.has_served();
@@ -170,44 +170,43 @@ impl State {
         Some(call)
     }
 
-    /// Answers the calls whose time is over, see [`Session::expire`].
+    /// Answers the calls past their deadline, see [`Session::expire`].
     pub(super) fn expire(
         &mut self,
         context: &SessionContext,
         now: Instant,
         leaked: &AtomicUsize,
     ) -> (Vec<Arc<CallState>>, Option<Instant>) {
-        let is_over = |serving: &ServedCall| serving.due().is_some_and(|due| due <= now);
+        let is_over = |served: &ServedCall| served.due().is_some_and(|due| due <= now);
         let over: Vec<_> =
-            self.serving.iter().filter(|(_, serving)| is_over(serving)).map(|(id, _)| id).collect();
+            self.served.iter().filter(|(_, served)| is_over(served)).map(|(id, _)| id).collect();
         let calls = over
             .into_iter()
             .filter_map(|id| self.abandon(context, id, &reply_error::timed_out(), leaked))
             .collect();
-        (calls, self.serving.iter().filter_map(|(_, serving)| serving.due()).min())
+        (calls, self.served.iter().filter_map(|(_, served)| served.due()).min())
     }
 
-    /// Tells who waits for the last call of a session that has ended, or for any call to end.
+    /// Wakes the standby if it waits for any call to end, or for the last call of an ended session.
     fn has_served(&mut self) {
         #[cfg(feature = "tokio")]
         if std::mem::replace(&mut self.receive_gate, ReceiveGate::Open) != ReceiveGate::Open {
             self.wake_standby();
         }
-        if self.serving.is_empty() && self.has_ended() {
+        if self.served.is_empty() && self.has_ended() {
             self.wake_standby();
         }
     }
 
-    /// The session has ended: nobody waits for any answer. One-way calls go on.
+    /// Cancels the calls of a session that has ended. One-way calls go on.
     pub(super) fn cancel_served(&mut self) {
-        // Whoever sends a one-way call has never waited for it.
+        // The caller of a one-way call has never waited for it.
         let waited_for: Vec<_> =
-            self.serving.iter().filter(|(_, serving)| !serving.call.is_one_way).map(|(id, _)| id).collect();
-        for mut serving in waited_for.into_iter().filter_map(|id| self.serving.remove(id)).collect::<Vec<_>>()
-        {
-            serving.call.cancel();
-            self.to_wake.extend(serving.waiting());
-            if let Some(subscriber) = serving.subscriber {
+            self.served.iter().filter(|(_, served)| !served.call.is_one_way).map(|(id, _)| id).collect();
+        for mut served in waited_for.into_iter().filter_map(|id| self.served.remove(id)).collect::<Vec<_>>() {
+            served.call.cancel();
+            self.to_wake.extend(served.waiting());
+            if let Some(subscriber) = served.subscriber {
                 subscriber.end();
             }
         }
@@ -225,13 +224,13 @@ impl ItemOutlet for State {
 }
 
 impl Session {
-    /// Queues the answer to a call; it is written with the next flush. Tells whether anybody waited for it.
+    /// Queues the answer to a call; the next flush writes it. Returns whether the caller waited for it.
     pub(crate) fn reply(&self, id: CallId, answer: impl Into<PreparedReply>) -> bool {
         self.with(|state| state.reply(self, id, answer.into()))
     }
 
-    /// Answers the calls whose time is over without their handlers, which are `leaked` from now on. Tells which they
-    /// are, and when the next one's time will be over.
+    /// Answers the calls past their deadline without their handlers, which count as `leaked` from now on. Returns these
+    /// calls, and the next deadline.
     pub(crate) fn expire(
         &self,
         now: Instant,
@@ -240,35 +239,35 @@ impl Session {
         self.with(|state| state.expire(self, now, leaked))
     }
 
-    /// Answers all calls that are being served with `refusal`; their handlers are `leaked` from now on.
+    /// Answers all incoming calls with `refusal`; their handlers count as `leaked` from now on.
     pub(crate) fn refuse_all(&self, refusal: &Refusal, leaked: &AtomicUsize) {
         self.with(|state| {
-            let ids: Vec<_> = state.serving.iter().map(|(id, _)| id).collect();
+            let ids: Vec<_> = state.served.iter().map(|(id, _)| id).collect();
             for id in ids {
                 state.abandon(self, id, refusal, leaked);
             }
         });
     }
 
-    /// Ends the subscriptions with `refusal`. They have no handler that could be waited for. Those that were called for and
-    /// have not begun will not.
+    /// Ends the subscriptions with `refusal`: they have no handler to wait for. Subscriptions that were requested and
+    /// have not begun are refused too.
     pub(crate) fn end_subscriptions(&self, refusal: &Refusal) {
         self.with(|state| {
             state.is_unsubscribed = true;
-            let serving = state.serving.iter();
+            let served = state.served.iter();
             let ids: Vec<_> =
-                serving.filter(|(_, serving)| serving.subscriber.is_some()).map(|(id, _)| id).collect();
+                served.filter(|(_, served)| served.subscriber.is_some()).map(|(id, _)| id).collect();
             for id in ids {
                 state.abandon(self, id, refusal, &AtomicUsize::new(0));
             }
         });
     }
 
-    /// Sends an item of a streamed answer, once there is credit and room for it.
+    /// Sends an item of a streamed answer, once there is credit and send-queue space for it.
     ///
     /// # Errors
     ///
-    /// Nobody waits for it any longer, or it cannot be sent.
+    /// Fails if the caller does not wait for items any longer, or the item cannot be sent.
     pub(crate) fn poll_item(
         &self,
         id: CallId,
@@ -276,22 +275,22 @@ impl Session {
         waker: &Waker,
     ) -> Poll<Result<(), Refusal>> {
         self.with(|state| {
-            let crowded = state.is_backpressured();
-            let Some(serving) = state.serving.get_mut(id) else {
+            let is_backpressured = state.is_backpressured();
+            let Some(served) = state.served.get_mut(id) else {
                 return Poll::Ready(Err(reply_error::cancelled_by_caller()));
             };
-            if serving.call.is_cancelled() {
+            if served.call.is_cancelled() {
                 return Poll::Ready(Err(reply_error::cancelled_by_caller()));
             }
             let has_credit = state.connection.may_send_item(id);
-            if crowded || !has_credit {
+            if is_backpressured || !has_credit {
                 if !has_credit {
-                    serving.starved.get_or_insert_with(|| self.admission.now());
+                    served.starved.get_or_insert_with(|| self.admission.now());
                 }
-                keep_waker(&mut serving.producer, waker);
+                keep_waker(&mut served.producer, waker);
                 return Poll::Pending;
             }
-            serving.starved = None;
+            served.starved = None;
             let Some(PreparedReply { packet, space: _space }) = item.take() else {
                 return Poll::Ready(Ok(()));
             };
@@ -301,16 +300,16 @@ impl Session {
         })
     }
 
-    /// Gives the answer to `id` to a subscriber, which fills it with events.
+    /// Hands the answer to `id` to a subscriber, which fills it with events.
     pub(crate) fn subscribe(&self, id: CallId, subscriber: &Arc<dyn ItemSource>) {
-        self.with(|state| match state.serving.get_mut(id) {
-            Some(serving) => {
-                serving.subscriber = Some(subscriber.clone());
-                // The CANCEL may have come with the request, when there was nobody yet to end.
-                if serving.call.is_cancelled() {
+        self.with(|state| match state.served.get_mut(id) {
+            Some(served) => {
+                served.subscriber = Some(subscriber.clone());
+                // The CANCEL may have come with the request, before there was a subscriber to end.
+                if served.call.is_cancelled() {
                     state.cancelled(id);
                 } else if state.is_unsubscribed {
-                    // Nobody would end it, and the session would last as long as a server that stops has time.
+                    // Nothing else would end the subscription: the session would last as long as the grace time.
                     state.abandon(self, id, &reply_error::stopping(), &AtomicUsize::new(0));
                 } else {
                     subscriber.pump(state, id);
@@ -321,10 +320,10 @@ impl Session {
         });
     }
 
-    /// Sends what a subscriber has.
+    /// Sends the items that a subscriber has queued.
     pub(crate) fn pump(&self, id: CallId, subscriber: &dyn ItemSource) {
         self.with(|state| {
-            let is_in_force = state.serving.get(id).is_some_and(|serving| serving.subscriber.is_some());
+            let is_in_force = state.served.get(id).is_some_and(|served| served.subscriber.is_some());
             if is_in_force && subscriber.pump(state, id) {
                 state.flush(self);
             }

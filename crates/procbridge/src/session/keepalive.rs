@@ -1,36 +1,36 @@
-//! When a session is pinged, given up as dead, or ended because nobody uses it: rules about time, told the time by the
-//! faces (PB-PNG-*).
+//! The keepalive of a session: when it pings, gives a silent peer up, or ends an idle session. The faces pass the time
+//! in (PB-PNG-*).
 
 use std::time::{Duration, Instant};
 
-/// The times of one session.
+/// The keepalive state of one session.
 #[derive(Debug)]
 pub(crate) struct Keepalive {
-    /// When the peer was last heard of.
+    /// When the peer last gave a sign of life: it sent or read something.
     heard: Instant,
-    /// When the session was last looked at.
+    /// When a thread or task last checked the session.
     seen: Instant,
-    /// PINGs sent since the peer was heard of.
+    /// PINGs sent since `heard`.
     pinged: u32,
-    /// How long after that the last of them was sent, in milliseconds.
+    /// How long after `heard` the last of them was sent, in milliseconds.
     asked: u32,
     /// When a call was last in flight.
     used: Instant,
-    /// The running count of the peer's PINGs, if there were any.
+    /// The rate of the peer's PINGs, if it has sent any.
     flood: Option<Box<PingRate>>,
 }
 
 #[derive(Debug)]
 struct PingRate {
     window: Instant,
-    /// How many PINGs had come before the window.
+    /// PINGs received before the window.
     before: u64,
-    /// How many have come by now.
+    /// PINGs received until now.
     pings: u64,
     strikes: u32,
 }
 
-/// The settings of a pulse.
+/// The settings of a keepalive.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeepaliveConfig {
     /// Silence before a PING, and before each further one.
@@ -39,14 +39,14 @@ pub(crate) struct KeepaliveConfig {
     pub(crate) idle: Option<Duration>,
 }
 
-/// What is to be done now.
+/// What the session has to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeepaliveAction {
     Nothing,
     Ping,
-    /// The peer has not been heard of for too long.
+    /// The peer has sent nothing for too long.
     Dead,
-    /// Nobody has used the session for long.
+    /// No call was in flight for too long.
     Idle,
 }
 
@@ -55,39 +55,39 @@ impl Keepalive {
         Self { heard: now, seen: now, pinged: 0, asked: 0, used: now, flood: None }
     }
 
-    /// When the session was last looked at.
+    /// Returns when a thread or task last checked the session.
     pub(crate) fn seen(&self) -> Instant {
         self.seen
     }
 
-    /// When a call was last in flight, or the session began.
+    /// Returns when a call was last in flight, or the session began.
     pub(crate) fn used(&self) -> Instant {
         self.used
     }
 
-    /// When the peer was last heard of.
+    /// Returns when the peer last gave a sign of life.
     pub(crate) fn heard(&self) -> Instant {
         self.heard
     }
 
-    /// The session was looked at, and nothing was there.
+    /// Notes that the session was checked, and nothing had arrived.
     pub(crate) fn note_seen(&mut self, now: Instant) {
         self.seen = now;
     }
 
-    /// Something has arrived.
+    /// Notes that something has arrived.
     pub(crate) fn note_received(&mut self, now: Instant) {
         self.heard = now;
         self.seen = now;
         (self.pinged, self.asked) = (0, 0);
     }
 
-    /// What has arrived is a call, or the answer to one.
+    /// Notes that a call, or the answer to one, has arrived.
     pub(crate) fn note_used(&mut self) {
         self.used = self.heard;
     }
 
-    /// Tells whether the peer, which has sent `pings` PINGs by now, sends too many of them.
+    /// Whether the peer, which has sent `pings` PINGs by now, sends too many of them.
     pub(crate) fn is_flooded(&mut self, now: Instant, pings: u64) -> bool {
         if pings == 0 {
             return false;
@@ -95,7 +95,7 @@ impl Keepalive {
         let first = || Box::new(PingRate { window: now, before: 0, pings: 0, strikes: 0 });
         let flood = self.flood.get_or_insert_with(first);
         if now.saturating_duration_since(flood.window) >= PING_WINDOW {
-            // Those that begin the window belong to it.
+            // PINGs that begin the window belong to it.
             (flood.window, flood.before) = (now, flood.pings);
         }
         flood.pings = pings;
@@ -106,7 +106,7 @@ impl Keepalive {
         flood.strikes >= MAX_STRIKES
     }
 
-    /// What is to be done now, and when to ask again.
+    /// Returns what to do now, and when to ask again.
     pub(crate) fn tick(
         &mut self,
         now: Instant,
@@ -118,7 +118,8 @@ impl Keepalive {
         }
         let mut next = None;
         if let Some(heartbeat) = config.heartbeat {
-            // Each PING has its time to be answered, however late it was sent: this process may have been asleep.
+            // Each PING has a whole interval to be answered, however late it was sent: this process may have been
+            // suspended.
             let asked = Duration::from_millis(self.asked.into());
             let silence = if self.pinged == 0 { heartbeat.max(PING_PAUSE) } else { heartbeat };
             let due = self.heard.checked_add(silence.saturating_add(asked));
@@ -144,15 +145,15 @@ impl Keepalive {
     }
 }
 
-/// PINGs without an answer before the peer counts as dead.
+/// Unanswered PINGs from which on the peer counts as dead.
 const MAX_MISSED: u32 = 2;
-/// PINGs of the peer that are answered without a thought in each window.
+/// PINGs of the peer that are allowed in each window.
 const MAX_PINGS: u64 = 10;
 const PING_WINDOW: Duration = Duration::from_secs(10);
-/// The least silence before the first PING, whatever the heartbeat is: a peer that answers each is not sent more of them
-/// than it may take (PB-PNG-6).
+/// Least silence before the first PING, whatever the heartbeat: a peer that answers each PING receives no more of them
+/// than it allows (PB-PNG-6).
 const PING_PAUSE: Duration = Duration::from_secs(1);
-/// Windows with too many.
+/// Windows with too many PINGs that are a flood.
 const MAX_STRIKES: u32 = 3;
 
 #[cfg(test)]
@@ -165,79 +166,79 @@ mod tests {
     fn a_silent_peer_is_pinged_twice_and_given_up() {
         let start = Instant::now();
         let config = KeepaliveConfig { heartbeat: Some(15 * SECOND), idle: None };
-        let mut pulse = Keepalive::new(start);
+        let mut keepalive = Keepalive::new(start);
         assert_eq!(
-            pulse.tick(start + 14 * SECOND, config, true),
+            keepalive.tick(start + 14 * SECOND, config, true),
             (KeepaliveAction::Nothing, Some(start + 15 * SECOND))
         );
         assert_eq!(
-            pulse.tick(start + 15 * SECOND, config, true),
+            keepalive.tick(start + 15 * SECOND, config, true),
             (KeepaliveAction::Ping, Some(start + 30 * SECOND))
         );
-        assert_eq!(pulse.tick(start + 16 * SECOND, config, true).0, KeepaliveAction::Nothing);
-        assert_eq!(pulse.tick(start + 30 * SECOND, config, true).0, KeepaliveAction::Ping);
-        assert_eq!(pulse.tick(start + 45 * SECOND, config, true).0, KeepaliveAction::Dead);
+        assert_eq!(keepalive.tick(start + 16 * SECOND, config, true).0, KeepaliveAction::Nothing);
+        assert_eq!(keepalive.tick(start + 30 * SECOND, config, true).0, KeepaliveAction::Ping);
+        assert_eq!(keepalive.tick(start + 45 * SECOND, config, true).0, KeepaliveAction::Dead);
     }
 
     #[test]
-    fn a_peer_has_time_to_answer_each_ping_of_who_was_asleep() {
+    fn a_peer_has_time_to_answer_each_ping_of_a_suspended_process() {
         let start = Instant::now();
         let config = KeepaliveConfig { heartbeat: Some(15 * SECOND), idle: None };
-        let mut pulse = Keepalive::new(start);
+        let mut keepalive = Keepalive::new(start);
         assert_eq!(
-            pulse.tick(start + 100 * SECOND, config, true),
+            keepalive.tick(start + 100 * SECOND, config, true),
             (KeepaliveAction::Ping, Some(start + 115 * SECOND))
         );
         let next = Some(start + 115 * SECOND);
-        assert_eq!(pulse.tick(start + 100 * SECOND, config, true), (KeepaliveAction::Nothing, next));
+        assert_eq!(keepalive.tick(start + 100 * SECOND, config, true), (KeepaliveAction::Nothing, next));
         assert_eq!(
-            pulse.tick(start + 200 * SECOND, config, true),
+            keepalive.tick(start + 200 * SECOND, config, true),
             (KeepaliveAction::Ping, Some(start + 215 * SECOND))
         );
-        assert_eq!(pulse.tick(start + 214 * SECOND, config, true).0, KeepaliveAction::Nothing);
-        assert_eq!(pulse.tick(start + 215 * SECOND, config, true).0, KeepaliveAction::Dead);
+        assert_eq!(keepalive.tick(start + 214 * SECOND, config, true).0, KeepaliveAction::Nothing);
+        assert_eq!(keepalive.tick(start + 215 * SECOND, config, true).0, KeepaliveAction::Dead);
     }
 
     #[test]
     fn whatever_arrives_is_a_sign_of_life() {
         let start = Instant::now();
         let config = KeepaliveConfig { heartbeat: Some(15 * SECOND), idle: None };
-        let mut pulse = Keepalive::new(start);
-        assert_eq!(pulse.tick(start + 15 * SECOND, config, true).0, KeepaliveAction::Ping);
-        pulse.note_received(start + 16 * SECOND);
-        assert_eq!(pulse.tick(start + 30 * SECOND, config, true).0, KeepaliveAction::Nothing);
-        assert_eq!(pulse.tick(start + 31 * SECOND, config, true).0, KeepaliveAction::Ping);
+        let mut keepalive = Keepalive::new(start);
+        assert_eq!(keepalive.tick(start + 15 * SECOND, config, true).0, KeepaliveAction::Ping);
+        keepalive.note_received(start + 16 * SECOND);
+        assert_eq!(keepalive.tick(start + 30 * SECOND, config, true).0, KeepaliveAction::Nothing);
+        assert_eq!(keepalive.tick(start + 31 * SECOND, config, true).0, KeepaliveAction::Ping);
     }
 
     #[test]
     fn a_session_without_calls_ends() {
         let start = Instant::now();
         let config = KeepaliveConfig { heartbeat: None, idle: Some(600 * SECOND) };
-        let mut pulse = Keepalive::new(start);
-        assert_eq!(pulse.tick(start + 500 * SECOND, config, true).0, KeepaliveAction::Nothing);
-        assert_eq!(pulse.tick(start + 1099 * SECOND, config, false).0, KeepaliveAction::Nothing);
-        assert_eq!(pulse.tick(start + 1100 * SECOND, config, false).0, KeepaliveAction::Idle);
+        let mut keepalive = Keepalive::new(start);
+        assert_eq!(keepalive.tick(start + 500 * SECOND, config, true).0, KeepaliveAction::Nothing);
+        assert_eq!(keepalive.tick(start + 1099 * SECOND, config, false).0, KeepaliveAction::Nothing);
+        assert_eq!(keepalive.tick(start + 1100 * SECOND, config, false).0, KeepaliveAction::Idle);
     }
 
     #[test]
-    fn a_call_between_two_looks_is_a_use() {
+    fn a_call_between_two_ticks_is_a_use() {
         let start = Instant::now();
         let config = KeepaliveConfig { heartbeat: None, idle: Some(600 * SECOND) };
-        let mut pulse = Keepalive::new(start);
-        pulse.note_received(start + 500 * SECOND);
-        assert_eq!(pulse.tick(start + 600 * SECOND, config, false).0, KeepaliveAction::Idle);
-        pulse.note_used();
+        let mut keepalive = Keepalive::new(start);
+        keepalive.note_received(start + 500 * SECOND);
+        assert_eq!(keepalive.tick(start + 600 * SECOND, config, false).0, KeepaliveAction::Idle);
+        keepalive.note_used();
         let next = Some(start + 1100 * SECOND);
-        assert_eq!(pulse.tick(start + 600 * SECOND, config, false), (KeepaliveAction::Nothing, next));
+        assert_eq!(keepalive.tick(start + 600 * SECOND, config, false), (KeepaliveAction::Nothing, next));
     }
 
     #[test]
     fn pings_that_begin_a_window_are_counted_in_it() {
         let start = Instant::now();
-        let mut pulse = Keepalive::new(start);
-        assert!(!pulse.is_flooded(start, 11));
-        assert!(!pulse.is_flooded(start + 20 * SECOND, 22));
-        assert!(pulse.is_flooded(start + 40 * SECOND, 33));
+        let mut keepalive = Keepalive::new(start);
+        assert!(!keepalive.is_flooded(start, 11));
+        assert!(!keepalive.is_flooded(start + 20 * SECOND, 22));
+        assert!(keepalive.is_flooded(start + 40 * SECOND, 33));
     }
 
     /// Both sides of a session may have any heartbeat.
@@ -245,31 +246,31 @@ mod tests {
     fn a_short_heartbeat_is_no_flood_for_a_peer_that_answers() {
         let start = Instant::now();
         let config = KeepaliveConfig { heartbeat: Some(SECOND / 10), idle: None };
-        let (mut pulse, mut peer) = (Keepalive::new(start), Keepalive::new(start));
+        let (mut keepalive, mut peer) = (Keepalive::new(start), Keepalive::new(start));
         let (mut now, mut pings) = (start, 0);
         while now < start + 100 * SECOND {
             now += SECOND / 100;
-            if pulse.tick(now, config, true).0 == KeepaliveAction::Ping {
+            if keepalive.tick(now, config, true).0 == KeepaliveAction::Ping {
                 pings += 1;
                 assert!(!peer.is_flooded(now, pings), "after {pings} pings in {:?}", now - start);
-                pulse.note_received(now);
+                keepalive.note_received(now);
             }
         }
         assert!(pings >= 90);
-        // One that does not answer is given up soon.
+        // A peer that does not answer is given up soon.
         let dead =
-            (1..).find(|&n| pulse.tick(now + n * SECOND / 100, config, true).0 == KeepaliveAction::Dead);
+            (1..).find(|&n| keepalive.tick(now + n * SECOND / 100, config, true).0 == KeepaliveAction::Dead);
         assert!(dead.is_some_and(|dead| dead <= 130), "{dead:?}");
     }
 
     #[test]
     fn three_windows_of_too_many_pings_are_too_many() {
         let start = Instant::now();
-        let mut pulse = Keepalive::new(start);
-        assert!(!pulse.is_flooded(start, 10));
-        assert!(!pulse.is_flooded(start + 11 * SECOND, 20));
-        assert!(!pulse.is_flooded(start + 12 * SECOND, 31));
-        assert!(!pulse.is_flooded(start + 13 * SECOND, 42));
-        assert!(pulse.is_flooded(start + 14 * SECOND, 53));
+        let mut keepalive = Keepalive::new(start);
+        assert!(!keepalive.is_flooded(start, 10));
+        assert!(!keepalive.is_flooded(start + 11 * SECOND, 20));
+        assert!(!keepalive.is_flooded(start + 12 * SECOND, 31));
+        assert!(!keepalive.is_flooded(start + 13 * SECOND, 42));
+        assert!(keepalive.is_flooded(start + 14 * SECOND, 53));
     }
 }

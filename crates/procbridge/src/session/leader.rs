@@ -1,5 +1,9 @@
-//! What a thread does with a session between two waits in the system: all of it under one lock. The blocking face has such
-//! threads; a call whose answer comes at once takes two turns.
+//! The Leader/Followers pattern for threads that wait on one session, as in the blocking face.
+//!
+//! The *leader* is the one thread that reads the socket and hands out what arrives for all. A *follower* is a thread
+//! that waits for its own event, parked until the leader wakes it. A leader that has what it waited for steps down and
+//! promotes a follower: it wakes one, which becomes the leader. What a thread does between two system calls happens
+//! under one lock; a call whose answer comes at once takes the lock twice.
 
 use std::io;
 use std::sync::Arc;
@@ -11,95 +15,95 @@ use crate::session::context::SessionContext;
 use crate::session::session::Session;
 use crate::session::state::{Reader, State};
 
-/// A thread that waits on a session.
+/// A thread that waits on a session: a follower, or the leader.
 #[derive(Debug)]
 pub(crate) struct Follower {
-    /// What the clock said when it last came out of the system. What is due is judged by that.
+    /// The time at its last return from a system call; timers are judged by it.
     pub(crate) now: Instant,
-    /// Whether it reads for all.
-    pub(crate) is_seated: bool,
-    /// Whether it may have been woken to read for those who still wait.
+    /// Whether it is the leader.
+    pub(crate) is_leader: bool,
+    /// Whether it has been parked, and may have been woken to become the leader.
     pub(crate) has_waited: bool,
-    /// What it has read.
-    pub(crate) came: Option<(Vec<u8>, io::Result<Read>)>,
-    /// Its waker, as soon as somebody else reads, and what makes it.
+    /// The buffer and result of its last read.
+    pub(crate) last_read: Option<(Vec<u8>, io::Result<Read>)>,
+    /// Its waker, made by `own` when it first has to follow.
     waker: Option<Waker>,
     own: fn() -> Waker,
 }
 
-/// What a thread is to do next.
+/// What a thread does next.
 #[derive(Debug)]
 pub(crate) enum Step<T> {
-    /// What it waits for is there. It does not read any longer.
+    /// The event that it waited for, with its value. The thread is not the leader any longer.
     Done(T),
-    /// Somebody else reads.
-    Stand {
-        /// Whether the socket takes nothing, and nobody is sure to hear when it does.
+    /// Another thread or task is the leader: park as a follower.
+    Follow {
+        /// Whether the socket is full, and no thread or task is sure to wait until it is writable.
         is_blocked: bool,
-        /// Nobody reads yet, but somebody is about to.
-        is_promised: bool,
+        /// Whether there is no leader yet, but a promoted follower is about to take over.
+        is_leader_promoted: bool,
     },
-    /// It reads, into this buffer, at most until `due`; the next turn is told what came.
+    /// The thread is the leader: read into this buffer, at most until `due`, and pass the result to the next step.
     Read { buffer: Vec<u8>, due: Option<Instant> },
-    /// It reads and writes, at most until `due`: the socket takes nothing of what is queued.
+    /// The thread is the leader and the socket is full: wait until it is readable or writable, at most until `due`.
     Write { is_reading_paused: bool, due: Option<Instant> },
 }
 
 impl Follower {
-    /// One that has just come, and has nothing. `own` makes its waker.
+    /// Returns a thread that has just arrived and is not the leader. `own` makes its waker.
     pub(crate) fn new(now: Instant, own: fn() -> Waker) -> Self {
-        Self { now, is_seated: false, has_waited: false, came: None, waker: None, own }
+        Self { now, is_leader: false, has_waited: false, last_read: None, waker: None, own }
     }
 
-    /// What wakes it, if anything was ever told to.
+    /// Returns its waker, if one was ever registered.
     pub(crate) fn waker(&self) -> Option<&Waker> {
         self.waker.as_ref()
     }
 }
 
 impl Session {
-    /// Takes in what `visitor` has read, looks whether `poll` finds what it waits for, and has it read otherwise, if nobody
-    /// else does. If somebody does, `poll` is asked again with the waker that is to be told.
-    pub(crate) fn turn<T>(
+    /// Takes in what `follower` has read and calls `poll` for its event. Without the event, makes it the leader if
+    /// there is none; otherwise calls `poll` again to register its waker.
+    pub(crate) fn step<T>(
         self: &Arc<Self>,
         follower: &mut Follower,
         mut poll: impl FnMut(&mut State, Option<&Waker>) -> Option<T>,
     ) -> Step<T> {
-        if let Some((buffer, read)) = follower.came.take() {
+        if let Some((buffer, read)) = follower.last_read.take() {
             let mut is_more = false;
-            let turn = self.with(|state| {
+            let step = self.with(|state| {
                 state.give_back(buffer);
                 is_more = state.received(self, read, follower.now);
                 if is_more {
                     return None;
                 }
-                // Those who are woken call again as a rule. What they queue meanwhile goes out with one write.
+                // Woken callers usually call again at once; one write sends all that they queue meanwhile.
                 state.is_reader_waking = state.to_wake.len() > 1;
-                (!state.is_reader_waking).then(|| state.turn(self, follower, &mut poll))
+                (!state.is_reader_waking).then(|| state.step(self, follower, &mut poll))
             });
-            if let Some(turn) = turn {
-                return turn;
+            if let Some(step) = step {
+                return step;
             }
             self.dispatch_rest(is_more, follower.now);
         }
-        self.with(|state| state.turn(self, follower, poll))
+        self.with(|state| state.step(self, follower, poll))
     }
 }
 
 impl State {
-    /// The same for who has the state.
-    pub(super) fn turn<T>(
+    /// Does the same as [`Session::step`] for a caller that holds the lock.
+    pub(super) fn step<T>(
         &mut self,
         context: &SessionContext,
         follower: &mut Follower,
         mut poll: impl FnMut(&mut State, Option<&Waker>) -> Option<T>,
     ) -> Step<T> {
-        if follower.is_seated {
+        if follower.is_leader {
             self.is_reader_waking = false;
         }
         if let Some(done) = poll(self, None) {
-            if follower.is_seated {
-                follower.is_seated = false;
+            if follower.is_leader {
+                follower.is_leader = false;
                 self.clear_reader();
                 self.promote_follower(context, follower.waker());
             } else if follower.has_waited {
@@ -107,20 +111,20 @@ impl State {
             }
             return Step::Done(done);
         }
-        if !follower.is_seated {
-            let is_promised = self.is_leader_promoted && !follower.has_waited;
-            if self.reader != Reader::None || is_promised || self.has_ended() {
+        if !follower.is_leader {
+            let is_leader_promoted = self.is_leader_promoted && !follower.has_waited;
+            if self.reader != Reader::None || is_leader_promoted || self.has_ended() {
                 let waker = follower.waker.get_or_insert_with(follower.own);
                 let done = poll(self, Some(waker));
                 debug_assert!(done.is_none(), "nothing has changed meanwhile");
                 let is_blocked = self.blocked.is_some() && self.reader != Reader::Task;
-                return Step::Stand { is_blocked, is_promised };
+                return Step::Follow { is_blocked, is_leader_promoted };
             }
             self.reader = Reader::Thread;
             self.is_leader_promoted = false;
-            follower.is_seated = true;
+            follower.is_leader = true;
         }
-        // What is here is looked at before more is read.
+        // Packets already in the buffer are handled before more is read.
         self.dispatch_all(context);
         self.flush(context);
         let due = context.tick_with(self, follower.now);

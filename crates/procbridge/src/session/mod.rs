@@ -1,8 +1,8 @@
-//! Sessions: many calls on one connection, in both directions. Everything here is the same for both faces, which only
-//! add how they wait (`spec/sessions.md`).
+//! Sessions: many calls on one connection, in both directions. Both faces share this module and add only how a thread
+//! or task waits (`spec/sessions.md`).
 //!
-//! A [`Session`] is one session. It reads and writes what can be read and written at once; whoever must wait leaves a
-//! waker. [`PendingCall`] is a call that goes out on it, [`IncomingCall`](served_call::IncomingCall) one that came in.
+//! A [`Session`] reads and writes without blocking; a thread or task that must wait leaves a waker. [`PendingCall`] is
+//! an outgoing call, [`IncomingCall`](served_call::IncomingCall) an incoming one.
 
 pub(crate) mod call_slot;
 pub(crate) mod call_state;

@@ -1,4 +1,4 @@
-//! A call of ours on a session, from when it is queued to its one end (PB-OUT-*).
+//! An outgoing call on a session, from when it is queued to its one end (PB-OUT-*).
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -15,7 +15,7 @@ use crate::session::session::{BeginError, Session};
 use crate::session::state::State;
 use crate::session::waker::keep_waker;
 
-/// A call that is waited for. Dropping it cancels the call, if it has not ended.
+/// An outgoing call that its caller waits for. Dropping it cancels the call, if it has not ended.
 #[derive(Debug)]
 pub(crate) struct PendingCall {
     session: Arc<Session>,
@@ -24,14 +24,15 @@ pub(crate) struct PendingCall {
 }
 
 impl Session {
-    /// Begins a call, and writes it as far as the socket takes it.
+    /// Begins a call, and writes as much of it as the socket takes.
     pub(crate) fn begin(self: &Arc<Self>, packet: Packet) -> Result<PendingCall, BeginError> {
         let id = self.send(packet, true)?;
         Ok(PendingCall { session: self.clone(), id, over: false })
     }
 
-    /// Begins a call with a copy of `packet` on a session that somebody has looked at `since`, of whose end `waker` is told.
-    /// Given a `deadline`, whoever drives the session ends the call then. None if the session cannot be used as it is.
+    /// Begins a call with a copy of `packet`, if the session was checked `since`, and registers `waker` for its end.
+    /// The task that drives the session ends the call at the `deadline`, if there is one. Returns `None` if the session
+    /// cannot be used as it is.
     #[cfg(feature = "tokio")]
     pub(crate) fn begin_copied(
         self: &Arc<Self>,
@@ -59,17 +60,17 @@ impl Session {
         })
     }
 
-    /// Sends a call that is not answered.
+    /// Sends a one-way call.
     pub(crate) fn notify(self: &Arc<Self>, packet: Packet) -> Result<CallId, BeginError> {
         self.send(packet, false)
     }
 
-    /// Whether any byte of a call that is not answered was written.
+    /// Whether any byte of a one-way call was written.
     pub(crate) fn has_sent(&self, id: CallId) -> Sent {
         self.with(|state| Sent::of(&state.connection, id))
     }
 
-    /// Takes back a call that is not answered, as far as it is not written. Tells whether any byte of it was, both at once.
+    /// Takes back a one-way call, as far as it is not written. Returns whether any byte of it was: both under one lock.
     pub(crate) fn take_back(&self, id: CallId) -> Sent {
         self.with(|state| {
             let sent = Sent::of(&state.connection, id);
@@ -81,17 +82,17 @@ impl Session {
         })
     }
 
-    /// The call that opened this session.
+    /// Returns the call that opened this session.
     pub(crate) fn pending(self: &Arc<Self>, id: CallId) -> PendingCall {
         PendingCall { session: self.clone(), id, over: false }
     }
 
-    /// A call that was begun, and has ended if it is `over`.
+    /// Returns a call that was begun, and has ended if it is `over`.
     pub(super) fn pending_after(self: &Arc<Self>, id: CallId, over: bool) -> PendingCall {
         PendingCall { session: self.clone(), id, over }
     }
 
-    /// Gives up all calls of ours that are in flight: the peer is told, and whoever waits for them.
+    /// Cancels all outgoing calls that are in flight, and wakes their callers.
     pub(crate) fn cancel_calls(&self) {
         self.with(|state| {
             let waiting = state.calls.iter().filter(|(_, slot)| slot.answer.is_none());
@@ -142,14 +143,14 @@ impl State {
         self.connection.call(packet).map_err(BeginError::of)
     }
 
-    /// Cancels a call of ours. Whoever waits for it gets what `answer` makes of whether any byte of it was written.
+    /// Cancels an outgoing call. Its caller gets what `answer` makes of whether any byte of it was written.
     fn cancel(&mut self, id: CallId, answer: fn(Sent) -> CallEnd) {
         let sent = Sent::of(&self.connection, id);
         self.connection.cancel(id);
         self.end_call(id, answer(sent));
     }
 
-    /// Has a call that was queued written: at once if it is alone.
+    /// Flushes a queued call: at once if it is the only one in flight.
     pub(super) fn flush_later(&mut self, context: &SessionContext, is_only_call: bool) {
         if is_only_call {
             self.flush(context);
@@ -158,8 +159,8 @@ impl State {
         }
     }
 
-    /// Has whoever looks at the clock end a call at `deadline`. Most calls have the same limit, so that only the first of
-    /// many is planned.
+    /// Has the task that drives the session end a call at `deadline`. Most calls have the same timeout, so only the
+    /// first of many wakes the task.
     #[cfg(feature = "tokio")]
     fn schedule(&mut self, deadline: Instant) {
         let due = self.deadlines.get_or_insert_default();
@@ -171,7 +172,7 @@ impl State {
         }
     }
 
-    /// Takes note that the program has an item of so many bytes.
+    /// Notes that the program has taken an item of so many bytes, and returns their credit to the peer.
     fn consume(&mut self, context: &SessionContext, id: CallId, bytes: u64) {
         self.connection.consumed(id, 1, bytes);
         if self.connection.queued() > 0 {
@@ -179,13 +180,13 @@ impl State {
         }
     }
 
-    /// When the next call of ours is to be looked at.
+    /// Returns the earliest deadline of the outgoing calls.
     #[cfg(feature = "tokio")]
     pub(super) fn calls_due(&self) -> Option<Instant> {
         self.deadlines.as_ref()?.calls
     }
 
-    /// Gives up the calls whose time is over at `now`, and tells when to ask again.
+    /// Cancels the calls that are past their deadline at `now`, and returns the next deadline.
     pub(super) fn expire_calls(&mut self, context: &SessionContext, now: Instant) -> Option<Instant> {
         let next = self.deadlines.as_ref()?.calls?;
         if next > now {
@@ -212,7 +213,7 @@ impl PendingCall {
         &self.session
     }
 
-    /// The call's end. Items that came before it are dropped.
+    /// Returns the call's end. Items that arrived before it are dropped.
     #[cfg(feature = "tokio")]
     pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<CallEnd> {
         let answer = self.session.with(|state| answer(state, &self.session, self.id, Some(waker)));
@@ -220,14 +221,15 @@ impl PendingCall {
         answer.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// The call's end, as `visitor` finds it; see [`Session::turn`].
+    /// Takes one step of `follower` for the call's end; see [`Session::step`].
     pub(crate) fn step(&mut self, follower: &mut Follower) -> Step<CallEnd> {
-        let turn = self.session.turn(follower, |state, waker| answer(state, &self.session, self.id, waker));
-        self.over |= matches!(turn, Step::Done(_));
-        turn
+        let step = self.session.step(follower, |state, waker| answer(state, &self.session, self.id, waker));
+        self.over |= matches!(step, Step::Done(_));
+        step
     }
 
-    /// The next item of a stream, or its end. One that has not been read is to be given to [`took`](Self::took) once it is.
+    /// Returns the next item of a stream, or its end. An unread item is to be passed to [`took`](Self::took) once it is
+    /// read.
     pub(crate) fn poll_item(&mut self, waker: &Waker) -> Poll<Result<Received<Item>, CallEnd>> {
         let next = self.session.with(|state| {
             let slot = state.calls.get_mut(self.id)?;
@@ -247,7 +249,8 @@ impl PendingCall {
         next.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Takes note that an item for which so much was `charged` has been read. One that cannot be read ends the call.
+    /// Takes in an item that has been read, which was `charged` so much of the credit. An unreadable item ends the
+    /// call.
     pub(crate) fn took(&mut self, charged: u64, read: Result<Item, ProtocolError>) -> Result<Item, CallEnd> {
         match &read {
             Ok(item) => self.session.with(|state| {
@@ -261,13 +264,13 @@ impl PendingCall {
         read.map_err(CallEnd::Failed)
     }
 
-    /// Reads an item that came unread.
+    /// Reads an unread item.
     pub(crate) fn read(&mut self, item: UnreadItem) -> Result<Item, CallEnd> {
         let charged = item.charged();
         self.took(charged, item.read())
     }
 
-    /// Ready when the next item is there, or the end.
+    /// Ready when the next item or the end has arrived.
     #[cfg(test)]
     pub(crate) fn poll_arrival(&mut self, waker: &Waker) -> Poll<()> {
         self.session.with(|state| match state.calls.get_mut(self.id) {
@@ -279,12 +282,12 @@ impl PendingCall {
         })
     }
 
-    /// Cancels the call, and tells whether any byte of it was written. Both at once: between the two somebody else could
-    /// write it.
+    /// Cancels the call, and returns whether any byte of it was written. Both happen under one lock, or another thread
+    /// could write it in between.
     pub(crate) fn cancel(&mut self) -> Sent {
         self.over = true;
-        // What has come may be large, so it is freed when the state has been let go.
-        let (sent, _came) = self.session.with(|state| {
+        // A large answer may have arrived: it is freed after the lock is released.
+        let (sent, _unused) = self.session.with(|state| {
             let sent = Sent::of(&state.connection, self.id);
             let slot = state.calls.remove(self.id);
             if slot.as_ref().is_some_and(|slot| slot.answer.is_none()) && !state.has_ended() {
@@ -306,7 +309,7 @@ impl Drop for PendingCall {
     }
 }
 
-/// The end of a call. Until there is one `waker` is told of it.
+/// Returns the end of a call; `None` registers `waker`.
 pub(super) fn answer(
     state: &mut State,
     context: &SessionContext,
@@ -330,7 +333,7 @@ pub(super) fn answer(
     None
 }
 
-/// Bytes that an item has cost of its call's credit.
+/// Returns the bytes that an item has taken of its call's credit.
 fn charged(item: &Received<Item>) -> u64 {
     match item {
         Received::Read(item) => item.size(),
@@ -338,7 +341,7 @@ fn charged(item: &Received<Item>) -> u64 {
     }
 }
 
-/// A packet of more bytes takes long to be written, and to be read.
+/// Size from which on a packet takes long to write and to read.
 const LARGE: usize = 64 * 1024;
 
 #[cfg(test)]
@@ -352,7 +355,7 @@ mod tests {
     use crate::session::state::Reader;
     use crate::session::testing::{Ends, answer, call};
 
-    /// A packet of the call, in pieces that the link reads one after the other.
+    /// Sends a packet of the call, in pieces that the session reads one after the other.
     fn send(ends: &mut Ends, kind: u8, id: CallId, content: &[u8]) {
         let pieces = content.chunks(PIECE).collect::<Vec<_>>();
         for (n, piece) in pieces.iter().enumerate() {
@@ -401,7 +404,7 @@ mod tests {
 
         let Received::Unread(item) = next_item(&mut whole) else { panic!("read on the session's task") };
         assert_eq!(whole.read(item).unwrap().size(), large("}").len() as u64);
-        // It was so large that without credit for more this one would end the session.
+        // The item was so large that this one would end the session if its credit had not been returned.
         send(&mut ends, ITEM, whole.id, b"{}");
         assert!(matches!(next_item(&mut whole), Received::Read(_)));
         ends.peer.reply(whole.id, answer("1")).unwrap();

@@ -1,5 +1,5 @@
-//! What a thread reads into, for all sessions that its tasks drive. A session has memory of its own only for what has not
-//! fully arrived, and a read asks for none.
+//! The read buffer of a thread, shared by all sessions that its tasks drive. A session owns memory only for a message
+//! that has not fully arrived, and a read allocates none.
 
 use std::cell::Cell;
 
@@ -10,29 +10,29 @@ thread_local! {
 }
 
 impl State {
-    /// Has what is read from here on go to the room of this thread.
+    /// Has the session read into the buffer of this thread from here on.
     pub(super) fn borrow_read_buffer(&mut self) {
-        let mut room = READ_BUFFER.take();
-        room.reserve_exact(SIZE);
-        self.connection.lend_read_buffer(room);
-        // It has moved there.
+        let mut buffer = READ_BUFFER.take();
+        buffer.reserve_exact(SIZE);
+        self.connection.lend_read_buffer(buffer);
+        // Bytes in the session's own buffer have moved to the lent one.
         self.has_buffer = false;
         self.has_shared_buffer = true;
     }
 
-    /// Gives the room up, if this is there.
+    /// Returns the buffer to this thread, if the session has it.
     pub(super) fn return_read_buffer(&mut self) {
         if self.has_shared_buffer {
             self.has_shared_buffer = false;
-            let mut room = self.connection.return_read_buffer();
-            room.clear();
-            if room.capacity() <= 2 * SIZE {
-                READ_BUFFER.set(room);
+            let mut buffer = self.connection.return_read_buffer();
+            buffer.clear();
+            if buffer.capacity() <= 2 * SIZE {
+                READ_BUFFER.set(buffer);
             }
         }
     }
 }
 
-/// Room for one read while much arrives, with that of a part of a packet before it; little enough that an allocator has
-/// it at hand.
+/// Capacity for one read under load, with the part of a packet before it; small enough that an allocator has it at
+/// hand.
 const SIZE: usize = 104 * 1024;

@@ -1,4 +1,4 @@
-//! What arrives on a session is taken in and handed out.
+//! The receiving half of a session: takes in what arrives and hands it out.
 
 use std::io;
 use std::time::Instant;
@@ -15,25 +15,25 @@ use crate::session::state::{End, Reader, State};
 use crate::telemetry::log::LogClass;
 
 impl State {
-    /// The buffer to read into, to be [given back](Self::give_back).
+    /// Lends the buffer to read into, to be [given back](Self::give_back).
     pub(super) fn lend_buffer(&mut self) -> Vec<u8> {
         self.has_buffer = true;
         self.connection.take_read_buffer()
     }
 
-    /// Takes a buffer back that was lent.
+    /// Takes back a lent buffer.
     pub(super) fn give_back(&mut self, buffer: Vec<u8>) {
         self.connection.put_read_buffer(buffer);
     }
 
-    /// Whoever reads does so no longer.
+    /// Removes the leader, if there is one.
     pub(super) fn clear_reader(&mut self) {
         if self.reader == Reader::Thread {
             self.reader = Reader::None;
         }
     }
 
-    /// Takes in what was read, which came at `now`. Tells whether there is [more](Self::receive_more) of it.
+    /// Takes in what was read at `now`. Returns whether there is [more](Self::receive_more) of it.
     pub(super) fn received(
         &mut self,
         context: &SessionContext,
@@ -60,7 +60,7 @@ impl State {
         false
     }
 
-    /// Takes in the next portion of what was read. Tells whether there is more.
+    /// Hands out the next portion of what was read. Returns whether there is more.
     pub(super) fn receive_more(&mut self, context: &SessionContext, now: Instant) -> bool {
         let is_more = self.dispatch(context);
         if !is_more {
@@ -69,13 +69,13 @@ impl State {
         is_more
     }
 
-    /// Takes note that `count` bytes have come.
+    /// Notes that `count` bytes have arrived.
     pub(super) fn note_bytes(&mut self, context: &SessionContext, count: usize, now: Instant) {
         self.keepalive.note_received(now);
         context.admission.stats.received(count);
     }
 
-    /// Judges how `count` bytes have come, all of which have been looked at.
+    /// Judges the receive rate and the number of pings after `count` bytes, all of which have been handed out.
     pub(super) fn check_receive_rate(&mut self, context: &SessionContext, count: usize, now: Instant) {
         if self.end.is_some() {
             return;
@@ -86,12 +86,12 @@ impl State {
             self.flush(context);
             return self.end(context.socket(), End::Closed);
         }
-        // What is too much for the server is taken from who sends the largest request here.
+        // Beyond the server's limit, the largest unfinished request of this session is dropped.
         while !self.permits.recount(&self.connection) && self.connection.shed() {}
     }
 
-    /// Hands out what has happened, or a portion of it. Tells whether there may be more. While calls that nobody has begun
-    /// take all places, what comes behind them waits: they may be quick, and a one-way call beyond the limit would be
+    /// Hands out a portion of the events, and returns whether there may be more. Packets stay queued while unserved
+    /// calls use up the concurrency limit: those calls may be quick, and a one-way call beyond the limit would be
     /// dropped.
     pub(super) fn dispatch(&mut self, context: &SessionContext) -> bool {
         for _ in 0..EVENTS_PER_LOCK {
@@ -105,7 +105,7 @@ impl State {
         true
     }
 
-    /// The same for a thread that is about to read more, and serves no calls.
+    /// Hands out all events, for a thread that is about to read more and serves no calls.
     pub(super) fn dispatch_all(&mut self, context: &SessionContext) {
         if std::mem::take(&mut self.has_undispatched) {
             while self.dispatch_one(context) {}
@@ -122,13 +122,13 @@ impl State {
             self.count_dropped(context);
             return false;
         };
-        if let Some(work) = self.handle_event(context, event) {
-            self.queue_call(work);
+        if let Some(incoming) = self.handle_event(context, event) {
+            self.queue_call(incoming);
         }
         true
     }
 
-    /// Tells of one-way calls that the limit of the session kept out: nobody else does.
+    /// Counts and logs one-way calls that the session's concurrency limit dropped: their callers get no answer.
     pub(super) fn count_dropped(&mut self, context: &SessionContext) {
         let dropped = self.connection.dropped_calls();
         if dropped > self.dropped_one_way {
@@ -137,7 +137,7 @@ impl State {
         }
     }
 
-    /// The next thing that happened, as long as the session goes on.
+    /// Returns the next event, unless the session has ended.
     pub(super) fn next_event(&mut self) -> Option<Event> {
         if self.end.is_some() {
             return None;
@@ -149,13 +149,13 @@ impl State {
             _ => 0,
         };
         if arrived >= LARGE {
-            // It is from now on held by its call.
+            // The call counts the request from here on.
             self.permits.recount(&self.connection);
         }
         event
     }
 
-    /// Hands out what has happened, but for a call that is to be served.
+    /// Hands out an event; returns an incoming call, which is to be served.
     pub(super) fn handle_event(&mut self, context: &SessionContext, event: Event) -> Option<IncomingCall> {
         match event {
             Event::Request { id, request } => {
@@ -186,7 +186,7 @@ impl State {
             Event::Closed { error } => {
                 if let Some(error) = &error {
                     self.log_line = Some(Box::new((LogClass::Protocol, error.to_string())));
-                    // The end is not that of a session in which nothing is left to do.
+                    // Flush before the end: the peer is to read why the session ended.
                     self.write(context);
                 }
                 let broken = self.write_error.take().map(|end| *end);
@@ -210,23 +210,23 @@ impl State {
         }
     }
 
-    /// Takes note that `count` bytes have arrived, and whether they leave something that is not whole: it holds memory,
-    /// so it must go on at the pace of any request.
+    /// Judges the receive rate if `count` bytes leave a message unfinished: it occupies memory, so it must arrive as
+    /// fast as any request.
     fn update_receive_rate(&mut self, context: &SessionContext, count: usize, now: Instant) {
         let config = &context.admission.config;
         if !self.connection.is_receiving() || context.admission.is_client {
             self.receive_rate = None;
-        } else if let Some(pace) = &mut self.receive_rate {
-            pace.arrived(now, count, true);
+        } else if let Some(rate) = &mut self.receive_rate {
+            rate.arrived(now, count, true);
         } else {
-            let mut pace = ReceiveRate::new(now, config.header_timeout, config.min_rate);
-            pace.arrived(now, 0, true);
-            self.receive_rate = Some(Box::new(pace));
+            let mut rate = ReceiveRate::new(now, config.header_timeout, config.min_rate);
+            rate.arrived(now, 0, true);
+            self.receive_rate = Some(Box::new(rate));
         }
     }
 }
 
-/// What is handed out at a time, before others who wait for the session have their turn.
+/// Events handed out under one lock, before other waiters for the session get it.
 pub(super) const EVENTS_PER_LOCK: usize = 256;
-/// A request that counts as soon as it has arrived.
+/// Size from which on a request counts as soon as it has arrived.
 const LARGE: usize = 4 * 1024;

@@ -1,4 +1,4 @@
-//! A message as it came: read, or still to be read outside the session's lock.
+//! A message as it arrived: read, or still to be read outside the session's lock.
 
 use procbridge_proto::{Request, Unread};
 
@@ -10,7 +10,7 @@ pub(crate) enum Received<M> {
 }
 
 impl Received<Request> {
-    /// Bytes of its text, as far as that is known.
+    /// Returns the bytes of its text, as far as they are known.
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Read(request) => request.size(),
@@ -18,7 +18,7 @@ impl Received<Request> {
         }
     }
 
-    /// Whether the caller wants no answer.
+    /// Whether the call is one-way.
     pub(crate) fn is_one_way(&self) -> bool {
         match self {
             Self::Read(request) => request.is_one_way(),
@@ -26,7 +26,7 @@ impl Received<Request> {
         }
     }
 
-    /// The method's name, where the text has been read.
+    /// Returns the method's name, if the text has been read.
     pub(crate) fn method(&self) -> Option<&str> {
         match self {
             Self::Read(request) => request.method(),

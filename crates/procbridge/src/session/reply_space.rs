@@ -1,4 +1,4 @@
-//! The space that large answers take until their peer has taken them (PB-FLT-*).
+//! The space permits of large answers, until the peer has read them (PB-FLT-*).
 
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -13,17 +13,17 @@ use crate::session::session::Session;
 use crate::session::waker::keep_waker;
 
 impl Session {
-    /// Takes the space that a large answer or item needs until its peer has taken it.
+    /// Takes the space that a large answer or item needs until the peer has read it.
     ///
     /// # Errors
     ///
-    /// So much waits for this peer, or for all, that there is none: that is the answer.
+    /// Returns the answer to the caller if this peer, or all together, have no space left.
     pub(crate) fn prepare(&self, packet: Packet) -> Result<PreparedReply, Refusal> {
         let space = self.acquire_reply_bytes(packet.json_len())?;
         Ok(PreparedReply { packet, space })
     }
 
-    /// Takes space for text of so many bytes that becomes an answer; none for a small one.
+    /// Takes space for an answer of so many bytes; none for a small one.
     pub(crate) fn acquire_reply_bytes(&self, bytes: usize) -> Result<Option<Permit>, Refusal> {
         if bytes <= LARGE {
             return Ok(None);
@@ -32,18 +32,19 @@ impl Session {
         self.admission.answer(&self.account, bytes)
     }
 
-    /// Holds space for the text of an answer as it grows.
+    /// Takes space for the text of an answer as it grows.
     pub(crate) fn grow_reply_bytes(&self, space: &mut Option<Permit>, bytes: usize) -> Result<(), Refusal> {
-        let held = space.as_ref().map_or(0, Permit::units);
-        if bytes <= held.max(LARGE) {
+        let taken = space.as_ref().map_or(0, Permit::units);
+        if bytes <= taken.max(LARGE) {
             return Ok(());
         }
-        // Nothing of it can be written before it is whole, so others of the session would not help by being written first.
+        // The answer cannot be written before it is complete, so flushing others of the session would free nothing for
+        // it.
         let (share, all) = (self.admission.session_share(), self.account.used(Resource::Answers));
         if all.saturating_add(LARGE) > share {
             return Err(reply_error::overloaded("bytes of answers of this peer", share, "max_unread"));
         }
-        // In steps, so that many small items do not all count.
+        // Space grows in steps, so that many small items need few changes.
         let wanted = bytes.saturating_add(LARGE);
         match space {
             Some(space) => {
@@ -57,7 +58,7 @@ impl Session {
         }
     }
 
-    /// Judges whether `bytes` more may wait for this peer: not beyond its share while it takes nothing.
+    /// Refuses `bytes` more for this peer if they exceed its share and the peer does not read.
     fn check_share(&self, bytes: usize) -> Result<(), Refusal> {
         let (share, admission) = (self.admission.session_share(), &self.admission);
         if self.account.used(Resource::Answers).saturating_add(bytes) <= share {
@@ -78,18 +79,18 @@ impl Session {
         Ok(())
     }
 
-    /// Ready when there is room for a large answer, or nobody waits for it. A one-way call may go on after the session,
-    /// where nothing makes room any more.
+    /// Ready when there is send-queue space for a large answer, or the caller does not wait for it. A one-way call may
+    /// outlive the session, where nothing would free space any more.
     pub(crate) fn poll_send_space(&self, id: CallId, waker: &Waker) -> Poll<()> {
         self.with(|state| {
             if state.is_backpressured() {
-                // Perhaps nobody has written it yet.
+                // The queue may not have been flushed yet.
                 state.flush(self);
             }
-            let crowded = state.is_backpressured();
-            match state.serving.get_mut(id) {
-                Some(serving) if crowded && !serving.call.is_one_way => {
-                    keep_waker(&mut serving.room, waker);
+            let is_backpressured = state.is_backpressured();
+            match state.served.get_mut(id) {
+                Some(served) if is_backpressured && !served.call.is_one_way => {
+                    keep_waker(&mut served.send_space, waker);
                     Poll::Pending
                 }
                 _ => Poll::Ready(()),
@@ -98,5 +99,5 @@ impl Session {
     }
 }
 
-/// A peer that has taken nothing for so long gets no more large answers than its share.
+/// How long the peer may read nothing before large answers beyond its share are refused.
 const STALLED: Duration = Duration::from_secs(1);

@@ -1,8 +1,9 @@
-//! One session without its waits: what can be read and written at once is, and what comes of it is handed to those who
-//! wait for it (PB-PKT-*, PB-FLT-*, PB-BYE-*).
+//! One session, without blocking: reads and writes what it can at once, and hands what arrives to its waiters
+//! (PB-PKT-*, PB-FLT-*, PB-BYE-*).
 //!
-//! Any number of threads or tasks use a link at a time. One of them reads, whoever has the [seat](Session::become_leader); each
-//! writes what is queued. None waits here: who has to leaves a waker, and waits in the manner of its face.
+//! Any number of threads or tasks use a session at a time. One of them reads: the [leader](crate::session::leader), or
+//! the task that drives the session. Each writes what it queues. A thread or task that must wait leaves a waker, and
+//! waits in the manner of its face.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -36,24 +37,25 @@ use crate::session::waker::keep_waker;
 /// One session.
 pub(crate) struct Session {
     context: SessionContext,
-    /// The process whose session it is: a fork has a copy, on the same socket.
+    /// The process that made the session: a fork has a copy on the same socket.
     maker: Creator,
-    /// Blocking face: how long the system waits for what arrives, in microseconds; 0 before it was told.
+    /// Blocking face: the receive timeout set on the socket, in microseconds; 0 before the first.
     pub(crate) wait_limit: AtomicU64,
-    /// Blocking face: whether somebody looks after the streams that are open.
+    /// Blocking face: whether a background thread runs the timers for open streams.
     pub(crate) ticked: AtomicBool,
     /// Blocking face: whether a thread of its own writes what the socket has not taken.
     pub(crate) has_writer: AtomicBool,
-    /// Async face: the runtime of the task that ends calls whose time is over. 0 if nobody does, but who waits for them.
+    /// Async face: the runtime of the task that ends calls past their deadline. 0 if there is none, and each caller
+    /// does it.
     #[cfg(feature = "tokio")]
     pub(crate) clock: AtomicU64,
-    /// Blocking face: how the socket is looked at before it is waited for.
+    /// Blocking face: how long a thread spins before it waits for the socket.
     pub(crate) spin: Spin,
-    /// Whether no new calls can begin; for who has not got the state.
+    /// Whether no new calls can begin; readable without the lock.
     is_shut: AtomicBool,
-    /// The same for whether the session has ended, and so have the calls that go on after that.
+    /// Whether the session and the calls that outlive it have ended; readable without the lock.
     is_over: AtomicBool,
-    /// The same for whether the peer may still be sending, and has not heard why the session is over.
+    /// Whether the peer may still be sending and has not read why the session ended; readable without the lock.
     must_linger: AtomicBool,
     state: Mutex<State>,
 }
@@ -61,16 +63,17 @@ pub(crate) struct Session {
 /// Why a call could not begin on a session.
 #[derive(Debug)]
 pub(crate) enum BeginError {
-    /// The session takes no more calls; another one may. Nothing was sent.
+    /// The session takes no more calls; another session may. Nothing was sent.
     Gone,
-    /// No session would take it.
+    /// No session would take the call.
     Misuse(Misuse),
-    /// It was given up while it waited for its turn.
+    /// The call was cancelled while it was queued at the concurrency limit.
     Cancelled,
 }
 
 impl Session {
-    /// A session that `connection` has become. `opening` is the call that opened it, if it waits for an answer.
+    /// Returns the session that `connection` has become. `opening` is the call that opened it, if it waits for an
+    /// answer.
     pub(crate) fn new(
         connection: Connection,
         socket: Arc<dyn Socket>,
@@ -78,10 +81,10 @@ impl Session {
         admission: Arc<Admission>,
         opening: Option<CallId>,
         reader: Reader,
-        mut hold: SessionPermits,
+        mut permits: SessionPermits,
     ) -> Arc<Self> {
         let account = admission.session(&peer);
-        if let Some(bytes) = &mut hold.bytes {
+        if let Some(bytes) = &mut permits.bytes {
             bytes.transfer_to(&account);
         }
         let mut calls = CallTable::default();
@@ -91,7 +94,7 @@ impl Session {
         let state = State {
             connection,
             calls,
-            serving: CallTable::default(),
+            served: CallTable::default(),
             ready: VecDeque::new(),
             reader,
             standby: None,
@@ -123,7 +126,7 @@ impl Session {
             arrived: 0,
             write_error: None,
             end: None,
-            permits: hold,
+            permits,
             bytes_taken: 0,
             over_share: None,
             dropped_one_way: 0,
@@ -146,19 +149,19 @@ impl Session {
         });
         session.with(|state| {
             while state.dispatch(&session) {}
-            // What has arrived whole is from now on held by its call.
+            // A request that has fully arrived is counted by its call from here on.
             state.permits.recount(&state.connection);
         });
         session
     }
 
-    /// Does `work` with the state. What is the program's comes afterwards, when the state has been let go: wakers, and its
-    /// log, which may do anything with this session.
+    /// Runs `work` under the lock. Wakers, the log and freed memory are handled after the lock is released: they may
+    /// call the program, which may use this session.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
         self.with_locked(self.lock(), work)
     }
 
-    /// Does the same, unless another thread has the state: for threads that see to many sessions.
+    /// Does the same, unless another thread has the lock: for threads that serve many sessions.
     pub(crate) fn try_with<T>(&self, work: impl FnOnce(&mut State) -> T) -> Option<T> {
         let state = match self.state.try_lock() {
             Ok(state) => state,
@@ -174,7 +177,7 @@ impl Session {
         let waste = if state.has_large_buffers { state.connection.take_waste() } else { Vec::new() };
         if !state.is_open() {
             self.is_shut.store(true, Ordering::Release);
-            self.is_over.store(state.has_ended() && state.serving.is_empty(), Ordering::Release);
+            self.is_over.store(state.has_ended() && state.served.is_empty(), Ordering::Release);
             let must_linger = matches!(state.end.as_deref(), Some(End::Protocol(_)));
             self.must_linger.store(must_linger, Ordering::Release);
         }
@@ -213,60 +216,60 @@ impl Session {
         self.is_over.load(Ordering::Acquire)
     }
 
-    /// What the peer said of itself.
+    /// Returns the settings of the peer.
     pub(crate) fn peer_terms(&self) -> Option<Settings> {
         self.lock().connection.peer().cloned()
     }
 
-    /// Whether the peer can read what is compressed with `codec`.
+    /// Whether the peer can decompress `codec`.
     pub(crate) fn reads(&self, codec: Codec) -> bool {
-        self.lock().connection.peer().is_some_and(|terms| terms.codecs().contains(codec))
+        self.lock().connection.peer().is_some_and(|settings| settings.codecs().contains(codec))
     }
 
-    /// Whether the peer may still be sending, and has not heard why the session is over.
+    /// Whether the peer may still be sending and has not read why the session ended.
     pub(crate) fn must_linger(&self) -> bool {
         self.must_linger.load(Ordering::Acquire)
     }
 
-    /// Whether the socket takes no more.
+    /// Whether the socket is full.
     pub(crate) fn is_blocked(&self) -> bool {
         self.lock().blocked.is_some()
     }
 
-    /// Nothing happens in the session for now, and nobody reads it.
+    /// Frees memory of an idle session that no thread reads.
     pub(crate) fn shrink(&self) {
         self.lock().shrink();
     }
 
-    /// Takes note that the session was looked at.
+    /// Notes that a thread has checked the session just now.
     pub(crate) fn note_seen(&self) {
         self.lock().keepalive.note_seen(self.admission.now());
     }
 
-    /// Whether nobody has looked at the session for so long before `now`.
+    /// Whether no thread has checked the session for longer than `limit` before `now`.
     pub(crate) fn is_unseen(&self, now: Instant, limit: Duration) -> bool {
         let state = self.lock();
         state.reader != Reader::Task && now.saturating_duration_since(state.keepalive.seen()) > limit
     }
 
-    /// Whether calls of ours are in flight.
+    /// Whether outgoing calls are in flight.
     pub(crate) fn is_calling(&self) -> bool {
         !self.lock().calls.is_empty()
     }
 
-    /// Whether a task reads here for all.
+    /// Whether a task drives the session.
     pub(crate) fn is_driven(&self) -> bool {
         self.lock().reader == Reader::Task
     }
 
-    /// Whether nothing is to be read for now, because the peer has not read what it was sent. Only who accepted the
-    /// session does that: if both did, both could wait for the other for ever.
+    /// Whether reading is paused because the peer does not read what it was sent (backpressure). Only the accepting
+    /// side pauses: if both did, each could wait for the other without end.
     pub(crate) fn is_reading_paused(&self) -> bool {
         self.lock().is_paused(self)
     }
 
-    /// Takes the seat of the one who reads, if it is free; else `waker` is told when it may be, or when there is
-    /// something to serve.
+    /// Makes the calling thread the leader if there is none. Otherwise registers `standby`, to be woken when there may
+    /// be none, or when a call is to be served.
     pub(crate) fn become_leader(&self, standby: Option<&Waker>) -> bool {
         let mut state = self.lock();
         let is_free = state.reader == Reader::None && state.end.is_none();
@@ -279,8 +282,7 @@ impl Session {
         is_free
     }
 
-    /// Leaves the seat, and tells one of those who wait that it is free. `own` is the waker of who leaves it and waits no
-    /// longer.
+    /// Steps down as the leader and promotes a follower. `own`: the leaving leader's waker; it is not woken.
     pub(crate) fn step_down(&self, own: Option<&Waker>) {
         self.with(|state| {
             state.clear_reader();
@@ -288,22 +290,22 @@ impl Session {
         });
     }
 
-    /// Tells one of those who wait that the seat is free, if it is: whoever was told before does not want it.
+    /// Promotes a follower if there is no leader: the thread promoted before does not become it.
     pub(crate) fn hand_over(&self, own: Option<&Waker>) {
         self.with(|state| state.promote_follower(self, own));
     }
 
-    /// Has `waker` told when there is something to serve, or the session is over.
+    /// Registers the standby: `waker` is woken when a call is to be served, or the session ends.
     pub(crate) fn set_standby(&self, waker: &Waker) {
         keep_waker(&mut self.lock().standby, waker);
     }
 
-    /// Has `waker` told whenever the socket takes no more.
+    /// Registers `waker`, which is woken whenever the socket is full.
     pub(crate) fn set_blocked_waker(&self, waker: Waker) {
         self.lock().blocked_waker = Some(waker);
     }
 
-    /// The buffer to read into; to be given back with [`took`](Self::received).
+    /// Lends the buffer to read into; return it with [`received`](Self::received).
     pub(crate) fn lend_buffer(&self) -> Vec<u8> {
         self.lock().lend_buffer()
     }
@@ -318,7 +320,7 @@ impl Session {
         self.dispatch_rest(is_more, now);
     }
 
-    /// Takes in the rest of what was read, if there `is_more`. Others who wait for the session go between two portions.
+    /// Hands out the rest of what was read, if there `is_more`. Other threads get the lock between two portions.
     pub(super) fn dispatch_rest(self: &Arc<Self>, mut is_more: bool, now: Instant) {
         while is_more {
             thread::yield_now();
@@ -345,7 +347,7 @@ impl Session {
         is_something
     }
 
-    /// Takes the next of the peer's calls that nobody has begun to serve.
+    /// Takes the next incoming call that no handler has begun to serve.
     pub(crate) fn next_work(&self) -> Option<IncomingCall> {
         self.lock().ready.pop_front()
     }
@@ -354,12 +356,12 @@ impl Session {
         !self.lock().ready.is_empty()
     }
 
-    /// Whether this is the copy that a fork has made of another process's session.
+    /// Whether this is a fork's copy of another process's session.
     pub(crate) fn was_forked(&self) -> bool {
         !self.maker.is_this()
     }
 
-    /// Says that no more calls are taken; those in flight go on.
+    /// Sends a goodbye: no more calls are taken, and those in flight go on.
     pub(crate) fn goodbye(&self, reason: &str) {
         if self.was_forked() {
             return;
@@ -396,7 +398,7 @@ impl AsFd for Session {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("peer", &self.peer).finish_non_exhaustive()
+        f.debug_struct("Session").field("peer", &self.peer).finish_non_exhaustive()
     }
 }
 

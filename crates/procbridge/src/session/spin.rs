@@ -1,8 +1,7 @@
-//! Looking again and again for a moment before waiting in the system, where that pays: a thread that sleeps is woken late,
-//! one that looks is not.
+//! Spinning for a moment before a thread waits in the system: a sleeping thread is woken late, a spinning one is not.
 //!
-//! Whoever looks holds a processor. So it is given up where it brings nothing: after each look in vain more waits pass
-//! without one, up to a thousand, and a look that succeeds begins anew.
+//! Spinning burns a core, so it backs off exponentially after misses: after each, more waits pass without spinning, up
+//! to a thousand. A hit resets the backoff.
 
 use std::hint;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,25 +9,25 @@ use std::time::{Duration, Instant};
 
 use crate::config::cores::has_several_cores;
 
-/// How one session looks before it waits.
+/// How one session spins before it waits.
 #[derive(Debug)]
 pub(crate) struct Spin {
-    /// How long to look; zero to wait at once.
+    /// How long to spin; zero to wait at once.
     limit: Duration,
-    /// Looks in vain since the last that was not.
+    /// Misses since the last hit.
     misses: AtomicU32,
-    /// Waits that pass without a look.
+    /// Waits that still pass without spinning.
     skip: AtomicU32,
 }
 
 impl Spin {
-    /// Looks for up to `limit` before each wait, if the process has more than one processor.
+    /// Spins for up to `limit` before each wait, if the process has more than one core.
     pub(crate) fn new(limit: Option<Duration>) -> Self {
         let limit = limit.filter(|_| has_several_cores()).unwrap_or_default().min(MAX_SPIN);
         Self { limit, misses: AtomicU32::new(0), skip: AtomicU32::new(0) }
     }
 
-    /// What `look` finds, if it finds anything before the time is over.
+    /// Calls `look` until it finds something or the time is over.
     pub(crate) fn find<T>(&self, look: impl FnMut() -> Option<T>) -> Option<T> {
         if self.limit.is_zero() {
             return None;
@@ -55,7 +54,7 @@ impl Spin {
             }
             (0..SPINS_PER_LOOK).for_each(|_| hint::spin_loop());
             let now = clock();
-            // Others want the processor: it was taken away from this thread.
+            // The system preempted this thread: other threads want the core.
             if now.saturating_duration_since(last) >= PREEMPTED_AFTER {
                 break MAX_PREEMPTED;
             }
@@ -71,22 +70,22 @@ impl Spin {
     }
 }
 
-/// However long is asked for.
+/// Upper bound of the configured time.
 const MAX_SPIN: Duration = Duration::from_micros(50);
-/// Between two looks.
+/// Spin-loop hints between two looks.
 const SPINS_PER_LOOK: u32 = 4;
-/// Time between two looks that shows that the thread did not run.
+/// Time between two looks that shows that the thread was preempted.
 const PREEMPTED_AFTER: Duration = Duration::from_micros(100);
-/// Such a look counts as so many in vain.
+/// Misses that a preemption counts as.
 const MAX_PREEMPTED: u32 = 4;
-/// Looks in vain that count: after them one wait of 1,024 has a look.
+/// Misses that count: after them one wait of 1,024 spins.
 const MAX_BACKOFF: u32 = 10;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Waits with a clock that moves by `step` with each look; tells how many looks there were.
+    /// Waits with a clock that moves by `step` with each look; returns how many looks there were.
     fn looks(spin: &Spin, waits: u32, step: Duration, found: bool) -> u32 {
         let (mut now, mut count) = (Instant::now(), 0);
         for _ in 0..waits {
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn looks_in_vain_become_rare() {
+    fn spinning_without_success_becomes_rare() {
         let spin = spin();
         let micro = Duration::from_micros(1);
         assert_eq!(looks(&spin, 1, micro, false), 20);
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_that_succeeds_begins_anew() {
+    fn a_hit_resets_the_backoff() {
         let spin = spin();
         let micro = Duration::from_micros(1);
         looks(&spin, 100_000, micro, false);
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_is_not_let_run_gives_up_sooner() {
+    fn a_preempted_thread_stops_spinning_sooner() {
         let spin = spin();
         assert_eq!(looks(&spin, 1, PREEMPTED_AFTER, false), 1);
         assert_eq!(spin.skip.load(Ordering::Relaxed), 15);
@@ -138,7 +137,7 @@ mod tests {
     #[test]
     fn it_is_off_unless_asked_for_and_bounded() {
         let off = Spin::new(None);
-        assert_eq!(off.find(|| -> Option<()> { unreachable!("it does not look") }), None);
+        assert_eq!(off.find(|| -> Option<()> { unreachable!("it does not spin") }), None);
         assert!(Spin::new(Some(Duration::MAX)).limit <= MAX_SPIN);
     }
 }

@@ -1,7 +1,7 @@
-//! Everything about a session that changes, and what happens to it: what arrives is handed out, what is queued is
-//! written, and the end is told to everybody.
+//! The mutable state of a session: hands out what arrives, writes what is queued, and wakes every waiter at the end.
 //!
-//! Whoever changes it has it for itself ([`Session::with`](crate::session::Session::with)), and wakes others when it has let go.
+//! A thread or task changes it under the lock ([`Session::with`](crate::session::Session::with)) and wakes others after
+//! the lock is released.
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,85 +24,86 @@ use crate::session::served_call::{IncomingCall, ServedCall};
 use crate::session::wait_queue::Queue;
 use crate::telemetry::log::LogClass;
 
-/// Everything about a session that changes.
+/// The mutable state of a session.
 pub(crate) struct State {
     pub(crate) connection: Connection,
-    /// Our calls.
+    /// Outgoing calls.
     pub(crate) calls: CallTable<Slot>,
-    /// The peer's calls that have not been answered.
-    pub(crate) serving: CallTable<ServedCall>,
-    /// The peer's calls that nobody has begun to serve.
+    /// Incoming calls that have no answer yet.
+    pub(crate) served: CallTable<ServedCall>,
+    /// Incoming calls that no handler has begun to serve.
     pub(super) ready: VecDeque<IncomingCall>,
-    /// Whether somebody reads.
+    /// Whether a thread or task reads.
     pub(super) reader: Reader,
-    /// Whoever serves the peer's calls and reads when nobody else does.
+    /// The standby: the waker of the thread or task that serves incoming calls. It is woken first if the session has no
+    /// leader.
     pub(super) standby: Option<Waker>,
-    /// Told when the socket takes no more and nobody may be waiting for it.
+    /// Woken when the socket is full and no thread may be waiting for it.
     pub(super) blocked_waker: Option<Waker>,
-    /// Told when nothing that was queued waits for the socket any longer.
+    /// Woken when nothing that is queued waits for the socket any longer.
     pub(super) written_wakers: Vec<Waker>,
-    /// To be woken once the state is let go.
+    /// Woken after the lock is released.
     pub(super) to_wake: Vec<Waker>,
-    /// To be written to the log then. It is why the session ends, so there is one.
+    /// Logged after the lock is released. It says why the session ends, so there is at most one.
     pub(super) log_line: Option<Box<(LogClass, String)>>,
     pub(super) keepalive: Keepalive,
-    /// Where somebody ends our calls whose time is over.
+    /// The deadlines of outgoing calls, if a task ends those that are past theirs.
     pub(super) deadlines: Option<Box<Deadlines>>,
-    /// Whether the task that drives the session is to look at the clock now.
+    /// Whether the task that drives the session was notified to check its timers.
     #[cfg(feature = "tokio")]
     pub(super) is_notified: bool,
-    /// Whether a caller was woken that may hold its thread for long.
+    /// Whether a woken caller may occupy its thread for long.
     #[cfg(feature = "tokio")]
     pub(super) wakes_large: bool,
-    /// How slowly what has begun to arrive may go on, if something has.
+    /// The receive rate of a message that has begun to arrive, if there is one.
     pub(super) receive_rate: Option<Box<ReceiveRate>>,
-    /// Since when the socket takes nothing.
+    /// Since when the socket has been full.
     pub(super) blocked: Option<Instant>,
-    /// Whether the queue was so long that producers were told to wait.
+    /// Whether the send queue was so long that producers had to wait (backpressure).
     pub(super) is_backpressured: bool,
-    /// Whether something was left to be written by the task that drives the session, or by who was told of the seat.
+    /// Whether a flush was left to the task that drives the session, or to a promoted follower.
     pub(super) is_flush_pending: bool,
-    /// Whether one of many callers was told that the seat is free, and has not come yet. Whoever calls meanwhile leaves both
-    /// the seat and the writing to it: what many call at a time goes out with one write.
+    /// Whether one of many callers was promoted and has not become the leader yet. Other callers leave both reading and
+    /// writing to it: one write sends what many of them queue.
     pub(super) is_leader_promoted: bool,
-    /// Whether whoever reads wakes others now, and writes before it reads on.
+    /// Whether the leader is waking others, and will write before it reads again.
     pub(super) is_reader_waking: bool,
-    /// Whether there may be a buffer for what is read.
+    /// Whether the connection may own a read buffer.
     pub(super) has_buffer: bool,
-    /// Whether what is read goes to the [room](crate::session::read_buffer) of this thread.
+    /// Whether the connection reads into the [shared buffer](crate::session::read_buffer) of this thread.
     #[cfg(feature = "tokio")]
     pub(super) has_shared_buffer: bool,
-    /// Whether what is in it waits for a place among the calls.
+    /// Whether packets in that buffer wait for a permit of the concurrency limit.
     #[cfg(feature = "tokio")]
     pub(super) receive_gate: ReceiveGate,
-    /// Whether there may be packets that nobody has looked at.
+    /// Whether there may be packets that have not been handed out.
     pub(super) has_undispatched: bool,
-    /// How many bytes the last read brought, of which some may not have been looked at.
+    /// How many bytes the last read brought; some of them may not have been handed out.
     pub(super) arrived: usize,
-    /// Whether the socket was made to take more at a time, because something large went through it.
+    /// Whether the socket buffers were enlarged for a large message.
     pub(super) has_large_buffers: bool,
     /// Why nothing more can be written.
     pub(super) write_error: Option<Box<End>>,
     pub(super) end: Option<Box<End>>,
-    /// Our calls that wait until the peer takes them.
+    /// Outgoing calls queued at the peer's concurrency limit.
     pub(super) queued: Option<Box<Queue>>,
-    /// Whether no subscriptions begin any more.
+    /// Whether new subscriptions are refused.
     pub(super) is_unsubscribed: bool,
-    /// What the session holds of a server's limits.
+    /// The permits of a server's limits that the session holds.
     pub(super) permits: SessionPermits,
-    /// Bytes that the peer has taken.
+    /// Bytes that the socket has taken.
     pub(super) bytes_taken: u64,
-    /// Since when answers beyond the session's share wait for the peer, and what it had taken by then.
+    /// Since when the answers of this peer exceed its share, and `bytes_taken` at that time.
     pub(super) over_share: Option<(Instant, u64)>,
-    /// One-way calls that were dropped and told of.
+    /// One-way calls that were dropped, counted and logged.
     pub(super) dropped_one_way: u64,
-    /// What the session may still make this side inflate.
+    /// How much the peer may still make this side inflate.
     pub(super) inflation: Allowance,
 }
 
-/// What a session holds of its server's limits.
+/// The permits of a server's limits that a session holds.
 #[derive(Debug, Default)]
-#[allow(dead_code, reason = "shares count as long as they are held")]
+#[allow(dead_code, reason = "a permit counts until it is dropped")]
 pub(crate) struct SessionPermits {
     pub(crate) permit: Option<Permit>,
     pub(crate) session: Option<Permit>,
@@ -112,64 +113,66 @@ pub(crate) struct SessionPermits {
     pub(crate) answers: Option<Permit>,
 }
 
-/// Whether packets wait until a call of the peer has ended, where as many are in flight as are taken. Calls that take no time
-/// end at once, and one that wants no answer would be dropped for nothing. Others are not waited for.
+/// Whether packets wait for an incoming call to end when the concurrency limit is reached.
+///
+/// Short calls end at once, and a one-way call beyond the limit would be dropped needlessly. Longer calls are not
+/// waited for.
 #[cfg(feature = "tokio")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReceiveGate {
     Open,
     ClosedUntil(Instant),
-    /// That was waited for, and none has ended since.
+    /// The wait is over, and no call has ended since.
     Passed,
 }
 
-/// Who reads a session.
+/// Which kind of reader a session has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
     None,
     Thread,
-    /// A task reads for all, always.
+    /// A task drives the session and always reads for all.
     Task,
 }
 
-/// How far a flush came.
+/// How far a flush got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flushed {
     All,
-    /// The socket takes no more for now.
+    /// The socket is full.
     Blocked,
 }
 
-/// Why a session is over.
+/// Why a session ended.
 #[derive(Clone, Debug)]
 pub(crate) enum End {
-    /// In an orderly way.
+    /// The session was closed in order.
     Closed,
     /// The connection failed.
     Io(io::ErrorKind, String),
     /// The peer broke a rule.
     Protocol(ProtocolError),
-    /// The peer gave no sign of life.
+    /// The peer did not answer keepalive pings.
     Silent,
-    /// The peer took nothing of what was written to it.
+    /// The peer read nothing of what was sent to it.
     Stalled,
 }
 
 impl State {
-    /// Wakes `waker` once the state is let go.
+    /// Wakes `waker` after the lock is released.
     pub(crate) fn wake(&mut self, waker: Option<Waker>) {
         self.to_wake.extend(waker);
     }
 
-    /// Wakes whoever serves the peer's calls and reads when nobody else does.
+    /// Wakes the standby.
     pub(super) fn wake_standby(&mut self) {
         let standby = self.standby.take();
         self.wake(standby);
     }
 
-    /// Leaves a call of the peer to be served by whoever does that.
-    pub(super) fn queue_call(&mut self, work: IncomingCall) {
-        self.ready.push_back(work);
+    /// Queues an incoming call and wakes the standby to serve it.
+    pub(super) fn queue_call(&mut self, incoming: IncomingCall) {
+        self.ready.push_back(incoming);
         self.wake_standby();
     }
 
@@ -177,7 +180,7 @@ impl State {
         self.end.is_some()
     }
 
-    /// Whether the next who comes reads.
+    /// Whether the next thread to arrive becomes the leader.
     pub(super) fn has_no_reader(&self) -> bool {
         self.reader == Reader::None && !self.is_leader_promoted && !self.has_ended()
     }
@@ -186,7 +189,8 @@ impl State {
         self.end.is_none() && self.write_error.is_none() && !self.connection.is_leaving()
     }
 
-    /// A session that waits holds no buffer, unless it is larger than `limit`: then it was busy, and may be again.
+    /// Frees the read buffer of an idle session unless its capacity exceeds `limit`: such a session was busy and may be
+    /// again.
     pub(super) fn drop_buffer(&mut self, limit: usize) {
         if self.has_buffer {
             let buffer = self.connection.read_buffer();
@@ -197,17 +201,17 @@ impl State {
         }
     }
 
-    /// Gives up the memory that a session needs only while there are calls. Many of them may be open and do nothing.
+    /// Frees the memory that a session needs only while calls are in flight: a server may have many idle sessions.
     pub(super) fn shrink(&mut self) {
         self.drop_buffer(usize::MAX);
         self.connection.shrink();
         if self.ready.capacity() <= KEPT_CAPACITY {
             self.ready = VecDeque::new();
         }
-        self.serving.shrink();
+        self.served.shrink();
     }
 
-    /// Gives up the memory of large messages some time after the last of them; tells when that will be.
+    /// Frees the memory of large messages some time after the last of them. Returns when it is due, if that is later.
     pub(super) fn drop_spare(&mut self, now: Instant) -> Option<Instant> {
         if !self.connection.has_spare() {
             return None;
@@ -220,8 +224,10 @@ impl State {
         None
     }
 
-    /// `own` is the waker of somebody who does not wait any longer. It may still stand here, with a call that is about to
-    /// be given up or a stream that is read later: to wake it would be to wake nobody.
+    /// Wakes a follower to become the leader, if there is none: the standby first, then a caller, then a queued call.
+    ///
+    /// `own`: the waker of a thread that stops waiting. It may still be registered, for a call about to be cancelled or
+    /// a stream that is read later. It is removed, as that thread would not become the leader.
     pub(super) fn promote_follower(&mut self, context: &SessionContext, own: Option<&Waker>) {
         if let Some(own) = own {
             let waiting = iter::once(&mut self.standby);
@@ -235,7 +241,7 @@ impl State {
             if next.is_none() {
                 next = self.calls.iter_mut().find_map(|(_, slot)| slot.waiting());
                 self.is_leader_promoted = next.is_some() && self.calls.len() >= MANY_CALLERS;
-                // If nobody waits for an answer, the answers that make room are read by who waits for that.
+                // No caller waits for an answer: a queued call reads the answers that free permits.
                 next = next.or_else(|| self.queued.as_ref()?.first(own));
             }
             self.to_wake.extend(next);
@@ -257,7 +263,7 @@ impl State {
         }
     }
 
-    /// Ends the session: everybody who waits on it hears of it.
+    /// Ends the session and wakes every waiter.
     pub(crate) fn end(&mut self, socket: &impl AsFd, end: End) {
         if self.end.is_some() {
             return;
@@ -270,15 +276,15 @@ impl State {
             self.to_wake.extend(slot.waker.take());
         }
         self.cancel_served();
-        self.ready.retain(|work| work.call.is_one_way);
+        self.ready.retain(|incoming| incoming.call.is_one_way);
         self.to_wake.extend(self.standby.take());
         self.to_wake.extend(self.blocked_waker.clone());
         self.to_wake.append(&mut self.written_wakers);
         self.wake_eligible();
-        // Somebody may keep the session, which is none any more.
+        // The session may be kept long after its end; its permits are returned now.
         self.permits = SessionPermits::default();
         if is_protocol {
-            // The peer may still be sending; whoever reads drains that.
+            // The peer may still be sending; the reader drains that.
             let _ = socket::finish_writing(socket);
         } else {
             socket::stop(socket);
@@ -287,7 +293,8 @@ impl State {
 }
 
 impl SessionPermits {
-    /// Counts what a connection holds of requests that have not fully arrived. Tells whether the limit allows that.
+    /// Counts the bytes that a connection buffers for requests that have not fully arrived. Returns whether the limit
+    /// allows it.
     pub(super) fn recount(&mut self, connection: &Connection) -> bool {
         self.bytes.as_mut().is_none_or(|bytes| bytes.resize(connection.held_bytes()))
     }
@@ -299,9 +306,9 @@ impl End {
     }
 }
 
-/// Calls in flight at a time from which on they wait for each other.
+/// Outgoing calls in flight from which on callers wait for a common write.
 const MANY_CALLERS: usize = 8;
-/// Calls of a session in which little happens: a table for more is kept.
+/// Capacity of the queue of incoming calls that an idle session keeps.
 const KEPT_CAPACITY: usize = 4;
 /// How long the memory of a large message is kept for the next one.
 const KEEP_LARGE_BUFFERS: Duration = Duration::from_secs(1);

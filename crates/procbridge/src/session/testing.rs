@@ -1,4 +1,4 @@
-//! Sessions with a link at one end and nobody behind the other, for tests of what must wake whom.
+//! Sessions with a bare connection as the peer, for tests of what must wake whom.
 
 use std::io::{Read as _, Write};
 use std::os::unix::net::UnixStream;
@@ -20,7 +20,7 @@ use crate::session::served_call::IncomingCall;
 use crate::session::session::Session;
 use crate::session::state::{Reader, SessionPermits};
 
-/// A link, and its peer: a connection and a socket that are used by hand.
+/// A session and its peer: a connection and a socket that the test uses by hand.
 pub(crate) struct Ends {
     pub(crate) session: Arc<Session>,
     pub(crate) peer: Connection,
@@ -28,18 +28,18 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// The link is the client's end. Its server takes up to `max_calls` at a time.
+    /// Returns a client's session. Its server takes up to `max_calls` at a time.
     pub(crate) fn client(reader: Reader, max_calls: u32) -> Self {
         let (client, server) = connected(max_calls);
         Self::new(client, server, Admission::for_client(&ClientConfig::new()), reader)
     }
 
-    /// The link is the server's end.
+    /// Returns a server's session.
     pub(crate) fn server(reader: Reader) -> Self {
         Self::server_of(reader, 8)
     }
 
-    /// The link is the server's end, which takes up to `max_calls` at a time.
+    /// Returns a server's session, which takes up to `max_calls` at a time.
     pub(crate) fn server_of(reader: Reader, max_calls: u32) -> Self {
         let (client, server) = connected(max_calls);
         Self::new(server, client, Admission::new(ServerConfig::new(), 8, &[]), reader)
@@ -61,7 +61,7 @@ impl Ends {
         Self { session, peer, socket: far }
     }
 
-    /// Has the link read what the peer has queued.
+    /// Has the session read what the peer has queued.
     pub(crate) fn deliver(&mut self) {
         while !self.peer.transmit().is_empty() {
             self.socket.write_all(self.peer.transmit()).unwrap();
@@ -70,7 +70,7 @@ impl Ends {
         self.read();
     }
 
-    /// Has the peer read what the link has written.
+    /// Has the peer read what the session has written.
     pub(crate) fn collect(&mut self) {
         self.socket.set_nonblocking(true).unwrap();
         let mut bytes = [0; 4096];
@@ -82,19 +82,19 @@ impl Ends {
         self.socket.set_nonblocking(false).unwrap();
     }
 
-    /// Has the link read what is there.
+    /// Has the session read what has arrived.
     pub(crate) fn read(&self) {
         while self.session.read(|buffer| Read::of(socket::receive(&self.session, buffer))) {}
     }
 }
 
-/// Both ends of a session whose first call is answered.
+/// Returns both ends of a session whose first call is answered.
 fn connected(max_calls: u32) -> (Connection, Connection) {
     let config = ClientConfig::new();
-    let terms = request::offer(&config, true).unwrap();
+    let settings = request::offer(&config, true).unwrap();
     let limits = config.limits.with_answers_unread();
-    let mut client = Connection::client(limits).with_session(terms.clone());
-    let mut server = Connection::server(limits).with_session(terms.with_max_calls(max_calls));
+    let mut client = Connection::client(limits).with_session(settings.clone());
+    let mut server = Connection::server(limits).with_session(settings.with_max_calls(max_calls));
     client.call(call("first", &(), ResultForm::Result)).unwrap();
     carry(&mut client, &mut server);
     while let Some(event) = server.poll_event() {
@@ -103,7 +103,7 @@ fn connected(max_calls: u32) -> (Connection, Connection) {
         }
     }
     carry(&mut server, &mut client);
-    // Its terms, now that it knows that this is a session.
+    // The client sends its settings, now that it knows that this is a session.
     carry(&mut client, &mut server);
     while client.poll_event().is_some() {}
     assert_eq!((client.is_session(), client.pending_calls()), (true, 0));
@@ -117,7 +117,7 @@ fn carry(from: &mut Connection, to: &mut Connection) {
     }
 }
 
-/// The call as its handler sees it.
+/// Returns the call as its handler gets it.
 pub(crate) fn handled(session: &Arc<Session>, incoming: &IncomingCall) -> Call {
     Call::on(session.clone(), incoming.id, incoming.call.clone())
 }
@@ -138,7 +138,7 @@ pub(crate) fn item(payload: &str) -> Packet {
     Packet::item().json_text(payload).unwrap().finish(&Limits::default()).unwrap()
 }
 
-/// Counts how often it is woken.
+/// A waker that counts how often it is woken.
 #[derive(Default)]
 pub(crate) struct Bell(AtomicUsize);
 

@@ -1,5 +1,5 @@
-//! What the clock asks of a session: to ping a quiet peer, and to give up one that is silent, slow, or takes nothing
-//! (PB-PNG-*). [`pulse`](crate::session::keepalive) has the rules of it.
+//! The timers of a session: pings a quiet peer, and ends the session of a peer that is silent, slow, or does not read
+//! (PB-PNG-*). [`keepalive`](crate::session::keepalive) has the rules for pings.
 
 use std::time::Instant;
 
@@ -14,12 +14,12 @@ use crate::session::state::{End, State};
 use crate::telemetry::log::LogClass;
 
 impl SessionContext {
-    /// When the session ends unless the peer takes something of what is written.
+    /// Returns when the session ends unless the peer reads something of what was sent.
     fn stall_deadline(&self, state: &State) -> Option<Instant> {
         state.blocked.and_then(|since| since.checked_add(self.admission.config.write_timeout))
     }
 
-    /// When the session ends unless the peer reads, or goes on sending what it has begun.
+    /// Returns when the session ends unless the peer reads, or goes on sending what it has begun.
     pub(super) fn next_deadline(&self, state: &State) -> Option<Instant> {
         let over =
             state.over_share.and_then(|(since, _)| since.checked_add(self.admission.config.write_timeout));
@@ -29,7 +29,8 @@ impl SessionContext {
             .min()
     }
 
-    /// Whether answers beyond the session's share have waited for so long, and the peer has not taken as much meanwhile.
+    /// Whether the peer's answers exceeded its share for `write_timeout`, and it has not read as much as its share
+    /// meanwhile.
     fn is_too_slow(&self, state: &mut State, now: Instant) -> bool {
         let Some((since, taken)) = state.over_share else { return false };
         let share = self.admission.session_share();
@@ -50,14 +51,15 @@ impl SessionContext {
         KeepaliveConfig { heartbeat: config.heartbeat, idle }
     }
 
-    /// The same for who has the state, and is about to read.
+    /// Runs the timers due at `now`, for a caller that holds the lock and is about to read. Returns when the next one
+    /// is due.
     pub(super) fn tick_with(&self, state: &mut State, now: Instant) -> Option<Instant> {
         if state.end.is_some() {
             return None;
         }
         let is_stalled = |state: &State| self.stall_deadline(state).is_some_and(|stalled| stalled <= now);
         if is_stalled(state) {
-            // It may have begun to take more while this process was asleep.
+            // The peer may have begun to read while this process was suspended.
             state.flush(self);
         }
         if is_stalled(state) || self.is_too_slow(state, now) {
@@ -67,7 +69,7 @@ impl SessionContext {
             return None;
         }
         if state.is_paused(self) {
-            // It is not the peer that is slow to send.
+            // This side does not read: the peer is not slow to send.
             state.receive_rate = None;
         }
         let late = state.receive_rate.as_deref().map(ReceiveRate::deadline);
@@ -79,21 +81,21 @@ impl SessionContext {
             state.end(self.socket(), End::Closed);
             return None;
         }
-        let in_flight = !state.calls.is_empty() || !state.serving.is_empty();
-        let (mut beat, mut next) = state.keepalive.tick(now, self.keepalive_config(), in_flight);
-        if beat == KeepaliveAction::Dead && socket::has_input(self.socket()) {
-            // What is there and was not read yet is a sign of life too.
+        let in_flight = !state.calls.is_empty() || !state.served.is_empty();
+        let (mut action, mut next) = state.keepalive.tick(now, self.keepalive_config(), in_flight);
+        if action == KeepaliveAction::Dead && socket::has_input(self.socket()) {
+            // Input that has not been read yet is a sign of life too.
             state.keepalive.note_received(now);
-            (beat, next) = state.keepalive.tick(now, self.keepalive_config(), in_flight);
+            (action, next) = state.keepalive.tick(now, self.keepalive_config(), in_flight);
         }
-        match beat {
+        match action {
             KeepaliveAction::Nothing => {}
             KeepaliveAction::Ping => {
                 state.connection.ping();
                 state.flush(self);
             }
             KeepaliveAction::Dead => {
-                // It may be about to call: a program without a thread that reads answers no PING.
+                // The peer may be about to call: a program without a reading thread answers no PING.
                 state.connection.goodbye("no sign of life");
                 state.flush(self);
                 state.end(self.socket(), End::Silent);
@@ -110,7 +112,7 @@ impl SessionContext {
 }
 
 impl Session {
-    /// Does what is due at `now`, and tells when something will be.
+    /// Runs the timers due at `now`, and returns when the next one is due.
     pub(crate) fn tick(&self, now: Instant) -> Option<Instant> {
         self.with(|state| {
             state.drop_buffer(usize::MAX);
@@ -130,7 +132,7 @@ mod tests {
     use crate::session::testing::{Ends, call};
 
     #[test]
-    fn a_peer_that_says_nothing_is_given_up() {
+    fn a_silent_peer_is_given_up() {
         let Ends { session, socket: _socket, .. } = Ends::client(Reader::None, 8);
         let _waiting = session.begin(call("work", &(), ResultForm::Result)).unwrap();
         let heartbeat = session.admission.config.heartbeat.unwrap();
@@ -143,25 +145,25 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_and_not_read_yet_is_a_sign_of_life() {
+    fn unread_input_is_a_sign_of_life() {
         let Ends { session, mut peer, mut socket } = Ends::client(Reader::None, 8);
         let heartbeat = session.admission.config.heartbeat.unwrap();
         let start = Instant::now();
-        let beat = |count| session.tick(start + count * heartbeat + Duration::from_secs(1));
-        beat(1);
-        beat(2);
+        let tick = |count| session.tick(start + count * heartbeat + Duration::from_secs(1));
+        tick(1);
+        tick(2);
         peer.ping();
         socket.write_all(peer.transmit()).unwrap();
-        assert!(beat(3) > Some(start + 4 * heartbeat));
+        assert!(tick(3) > Some(start + 4 * heartbeat));
         for count in 4..7 {
-            beat(count);
+            tick(count);
         }
-        // It is still there: nobody reads.
+        // The input is still there, as no thread reads.
         assert!(session.is_open());
     }
 
     #[test]
-    fn a_peer_that_has_begun_to_take_what_is_written_is_not_given_up() {
+    fn a_peer_that_has_begun_to_read_is_not_given_up() {
         let Ends { session, mut socket, .. } = Ends::client(Reader::None, 8);
         session.notify(call("large", &"x".repeat(8 << 20), ResultForm::OneWay)).unwrap();
         assert!(session.is_blocked());
@@ -170,12 +172,12 @@ mod tests {
         assert!(socket.read(&mut bytes).unwrap() > 0);
         session.tick(Instant::now() + limit);
         assert!(!session.has_ended());
-        // The other way round the socket is full again.
+        // Without another read by the peer the socket stays full.
         session.tick(Instant::now() + 2 * limit);
         assert!(matches!(session.end_reason(), Some(End::Stalled)));
     }
 
-    /// Fault H7: a peer that reads a little now and then would keep what waits for it for ever.
+    /// Fault H7: a peer that reads a little now and then would occupy memory without end.
     #[test]
     fn a_peer_that_does_not_read_its_share_in_time_is_given_up() {
         let Ends { session, socket: _socket, .. } = Ends::server(Reader::None);
@@ -184,7 +186,7 @@ mod tests {
         let more = session.acquire_reply_bytes(1 << 20).unwrap();
         let start = Instant::now();
         assert!(session.tick(start) <= Some(start + limit));
-        // It has taken as much as it must.
+        // The peer has read as much as it must.
         session.with(|state| state.bytes_taken += share as u64);
         session.tick(start + limit + Duration::from_millis(1));
         assert!(!session.has_ended());
@@ -194,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_within_its_share_is_not_given_up_for_what_waits() {
+    fn a_session_within_its_share_is_not_ended_for_what_is_queued() {
         let Ends { session, socket: _socket, .. } = Ends::server(Reader::None);
         let (share, limit) = (session.admission.session_share(), session.admission.config.write_timeout);
         let waiting = session.admission.answer(&session.account, share).unwrap();

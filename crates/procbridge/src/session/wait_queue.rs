@@ -1,10 +1,10 @@
-//! The calls that wait until the peer takes one more, in their order (PB-FLT-7).
+//! The FIFO queue of outgoing calls at the peer's concurrency limit (PB-FLT-7).
 
 use std::collections::BTreeMap;
 use std::task::Waker;
 use std::time::Instant;
 
-/// Those who wait, in their order.
+/// The queued calls, by ticket.
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(super) drawn: u64,
@@ -12,12 +12,12 @@ pub(crate) struct Queue {
     pub(super) waiting: BTreeMap<u64, Waiter>,
 }
 
-/// One who waits.
+/// A queued call.
 #[derive(Debug)]
 pub(crate) struct Waiter {
-    /// Absent if it was given up.
+    /// Absent if the call was cancelled.
     pub(super) waker: Option<Waker>,
-    /// Until when it keeps others waiting. Whoever is held may be a future that nobody looks at.
+    /// Until when it keeps later calls waiting. A queued call may be a future that is never polled.
     pub(super) until: Option<Instant>,
 }
 
@@ -31,18 +31,19 @@ impl Queue {
         self.drawn
     }
 
-    /// Whoever is first, but for the one with the waker `own`.
+    /// Returns the waker of the first queued call, skipping the one with the waker `own`.
     pub(super) fn first(&self, own: Option<&Waker>) -> Option<Waker> {
         let mut waiting = self.waiting.values().filter_map(|waiting| waiting.waker.as_ref());
         waiting.find(|waker| own.is_none_or(|own| !waker.will_wake(own))).cloned()
     }
 
-    /// Those whose turn it is if there is room for so many, among them whoever comes with the ticket `own`.
-    pub(super) fn eligible(&self, room: usize, own: Option<u64>) -> impl Iterator<Item = (&u64, &Waiter)> {
+    /// Returns the calls that may begin with so many free permits. The call with the ticket `own` counts even if it is
+    /// overdue.
+    pub(super) fn eligible(&self, permits: usize, own: Option<u64>) -> impl Iterator<Item = (&u64, &Waiter)> {
         let now = (self.clock)();
         let counts = move |&(&ticket, waiting): &(&u64, &Waiter)| {
             own == Some(ticket) || waiting.until.is_none_or(|until| now < until)
         };
-        self.waiting.iter().filter(counts).take(room)
+        self.waiting.iter().filter(counts).take(permits)
     }
 }

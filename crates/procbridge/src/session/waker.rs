@@ -1,8 +1,8 @@
-//! Wakers that are kept.
+//! Registering wakers.
 
 use std::task::Waker;
 
-/// Keeps `waker`, unless it is the one that is kept.
+/// Registers `waker` in `kept`, unless that wakes the same task already.
 pub(crate) fn keep_waker(kept: &mut Option<Waker>, waker: &Waker) {
     match kept {
         Some(kept) if kept.will_wake(waker) => {}

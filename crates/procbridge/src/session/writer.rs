@@ -1,4 +1,4 @@
-//! What a session has queued is written: when, how far, and who hears of it.
+//! The sending half of a session: when and how far it is flushed, and which waiters a flush wakes.
 
 use std::task::{Poll, Waker};
 
@@ -11,9 +11,9 @@ use crate::session::session::Session;
 use crate::session::state::{End, Flushed, Reader, State};
 
 impl State {
-    /// Has what is queued written soon. With a task that drives the session that is its next turn: whatever others queue
-    /// until then goes out with the same write, unless that is [enough](Self::is_enough) by itself. Without one it is now,
-    /// unless somebody is about to read, and writes before.
+    /// Flushes what is queued soon: the task that drives the session does it, with one write for all that is queued
+    /// until then. It is flushed at once if that is [enough](Self::is_enough), or if no task drives the session and no
+    /// leader is about to write before it reads.
     pub(crate) fn flush_soon(&mut self, context: &SessionContext) {
         if self.reader == Reader::Task && !self.is_enough() {
             self.is_flush_pending = true;
@@ -25,13 +25,13 @@ impl State {
         }
     }
 
-    /// Whether so much is queued for a task to write that the peer should begin with it at once, while this side goes on.
-    /// That is of use only where both can run at a time.
+    /// Whether so much is queued for a task that the peer should begin to read at once, while this side goes on. That
+    /// pays only where both can run at the same time.
     pub(super) fn is_enough(&self) -> bool {
         self.reader == Reader::Task && self.connection.queued() >= FLUSH_AT && has_several_cores()
     }
 
-    /// Writes what is queued, as far as the socket takes it. That may have been the last that was to be done here.
+    /// Writes what is queued, as far as the socket takes it. Ends a session that is leaving and has nothing left to do.
     pub(crate) fn flush(&mut self, context: &SessionContext) -> Flushed {
         let flushed = self.write(context);
         let is_written = flushed == Flushed::All && self.write_error.is_none();
@@ -41,14 +41,14 @@ impl State {
         flushed
     }
 
-    /// The same, without an end to the session if that was the last.
+    /// Does the same, without ending the session.
     pub(super) fn write(&mut self, context: &SessionContext) -> Flushed {
         let flushed = self.write_all(context);
         self.free_space();
         flushed
     }
 
-    /// Gives back the space of large answers as far as the peer has taken them.
+    /// Returns the space of large answers as far as the socket has taken them.
     fn free_space(&mut self) {
         let Some(answers) = &mut self.permits.answers else { return };
         let queued = self.connection.queued();
@@ -59,7 +59,7 @@ impl State {
         }
     }
 
-    /// Returns the bytes that are queued beyond what has taken space.
+    /// Returns how many queued bytes no space permit covers.
     pub(super) fn queued_beyond_space(&self) -> usize {
         let space = self.permits.answers.as_ref().map_or(0, Permit::units);
         self.connection.queued().saturating_sub(space)
@@ -71,7 +71,7 @@ impl State {
             return Flushed::All;
         }
         if self.write_error.is_some() {
-            // A peer that can read nothing and still calls is not served without bound.
+            // A peer that can read nothing and goes on calling must not queue answers without bound.
             if self.connection.queued() > BACKPRESSURE_AT {
                 let end = self.write_error.take().map_or(End::Closed, |end| *end);
                 self.end(context.socket(), end);
@@ -80,7 +80,7 @@ impl State {
         }
         let mut written = 0;
         loop {
-            // Before the rest is written, which may be nothing: what was given up makes room as well.
+            // Check before the write, which may have nothing to send: a cancelled message frees space as well.
             if self.is_backpressured && self.connection.queued() <= BACKPRESSURE_AT {
                 self.is_backpressured = false;
                 self.wake_all_senders();
@@ -98,7 +98,7 @@ impl State {
                 }
             }
             if written >= WRITE_PER_LOCK && self.reader == Reader::Task {
-                // The peer reads as fast as this writes. Others who wait for the session go first; its task goes on.
+                // The peer reads as fast as this side writes. Other waiters get the lock first; the task goes on later.
                 self.is_flush_pending = true;
                 self.wake_standby();
                 break;
@@ -116,20 +116,20 @@ impl State {
                     self.bytes_taken = self.bytes_taken.saturating_add(count as u64);
                     self.connection.transmitted(count);
                     if self.blocked.is_some() {
-                        // The socket has room again because the peer has read. That is a sign of life, and may be the
-                        // only one: its PONG may wait behind what is written, or not be read for what is not.
+                        // The socket has space again because the peer has read. That may be the only sign of life: its
+                        // PONG may be queued behind other data, or wait because this side does not read.
                         let now = context.admission.now();
                         self.blocked = Some(now);
                         self.keepalive.note_received(now);
                     }
                 }
                 Err(error) => {
-                    // What the peer said before may still be there to be read, a GOODBYE above all. Whoever reads finds
-                    // the end behind it.
+                    // Input of the peer may still be unread, such as a GOODBYE. The reader finds the end of the stream
+                    // behind it.
                     self.write_error = Some(Box::new(End::io(&error)));
                     self.blocked = None;
                     self.to_wake.append(&mut self.written_wakers);
-                    // No call begins here any more: those who wait to call go elsewhere, and who keeps a session looks for one.
+                    // No call begins here any more: queued calls, and a client that keeps a session open, go elsewhere.
                     self.wake_standby();
                     self.wake_eligible();
                     return Flushed::All;
@@ -139,18 +139,19 @@ impl State {
         Flushed::All
     }
 
-    /// Whether nothing is read for now, because the peer does not read: what it would be answered would only be queued.
+    /// Whether reading is paused because the peer does not read (backpressure): its calls would only add queued
+    /// answers.
     pub(super) fn is_paused(&self, context: &SessionContext) -> bool {
         self.blocked.is_some()
             && !context.admission.is_client
             && self.queued_beyond_space() > PAUSE_READING_AT
     }
 
-    /// Whether producers of items, and of large answers, should wait until the peer has read more.
+    /// Whether producers of items and large answers should wait until the peer has read more (backpressure).
     pub(crate) fn is_backpressured(&mut self) -> bool {
-        let crowded = self.connection.queued() > BACKPRESSURE_AT;
-        self.is_backpressured |= crowded;
-        crowded
+        let is_full = self.connection.queued() > BACKPRESSURE_AT;
+        self.is_backpressured |= is_full;
+        is_full
     }
 }
 
@@ -170,7 +171,7 @@ impl Session {
                 return Poll::Ready(false);
             }
             if let Some(end) = &state.end {
-                // What was queued may be gone with the session.
+                // The session may have ended with bytes still queued.
                 let is_written = matches!(**end, End::Closed) && state.blocked.is_none();
                 return Poll::Ready(is_written && state.connection.transmit().is_empty());
             }
@@ -187,12 +188,12 @@ impl Session {
 
 /// Bytes that are worth a write of their own: some sixteen small packets.
 const FLUSH_AT: usize = 1200;
-/// Items and large answers wait when this many bytes are queued.
+/// Queued bytes from which on items and large answers wait.
 const BACKPRESSURE_AT: usize = 1024 * 1024;
-/// Bytes that are written at a time, however much the socket takes.
+/// Bytes written under one lock, however much the socket takes.
 const WRITE_PER_LOCK: usize = 256 * 1024;
-/// So much written at once is large.
+/// Size from which on one write is large.
 const LARGE_WRITE: usize = 32 * 1024;
-/// Nothing more is read from a peer that has this many bytes of answers to read, besides the large ones: those are bounded by
-/// the space that they take.
+/// Queued bytes of answers from which on nothing more is read from the peer. Large answers do not count: their space
+/// permits bound them.
 const PAUSE_READING_AT: usize = 1024 * 1024;

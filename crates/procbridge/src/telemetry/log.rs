@@ -1,5 +1,4 @@
-//! What a server tells the program's log: a line a matter, at most ten a second of each, and nothing that a peer
-//! could forge or flood it with.
+//! The log of a server: rate-limited lines by log class, and nothing in them that a peer could forge.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -7,22 +6,22 @@ use std::time::{Duration, Instant};
 
 use crate::telemetry::log_thread::LOG_THREAD;
 
-/// The matters that a server reports.
+/// The classes of log lines. Each is limited to ten lines a second.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LogClass {
     /// Accepting a connection failed.
     Accept,
-    /// A connection was refused: too many, or a peer that may not.
+    /// A connection was refused: at a limit, or because the peer may not connect.
     Refused,
     /// A peer broke the protocol.
     Protocol,
-    /// A handler ran past its time limit.
+    /// A handler ran past its deadline.
     Timeout,
     /// An answer could not be delivered.
     Write,
 }
 
-/// Limits the lines of each matter.
+/// A rate-limited log.
 #[derive(Debug)]
 pub(crate) struct Log {
     windows: Mutex<[Option<(Instant, u32)>; 5]>,
@@ -33,14 +32,14 @@ impl Log {
         Self { windows: Mutex::new([None; 5]) }
     }
 
-    /// Queues the line that `text` makes, unless this matter had ten in the running second. The text is escaped and
-    /// cut, as parts of it may come from a peer. It waits for nothing.
+    /// Queues the line that `text` makes, unless its class had ten in the current second. The text is escaped and cut,
+    /// as parts of it may come from a peer. Never blocks.
     pub(crate) fn write(&self, class: LogClass, text: impl FnOnce() -> String) {
         let level = match class {
             LogClass::Protocol | LogClass::Write => log::Level::Debug,
             LogClass::Accept | LogClass::Refused | LogClass::Timeout => log::Level::Warn,
         };
-        // The log itself is asked by no thread but its own: it may be slow to say whether it wants a line.
+        // Only the log thread calls the program's log: even asking whether it wants a line may block.
         let is_wanted = level <= log::STATIC_MAX_LEVEL && level <= log::max_level();
         if is_wanted && self.is_allowed(class, Instant::now()) {
             LOG_THREAD.push(level, escaped(&text()));
@@ -59,7 +58,7 @@ impl Log {
     }
 }
 
-/// Text that may come from a peer, made safe to show: escaped, and at most [`MAX_PEER_TEXT`] bytes of it.
+/// Escapes text that may come from a peer, and cuts it to [`MAX_PEER_TEXT`] bytes.
 pub(crate) fn escaped(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars() {
@@ -82,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_lines_a_second_of_each_matter() {
+    fn ten_lines_a_second_of_each_class() {
         let log = Log::new();
         let start = Instant::now();
         let lines = |class, at| (0..50).filter(|_| log.is_allowed(class, at)).count();

@@ -1,5 +1,5 @@
-//! The way of a line to the program's log: a bounded queue, and one thread for the process that empties it. A log that is
-//! slow, or takes nothing, costs lines and no other thread's time.
+//! The log thread of a process: empties a bounded queue of lines into the program's log. A log that is slow or blocks
+//! costs lines, and no other thread's time.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,25 +10,25 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
-/// The lines for the program's log.
+/// The queue for the program's log.
 pub(crate) static LOG_THREAD: LogThread =
     LogThread::new(|level, line| log::log!(target: "procbridge", level, "{line}"));
 
-/// Lines on their way to a log.
+/// A queue of log lines, and the thread that empties it.
 pub(crate) struct LogThread {
     queue: Mutex<Queue>,
     changed: Condvar,
-    /// The log. It runs on the thread of this queue only.
+    /// The log. Only the thread of this queue calls it.
     write: fn(Level, &str),
 }
 
 struct Queue {
     lines: VecDeque<(Level, String)>,
-    /// Lines that found the queue full, and that the log was not told of.
+    /// Lines lost to a full queue that the log has not reported yet.
     lost: u64,
     queued: u64,
     written: u64,
-    /// The process whose thread empties the queue. A thread does not go along with a fork.
+    /// The process whose thread empties the queue. A fork does not copy the thread.
     owner: Option<u32>,
 }
 
@@ -38,7 +38,7 @@ impl LogThread {
         Self { queue: Mutex::new(queue), changed: Condvar::new(), write }
     }
 
-    /// Queues a line. A full queue takes none, and counts it.
+    /// Queues a line. A full queue drops it, and counts it.
     pub(crate) fn push(&'static self, level: Level, line: String) {
         let mut queue = self.queue();
         if queue.lines.len() >= MAX_QUEUED_LINES {
@@ -50,14 +50,14 @@ impl LogThread {
         let own = Some(process::id());
         if queue.owner != own {
             let writer = thread::Builder::new().name("procbridge-log".into()).spawn(|| self.run());
-            // Without a thread the lines wait for the next one.
+            // Without a thread the lines stay queued until the next one starts it.
             queue.owner = writer.ok().and(own);
         }
         drop(queue);
         self.changed.notify_all();
     }
 
-    /// Waits until the log has taken the lines that are queued now, at most for `limit`.
+    /// Waits until the log has written the lines that are queued now, at most for `limit`.
     pub(crate) fn flush(&self, limit: Duration) {
         let until = Instant::now() + limit;
         let mut queue = self.queue();
@@ -78,13 +78,13 @@ impl LogThread {
         self.queue().queued
     }
 
-    /// Whether the log has taken the line of this number.
+    /// Whether the log has written the line of this number.
     #[cfg(feature = "tokio")]
     pub(crate) fn has_written(&self, line: u64) -> bool {
         self.queue().has_written(line)
     }
 
-    /// Hands lines to the log, until there have been none for a while.
+    /// Passes lines to the log, until there have been none for a while.
     fn run(&self) {
         while let Some((level, line, lost)) = self.next() {
             // A log that panics loses its line, not this thread.
@@ -124,9 +124,9 @@ impl Queue {
     }
 }
 
-/// How long a server that has ended waits for the log to take its last lines.
+/// How long a server that has ended waits for the log to write its last lines.
 pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
-/// Lines that are kept for a log that is slow: some seconds of all classes.
+/// Lines queued for a slow log: some seconds of all classes.
 const MAX_QUEUED_LINES: usize = 256;
 /// How long the thread stays without a line.
 const IDLE_THREAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -154,7 +154,7 @@ mod tests {
         let shut = GATE.lock().unwrap();
         LOG.push(Level::Warn, "first".into());
         hears.recv_timeout(Duration::from_secs(20)).unwrap();
-        // The log holds the first one; nobody waits for it.
+        // The log blocks on the first line; no caller waits for it.
         for n in 0..MAX_QUEUED_LINES + 7 {
             LOG.push(Level::Warn, n.to_string());
         }

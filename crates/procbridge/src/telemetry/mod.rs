@@ -1,4 +1,4 @@
-//! What a server tells about itself: log lines, counters, trace context.
+//! The telemetry of a server: log lines, counters, trace context.
 
 pub(crate) mod log;
 pub(crate) mod log_thread;

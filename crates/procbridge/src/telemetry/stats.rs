@@ -1,5 +1,5 @@
-//! What a server counts as it runs: connections, sessions, bytes, and of each method its calls and how long they took.
-//! `$/stats` tells it.
+//! The counters of a server: connections, sessions, bytes, and for each method its calls and their durations. `$/stats`
+//! returns them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,19 +21,19 @@ pub(crate) struct Stats {
     pub(crate) bytes_out: AtomicU64,
     /// One-way calls that were not run.
     dropped: AtomicU64,
-    /// In the order of their names.
+    /// The counters of each method, sorted by name.
     methods: Vec<(Box<str>, Arc<Counters>)>,
     other: Arc<Counters>,
 }
 
-/// Things that are open for a time: how many there are, and how many there were.
+/// The number of connections or sessions: how many are open now, and how many were opened in all.
 #[derive(Debug)]
 pub(crate) struct Gauge {
     open: Semaphore,
     total: AtomicU64,
 }
 
-/// A call that is being counted. It is in flight until this is dropped, and was an error unless told otherwise.
+/// The timer of a call. The call is in flight until this is dropped, and counts as an error unless settled otherwise.
 #[derive(Debug)]
 pub(crate) struct CallTimer {
     counters: Arc<Counters>,
@@ -42,20 +42,20 @@ pub(crate) struct CallTimer {
     is_good: AtomicBool,
 }
 
-/// Of one method.
+/// The counters of one method.
 #[derive(Debug, Default)]
 struct Counters {
-    /// Those that have ended.
+    /// Calls that have ended.
     calls: AtomicU64,
     errors: AtomicU64,
     in_flight: AtomicU64,
-    /// Microseconds. Absent until the first call has ended: a histogram takes some KiB.
+    /// Durations in microseconds. Absent until the first call has ended: a histogram takes some KiB.
     times: Mutex<Option<Histogram<u64>>>,
 }
 
 impl Stats {
-    /// Counters for the `methods`, in order, of a server that may have so many connections. The table never grows: what callers
-    /// ask for that is not a method is counted under one name.
+    /// Returns counters for the `methods`, sorted by name, of a server with at most so many connections. The table
+    /// never grows: other names that callers use are counted under one.
     pub(crate) fn new<'a>(connections: usize, methods: impl IntoIterator<Item = &'a str>) -> Self {
         let counted = methods.into_iter().take(MAX_METHODS);
         Self {
@@ -70,7 +70,7 @@ impl Stats {
         }
     }
 
-    /// Counts a call from now on.
+    /// Counts a call that begins now.
     #[cfg(test)]
     pub(crate) fn begin(&self, method: Option<&str>) -> CallTimer {
         self.begin_at(method, Instant::now())
@@ -95,7 +95,7 @@ impl Stats {
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Counts one-way calls that were not run for lack of a place.
+    /// Counts one-way calls that were dropped at a limit.
     pub(crate) fn dropped(&self, calls: u64) {
         self.dropped.fetch_add(calls, Ordering::Relaxed);
     }
@@ -128,19 +128,19 @@ impl Gauge {
         Self { open, total: AtomicU64::new(0) }
     }
 
-    /// One more of them, open until the share is dropped, if the limit allows.
+    /// Opens one more, until the permit is dropped, if the limit allows.
     pub(crate) fn open(&self) -> Option<Permit> {
         self.count(self.open.try_acquire(1))
     }
 
-    /// The same for `holder`, if its share allows too.
+    /// Does the same for `account`, if its share allows too.
     pub(crate) fn open_for(&self, account: &Arc<Account>) -> Option<Permit> {
         self.count(self.open.try_acquire_for(account, 1))
     }
 
-    fn count(&self, share: Option<Permit>) -> Option<Permit> {
-        self.total.fetch_add(u64::from(share.is_some()), Ordering::Relaxed);
-        share
+    fn count(&self, permit: Option<Permit>) -> Option<Permit> {
+        self.total.fetch_add(u64::from(permit.is_some()), Ordering::Relaxed);
+        permit
     }
 
     pub(crate) fn semaphore(&self) -> &Semaphore {
@@ -164,12 +164,12 @@ impl Gauge {
 }
 
 impl CallTimer {
-    /// Whether the call ended well. The last word counts.
+    /// Sets whether the call ended well. The last setting counts.
     pub(crate) fn settle(&self, is_good: bool) {
         self.is_good.store(is_good, Ordering::Relaxed);
     }
 
-    /// The call has ended, well or not. Tells when.
+    /// Ends the call, well or not. Returns when.
     pub(crate) fn end(mut self, is_good: bool) -> Instant {
         let now = Instant::now();
         self.ended = Some(now);
@@ -202,7 +202,7 @@ impl Counters {
         }
         let micros = time.min(MAX_DURATION).as_micros();
         if let (Some(times), Ok(micros)) = (times.as_mut(), u64::try_from(micros)) {
-            // It grows with the longest time, which is bounded, so this cannot fail.
+            // The histogram grows with the longest duration, which is bounded, so this cannot fail.
             let _ = times.record(micros);
         }
     }
@@ -222,13 +222,13 @@ impl Counters {
     }
 }
 
-/// Methods that are counted by their names; the rest are counted under [`OTHER`].
+/// Methods that are counted by name; the rest are counted under [`OTHER`].
 const MAX_METHODS: usize = 1024;
-/// No method of an application has this name: the prefix is the protocol's.
+/// The name for all other methods. The prefix `$/` is the protocol's, so no method of an application has it.
 const OTHER: &str = "$/other";
-/// A time is told with an error of at most one in a hundred, in 8 KiB for methods under 16 ms.
+/// Precision of a duration: an error of at most one in a hundred, in 8 KiB for methods under 16 ms.
 const SIGNIFICANT_DIGITS: u8 = 2;
-/// Longer calls are counted as this long, which bounds a histogram at 30 KiB.
+/// The longest duration counted, which bounds a histogram at 30 KiB.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_open_is_counted_until_it_is_closed() {
+    fn open_connections_are_counted_until_they_are_closed() {
         let stats = Stats::new(2, []);
         let first = stats.connections.open().unwrap();
         let second = stats.connections.open().unwrap();

@@ -1,5 +1,5 @@
-//! Trace context (W3C): what a call says in its `meta` about the trace that it belongs to. It is only carried: a call
-//! that is made while a handler runs belongs to the trace of the call that the handler answers.
+//! Trace context (W3C): which trace a call belongs to, from its `meta`. It is only passed on: a call made by a handler
+//! belongs to the trace of the call that the handler serves.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ pub(crate) struct TraceContext {
 }
 
 impl TraceContext {
-    /// Reads it out of a request's `meta`, the text of a JSON object. What is not of the right form is ignored, and
-    /// with a wrong `traceparent` the `tracestate` too.
+    /// Reads the context from a request's `meta`, the text of a JSON object. A malformed member is ignored, and with a
+    /// malformed `traceparent` the `tracestate` too.
     pub(crate) fn read(meta: Option<&str>) -> Option<Arc<Self>> {
         let meta = meta?;
         let text = |key| serde_json::from_str::<String>(member(meta, key)?).ok();
@@ -37,7 +37,7 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<TraceContext>>> = const { RefCell::new(None) };
 }
 
-/// Does `work` as a part of the trace `context`, or of none. An async handler's work is each poll of its future.
+/// Runs `work` as a part of the trace `context`, or of none. An async handler's work is each poll of its future.
 pub(crate) fn within<T>(context: Option<&Arc<TraceContext>>, work: impl FnOnce() -> T) -> T {
     struct Before(Option<Arc<TraceContext>>);
     impl Drop for Before {
@@ -52,12 +52,12 @@ pub(crate) fn within<T>(context: Option<&Arc<TraceContext>>, work: impl FnOnce()
     work()
 }
 
-/// The trace of the handler that runs on this thread, if one does and its call belongs to one.
+/// Returns the trace of the handler that runs on this thread, if its call belongs to one.
 pub(crate) fn current() -> Option<Arc<TraceContext>> {
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
-/// `00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01`. A later version may have more behind that.
+/// Whether `text` is like `00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01`. A later version may append more.
 fn is_traceparent(text: &str) -> bool {
     let is_hex = |part: &str, length| {
         part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
@@ -75,7 +75,7 @@ fn is_traceparent(text: &str) -> bool {
         && text.len() <= MAX_TRACEPARENT
 }
 
-/// At most 32 members `key=value` between commas, spaces and tabs around them allowed.
+/// Whether `text` has at most 32 members `key=value` between commas, with optional spaces and tabs around them.
 fn is_tracestate(text: &str) -> bool {
     let is_key = |key: &str| {
         let name = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'*' | b'/' | b'@');
@@ -100,7 +100,7 @@ pub(crate) const TRACEPARENT: &str = "traceparent";
 pub(crate) const TRACESTATE: &str = "tracestate";
 /// Only a later version of the format could have more than 55 bytes.
 const MAX_TRACEPARENT: usize = 256;
-/// As much as everybody who passes it on should be able to.
+/// The length that every system which passes it on should support.
 const MAX_TRACESTATE: usize = 512;
 
 #[cfg(test)]
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_context_is_read_out_of_meta() {
+    fn a_context_is_read_from_meta() {
         let read = |text: &str| TraceContext::read(Some(text));
         let both = read(&json!({"x": [1], "traceparent": GOOD, "tracestate": "a=1"}).to_string()).unwrap();
         assert_eq!((both.parent(), both.state()), (GOOD, Some("a=1")));
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_is_made_carries_the_context_on() {
+    fn an_outgoing_call_carries_the_context_on() {
         let read = |meta: Option<String>| meta.map(|meta| serde_json::from_str::<Value>(&meta).unwrap());
         let meta = |value: &Value| {
             let mut meta = Meta::default();

@@ -78,7 +78,7 @@ impl OpenCall {
     async fn wait(&mut self, readiness: Readiness) -> Result<(), Error> {
         match within(self.outgoing.deadline(), self.stream.wait(readiness)).await {
             Some(Ok(())) => {
-                self.outgoing.has_moved(clock::now);
+                self.outgoing.note_active(clock::now);
                 Ok(())
             }
             Some(Err(error)) => Err(self.outgoing.lost(error)),

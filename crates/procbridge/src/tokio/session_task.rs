@@ -271,7 +271,7 @@ impl Future for SessionTask {
         let (mut since, mut has_served) = (None, false);
         for _ in 0..MAX_ROUNDS {
             let snapshot = driver.session.snapshot();
-            if snapshot.is_rung {
+            if snapshot.is_notified {
                 // The task is notified no more until the next plan, which `keep_time` makes.
                 driver.notified_at = None;
             }

@@ -249,7 +249,7 @@ fn a_handler_past_its_limit_is_dropped_and_its_caller_told() {
         });
         let config = ServerConfig::new().with_handler_timeout(Duration::from_millis(50));
         let (server, client) = place.serve(router, config);
-        let message = "the method did not finish within its time limit".to_string();
+        let message = "the method did not finish within its timeout".to_string();
         let expected = (message, Some(code::TIMEOUT.to_string()), None);
         assert_eq!(refusal(client.request("wait", &()).await), expected);
         // It is dropped before the answer is sent, and whoever kept the call is told.

@@ -111,7 +111,7 @@ impl ServerContext {
         let mut follower = Follower::new(Instant::now(), wait::own_waker);
         let mut quiet = follower.now + SLOW_SESSION_TIMEOUT;
         loop {
-            let step = session.turn(&mut follower, |state, waker| state.next_call(session, waker));
+            let step = session.step(&mut follower, |state, waker| state.next_call(session, waker));
             let is_quiet = quiet <= follower.now;
             match step {
                 Step::Done(Some(work)) => {
@@ -124,7 +124,7 @@ impl ServerContext {
                     quiet = follower.now + SLOW_SESSION_TIMEOUT;
                 }
                 Step::Done(None) => return self.end_session(served),
-                Step::Stand { .. } if !is_quiet => {
+                Step::Follow { .. } if !is_quiet => {
                     session.flush();
                     Parker::this().park(Some(quiet));
                     follower.now = Instant::now();

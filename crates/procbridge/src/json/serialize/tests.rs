@@ -35,7 +35,7 @@ fn everything_is_written_as_serde_json_writes_it() {
 }
 
 #[test]
-fn floats_that_are_not_finite_are_refused_wherever_they_stand() {
+fn floats_that_are_not_finite_are_refused_at_any_depth() {
     let (nan, inf) = (f64::NAN, f64::INFINITY);
     assert!(text(nan).is_err());
     assert!(text(f32::NEG_INFINITY).is_err());
@@ -50,8 +50,8 @@ fn floats_that_are_not_finite_are_refused_wherever_they_stand() {
 }
 
 #[test]
-fn a_mismatch_does_not_tell_the_value() {
-    fn told<T: serde::de::DeserializeOwned>(text: &str) -> String {
+fn a_mismatch_does_not_reveal_the_value() {
+    fn message<T: serde::de::DeserializeOwned>(text: &str) -> String {
         mismatch(&serde_json::from_str::<T>(text).map(drop).unwrap_err())
     }
     #[derive(Debug, serde::Deserialize)]
@@ -61,48 +61,48 @@ fn a_mismatch_does_not_tell_the_value() {
         name: u8,
     }
     let secret = r#""secret, expected nothing""#;
-    assert_eq!(told::<Vec<u8>>(secret), "found string, expected a sequence at line 1 column 26");
-    assert_eq!(told::<u8>("777"), "integer out of range of u8 (0 to 255) at line 1 column 3");
-    assert_eq!(told::<u8>("1.5"), "found floating point, expected u8 at line 1 column 3");
-    assert_eq!(told::<String>("null"), "found null, expected a string at line 1 column 4");
-    assert_eq!(told::<Named>(r#"{"secret":1}"#), "unknown field, expected `name` at line 1 column 9");
-    assert_eq!(told::<Named>("{}"), "missing field `name` at line 1 column 2");
-    assert_eq!(told::<(u8, u8)>("[1]"), "invalid length 1, expected a tuple of size 2 at line 1 column 3");
+    assert_eq!(message::<Vec<u8>>(secret), "found string, expected a sequence at line 1 column 26");
+    assert_eq!(message::<u8>("777"), "integer out of range of u8 (0 to 255) at line 1 column 3");
+    assert_eq!(message::<u8>("1.5"), "found floating point, expected u8 at line 1 column 3");
+    assert_eq!(message::<String>("null"), "found null, expected a string at line 1 column 4");
+    assert_eq!(message::<Named>(r#"{"secret":1}"#), "unknown field, expected `name` at line 1 column 9");
+    assert_eq!(message::<Named>("{}"), "missing field `name` at line 1 column 2");
+    assert_eq!(message::<(u8, u8)>("[1]"), "invalid length 1, expected a tuple of size 2 at line 1 column 3");
 }
 
 #[test]
 fn a_whole_number_beyond_its_type_is_called_out_of_range() {
-    fn told<T: serde::de::DeserializeOwned>(text: &str) -> String {
-        let words = mismatch(&serde_json::from_str::<T>(text).map(drop).unwrap_err());
-        words.split(" at line ").next().unwrap().to_string()
+    fn message<T: serde::de::DeserializeOwned>(text: &str) -> String {
+        let message = mismatch(&serde_json::from_str::<T>(text).map(drop).unwrap_err());
+        message.split(" at line ").next().unwrap().to_string()
     }
     let signed = "integer out of range of i64 (-9223372036854775808 to 9223372036854775807)";
     let unsigned = "integer out of range of u64 (0 to 18446744073709551615)";
     for text in ["9223372036854775808", "-9223372036854775809", "18446744073709551616", "1e300"] {
-        assert_eq!(told::<i64>(text), signed, "{text}");
+        assert_eq!(message::<i64>(text), signed, "{text}");
     }
     for text in ["-1", "18446744073709551616", "-99999999999999999999"] {
-        assert_eq!(told::<u64>(text), unsigned, "{text}");
+        assert_eq!(message::<u64>(text), unsigned, "{text}");
     }
-    assert_eq!(told::<i8>("128"), "integer out of range of i8 (-128 to 127)");
-    assert_eq!(told::<i16>("-32769"), "integer out of range of i16 (-32768 to 32767)");
-    assert_eq!(told::<i32>("2147483648"), "integer out of range of i32 (-2147483648 to 2147483647)");
-    assert_eq!(told::<u16>("65536"), "integer out of range of u16 (0 to 65535)");
-    assert_eq!(told::<u32>("-1"), "integer out of range of u32 (0 to 4294967295)");
-    assert_eq!(told::<usize>("-1"), unsigned.replace("u64", "usize"));
-    assert_eq!(told::<isize>("18446744073709551615"), signed.replace("i64", "isize"));
-    assert_eq!(told::<Vec<u8>>("[1,256]"), "integer out of range of u8 (0 to 255)");
+    assert_eq!(message::<i8>("128"), "integer out of range of i8 (-128 to 127)");
+    assert_eq!(message::<i16>("-32769"), "integer out of range of i16 (-32768 to 32767)");
+    assert_eq!(message::<i32>("2147483648"), "integer out of range of i32 (-2147483648 to 2147483647)");
+    assert_eq!(message::<u16>("65536"), "integer out of range of u16 (0 to 65535)");
+    assert_eq!(message::<u32>("-1"), "integer out of range of u32 (0 to 4294967295)");
+    assert_eq!(message::<usize>("-1"), unsigned.replace("u64", "usize"));
+    assert_eq!(message::<isize>("18446744073709551615"), signed.replace("i64", "isize"));
+    assert_eq!(message::<Vec<u8>>("[1,256]"), "integer out of range of u8 (0 to 255)");
     for text in ["1e400", "-1e400"] {
-        assert_eq!(told::<f64>(text), "number out of range");
+        assert_eq!(message::<f64>(text), "number out of range");
     }
-    assert_eq!(told::<f32>("1e39"), "number out of range");
-    assert_eq!(told::<u128>("340282366920938463463374607431768211456"), "number out of range");
-    assert_eq!(told::<i128>("-170141183460469231731687303715884105729"), "number out of range");
-    // A whole number that is written as a float is in range, and not of the type.
-    assert_eq!(told::<u8>("1.0"), "found floating point, expected u8");
-    assert_eq!(told::<u64>("1e2"), "found floating point, expected u64");
-    assert_eq!(told::<std::num::NonZeroU8>("0"), "found integer, expected a nonzero u8");
-    assert_eq!(told::<bool>("1"), "found integer, expected a boolean");
+    assert_eq!(message::<f32>("1e39"), "number out of range");
+    assert_eq!(message::<u128>("340282366920938463463374607431768211456"), "number out of range");
+    assert_eq!(message::<i128>("-170141183460469231731687303715884105729"), "number out of range");
+    // A whole number written as a float is in range, but of the wrong type.
+    assert_eq!(message::<u8>("1.0"), "found floating point, expected u8");
+    assert_eq!(message::<u64>("1e2"), "found floating point, expected u64");
+    assert_eq!(message::<std::num::NonZeroU8>("0"), "found integer, expected a nonzero u8");
+    assert_eq!(message::<bool>("1"), "found integer, expected a boolean");
 }
 
 #[test]

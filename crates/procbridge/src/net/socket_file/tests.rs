@@ -6,7 +6,7 @@ fn socket() -> OwnedFd {
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap()
 }
 
-/// Binds as a server does that serves at once.
+/// Binds like a server that serves at once.
 fn bind(socket: &OwnedFd, path: &Path) -> Result<SocketFile, Error> {
     let mut file = SocketFile::bind(socket, path, &Options::default())?;
     file.serve();
@@ -75,7 +75,7 @@ fn only_the_file_that_was_made_is_removed() {
     assert!(error.to_string().ends_with("a file that is not a socket is in the way"), "{error}");
     fs::remove_file(&path).unwrap();
 
-    // A cleaner has removed it, and the next server is there.
+    // A cleanup has removed the file, and the next server has bound its own.
     let file = bind(&socket(), &path).unwrap();
     fs::remove_file(&path).unwrap();
     let next = socket();
@@ -109,8 +109,8 @@ fn lock_files_of_others_are_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let (path, lock) = (dir.path().join("a.sock"), dir.path().join("a.sock.lock"));
     fs::write(&lock, "precious").unwrap();
-    let held = fs::File::open(&lock).unwrap();
-    rustix::fs::flock(&held, FlockOperation::LockExclusive).unwrap();
+    let locked = fs::File::open(&lock).unwrap();
+    rustix::fs::flock(&locked, FlockOperation::LockExclusive).unwrap();
     drop(bind(&socket(), &path).unwrap());
     assert_eq!(files(dir.path()), ["a.sock.lock"]);
     assert_eq!(fs::read_to_string(&lock).unwrap(), "precious");
@@ -119,8 +119,8 @@ fn lock_files_of_others_are_left_alone() {
 #[test]
 fn a_lock_on_the_directory_does_not_keep_a_server_from_starting() {
     let dir = tempfile::tempdir().unwrap();
-    let held = fs::File::open(dir.path()).unwrap();
-    rustix::fs::flock(&held, FlockOperation::LockExclusive).unwrap();
+    let locked = fs::File::open(dir.path()).unwrap();
+    rustix::fs::flock(&locked, FlockOperation::LockExclusive).unwrap();
     bind(&socket(), &dir.path().join("a.sock")).unwrap();
 }
 
@@ -129,7 +129,7 @@ fn a_file_that_is_not_served_stays_as_long_as_any_process_has_its_socket() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.sock");
     let ours = socket();
-    // As a fork leaves it.
+    // A fork leaves a copy of the descriptor.
     let theirs = ours.try_clone().unwrap();
     let file = SocketFile::bind(&ours, &path, &Options::default()).unwrap();
     drop(ours);

@@ -13,15 +13,15 @@ use crate::session::served_call::CREDIT_TIMEOUT;
 use crate::session::state::{End, Reader};
 use crate::session::testing::{self, Bell, Ends, answer, call, handled};
 
-/// The next call that the link is to serve.
+/// Takes the next call that the session is to serve.
 fn next(session: &Session) -> (IncomingCall, CallId) {
-    let work = session.next_work().unwrap();
-    let id = work.id;
-    (work, id)
+    let incoming = session.next_work().unwrap();
+    let id = incoming.id;
+    (incoming, id)
 }
 
 #[test]
-fn an_answer_that_nobody_gets_waits_for_no_room() {
+fn an_answer_without_a_waiting_caller_waits_for_no_space() {
     let mut ends = Ends::server(Reader::None);
     for form in [ResultForm::Result, ResultForm::OneWay] {
         ends.peer.call(call("work", &(), form)).unwrap();
@@ -34,12 +34,12 @@ fn an_answer_that_nobody_gets_waits_for_no_room() {
     session.flush();
     assert!(session.is_blocked());
     assert!(session.poll_send_space(note, Waker::noop()).is_ready());
-    // The call goes on after the session; nothing would ever make room.
+    // The call outlives the session; nothing would free space any more.
     session.close(End::Closed);
     assert!(session.poll_send_space(note, Waker::noop()).is_ready());
 }
 
-/// Small calls would wait until nearly all of it is written.
+/// Small calls would wait until nearly all of the answer is written.
 #[test]
 fn a_large_answer_that_is_written_does_not_keep_calls_from_being_read() {
     let mut ends = Ends::server_of(Reader::None, 32);
@@ -49,16 +49,16 @@ fn a_large_answer_that_is_written_does_not_keep_calls_from_being_read() {
     ends.deliver();
     let session = ends.session.clone();
     let reply = |size: usize| {
-        let (work, id) = next(&session);
+        let (incoming, id) = next(&session);
         let packet = answer(&format!("\"{}\"", "x".repeat(size)));
-        session.reply(id, handled(&session, &work).prepare(packet, &session));
+        session.reply(id, handled(&session, &incoming).prepare(packet, &session));
         session.flush();
     };
     reply(8 << 20);
     while !session.is_blocked() {
         session.flush();
     }
-    // What takes no space is bounded by that.
+    // Answers that take no space permit are bounded by pausing.
     for _ in 0..17 {
         assert!(!session.is_reading_paused());
         reply(LARGE - 100);
@@ -66,9 +66,9 @@ fn a_large_answer_that_is_written_does_not_keep_calls_from_being_read() {
     assert!(session.is_reading_paused());
 }
 
-/// A handler that ran all the same would work for nobody, and one that never ran would be counted for ever.
+/// A handler that ran all the same would work for no caller, and one that never ran would stay counted as leaked.
 #[test]
-fn what_is_answered_before_it_has_begun_is_not_run_and_not_leaked() {
+fn a_call_answered_before_it_has_begun_is_not_run_and_not_leaked() {
     let mut ends = Ends::server(Reader::None);
     for _ in 0..3 {
         ends.peer.call(call("work", &(), ResultForm::Result)).unwrap();
@@ -83,14 +83,14 @@ fn what_is_answered_before_it_has_begun_is_not_run_and_not_leaked() {
     assert_eq!(leaked.load(Ordering::Relaxed), 0);
 }
 
-/// Fault H3: a stream has no time limit, but it does not wait for credit for ever.
+/// Fault H3: a stream has no timeout, but it does not wait for credit without end.
 #[test]
 fn a_stream_without_credit_ends_after_ten_minutes() {
     let mut ends = Ends::server(Reader::None);
     ends.session.admission.set_streams(&["work"]);
     ends.peer.call(call("work", &(), ResultForm::Stream)).unwrap();
     ends.deliver();
-    let (_work, id) = next(&ends.session);
+    let (_incoming, id) = next(&ends.session);
     let mut sent = 0;
     let mut item = Some(PreparedReply::from(testing::item("1")));
     while ends.session.poll_item(id, &mut item, Waker::noop()).is_ready() {
@@ -105,14 +105,14 @@ fn a_stream_without_credit_ends_after_ten_minutes() {
     assert_eq!((over.len(), due), (1, None));
 }
 
-/// What is taken back makes room without being written.
+/// A message that is taken back frees space without being written.
 #[test]
-fn there_is_room_when_a_large_call_is_given_up() {
+fn a_cancelled_large_call_frees_space() {
     let mut ends = Ends::server(Reader::None);
     ends.peer.call(call("work", &(), ResultForm::Result)).unwrap();
     ends.deliver();
     let session = &ends.session;
-    let (_work, id) = next(session);
+    let (_incoming, id) = next(session);
     while socket::sent(socket::send(session, &[0; 4096])).unwrap() > 0 {}
     let pending = session.begin(call("large", &"x".repeat(2 << 20), ResultForm::Result)).unwrap();
     let (bell, waker) = Bell::new();
@@ -147,39 +147,39 @@ fn an_item_and_an_answer_of_one_call_wait_each_for_itself() {
     assert_eq!((producer.rung(), answering.rung()), (1, 1));
 }
 
-/// It was called for before, and answered only now.
+/// The subscription was requested before, and is answered only now.
 #[test]
 fn no_subscription_begins_when_they_have_been_ended() {
     let mut ends = Ends::server(Reader::None);
     ends.peer.call(call("$/subscribe", &json!({ "topics": ["a"] }), ResultForm::Stream)).unwrap();
     ends.deliver();
     let session = &ends.session;
-    let (work, _) = next(session);
+    let (incoming, _) = next(session);
     session.end_subscriptions(&reply_error::stopping());
     session.goodbye("the server is stopping");
     let hub = Hub::new();
-    assert!(hub.answer(&handled(&ends.session, &work), &ServerConfig::new()).is_none());
+    assert!(hub.answer(&handled(&ends.session, &incoming), &ServerConfig::new()).is_none());
     assert_eq!((hub.subscriptions(), session.has_ended()), (0, true));
 }
 
-/// A peer that reads no more may go on to send, so the end may be far. Nobody waits for it who can go elsewhere.
+/// A peer that stops reading may go on sending, so the end may be far off. Callers go elsewhere at once.
 #[test]
-fn those_who_wait_to_call_hear_that_nothing_can_be_written() {
+fn queued_calls_are_woken_when_nothing_can_be_written() {
     let Ends { session, socket, .. } = Ends::client(Reader::Task, 1);
-    let _calling = session.begin(call("work", &(), ResultForm::Result)).unwrap();
-    let hold = Duration::from_secs(5);
-    let mut held = session.enqueue(call("work", &(), ResultForm::Result), hold);
-    let ((caller, waits), (task, rests)) = (Bell::new(), Bell::new());
-    assert!(held.poll(&waits).is_pending());
+    let _pending = session.begin(call("work", &(), ResultForm::Result)).unwrap();
+    let queue_timeout = Duration::from_secs(5);
+    let mut queued = session.enqueue(call("work", &(), ResultForm::Result), queue_timeout);
+    let ((caller, waits), (task, parks)) = (Bell::new(), Bell::new());
+    assert!(queued.poll(&waits).is_pending());
     socket.shutdown(std::net::Shutdown::Read).unwrap();
     session.notify(call("note", &(), ResultForm::OneWay)).unwrap();
-    session.set_standby(&rests);
+    session.set_standby(&parks);
     session.flush();
     assert!(!session.is_open() && !session.has_ended());
     assert_eq!((caller.rung(), task.rung()), (1, 1));
 }
 
-/// What tells the peer why is written before the session ends, which must not end it in another way.
+/// The reason for the peer is written before the session ends, and that write must not end it for another reason.
 #[test]
 fn a_session_that_its_peer_broke_has_ended_for_that_reason() {
     let ends = Ends::server(Reader::None);
