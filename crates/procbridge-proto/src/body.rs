@@ -1,12 +1,12 @@
-//! The bytes of a body as they arrive. A large one is kept in several parts: to move what is here each time that it grows
-//! would take longer than anything else that is done with a packet.
+//! The bytes of a body as they arrive. A large body is kept in several parts. Moving all of it each time that it grows
+//! would take longer than all other work on the packet.
 
 use alloc::vec::Vec;
 
-/// A body, as far as it is here. Its memory grows with what has arrived.
+/// The part of a body that has arrived. Its memory grows with the bytes that arrive.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Body {
-    /// Parts that are full, in order.
+    /// The full parts, in order.
     full: Vec<Vec<u8>>,
     full_length: usize,
     last: Vec<u8>,
@@ -17,16 +17,16 @@ impl Body {
         self.full_length + self.last.len()
     }
 
-    /// Bytes of memory held.
+    /// Returns the bytes of memory held.
     pub(crate) fn held(&self) -> usize {
-        // No full part has room.
+        // A full part has no spare capacity.
         self.full_length + self.last.capacity()
     }
 
     /// Appends bytes.
     pub(crate) fn push(&mut self, part: &[u8]) {
         if self.last.capacity() == 0 {
-            // In memory of just that size; most are whole then.
+            // Memory of exactly that size: most bodies are complete now.
             self.last = part.to_vec();
             return;
         }
@@ -43,7 +43,7 @@ impl Body {
         self.last.extend_from_slice(back);
     }
 
-    /// The bytes, if they are all in one part.
+    /// Returns the bytes, if they are all in one part.
     pub(crate) fn as_part(&self) -> Option<&[u8]> {
         if self.full.is_empty() { Some(&self.last) } else { None }
     }
@@ -53,7 +53,7 @@ impl Body {
         self.full.first().unwrap_or(&self.last)
     }
 
-    /// Returns the bytes in one part of about their size: it may be kept for long. Joining the parts takes time.
+    /// Returns the bytes in one part of about their size, as it may be kept for long. Joining the parts takes time.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         let length = self.len();
         let mut bytes = self.last;
@@ -70,8 +70,8 @@ impl Body {
         bytes
     }
 
-    /// Returns the body in memory of about its size, and what it was in if that is much larger. A body that takes long to be
-    /// moved stays where it is.
+    /// Returns the body in memory of about its size, and its old memory if that was much larger. A large body is not
+    /// moved.
     pub(crate) fn fitting(self) -> (Self, Vec<u8>) {
         let is_small = self.full.is_empty() && self.last.len() <= PART;
         if !is_small || self.last.capacity() / 2 <= self.last.len() + SLACK {
@@ -91,7 +91,7 @@ impl From<Vec<u8>> for Body {
     }
 }
 
-/// How a body is parted means nothing.
+/// Two bodies with the same bytes are equal, however they are split into parts.
 impl PartialEq for Body {
     fn eq(&self, other: &Self) -> bool {
         self.len() == other.len() && self.bytes().eq(other.bytes())
@@ -100,10 +100,10 @@ impl PartialEq for Body {
 
 impl Eq for Body {}
 
-/// A part of this size is moved no more.
+/// A part of this size is not moved again.
 const PART: usize = 512 * 1024;
 
-/// Memory beyond a body that nobody minds.
+/// Unused capacity that is not worth giving back.
 const SLACK: usize = 4 * 1024;
 
 #[cfg(test)]
@@ -125,7 +125,7 @@ mod tests {
         }
     }
 
-    /// Each byte that is copied again holds up all calls of a session.
+    /// Each byte that is copied again delays all calls of a session.
     #[test]
     fn a_large_part_is_not_moved() {
         let mut body = Body::default();

@@ -1,16 +1,16 @@
-//! Something for each call in flight, by the call's id (PB-ID-*).
+//! A value for each call in flight, by the call's id (PB-ID-*).
 //!
-//! Ids only ever increase, so the table is a queue in their order, where an id's place is known as long as there are no
-//! gaps, and found by halving otherwise. A call that ends leaves a gap. Gaps at the front go when no call is left, all of
-//! them when they are more than what is left. So every operation is fast, however the calls end, and the memory follows
-//! the calls that are in flight.
+//! Ids only ever increase, so the table is a queue in their order. Without gaps the position of an id is known, else a
+//! binary search finds it. A call that ends leaves a gap. Gaps at the front are removed when no call is left. All gaps
+//! are removed when they outnumber the calls that are left. So every operation is fast in any order of ends. The memory
+//! follows the calls in flight.
 
 use alloc::collections::VecDeque;
 
 use crate::event::CallId;
 
-/// Something for each call in flight, found fast by the call's id. The core keeps its own calls so, and a face what it has
-/// for each of them.
+/// A value for each call in flight, found fast by the call's id. The core stores its calls here. A face stores its own
+/// value for each of them.
 ///
 /// ```
 /// use procbridge_proto::{CallTable, Connection, Limits, Packet, Version};
@@ -20,8 +20,8 @@ use crate::event::CallId;
 /// let id = client.call(Packet::request(Version::V1_1, Some("sum"), None).finish(&limits)?)?;
 ///
 /// let mut waiting = CallTable::default();
-/// waiting.insert(id, "somebody");
-/// assert_eq!(waiting.remove(id), Some("somebody"));
+/// waiting.insert(id, "caller");
+/// assert_eq!(waiting.remove(id), Some("caller"));
 /// assert!(waiting.is_empty());
 /// # Ok::<(), procbridge_proto::Misuse>(())
 /// ```
@@ -32,49 +32,55 @@ pub struct CallTable<T> {
 }
 
 impl<T> CallTable<T> {
-    /// How many calls are here.
+    /// Returns the number of calls.
     pub fn len(&self) -> usize {
         self.live
     }
 
-    /// Whether no call is here.
+    /// Whether the table has no call.
     pub fn is_empty(&self) -> bool {
         self.live == 0
     }
 
-    /// Enters a call that is not here.
+    /// Inserts a call that is not in the table.
     pub fn insert(&mut self, id: CallId, call: T) {
         self.live += 1;
         if self.slots.back().is_none_or(|&(last, _)| last < id) {
             self.slots.push_back((id, Some(call)));
             return;
         }
-        // A large one was begun before those behind it and has arrived after them.
+        // A large request began before those behind it and has arrived after them.
         let at = self.slots.partition_point(|&(at, _)| at < id);
         self.slots.insert(at, (id, Some(call)));
     }
 
-    /// What there is for a call.
+    /// Returns the value of a call.
     pub fn get(&self, id: CallId) -> Option<&T> {
         let at = self.place(id)?;
         self.slots.get(at)?.1.as_ref()
     }
 
-    /// The same, to be changed.
+    /// Returns the value of a call, to be changed.
     pub fn get_mut(&mut self, id: CallId) -> Option<&mut T> {
         let at = self.place(id)?;
         self.slots.get_mut(at)?.1.as_mut()
     }
 
-    /// Takes a call out.
+    /// Removes a call and returns its value.
     pub fn remove(&mut self, id: CallId) -> Option<T> {
+        if self.live == 1 && self.slots.len() == 1 && self.slots.capacity() <= 4 * KEPT_CAPACITY {
+            // The usual case.
+            let call = self.slots.pop_front_if(|slot| slot.0 == id)?.1;
+            self.live = 0;
+            return call;
+        }
         let at = self.place(id)?;
         let call = self.slots.get_mut(at)?.1.take()?;
         self.has_ended();
         Some(call)
     }
 
-    /// Takes a call out of which nothing is wanted any more.
+    /// Removes a call and drops its value.
     pub fn discard(&mut self, id: CallId) {
         if let Some((_, call @ Some(_))) = self.place(id).and_then(|at| self.slots.get_mut(at)) {
             *call = None;
@@ -82,37 +88,39 @@ impl<T> CallTable<T> {
         }
     }
 
-    /// Takes all calls out.
+    /// Removes all calls.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Gives memory back if there are no calls and were never many.
+    /// Frees the memory of an empty table that never had many calls.
     pub fn shrink(&mut self) {
         if self.slots.is_empty() && self.slots.capacity() <= KEPT_CAPACITY {
             self.slots = VecDeque::new();
         }
     }
 
-    /// All calls in the order of their ids.
+    /// Returns all calls in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = (CallId, &T)> {
         self.slots.iter().filter_map(|(id, call)| Some((*id, call.as_ref()?)))
     }
 
-    /// The same, to be changed.
+    /// Returns all calls in the order of their ids, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (CallId, &mut T)> {
         self.slots.iter_mut().filter_map(|(id, call)| Some((*id, call.as_mut()?)))
     }
 
     fn has_ended(&mut self) {
         self.live -= 1;
-        if self.live == 0 || self.slots.len() > 2 * self.live + KEPT_CAPACITY {
+        if self.live == 0 && self.slots.capacity() <= 4 * KEPT_CAPACITY {
+            self.slots.clear();
+        } else if self.live == 0 || self.slots.len() > 2 * self.live + KEPT_CAPACITY {
             self.close_gaps();
         }
     }
 
     fn close_gaps(&mut self) {
-        // Mostly the calls at the front have ended.
+        // Usually the calls at the front have ended.
         while let Some((_, None)) = self.slots.front() {
             self.slots.pop_front();
         }
@@ -141,7 +149,7 @@ impl<T> Default for CallTable<T> {
     }
 }
 
-/// Gaps that are not worth a walk.
+/// The number of gaps that are not worth removing.
 const KEPT_CAPACITY: usize = 16;
 
 #[cfg(test)]

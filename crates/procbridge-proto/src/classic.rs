@@ -1,5 +1,5 @@
-//! A connection as long as it is a classic one: one call and its answer, in 1.1 or 1.0 (PB-CON-*). It ends with the
-//! answer, with an error, or by becoming a session (PB-OFR-*).
+//! A classic connection: one call and its answer, in 1.1 or 1.0 (PB-CON-*). It ends with the answer, with an error, or
+//! by becoming a session (PB-OFR-*).
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -29,8 +29,8 @@ pub(crate) struct Classic {
     out: Vec<u8>,
     sent: usize,
     pub(crate) ending: Ending,
-    /// What this side has to say if it comes to a session.
-    pub(crate) terms: Option<Arc<Settings>>,
+    /// The settings that this side sends when a session begins. Without any there is no session.
+    pub(crate) settings: Option<Arc<Settings>>,
     /// Client: the flags of the call that offers a session.
     offer: Option<u8>,
 }
@@ -61,7 +61,7 @@ impl Classic {
         };
         let (decoder, events) = (Decoder::default(), VecDeque::new());
         let (out, sent, ending) = (Vec::new(), 0, Ending::Close);
-        Self { role, limits, decoder, state, events, out, sent, ending, terms: None, offer: None }
+        Self { role, limits, decoder, state, events, out, sent, ending, settings: None, offer: None }
     }
 
     pub(crate) fn call(&mut self, mut packet: Packet) -> Result<CallId, Misuse> {
@@ -72,9 +72,9 @@ impl Classic {
             return Err(Misuse::NoCallPossible);
         }
         self.state = State::Expecting(packet.version);
-        if let (Some(terms), Version::V1_1) = (&self.terms, packet.version) {
+        if let (Some(settings), Version::V1_1) = (&self.settings, packet.version) {
             self.offer = Some(packet.flags);
-            packet.offer(terms.codecs().bits());
+            packet.offer(settings.codecs().bits());
         }
         self.queue(packet);
         Ok(CLASSIC_CALL)
@@ -103,7 +103,8 @@ impl Classic {
         }
     }
 
-    /// Looks at what was appended to the decoder's buffer. The connection may be a session from then on.
+    /// Processes the bytes that were appended to the decoder's buffer. Returns the session, if the connection became
+    /// one.
     pub(crate) fn received(&mut self) -> Option<Session> {
         if let State::Expecting(version) = self.state {
             match self.advance(version) {
@@ -113,7 +114,7 @@ impl Classic {
             }
         }
         if !self.wants_input() && !self.decoder.is_empty() {
-            // What follows the packet has no meaning here (PB-CON-*), but its sender may not be done sending.
+            // Bytes behind the packet have no meaning here (PB-CON-*), but the peer may still be sending.
             self.ending = Ending::Linger;
             self.decoder.clear();
         }
@@ -172,7 +173,7 @@ impl Classic {
     fn advance(&mut self, expected: Version) -> Result<Option<Session>, ProtocolError> {
         let (role, limits, offered) = (self.role, self.limits, self.offer.is_some());
         match (role, self.decoder.version()) {
-            // From here on the answer is in the version of the request, also if it says what is wrong with it.
+            // From here on the answer is in the version of the request, even if it is an error.
             (Role::Server, Some(version)) => self.state = State::Expecting(version),
             (Role::Client, Some(found)) if found != expected => {
                 return Err(ProtocolError::UnsupportedVersion {
@@ -197,8 +198,8 @@ impl Classic {
             Role::Server => {
                 let request = Request::read(header.version, body, &limits)?;
                 let is_offer = header.version == Version::V1_1 && header.flags & flag::SESSION != 0;
-                if let (true, Some(terms)) = (is_offer, self.terms.take()) {
-                    return Ok(Some(self.accept(&header, request, terms)));
+                if let (true, Some(settings)) = (is_offer, self.settings.take()) {
+                    return Ok(Some(self.accept(&header, request, settings)));
                 }
                 self.state = State::Serving(header.version);
                 Event::Request { id: CLASSIC_CALL, request }
@@ -216,11 +217,11 @@ impl Classic {
         Ok(None)
     }
 
-    /// Server: begins the session that a request offers.
-    fn accept(&mut self, offer: &Header, request: Request, terms: Arc<Settings>) -> Session {
+    /// Begins the session that a request offers, as the server.
+    fn accept(&mut self, offer: &Header, request: Request, settings: Arc<Settings>) -> Session {
         let peer = Settings::unknown(Codecs::from_bits(offer.options));
         let flags = offer.flags & (flag::ONE_WAY | flag::STREAM);
-        let mut session = Session::new(Side::Acceptor, self.limits, terms, peer);
+        let mut session = Session::new(Side::Acceptor, self.limits, settings, peer);
         session.accepted(flags);
         let request = request.with_flags(flags);
         session.events.push(Event::Session);
@@ -229,13 +230,13 @@ impl Classic {
         session
     }
 
-    /// Client: begins the session that a HELLO accepts.
+    /// Begins the session that a HELLO accepts, as the client.
     fn establish(&mut self, hello: &Header, body: &[u8]) -> Result<Session, ProtocolError> {
         let codecs = Codecs::from_bits(hello.options);
         let peer = Settings::read(body, codecs, true, self.limits.max_depth())?;
-        let terms = self.terms.take().unwrap_or_default();
-        let mut session = Session::new(Side::Opener, self.limits, terms, peer);
-        // A server may accept a request before it has arrived; what it makes of the rest is its own affair.
+        let settings = self.settings.take().unwrap_or_default();
+        let mut session = Session::new(Side::Opener, self.limits, settings, peer);
+        // A server may accept a request before it has fully arrived, so the rest is still sent.
         session.out.push_bytes(self.transmit());
         session.opened(self.offer.unwrap_or_default());
         session.events.push(Event::Session);
@@ -243,7 +244,7 @@ impl Classic {
         Ok(session)
     }
 
-    /// Ends the connection with `error`, and tells the peer if it can understand it.
+    /// Ends the connection with `error`, and sends it to a peer that speaks ProcBridge.
     fn fail(&mut self, error: ProtocolError) {
         let version = self.version();
         self.state = State::Over;
@@ -251,14 +252,14 @@ impl Classic {
         if self.role == Role::Server {
             self.ending = Ending::Linger;
             if let Some(answer) = error.answer() {
-                // Not held to the peer's limits: a refusal is always short.
+                // The peer's limits are not applied: a refusal is always short.
                 let packet =
                     Packet::bad(version, &answer.message, Some(answer.code)).finish(&Limits::default());
                 if let Ok(packet) = packet {
                     self.queue(packet);
                 }
             } else {
-                // A stranger is told nothing and is not waited for.
+                // A peer that does not speak ProcBridge gets no answer and no linger time.
                 self.ending = Ending::Close;
             }
         }
@@ -266,7 +267,7 @@ impl Classic {
     }
 
     fn queue(&mut self, packet: Packet) {
-        // A classic connection has at most one packet to send; it is taken as it is.
+        // A classic connection sends at most one packet, so its buffer is used as it is.
         self.out = packet.buffer;
         self.sent = HEADROOM;
     }

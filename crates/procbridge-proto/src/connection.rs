@@ -1,7 +1,7 @@
 //! One connection, either role: bytes and packets go in, events and bytes come out (PB-CON-*).
 //!
-//! A connection begins as a classic one, with one call on it (`classic.rs`). Where both sides can hold a session it
-//! becomes one, with any number of calls (`session.rs`, `intake.rs`). Here is what both have in common.
+//! A connection begins as a classic one, with one call on it (`classic.rs`). If both sides support sessions it becomes
+//! a session, with any number of calls (`session.rs`, `receive.rs`). This file has the interface that both share.
 //!
 //! Both faces drive it the same way: write what [`transmit`](Connection::transmit) holds, read into
 //! [`read_buffer`](Connection::read_buffer), deliver what [`poll_event`](Connection::poll_event) gives.
@@ -27,7 +27,7 @@ pub struct Connection {
     kind: Kind,
 }
 
-/// What a connection is. Once it is a session, that is all that matters.
+/// The two kinds of connection. A session replaces the classic state.
 #[derive(Debug)]
 enum Kind {
     Classic(Box<Classic>),
@@ -35,31 +35,31 @@ enum Kind {
 }
 
 impl Connection {
-    /// The caller's side.
+    /// Creates the caller's side of a connection.
     pub fn client(limits: Limits) -> Self {
         Self { kind: Kind::Classic(Box::new(Classic::new(Role::Client, limits))) }
     }
 
-    /// The answering side.
+    /// Creates the answering side of a connection.
     pub fn server(limits: Limits) -> Self {
         Self { kind: Kind::Classic(Box::new(Classic::new(Role::Server, limits))) }
     }
 
-    /// Makes this side hold a session, on these terms: a client offers it with its call, a server accepts an offer.
-    /// Where the other side wants none, everything is as without it. Any number of connections can share the terms.
+    /// Enables a session with these settings: a client offers it with its call, a server accepts an offer. If the peer
+    /// does not support sessions the connection stays classic. Any number of connections can share the settings.
     #[must_use]
-    pub fn with_session(mut self, terms: impl Into<Arc<Settings>>) -> Self {
+    pub fn with_session(mut self, settings: impl Into<Arc<Settings>>) -> Self {
         if let Kind::Classic(classic) = &mut self.kind {
-            let (mut terms, max_body) = (terms.into(), classic.limits.max_body());
-            if terms.max_body() != max_body {
-                terms = Arc::new(terms.with_max_body(max_body));
+            let (mut settings, max_body) = (settings.into(), classic.limits.max_body());
+            if settings.max_body() != max_body {
+                settings = Arc::new(settings.with_max_body(max_body));
             }
-            classic.terms = Some(terms);
+            classic.settings = Some(settings);
         }
         self
     }
 
-    /// What the other side said of itself, once a session is established. A client may tell its terms late.
+    /// Returns the settings of the peer, once a session is established. A client may send its own later.
     pub fn peer(&self) -> Option<&Settings> {
         self.session().map(|session| &session.peer)
     }
@@ -69,16 +69,16 @@ impl Connection {
         self.session().is_some()
     }
 
-    /// Queues a request. In a session any number of calls can be made, by both sides.
+    /// Queues a request. In a session both sides can make any number of calls.
     ///
     /// # Errors
     ///
-    /// - [`Misuse::WrongPacket`]: the packet is not a request, or is compressed in a way that the other side cannot
-    ///   read; without a session that is every way.
+    /// - [`Misuse::WrongPacket`]: the packet is not a request, or the peer cannot read its compression. Without a
+    ///   session the peer can read none.
     /// - [`Misuse::NoCallPossible`]: this connection had its call, or is a server's, or is over.
-    /// - [`Misuse::GoingAway`], [`Misuse::IdsExhausted`], [`Misuse::PeerTakesNoCalls`]: the session takes no more,
-    ///   or never took any.
-    /// - [`Misuse::TooLarge`]: the body is over the limit that the peer told.
+    /// - [`Misuse::GoingAway`], [`Misuse::IdsExhausted`], [`Misuse::PeerTakesNoCalls`]: the session takes no more
+    ///   calls, or never took any.
+    /// - [`Misuse::TooLarge`]: the body is over the peer's limit.
     pub fn call(&mut self, packet: Packet) -> Result<CallId, Misuse> {
         match &mut self.kind {
             Kind::Session(session) => session.call(packet),
@@ -86,12 +86,12 @@ impl Connection {
         }
     }
 
-    /// Queues a copy of a request, so that `packet` is at hand if it has to be sent again. In a session a small one is
-    /// copied to where it is written from, without memory of its own.
+    /// Queues a copy of a request, so that the caller keeps `packet` for a retry. In a session a small request is
+    /// copied straight into the send queue, without an allocation of its own.
     ///
     /// # Errors
     ///
-    /// Those of [`call`](Self::call).
+    /// The errors of [`call`](Self::call).
     pub fn call_copied(&mut self, packet: &Packet) -> Result<CallId, Misuse> {
         match &mut self.kind {
             Kind::Session(session) => session.call_copied(packet),
@@ -99,14 +99,14 @@ impl Connection {
         }
     }
 
-    /// Queues the answer to a call. The answer to one that wants none is dropped, but must be given all the same.
+    /// Queues the answer to a call. The answer to a one-way call is dropped, but must be given all the same.
     ///
     /// # Errors
     ///
     /// - [`Misuse::UnknownCall`]: the call has been answered, or never came.
-    /// - [`Misuse::WrongPacket`]: the packet is not a response, not of the version that was asked in, or compressed in
-    ///   a way that the other side cannot read.
-    /// - [`Misuse::TooLarge`]: the body is over the limit that the peer told. The call still waits for its answer.
+    /// - [`Misuse::WrongPacket`]: the packet is not a response, is not of the request's version, or the peer cannot
+    ///   read its compression.
+    /// - [`Misuse::TooLarge`]: the body is over the peer's limit. The call still waits for its answer.
     pub fn reply(&mut self, id: CallId, packet: Packet) -> Result<(), Misuse> {
         match &mut self.kind {
             Kind::Session(session) => session.reply(id, packet),
@@ -114,8 +114,8 @@ impl Connection {
         }
     }
 
-    /// Queues an error as the answer to a call of a session, shortened to what the peer takes: unlike
-    /// [`reply`](Self::reply) it never fails for its size. Nothing happens if the call has been answered.
+    /// Queues an error as the answer to a call of a session, shortened to the peer's limit. Unlike
+    /// [`reply`](Self::reply) it never fails for its size. Does nothing if the call has been answered.
     pub fn decline(&mut self, id: CallId, code: &str, message: &str) {
         if let Kind::Session(session) = &mut self.kind {
             session.decline(id, code, message);
@@ -127,10 +127,10 @@ impl Connection {
     /// # Errors
     ///
     /// - [`Misuse::UnknownCall`]: the call has been answered, or never came, or is a classic one.
-    /// - [`Misuse::WrongPacket`]: the packet is not an item, the caller asked for none, or it is compressed in a way
-    ///   that the other side cannot read.
-    /// - [`Misuse::NoCredit`]: the caller takes no more for now; [`Event::Credit`] tells when it does.
-    /// - [`Misuse::TooLarge`]: the item is over the limit that the peer told.
+    /// - [`Misuse::WrongPacket`]: the packet is not an item, the caller asked for none, or the peer cannot read its
+    ///   compression.
+    /// - [`Misuse::NoCredit`]: the call has no credit. [`Event::Credit`] reports when it has.
+    /// - [`Misuse::TooLarge`]: the item is over the peer's limit.
     pub fn item(&mut self, id: CallId, packet: Packet) -> Result<(), Misuse> {
         self.session_mut().ok_or(Misuse::UnknownCall)?.item(id, packet)
     }
@@ -140,74 +140,74 @@ impl Connection {
         self.session().is_some_and(|session| session.may_send_item(id))
     }
 
-    /// Tells that items of a call of ours were taken, and how large they were ([`Item::size`](crate::Item::size)). The peer is given
-    /// credit for more once half of what it may send ahead was taken.
+    /// Tells that the program took items of an outgoing call, and their size ([`Item::size`](crate::Item::size)). Once
+    /// half of the window was taken, the peer gets credit for more.
     pub fn consumed(&mut self, id: CallId, items: u64, bytes: u64) {
         if let Kind::Session(session) = &mut self.kind {
             session.consumed(id, items, bytes);
         }
     }
 
-    /// Tells that an item of a call of ours that came [unread](crate::UnreadItem::charged) has `bytes` more than were charged
-    /// for it. Before it is told that the item was [consumed](Self::consumed).
+    /// Tells that an [unread](crate::UnreadItem::charged) item of an outgoing call has `bytes` more than were charged
+    /// for it. Call this before [`consumed`](Self::consumed) for that item.
     pub fn charge(&mut self, id: CallId, bytes: u64) {
         if let Kind::Session(session) = &mut self.kind {
             session.charge(id, bytes);
         }
     }
 
-    /// Gives up a call of ours. If nothing of it was written it is taken back ([`Event::NotRun`]), be it that
-    /// [`transmit`](Self::transmit) showed it. Otherwise the peer is told, and what it still sends for the call is
-    /// dropped without an event. A call that has ended, and one without answer that is written, cannot be given up
-    /// any more. A classic call is given up by closing its connection.
+    /// Cancels an outgoing call. A call of which nothing was written is withdrawn ([`Event::NotRun`]), even if
+    /// [`transmit`](Self::transmit) showed it. Otherwise the peer gets a CANCEL, and later packets for the call are
+    /// dropped without an event. A call that has ended cannot be cancelled, nor a one-way call that was written. To
+    /// cancel a classic call, close its connection.
     pub fn cancel(&mut self, id: CallId) {
         if let Kind::Session(session) = &mut self.kind {
             session.cancel(id);
         }
     }
 
-    /// Asks whether the peer is there; [`Event::Pong`] says so.
+    /// Queues a PING. [`Event::Pong`] reports the answer.
     pub fn ping(&mut self) {
         if let Kind::Session(session) = &mut self.kind {
             session.ping();
         }
     }
 
-    /// Tells the peer that the session ends with the calls in flight. Telling it twice tells it once. Without a
-    /// session there is nothing to tell.
+    /// Queues a GOODBYE: the session ends with the calls in flight. A second call does nothing, nor does one without a
+    /// session.
     pub fn goodbye(&mut self, reason: &str) {
         if let Kind::Session(session) = &mut self.kind {
             session.goodbye(reason);
         }
     }
 
-    /// Answers `overloaded` to the request that holds the most memory of those that have not fully arrived, and drops
-    /// it. Tells whether there was one. Only sessions have them; see [`refuse`](Self::refuse).
+    /// Answers `overloaded` to the incomplete request that holds the most memory, and drops it. Returns whether there
+    /// was one. Does nothing without a session; see [`refuse`](Self::refuse).
     pub fn shed(&mut self) -> bool {
         self.session_mut().is_some_and(|session| session.shed())
     }
 
-    /// Server: answers a request that has not fully arrived, because the server will not wait for the rest (it is
-    /// out of time, full or stopping), and ends the connection. Nothing happens if a request has arrived.
+    /// Answers a classic request that has not fully arrived, and ends the connection. A server does so at its timeout,
+    /// at a limit, or in a shutdown. Does nothing if a request has arrived.
     pub fn refuse(&mut self, packet: Packet) {
         if let Kind::Classic(classic) = &mut self.kind {
             classic.refuse(packet);
         }
     }
 
-    /// Takes in `bytes`: the same as appending them to [`read_buffer`](Self::read_buffer).
+    /// Receives `bytes`, as if they were appended to [`read_buffer`](Self::read_buffer).
     pub fn receive(&mut self, bytes: &[u8]) {
         self.read_buffer().extend_from_slice(bytes);
         self.received();
     }
 
-    /// Looks at what was appended to [`read_buffer`](Self::read_buffer).
+    /// Processes the bytes that were appended to [`read_buffer`](Self::read_buffer).
     pub fn received(&mut self) {
         match &mut self.kind {
             Kind::Session(session) => session.received(),
             Kind::Classic(classic) => {
                 if let Some(mut session) = classic.received() {
-                    // What came behind the first packet belongs to the session.
+                    // Bytes behind the first packet belong to the session.
                     session.received();
                     self.kind = Kind::Session(Box::new(session));
                 }
@@ -215,8 +215,9 @@ impl Connection {
         }
     }
 
-    /// The same as [`received`](Self::received), but for the packets of a session, which are only looked at one by one, by
-    /// [`pull_event`](Self::pull_event): so each can be dealt with before the next one takes memory.
+    /// Notes that bytes were appended to [`read_buffer`](Self::read_buffer). In a session
+    /// [`pull_event`](Self::pull_event) processes them packet by packet, so that one is handled before the next takes
+    /// memory. A classic connection processes them at once, as with [`received`](Self::received).
     pub fn appended(&mut self) {
         match &mut self.kind {
             Kind::Session(session) => session.frames.appended(),
@@ -224,8 +225,8 @@ impl Connection {
         }
     }
 
-    /// The next thing that happened, be it by what was [appended](Self::appended). After the last one all of that has been
-    /// looked at.
+    /// Returns the next event, also from bytes that were [appended](Self::appended). `None` means that all of them have
+    /// been processed.
     pub fn pull_event(&mut self) -> Option<Event> {
         match &mut self.kind {
             Kind::Session(session) => session.pull_event(),
@@ -233,7 +234,7 @@ impl Connection {
         }
     }
 
-    /// Gives back memory for calls that a quiet session does not need. Many of them may be open and do nothing.
+    /// Frees memory that an idle session does not need. A server may have many idle sessions.
     pub fn shrink(&mut self) {
         if let Kind::Session(session) = &mut self.kind {
             session.ours.shrink();
@@ -243,10 +244,10 @@ impl Connection {
         }
     }
 
-    /// Takes in the end of the input: the peer will send nothing more.
+    /// Ends the input: the peer will send nothing more.
     ///
-    /// In a session the calls of ours that are in flight end with it. Those of which nothing was written get
-    /// [`Event::NotRun`], the others no event of their own. Calls of the peer can still be answered, if it reads.
+    /// In a session the outgoing calls in flight end with it. Those of which nothing was written get
+    /// [`Event::NotRun`], the others no event of their own. Incoming calls can still be answered, if the peer reads.
     pub fn receive_end(&mut self) {
         match &mut self.kind {
             Kind::Session(session) => session.end(),
@@ -254,7 +255,7 @@ impl Connection {
         }
     }
 
-    /// The next thing that happened.
+    /// Returns the next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         match &mut self.kind {
             Kind::Session(session) => session.poll_event(),
@@ -262,7 +263,7 @@ impl Connection {
         }
     }
 
-    /// The bytes to be written next, empty if there are none.
+    /// Returns the bytes to be written next, empty if there are none.
     pub fn transmit(&self) -> &[u8] {
         match &self.kind {
             Kind::Session(session) => session.out.transmit(),
@@ -270,8 +271,8 @@ impl Connection {
         }
     }
 
-    /// Tells that the first `count` bytes of [`transmit`](Self::transmit) have been written. Between the two nothing
-    /// may be cancelled.
+    /// Tells that the first `count` bytes of [`transmit`](Self::transmit) have been written. No call may be cancelled
+    /// between the two.
     pub fn transmitted(&mut self, count: usize) {
         match &mut self.kind {
             Kind::Session(session) => session.out.transmitted(count),
@@ -279,7 +280,7 @@ impl Connection {
         }
     }
 
-    /// Bytes that wait to be written.
+    /// Returns the number of bytes in the send queue.
     pub fn queued(&self) -> usize {
         match &self.kind {
             Kind::Session(session) => session.out.queued(),
@@ -287,7 +288,7 @@ impl Connection {
         }
     }
 
-    /// Whether any byte has been written. A call none of whose bytes was written has not happened.
+    /// Whether any byte has been written. If not, the call cannot have run.
     pub fn has_transmitted(&self) -> bool {
         match &self.kind {
             Kind::Session(session) => session.side == Side::Opener || session.out.written() > 0,
@@ -295,7 +296,7 @@ impl Connection {
         }
     }
 
-    /// Whether any byte of a call of ours has been written. One that was not has not happened.
+    /// Whether any byte of an outgoing call has been written. If not, the call cannot have run.
     pub fn was_sent(&self, id: CallId) -> bool {
         match &self.kind {
             Kind::Session(session) => session.was_sent(id),
@@ -303,8 +304,8 @@ impl Connection {
         }
     }
 
-    /// Whether more input is needed: a packet is expected and has not fully arrived. In a session that is so until
-    /// it is over.
+    /// Whether more input is needed: a packet is expected and has not fully arrived. In a session that is so until its
+    /// end.
     pub fn wants_input(&self) -> bool {
         match &self.kind {
             Kind::Session(session) => session.input == Input::Open,
@@ -320,7 +321,7 @@ impl Connection {
         }
     }
 
-    /// Whether something has begun to arrive and is not whole: a packet, or in a session a body in pieces.
+    /// Whether a packet is incomplete, or in a session a body in pieces.
     pub fn is_receiving(&self) -> bool {
         match &self.kind {
             Kind::Session(session) => session.frames.is_inside() || session.pieces.is_any_open(),
@@ -328,7 +329,7 @@ impl Connection {
         }
     }
 
-    /// Bytes of memory held for what has not fully arrived: packets, and in a session bodies in pieces.
+    /// Returns the bytes of memory held for incomplete packets, and in a session for incomplete bodies in pieces.
     pub fn held_bytes(&self) -> usize {
         match &self.kind {
             Kind::Session(session) => session.frames.held() + session.pieces.held(),
@@ -336,13 +337,13 @@ impl Connection {
         }
     }
 
-    /// Takes the memory of large bodies away that is not needed any more, to be freed where that holds up no other call:
-    /// that may take long. What nobody takes is bounded.
+    /// Takes the memory of large bodies that is not needed any more. Freeing it may take long, so the program does that
+    /// outside the session's lock. At most two buffers wait for it.
     pub fn take_waste(&mut self) -> Vec<Vec<u8>> {
         self.session_mut().map(|session| session.out.take_waste()).unwrap_or_default()
     }
 
-    /// How to close this connection once everything is written.
+    /// Returns how to close this connection once everything is written.
     pub fn ending(&self) -> Ending {
         match &self.kind {
             Kind::Session(session) => session.ending(),
@@ -350,7 +351,7 @@ impl Connection {
         }
     }
 
-    /// The version to answer in, as far as it is known: that of the request, else 1.1.
+    /// Returns the version to answer in: that of the request if it is known, else 1.1.
     pub fn version(&self) -> Version {
         match &self.kind {
             Kind::Session(_) => Version::V1_1,
@@ -358,7 +359,7 @@ impl Connection {
         }
     }
 
-    /// Calls of the peer in flight, those whose request has not fully arrived included.
+    /// Returns the number of incoming calls in flight, including those whose request has not fully arrived.
     pub fn served_calls(&self) -> usize {
         match &self.kind {
             Kind::Session(session) => session.theirs.len(),
@@ -366,12 +367,12 @@ impl Connection {
         }
     }
 
-    /// Whether the peer has as many calls in flight as this side takes at a time.
+    /// Whether the incoming calls have reached this side's concurrency limit.
     pub fn is_full(&self) -> bool {
-        self.session().is_some_and(|session| session.theirs.len() >= session.terms.max_calls() as usize)
+        self.session().is_some_and(|session| session.theirs.len() >= session.settings.max_calls() as usize)
     }
 
-    /// Calls of ours in flight, those that were given up and not answered yet included.
+    /// Returns the number of outgoing calls in flight, including cancelled ones that are not answered yet.
     pub fn pending_calls(&self) -> usize {
         match &self.kind {
             Kind::Session(session) => session.ours.len(),
@@ -379,28 +380,28 @@ impl Connection {
         }
     }
 
-    /// How many PINGs came in so far.
+    /// Returns the number of PINGs received.
     pub fn pings(&self) -> u64 {
         self.session().map_or(0, |session| session.pings)
     }
 
-    /// How many packets came in on the session so far.
+    /// Returns the number of packets received on the session.
     pub fn received_packets(&self) -> u64 {
         self.session().map_or(0, |session| session.packets)
     }
 
-    /// How many one-way calls of the peer were not taken so far: their caller hears nothing of it.
+    /// Returns the number of incoming one-way calls that were refused. Their caller gets no answer.
     pub fn dropped_calls(&self) -> u64 {
         self.session().map_or(0, |session| session.dropped)
     }
 
-    /// Whether one of the sides said goodbye.
+    /// Whether one of the sides sent GOODBYE.
     pub fn is_leaving(&self) -> bool {
         self.session().is_some_and(|session| session.is_leaving())
     }
 
-    /// Whether nothing is left to do: the connection is over or one side said goodbye, no call is in flight and
-    /// everything is written. Then it is to be closed.
+    /// Whether the connection is to be closed: it is over or one side sent GOODBYE, no call is in flight, and
+    /// everything is written.
     pub fn is_finished(&self) -> bool {
         match &self.kind {
             Kind::Session(session) => session.is_finished(),

@@ -1,7 +1,7 @@
 //! Bytes in any portions become headers and whole bodies (PB-CON-*, PB-LIM-*).
 //!
-//! The buffer that the bytes are read into is the buffer that the body is handed over in. It grows with what has
-//! arrived, never by what a header announces.
+//! The read buffer becomes the body's buffer, without a copy. It grows with the bytes that arrive, never by a declared
+//! length.
 
 use alloc::vec::Vec;
 
@@ -19,12 +19,12 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    /// The buffer to append to, with room for the next read.
+    /// Returns the buffer to append to, with capacity for the next read.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         let held = self.buffer.len();
         let room = match self.header {
             None => READ,
-            // One byte more than the body: whether something follows is seen without another read.
+            // One byte more than the body shows without another read whether bytes follow.
             Some(header) => (header.length as usize + 1).saturating_sub(held).min(held.max(READ)),
         };
         if self.buffer.capacity() - held < room.min(READ) {
@@ -33,8 +33,8 @@ impl Decoder {
         &mut self.buffer
     }
 
-    /// Takes the next packet out of the bytes, if they hold a whole one. `check` judges the header before any of
-    /// the body is looked at.
+    /// Takes the next packet out of the bytes, if it is complete. `check` judges the header before any of the body is
+    /// processed.
     pub(crate) fn next(
         &mut self,
         check: impl FnOnce(&Header) -> Result<(), ProtocolError>,
@@ -57,7 +57,7 @@ impl Decoder {
         Ok(Some((header, core::mem::replace(&mut self.buffer, rest))))
     }
 
-    /// The version of the packet that is arriving, as soon as it can be told.
+    /// Returns the version of the packet that is arriving, as soon as it is known.
     pub(crate) fn version(&self) -> Option<Version> {
         match (self.header, self.buffer.as_slice()) {
             (Some(header), _) => Some(header.version),
@@ -66,7 +66,7 @@ impl Decoder {
         }
     }
 
-    /// What the end of the input means here: nothing between packets, an error inside one.
+    /// Checks the end of the input: it is an error inside a packet, and none between packets.
     pub(crate) fn end(&self) -> Result<(), ProtocolError> {
         match (self.header, self.buffer.len()) {
             (None, 0) => Ok(()),
@@ -77,7 +77,7 @@ impl Decoder {
         }
     }
 
-    /// Whether bytes of a packet are waiting for the rest of it, or of something behind a packet.
+    /// Whether there is no byte of an incomplete packet, nor any behind a packet.
     pub(crate) fn is_empty(&self) -> bool {
         self.header.is_none() && self.buffer.is_empty()
     }
@@ -87,23 +87,23 @@ impl Decoder {
         self.header.is_some()
     }
 
-    /// Bytes of memory held.
+    /// Returns the bytes of memory held.
     pub(crate) fn held(&self) -> usize {
         self.buffer.capacity()
     }
 
-    /// Gives up the bytes that are behind the last packet.
+    /// Takes the bytes behind the last packet.
     pub(crate) fn take(&mut self) -> Vec<u8> {
         core::mem::take(&mut self.buffer)
     }
 
-    /// Drops what is held and the memory for it.
+    /// Drops all bytes and their memory.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 }
 
-/// The header's limit check, shared by both roles.
+/// Checks the declared length of a body, for both roles.
 pub(crate) fn check_length(header: &Header, limits: &Limits) -> Result<(), ProtocolError> {
     let limit = limits.max_body();
     if header.length > limit {
@@ -112,7 +112,7 @@ pub(crate) fn check_length(header: &Header, limits: &Limits) -> Result<(), Proto
     Ok(())
 }
 
-/// Room for one read of a small packet.
+/// The capacity for one read of a small packet.
 const READ: usize = 4 * 1024;
 
 #[cfg(test)]

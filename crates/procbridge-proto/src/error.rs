@@ -1,35 +1,35 @@
-//! What can be wrong with a peer's bytes, by fault, and what the peer is told about it (PB-ERR-*).
+//! The errors in a peer's bytes, their faults, and the answers to them (PB-ERR-*).
 //!
-//! [`ProtocolError::answer`] is the only place that decides what goes back to a peer about its own bytes.
+//! [`ProtocolError::answer`] alone decides the answer to a peer about its own bytes.
 
 use alloc::string::{String, ToString};
 use core::fmt;
 
 use crate::wire::{HEADER_LENGTH, Status, Version};
 
-/// A peer's bytes are not what the protocol says. The connection is over, once, with this reason.
+/// A breach of the protocol in a peer's bytes. It ends the connection, once, with this reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProtocolError {
-    /// The first two bytes are not `pb`: whatever speaks there, it is not ProcBridge.
+    /// The first two bytes are not `pb`: the peer does not speak ProcBridge.
     NotProcBridge {
         /// Which byte, 0 or 1.
         offset: usize,
         /// The byte that stands there.
         byte: u8,
     },
-    /// A packet of a version that is not spoken here.
+    /// A packet of a version that this side does not support.
     UnsupportedVersion {
         /// The two version bytes.
         found: [u8; 2],
-        /// The version that was expected, where only one would do.
+        /// The version that was expected, if only one is possible.
         expected: Option<Version>,
     },
-    /// A response where a request belongs, or the other way round, or a status code that nobody knows.
+    /// A response where a request belongs, a request where a response belongs, or an unknown status code.
     UnexpectedStatus {
         /// The status code.
         found: Status,
-        /// What belongs there: `a request` or `a response`.
+        /// The expected packet: `a request` or `a response`.
         expected: &'static str,
     },
     /// The header announces a body over the limit.
@@ -48,7 +48,7 @@ pub enum ProtocolError {
     InvalidJson {
         /// Offset of the first wrong byte in the body.
         at: usize,
-        /// What would have been right there.
+        /// The expected text at that byte.
         expected: &'static str,
     },
     /// Arrays and objects are nested too deep.
@@ -58,14 +58,14 @@ pub enum ProtocolError {
     },
     /// The body is JSON but no object.
     NotAnObject {
-        /// What it is: `an array`, `a string` ...
+        /// The kind of value: `an array`, `a string` ...
         found: &'static str,
     },
     /// The method of a request is not a string, or is missing where the 1.0 format needs it.
     InvalidMethod {
         /// The key, `method` or `api`.
         key: &'static str,
-        /// What stands there instead of a string.
+        /// The kind of value that was found.
         found: &'static str,
     },
     /// The method name is over the limit.
@@ -91,7 +91,7 @@ pub enum ProtocolError {
         /// The format, if it is a number.
         found: Option<u64>,
     },
-    /// A call id that a packet of this kind cannot have here: not of that side, never opened, used before.
+    /// A call id that a packet of this kind cannot have here: of the other side, never opened, or used before.
     InvalidId {
         /// The kind of packet.
         kind: Status,
@@ -129,25 +129,25 @@ pub enum ProtocolError {
     },
     /// The compressed bytes are broken.
     InvalidCompression,
-    /// A PING with more to repeat than is allowed.
+    /// A PING whose body is over the limit.
     PingTooLarge {
         /// Its size, in bytes.
         length: usize,
         /// The limit, in bytes.
         limit: usize,
     },
-    /// Too many packets of kinds that nobody knows.
+    /// Too many packets of unknown kinds.
     TooManyUnknown,
-    /// Too many requests that were answered before they had arrived, and never went on.
+    /// Too many requests that were answered before they had fully arrived, and never went on.
     TooManyUnfinished,
-    /// A number of a session packet is of another form.
+    /// A number of a session packet is not a whole number within its bounds.
     InvalidNumber {
         /// Its key.
         key: &'static str,
     },
 }
 
-/// Whose fault an error is, and so what may be done about it.
+/// The cause of an error, which tells the possible remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -155,7 +155,7 @@ pub enum Fault {
     Malformed,
     /// The bytes can be parsed, and break a rule.
     Violation,
-    /// The peer speaks a version that is not known here.
+    /// The peer speaks a version that this side does not know.
     TooNew,
     /// A limit was reached; a higher one may be set.
     Limit,
@@ -163,7 +163,7 @@ pub enum Fault {
     Ended,
 }
 
-/// What a server answers to bytes that it refuses: a bad response with these.
+/// The bad response of a server to bytes that it refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The stable code.
@@ -176,7 +176,7 @@ pub struct Answer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Misuse {
-    /// A classic connection carries one call; this one has had it, or has ended.
+    /// The classic connection has had its one call, or has ended.
     NoCallPossible,
     /// There is no call with this id to answer.
     UnknownCall,
@@ -198,13 +198,13 @@ pub enum Misuse {
     },
     /// The 1.0 format cannot leave out the method or send an empty one.
     MethodRequired,
-    /// The session ends: one side said goodbye, and no new calls are made on it.
+    /// One side sent GOODBYE, and the session takes no new calls.
     GoingAway,
-    /// The session has used up its call ids; another connection has new ones.
+    /// The session has used up its call ids. Another connection has new ones.
     IdsExhausted,
     /// The other side of the session takes no calls.
     PeerTakesNoCalls,
-    /// The caller takes no more items for now; [`Event::Credit`](crate::Event::Credit) tells when it does.
+    /// The call has no credit. [`Event::Credit`](crate::Event::Credit) reports when it has.
     NoCredit,
 }
 
@@ -214,28 +214,28 @@ pub mod code {
     pub const UNKNOWN_METHOD: &str = "unknown_method";
     /// The payload does not fit the method.
     pub const INVALID_PAYLOAD: &str = "invalid_payload";
-    /// A time limit passed.
+    /// A timeout passed.
     pub const TIMEOUT: &str = "timeout";
     /// The call was cancelled.
     pub const CANCELLED: &str = "cancelled";
-    /// The server has as many calls or connections as it may have.
+    /// The server has reached a limit on calls or connections.
     pub const OVERLOADED: &str = "overloaded";
-    /// A size limit was passed; the message names it.
+    /// A size limit was passed. The message names it.
     pub const TOO_LARGE: &str = "too_large";
     /// The caller may not do this.
     pub const DENIED: &str = "denied";
-    /// The handler failed in a way that it did not foresee.
+    /// The handler failed unexpectedly.
     pub const INTERNAL: &str = "internal";
     /// The packet or its body breaks a rule.
     pub const INVALID_REQUEST: &str = "invalid_request";
-    /// The packet's version is not spoken here.
+    /// The server does not support the packet's version.
     pub const UNSUPPORTED_VERSION: &str = "unsupported_version";
-    /// The server is stopping and takes no new work.
+    /// The server is shutting down and takes no new calls.
     pub const UNAVAILABLE: &str = "unavailable";
 }
 
 impl ProtocolError {
-    /// The stable name, as the vectors of the specification use it.
+    /// Returns the stable name, as the vectors of the specification use it.
     pub fn name(&self) -> &'static str {
         match self {
             Self::NotProcBridge { .. } => "not_procbridge",
@@ -265,7 +265,7 @@ impl ProtocolError {
         }
     }
 
-    /// Whose fault it is.
+    /// Returns the cause.
     pub fn fault(&self) -> Fault {
         match self {
             Self::NotProcBridge { .. }
@@ -293,7 +293,7 @@ impl ProtocolError {
         }
     }
 
-    /// What a server tells the peer that sent these bytes; nothing if it is not known to speak ProcBridge.
+    /// Returns the answer to the peer that sent these bytes, or `None` if it may not speak ProcBridge.
     pub fn answer(&self) -> Option<Answer> {
         let code = match self {
             Self::NotProcBridge { .. } | Self::NoReply => return None,
@@ -397,7 +397,7 @@ impl fmt::Display for Misuse {
 
 impl core::error::Error for Misuse {}
 
-/// The header is over at this many bytes; before that a cut leaves the packet unrecognisable or incomplete.
+/// Returns the error for input that ends inside the header, after `received` bytes.
 pub(crate) fn truncated_header(received: usize) -> ProtocolError {
     ProtocolError::Truncated { received, expected: HEADER_LENGTH, part: "header" }
 }

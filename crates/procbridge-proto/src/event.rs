@@ -1,4 +1,4 @@
-//! What happens on a connection, as both faces are told.
+//! The events of a connection, which both faces act on.
 
 use alloc::string::String;
 
@@ -6,11 +6,11 @@ use crate::error::ProtocolError;
 use crate::message::{Item, Request, Response};
 use crate::unread::{UnreadItem, UnreadRequest, UnreadResponse};
 
-/// Names one call on a connection.
+/// The id of one call on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallId(pub(crate) u32);
 
-/// What happened on a connection.
+/// An event of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -18,16 +18,15 @@ pub enum Event {
     Request {
         /// The call.
         id: CallId,
-        /// What is asked.
+        /// The request.
         request: Request,
     },
-    /// A call came in that is compressed or large, where the [limits](crate::Limits::with_requests_unread) ask for that.
-    /// Answer it as any other once it is read; if it cannot be read, with what the error has for an
-    /// [answer](ProtocolError::answer).
+    /// A compressed or large call came in, and the [limits](crate::Limits::with_requests_unread) leave it unread. Read
+    /// it and answer it as any other. If it cannot be read, send the [answer](ProtocolError::answer) of the error.
     Unread {
         /// The call.
         id: CallId,
-        /// What arrived.
+        /// The unread request.
         request: UnreadRequest,
     },
     /// A call was answered.
@@ -37,89 +36,90 @@ pub enum Event {
         /// The answer.
         response: Response,
     },
-    /// A call was answered, and the answer is compressed or large, where the [limits](crate::Limits::with_answers_unread) ask
-    /// for that. If it cannot be read, the call came to its end with that error.
+    /// A compressed or large answer came, and the [limits](crate::Limits::with_answers_unread) leave it unread. If it
+    /// cannot be read, the call has ended with that error.
     UnreadResponse {
         /// The call.
         id: CallId,
-        /// What arrived.
+        /// The unread answer.
         response: UnreadResponse,
     },
-    /// A call of ours came to its end without an answer that can be read.
+    /// An outgoing call ended without an answer that can be read.
     Failed {
         /// The call.
         id: CallId,
-        /// What is wrong with the answer, or with an item before it.
+        /// The error in the answer, or in an item before it.
         error: ProtocolError,
     },
-    /// One element of a streamed result came; tell [`Connection::consumed`](crate::Connection::consumed) when it has been taken.
+    /// One element of a streamed result came. Call [`Connection::consumed`](crate::Connection::consumed) once the
+    /// program has taken it.
     Item {
         /// The call.
         id: CallId,
         /// The element.
         item: Item,
     },
-    /// An item came that is compressed or large, where the [limits](crate::Limits::with_answers_unread) ask for that. Once it
-    /// is read it is as any other; if it cannot be read, its call is to be [given up](crate::Connection::cancel).
+    /// A compressed or large item came, and the [limits](crate::Limits::with_answers_unread) leave it unread. Once read
+    /// it is as any other. If it cannot be read, [cancel](crate::Connection::cancel) its call.
     UnreadItem {
         /// The call.
         id: CallId,
-        /// What arrived.
+        /// The unread item.
         item: UnreadItem,
     },
-    /// The connection is a session from here on, and [`Connection::peer`](crate::Connection::peer) is known. For a client this comes before
-    /// any event of its first call.
+    /// The connection has become a session, and [`Connection::peer`](crate::Connection::peer) is known. For a client
+    /// this comes before any event of its first call.
     Session,
-    /// The peer wants its call to stop. It must still be answered.
+    /// The peer cancelled its call. The call must still be answered.
     Cancelled {
         /// The call.
         id: CallId,
     },
-    /// Items may be sent again for a call of the peer.
+    /// An incoming call has credit for items again.
     Credit {
         /// The call.
         id: CallId,
     },
-    /// A call of ours came to its end and was not run: it was taken back before any of it was written, because it was
-    /// given up or the session is over, or the peer's goodbye says so.
+    /// An outgoing call ended and did not run. It was withdrawn before any of it was written, because it was cancelled
+    /// or the session is over. Or the peer's GOODBYE excludes it.
     NotRun {
         /// The call.
         id: CallId,
     },
-    /// The peer takes and makes no more calls. Those in flight go on.
+    /// The peer takes and makes no more calls. The calls in flight go on.
     Goodbye {
-        /// Why, for people.
+        /// The reason, for people.
         reason: String,
     },
     /// The peer answered a [`Connection::ping`](crate::Connection::ping).
     Pong,
     /// The connection is over. This is the last event, and it comes once. Without an error it means that the peer
-    /// closed before it sent a byte. With one, the answer to it, if there is one, is queued already.
+    /// closed before it sent a byte. The answer to an error, if it has one, is queued already.
     Closed {
-        /// Why, if it was not orderly.
+        /// The error, if the end was not orderly.
         error: Option<ProtocolError>,
     },
 }
 
-/// How a connection is to be closed once everything is written.
+/// The way to close a connection once everything is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// Close at once: the peer has sent what it had to send.
+    /// Close at once: the peer has sent everything.
     Close,
-    /// The peer may still be sending, and closing now would destroy the answer on its way (PB-CON-*): stop
-    /// writing, read and discard within a bound, then close.
+    /// Stop writing, read and discard within a bound, then close. The peer may still be sending, and closing at once
+    /// would destroy the answer on its way (PB-CON-*).
     Linger,
 }
 
 impl CallId {
-    /// The number, as it stands on the wire of a session; 1 on a classic connection.
+    /// Returns the number, as it stands on the wire of a session. It is 1 on a classic connection.
     pub fn number(self) -> u32 {
         self.0
     }
 }
 
 impl Event {
-    /// Returns the bytes of the request that came, 0 for other events.
+    /// Returns the bytes of a request's body, 0 for other events.
     pub(crate) fn request_bytes(&self) -> u64 {
         match self {
             Self::Request { request, .. } => request.size() as u64,
@@ -128,7 +128,7 @@ impl Event {
         }
     }
 
-    /// The call of ours that an answer or an item is for.
+    /// Returns the outgoing call that an answer or an item belongs to.
     pub(crate) fn answered_call(&self) -> Option<CallId> {
         match *self {
             Self::Response { id, .. }

@@ -1,10 +1,10 @@
-//! What happened and was not told yet, in the order in which it happened.
+//! The events that the program has not polled yet, in order.
 
 use alloc::collections::VecDeque;
 
 use crate::event::Event;
 
-/// Events that wait to be told.
+/// A queue of events for the program to poll.
 #[derive(Debug, Default)]
 pub(crate) struct EventQueue {
     queue: VecDeque<Event>,
@@ -19,7 +19,7 @@ impl EventQueue {
         self.queue.push_back(event);
     }
 
-    /// The next one.
+    /// Returns the next event without removing it.
     pub(crate) fn first(&self) -> Option<&Event> {
         self.queue.front()
     }
@@ -28,14 +28,14 @@ impl EventQueue {
         self.queue.pop_front()
     }
 
-    /// Holds no memory if there is nothing to tell.
+    /// Frees the memory of an empty queue.
     pub(crate) fn shrink(&mut self) {
         if self.queue.is_empty() && self.queue.capacity() > 0 {
             self.queue = VecDeque::new();
         }
     }
 
-    /// Drops the events of which `keep` says no.
+    /// Drops the events for which `keep` returns false.
     pub(crate) fn retain(&mut self, keep: impl FnMut(&Event) -> bool) {
         self.queue.retain(keep);
     }

@@ -13,23 +13,23 @@ use crate::wire::{HEADER_LENGTH, Status, Version};
 pub struct Header {
     /// The version of the packet.
     pub version: Version,
-    /// What the packet is.
+    /// The kind of packet.
     pub status: Status,
-    /// Byte 5, 0 outside sessions; ignored on receipt.
+    /// Byte 5: 0 outside sessions, and ignored there on receipt.
     pub flags: u8,
-    /// Byte 6, 0 outside sessions; ignored on receipt.
+    /// Byte 6: 0 outside sessions, and ignored there on receipt.
     pub options: u8,
     /// Length of the body, in bytes.
     pub length: u32,
 }
 
 impl Header {
-    /// A header with flags and options 0, as classic packets have it (PB-HDR-4).
+    /// Returns a header with flags and options 0, as classic packets have it (PB-HDR-4).
     pub fn classic(version: Version, status: Status, length: u32) -> Self {
         Self { version, status, flags: 0, options: 0, length }
     }
 
-    /// The header as it stands on the wire.
+    /// Returns the bytes of the header on the wire.
     pub fn encode(&self) -> [u8; HEADER_LENGTH] {
         let [major, minor] = self.version.bytes();
         let [l0, l1, l2, l3] = self.length.to_le_bytes();
@@ -38,9 +38,9 @@ impl Header {
 
     /// Reads the header at the front of `input`, which may hold less or more than a header.
     ///
-    /// Each check is made at a fixed number of bytes and they are made in order, so a header that arrives in
-    /// pieces fails the same way as one that arrives whole: the flag at one and two bytes, the version at four,
-    /// the rest at eleven. `Ok(None)` means that nothing is wrong so far and bytes are missing.
+    /// Each check is made at a fixed number of bytes: the flag at one and two, the version at four, the rest at eleven.
+    /// So a header that arrives in parts fails the same way as a whole one. `Ok(None)` means that bytes are missing and
+    /// those so far are right.
     ///
     /// # Errors
     ///

@@ -2,12 +2,12 @@
 //!
 //! Bytes go into a [`Connection`], events and bytes come out of it. There is no socket, clock, thread, lock, log
 //! or `unsafe` in this crate: the `procbridge` crate moves the bytes, this one knows the rules. The rules are
-//! those of `spec/procbridge-1.1.md` and `spec/sessions.md`; the comments name them by their ids (`PB-HDR-1`).
+//! those of `spec/procbridge-1.1.md` and `spec/sessions.md`. The comments name them by their ids (`PB-HDR-1`).
 //!
 //! ```
 //! use procbridge_proto::{Connection, Event, Limits, Packet, Version};
 //!
-//! // The caller's side: one packet is queued, its bytes are ready to be sent.
+//! // The caller's side queues one packet. Its bytes are ready to be sent.
 //! let limits = Limits::default();
 //! let mut client = Connection::client(limits);
 //! let request = Packet::request(Version::V1_1, Some("sum"), None).json_text("[1,2]")?;
@@ -29,20 +29,20 @@
 //!
 //! # Sessions
 //!
-//! A client that is willing to hold a session offers one with its first call, in two bytes that every classic server
-//! ignores. If the server is willing too, the connection stays, and both sides make as many calls as they like, with
-//! streams, cancelling, a heartbeat and an orderly end. Large bodies go in pieces so that small calls do not wait for
-//! them, and may be compressed with the features `lz4` and `zstd`.
+//! A client offers a session with its first call, in two bytes that every classic server ignores. A server that
+//! supports sessions accepts. The connection then stays open, and both sides make any number of calls. A session has
+//! streams, cancellation, a keepalive and a graceful end. Large bodies go in pieces, so that small calls do not wait
+//! for them. Bodies may be compressed with the features `lz4` and `zstd`.
 //!
 //! ```
-//! use procbridge_proto::{Connection, Event, Limits, Packet, Terms, Version};
+//! use procbridge_proto::{Connection, Event, Limits, Packet, Settings, Version};
 //!
 //! let limits = Limits::default();
 //! let packet = |builder: procbridge_proto::PacketBuilder| builder.finish(&limits);
-//! let mut client = Connection::client(limits).with_session(Terms::new());
-//! let mut server = Connection::server(limits).with_session(Terms::new().with_name("counter"));
+//! let mut client = Connection::client(limits).with_session(Settings::new());
+//! let mut server = Connection::server(limits).with_session(Settings::new().with_name("counter"));
 //!
-//! // What a face does with a socket between them.
+//! // Moves the bytes, as a face does with a socket.
 //! fn carry(from: &mut Connection, to: &mut Connection) {
 //!     while !from.transmit().is_empty() {
 //!         to.receive(from.transmit());
@@ -57,7 +57,7 @@
 //! assert_eq!(client.poll_event(), Some(Event::Session));
 //! assert_eq!(client.peer().and_then(|peer| peer.name()), Some("counter"));
 //!
-//! // The second call need not wait for the first one. It welcomes items.
+//! // The second call does not wait for the first one. It accepts items.
 //! let count = client.call(packet(Packet::request(Version::V1_1, Some("count"), None).stream())?)?;
 //! carry(&mut client, &mut server);
 //! while let Some(event) = server.poll_event() {
@@ -75,7 +75,7 @@
 //! while let Some(Event::Item { id, item }) = client.poll_event() {
 //!     assert_eq!(id, count);
 //!     items.push(item.payload().unwrap_or("null").to_owned());
-//!     // The server may send more for what was taken.
+//!     // Grants the server credit for further items.
 //!     client.consumed(id, 1, item.size());
 //! }
 //! assert_eq!(items, ["1", "2"]);

@@ -1,9 +1,9 @@
-//! The limits that a receiver puts on one packet (PB-LIM-*). Everything that reads a packet is given them.
+//! The limits that a receiver puts on one packet (PB-LIM-*). Each function that reads a packet takes them.
 
-/// What one packet may hold.
+/// The limits of one packet.
 ///
-/// A packet beyond a limit is refused with an error that names the limit; for a body that happens as soon as its
-/// header has arrived. The limits on body and method hold for what is sent too; depth is judged by the receiver alone.
+/// A packet over a limit is refused with an error that names the limit. A body is refused as soon as its header has
+/// arrived. The limits on body and method also apply to sent packets. Only the receiver checks the depth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     max_body: u32,
@@ -15,40 +15,39 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The deepest nesting that can be asked for, 128 levels: the JSON parsers behind a handler stop there too.
+    /// The deepest nesting that can be set, 128 levels: the JSON parsers behind a handler stop there too.
     pub const DEEPEST: u32 = 128;
 
-    /// The largest body, in bytes. Default 16 MiB (16,777,216).
+    /// Sets the largest body, in bytes. Default 16 MiB (16,777,216).
     #[must_use]
     pub fn with_max_body(mut self, bytes: u32) -> Self {
         self.max_body = bytes;
         self
     }
 
-    /// The deepest nesting of arrays and objects, the body's own object counted. Default and most: 128.
+    /// Sets the deepest nesting of arrays and objects, including the body's own object. Default and maximum: 128.
     #[must_use]
     pub fn with_max_depth(mut self, levels: u32) -> Self {
         self.max_depth = levels.min(Self::DEEPEST);
         self
     }
 
-    /// The longest method name, in bytes of UTF-8 once its escapes are read. Default 256.
+    /// Sets the longest method name, in bytes of UTF-8 without escapes. Default 256.
     #[must_use]
     pub fn with_max_method(mut self, bytes: u32) -> Self {
         self.max_method = bytes;
         self
     }
 
-    /// Leaves the results of good responses to a parser: an object or array in one is only known to end where it does and
-    /// to be nested no deeper than is allowed. Who does anything else with it than to parse it has to
-    /// [check](crate::Good::check) it first. By default everything is checked.
+    /// Leaves the results of good responses to a parser. Of an object or array only the end and the depth are checked.
+    /// Call [check](crate::Good::check) before any use of it but parsing. By default everything is checked.
     #[must_use]
     pub fn with_results_unchecked(mut self) -> Self {
         self.lazy = true;
         self
     }
 
-    /// Checks the results again.
+    /// Enables the checks of results again.
     pub(crate) fn with_results_checked(mut self) -> Self {
         self.lazy = false;
         self
@@ -58,9 +57,9 @@ impl Limits {
         self.lazy
     }
 
-    /// Hands out the compressed and the large requests of a session as they arrived
-    /// ([`Event::Unread`](crate::Event::Unread)), neither inflated nor checked. A server decides first whether it has a
-    /// place for the call, and reads the request where that holds up no other call. By default every request is read.
+    /// Passes on the compressed and the large requests of a session as they arrived
+    /// ([`Event::Unread`](crate::Event::Unread)), neither inflated nor checked. A server first takes a permit for the
+    /// call. Then it reads the request outside the session's lock. By default every request is read.
     #[must_use]
     pub fn with_requests_unread(mut self) -> Self {
         self.unread = true;
@@ -71,9 +70,10 @@ impl Limits {
         self.unread
     }
 
-    /// Hands out the compressed and the large answers and items of a session as they arrived
-    /// ([`Event::UnreadResponse`](crate::Event::UnreadResponse), [`Event::UnreadItem`](crate::Event::UnreadItem)), neither
-    /// inflated nor checked. The thread that waits for one reads it, and holds up no other call. By default they are read.
+    /// Passes on the compressed and the large answers and items of a session as they arrived
+    /// ([`Event::UnreadResponse`](crate::Event::UnreadResponse), [`Event::UnreadItem`](crate::Event::UnreadItem)),
+    /// neither inflated nor checked. The caller that waits for one reads it, and delays no other call. By default they
+    /// are read.
     #[must_use]
     pub fn with_answers_unread(mut self) -> Self {
         self.answers_unread = true;
@@ -84,17 +84,17 @@ impl Limits {
         self.answers_unread
     }
 
-    /// The largest body, in bytes.
+    /// Returns the largest body, in bytes.
     pub fn max_body(&self) -> u32 {
         self.max_body
     }
 
-    /// The deepest nesting.
+    /// Returns the deepest nesting.
     pub fn max_depth(&self) -> u32 {
         self.max_depth
     }
 
-    /// The longest method name, in bytes.
+    /// Returns the longest method name, in bytes.
     pub fn max_method(&self) -> u32 {
         self.max_method
     }

@@ -1,6 +1,6 @@
-//! What a received packet says: a request or a response, read out of its body (PB-REQ-*, PB-RES-*, PB-OLD-*).
+//! Received messages: requests and responses, read from their bodies (PB-REQ-*, PB-RES-*, PB-OLD-*).
 //!
-//! A message owns the body it was read from; payload and data are places in it, never copies.
+//! A message owns the body it was read from. Payload and data are ranges of it, never copies.
 
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
@@ -49,7 +49,7 @@ pub enum Response {
 pub struct Good {
     body: String,
     payload: Option<Range<usize>>,
-    /// How deep the payload may be, if nobody has checked it.
+    /// The depth limit of a payload that has not been checked.
     unchecked: Option<u32>,
 }
 
@@ -65,9 +65,9 @@ pub struct Bad {
 /// The name of a method.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Name {
-    /// Where it stands in the body.
+    /// The range in the body.
     Plain(Range<usize>),
-    /// What stands there, with the escapes read.
+    /// The name without its escapes.
     Escaped(String),
 }
 
@@ -81,12 +81,12 @@ impl Name {
 }
 
 impl Request {
-    /// The version of the packet, in which it wants to be answered.
+    /// Returns the version of the packet, which is that of the answer too.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// The method's name; absent in a request that names none.
+    /// Returns the method's name, if the request has one.
     pub fn method(&self) -> Option<&str> {
         match self.method.as_ref()? {
             Name::Plain(place) => self.body.get(place.clone()),
@@ -94,47 +94,47 @@ impl Request {
         }
     }
 
-    /// The payload as JSON text, exactly as it was sent; absent if the request has none or `null`.
+    /// Returns the payload as JSON text, exactly as it was sent, or `None` if the request has none or `null`.
     pub fn payload(&self) -> Option<&str> {
         slice(&self.body, self.payload.as_ref())
     }
 
-    /// How many milliseconds the caller waits for the answer, if it says so (PB-CNV-*).
+    /// Returns the caller's timeout in milliseconds, if the request has one (PB-CNV-*).
     pub fn timeout_ms(&self) -> Option<u64> {
         self.timeout_ms
     }
 
-    /// What goes with the call besides its payload, as the text of a JSON object (PB-CNV-*).
+    /// Returns the meta data of the call, as the text of a JSON object (PB-CNV-*).
     pub fn meta(&self) -> Option<&str> {
         slice(&self.body, self.meta.as_ref())
     }
 
-    /// The secret that the caller shows, if it shows one (PB-CNV-*).
+    /// Returns the token of the caller, if the request has one (PB-CNV-*).
     pub fn token(&self) -> Option<Cow<'_, str>> {
         string::read(slice(&self.body, self.token.as_ref())?).map(|token| token.text)
     }
 
-    /// Bytes of the body that this holds.
+    /// Returns the bytes of the body, which the request holds.
     pub fn size(&self) -> usize {
         self.body.len()
     }
 
-    /// Whether the caller wants no answer. Only in a session: a classic caller always gets one.
+    /// Whether the caller wants no answer. Only in a session: a classic caller always gets an answer.
     pub fn is_one_way(&self) -> bool {
         self.flags & flag::ONE_WAY != 0
     }
 
-    /// Whether the caller welcomes the result in items.
+    /// Whether the caller accepts the result in items.
     pub fn wants_items(&self) -> bool {
         self.flags & (flag::STREAM | flag::ONE_WAY) == flag::STREAM
     }
 
-    /// How the request was compressed on its way, if it was.
+    /// Returns the compression of the request on the wire, if it had one.
     pub fn codec(&self) -> Option<Codec> {
         Codec::of_flags(self.flags)
     }
 
-    /// Adds what a session packet says outside its body.
+    /// Adds the flags of a session packet.
     pub(crate) fn with_flags(mut self, flags: u8) -> Self {
         self.flags = flags;
         self
@@ -166,12 +166,12 @@ impl Request {
 }
 
 impl Item {
-    /// The payload as JSON text, exactly as it was sent; absent if the item has none or `null`.
+    /// Returns the payload as JSON text, exactly as it was sent, or `None` if the item has none or `null`.
     pub fn payload(&self) -> Option<&str> {
         slice(&self.body, self.payload.as_ref())
     }
 
-    /// What the item costs of its call's credit, in bytes: the size of its body.
+    /// Returns the credit that the item costs, in bytes: the size of its body.
     pub fn size(&self) -> u64 {
         self.body.len() as u64
     }
@@ -190,7 +190,7 @@ impl Item {
 }
 
 impl Response {
-    /// The good response, if it is one.
+    /// Returns the good response, if it is one.
     pub fn good(&self) -> Option<&Good> {
         match self {
             Self::Good(good) => Some(good),
@@ -198,7 +198,7 @@ impl Response {
         }
     }
 
-    /// The bad response, if it is one.
+    /// Returns the bad response, if it is one.
     pub fn bad(&self) -> Option<&Bad> {
         match self {
             Self::Bad(bad) => Some(bad),
@@ -226,7 +226,7 @@ impl Response {
         }
         let message = match slice(&body, not_null(&body, message).as_ref()) {
             None => "unknown server error".to_string(),
-            // Node's package sends what was thrown, which need not be a string.
+            // Node's package sends the thrown value, which may be no string.
             Some(value) => {
                 string::read(value).map_or_else(|| value.to_string(), |read| read.text.into_owned())
             }
@@ -238,25 +238,25 @@ impl Response {
 }
 
 impl Good {
-    /// The payload as JSON text, exactly as it was sent; absent if the response has none or `null`.
+    /// Returns the payload as JSON text, exactly as it was sent, or `None` if the response has none or `null`.
     pub fn payload(&self) -> Option<&str> {
         slice(&self.body, self.payload.as_ref())
     }
 
-    /// Checks the payload, if that was [left](Limits::with_results_unchecked) to do.
+    /// Checks a payload that was [left unchecked](Limits::with_results_unchecked).
     ///
     /// # Errors
     ///
     /// The payload is not JSON.
     pub fn check(&self) -> Result<(), ProtocolError> {
         match (self.unchecked, &self.payload) {
-            // The whole body, so that the error names the place in it.
+            // Check the whole body, so that the error has the offset in it.
             (Some(max_depth), Some(_)) => grammar::members(&self.body, max_depth, |_, _| ()),
             _ => Ok(()),
         }
     }
 
-    /// The [payload](Self::payload) in a string of its own, which is the memory that it came in.
+    /// Returns the [payload](Self::payload) as a string, in the memory of the body.
     pub fn into_payload(self) -> Option<String> {
         let (place, mut body) = (self.payload?, self.body);
         body.truncate(place.end);
@@ -266,17 +266,17 @@ impl Good {
 }
 
 impl Bad {
-    /// The message, word for word; `unknown server error` if there was none.
+    /// Returns the message as it was sent, or `unknown server error` if there was none.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The stable code, if the server gave one.
+    /// Returns the stable code, if the server sent one.
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }
 
-    /// What the server added, as JSON text.
+    /// Returns the data of the error, as JSON text.
     pub fn data(&self) -> Option<&str> {
         slice(&self.body, self.data.as_ref())
     }
@@ -297,12 +297,12 @@ pub fn split_request(body: &[u8]) -> Option<(Option<&str>, Option<&str>)> {
     Some((method, slice(body, payload.as_ref())))
 }
 
-/// The text of the member `key` of `object`, which is known to be JSON; of several the last one. What is deeper than 128
-/// levels is not looked at.
+/// Returns the text of the last member `key` of `object`, which is known to be JSON. The scan ends at a value deeper
+/// than 128 levels.
 #[doc(hidden)]
 pub fn member<'a>(object: &'a str, key: &str) -> Option<&'a str> {
     let mut found = None;
-    // An error is that of too many levels, and of a member behind the one that was found.
+    // The only possible error is too many levels, in a member behind those that were found.
     let _ = grammar::scan_members(object, Limits::DEEPEST, &mut |name, value| {
         if name == key {
             found = object.get(value);
@@ -311,7 +311,7 @@ pub fn member<'a>(object: &'a str, key: &str) -> Option<&'a str> {
     found
 }
 
-/// The three keys by version: the name of one, and all as they are [written](crate::PacketBuilder).
+/// The three keys of a version: the name of the method's key, and all as they are [written](crate::PacketBuilder).
 pub(crate) struct Keys {
     pub(crate) method: &'static str,
     pub(crate) method_key: &'static str,
@@ -348,7 +348,7 @@ fn slice<'a>(body: &'a str, place: Option<&Range<usize>>) -> Option<&'a str> {
     body.get(place?.clone())
 }
 
-/// An explicit null means the same as an absent key (PB-BODY-*).
+/// Drops an explicit null, which means the same as an absent key (PB-BODY-*).
 fn not_null(body: &str, place: Option<Range<usize>>) -> Option<Range<usize>> {
     place.filter(|place| body.get(place.clone()) != Some("null"))
 }
@@ -370,18 +370,18 @@ fn read_method(
         return Err(ProtocolError::MethodTooLong { length: read.text.len(), limit: limits.max_method() });
     }
     Ok(Some(match read.text {
-        // Between its quotes.
+        // The range between the quotes.
         Cow::Borrowed(_) => Name::Plain(place.start + 1..place.end - 1),
         Cow::Owned(name) => Name::Escaped(name),
     }))
 }
 
-/// A plain whole number of milliseconds that every language can hold; anything else counts as absent.
+/// Reads a whole number of milliseconds that every language can represent. Any other value counts as absent.
 fn milliseconds(value: &str) -> Option<u64> {
     value.parse().ok().filter(|&number| number <= LARGEST_EXACT)
 }
 
-/// The largest integer that a double holds exactly together with all smaller ones.
+/// The largest integer up to which a double represents every integer exactly.
 pub(crate) const LARGEST_EXACT: u64 = (1 << 53) - 1;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Packets to be sent: header and body in one buffer, so that one write carries them (PB-CON-*, PB-HDR-*).
 //!
-//! A packet is built front to back without a copy: the envelope up to the payload's key, then the payload, written
-//! straight into the buffer, then the end, the length last.
+//! A packet is built front to back without a copy. First comes the envelope up to the payload's key. Then the payload
+//! is written straight into the buffer. The length is written last.
 
 use alloc::vec::Vec;
 
@@ -19,24 +19,24 @@ use crate::wire::{HEADER_LENGTH, Status, Version, flag};
 /// [`Connection::reply`](crate::Connection::reply) or [`Connection::item`](crate::Connection::item).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
-    /// Headroom, header, body. In a session the header moves to the front and the call id takes its place.
+    /// Headroom, header, body. In a session the header moves to the front, and the call id follows it.
     pub(crate) buffer: Vec<u8>,
     pub(crate) version: Version,
     pub(crate) status: Status,
-    /// What a session packet says outside its body.
+    /// The flags of a session packet.
     pub(crate) flags: u8,
     json_len: usize,
     has_token: bool,
 }
 
-/// What a request says besides its method and its payload.
+/// The fields of a request besides its method and its payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Envelope<'a> {
-    /// How many milliseconds the caller waits for the answer.
+    /// The caller's timeout, in milliseconds.
     pub timeout_ms: Option<u64>,
-    /// What goes with the call, as the text of a JSON object.
+    /// The meta data of the call, as the text of a JSON object.
     pub meta: Option<&'a str>,
-    /// The secret that the server asks for.
+    /// The token that the server asks for.
     pub token: Option<&'a str>,
 }
 
@@ -48,9 +48,9 @@ pub struct PacketBuilder {
     status: Status,
     flags: u8,
     has_token: bool,
-    /// Where the key of the value began, so that it can be taken back if the value is null.
+    /// Where the value's key begins, so that it can be removed if the value is null.
     value_key: usize,
-    /// Where the value itself begins.
+    /// Where the value begins.
     value: usize,
     method_length: Option<usize>,
     null: Null,
@@ -63,13 +63,13 @@ enum Null {
 }
 
 impl Packet {
-    /// A request for `method`, whose caller waits `timeout_ms` milliseconds (left out in the 1.0 format).
+    /// Begins a request for `method` with a timeout in milliseconds (left out in the 1.0 format).
     pub fn request(version: Version, method: Option<&str>, timeout_ms: Option<u64>) -> PacketBuilder {
         let envelope = Envelope { timeout_ms, ..Envelope::default() };
         Self::request_unchecked(version, method, &envelope)
     }
 
-    /// A request for `method` with all that can be said besides. The 1.0 format leaves the envelope out.
+    /// Begins a request for `method` with an envelope. The 1.0 format leaves the envelope out.
     ///
     /// # Errors
     ///
@@ -80,7 +80,7 @@ impl Packet {
         envelope: &Envelope<'_>,
     ) -> Result<PacketBuilder, ProtocolError> {
         if let Some(meta) = envelope.meta {
-            // The body's own object is a level, too.
+            // The body's own object is a level too.
             grammar::members(meta, Limits::DEEPEST - 1, |_, _| ())?;
         }
         Ok(Self::request_unchecked(version, method, envelope))
@@ -95,7 +95,7 @@ impl Packet {
         }
         if version == Version::V1_1 {
             if let Some(timeout) = envelope.timeout_ms {
-                // PB-CNV-2: no more than every language can hold.
+                // PB-CNV-2: no more than every language can represent.
                 let timeout = timeout.min(LARGEST_EXACT);
                 builder.key(",\"timeout_ms\":");
                 push_number(&mut builder.bytes, timeout);
@@ -113,17 +113,17 @@ impl Packet {
         builder.value_key(Keys::of(version).payload_key)
     }
 
-    /// A good response; its payload follows.
+    /// Begins a good response. Its payload follows.
     pub fn good(version: Version) -> PacketBuilder {
         PacketBuilder::new(version, Status::GOOD).value_key(Keys::of(version).payload_key)
     }
 
-    /// One element of a streamed result; its payload follows. Only sessions have it.
+    /// Begins one element of a streamed result, for sessions only. Its payload follows.
     pub fn item() -> PacketBuilder {
         PacketBuilder::new(Version::V1_1, Status::ITEM).value_key(",\"payload\":")
     }
 
-    /// A bad response; its data may follow. The 1.0 format has the message only.
+    /// Begins a bad response. Its data may follow. The 1.0 format has the message only.
     pub fn bad(version: Version, message: &str, code: Option<&str>) -> PacketBuilder {
         let mut builder = PacketBuilder::new(version, Status::BAD);
         builder.key(Keys::of(version).message_key);
@@ -135,26 +135,25 @@ impl Packet {
         builder.value_key(",\"data\":")
     }
 
-    /// The bytes of the packet as a classic connection has them: header and body.
+    /// Returns the bytes of the packet on a classic connection: header and body.
     pub fn bytes(&self) -> &[u8] {
         self.buffer.get(HEADROOM..).unwrap_or_default()
     }
 
-    /// The bytes of the packet as a classic connection has them: header and body.
+    /// Returns the bytes of the packet on a classic connection: header and body.
     pub fn into_bytes(mut self) -> Vec<u8> {
         self.buffer.drain(..HEADROOM);
         self.buffer
     }
 
-    /// How large the packet's JSON is, in bytes; before compression, if it is compressed.
+    /// Returns the size of the packet's JSON before compression, in bytes.
     pub fn json_len(&self) -> usize {
         self.json_len
     }
 
-    /// The packet with its body compressed, for a session whose other side can read that
-    /// ([`Settings::codecs`](crate::Settings::codecs)). The packet stays as it is where compression is not allowed or
-    /// not worth it: below 1,024 bytes, with a token, in the 1.0 format, if it would not get smaller, or if this
-    /// build does not have the compression.
+    /// Compresses the body, for a session whose peer can read that ([`Settings::codecs`](crate::Settings::codecs)). The
+    /// packet stays as it is below 1,024 bytes, with a token, or in the 1.0 format. It also stays as it is if it would
+    /// not get smaller, or if this build lacks the codec.
     #[must_use]
     pub fn compressed(mut self, codec: Codec) -> Self {
         let json = self.buffer.get(FRONT..).unwrap_or_default();
@@ -176,12 +175,12 @@ impl Packet {
         self
     }
 
-    /// How the body is compressed, if it is.
+    /// Returns the compression of the body, if it has one.
     pub fn codec(&self) -> Option<Codec> {
         Codec::of_flags(self.flags)
     }
 
-    /// Makes the packet the offer of a session: `options` tell what this side can read.
+    /// Makes the packet the offer of a session. `options` are the codecs that this side can read.
     pub(crate) fn offer(&mut self, options: u8) {
         let flags = flag::SESSION | self.flags & (flag::ONE_WAY | flag::STREAM);
         if let Some([at_flags, at_options]) = self.buffer.get_mut(HEADROOM + 5..HEADROOM + 7) {
@@ -189,7 +188,7 @@ impl Packet {
         }
     }
 
-    /// Writes the classic header in front of a body of `length` bytes.
+    /// Writes the classic header of a body of `length` bytes.
     fn write_header(&mut self, length: u32) {
         let header = Header::classic(self.version, self.status, length);
         if let Some(place) = self.buffer.get_mut(HEADROOM..FRONT) {
@@ -201,7 +200,7 @@ impl Packet {
 impl PacketBuilder {
     fn new(version: Version, status: Status) -> Self {
         let mut bytes = Vec::with_capacity(FIRST_CAPACITY);
-        // The length is not known yet; finish() writes the header.
+        // The length is not known yet, so finish() writes the header.
         bytes.extend_from_slice(&[0; FRONT]);
         bytes.push(b'{');
         let (flags, has_token) = (0, false);
@@ -209,26 +208,26 @@ impl PacketBuilder {
         Self { bytes, version, status, flags, has_token, value_key, value, method_length, null }
     }
 
-    /// Makes a request one that is not answered. A classic server answers it all the same.
+    /// Makes a request one-way: it gets no answer. A classic server answers it all the same.
     #[must_use]
     pub fn one_way(mut self) -> Self {
         self.flags |= flag::ONE_WAY;
         self
     }
 
-    /// Makes a request one whose result may come in items. It has no meaning to a classic server.
+    /// Makes a request accept its result in items. A classic server ignores this.
     #[must_use]
     pub fn stream(mut self) -> Self {
         self.flags |= flag::STREAM;
         self
     }
 
-    /// Appends a value written by `write`, which must append exactly one JSON value to the buffer and leave what
-    /// stands there alone. This is the way without a copy; [`json_text`](Self::json_text) is the checked one.
+    /// Appends a value written by `write`, without a copy and without a check. `write` must append exactly one JSON
+    /// value and leave the bytes before it alone. [`json_text`](Self::json_text) checks the value.
     ///
     /// # Errors
     ///
-    /// What `write` returns; the builder is gone then, nothing was sent.
+    /// The error of `write`. The builder is dropped then, and nothing is sent.
     pub fn write<E>(mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Self, E> {
         self.bytes.truncate(self.value);
         write(&mut self.bytes)?;
@@ -247,7 +246,7 @@ impl PacketBuilder {
         Ok(self)
     }
 
-    /// Writes a null payload out instead of leaving its key out, for readers that need the key (PB-RES-*).
+    /// Writes a null payload instead of leaving its key out, for readers that need the key (PB-RES-*).
     #[must_use]
     pub fn explicit_null(mut self) -> Self {
         self.null = Null::Written;
@@ -274,7 +273,7 @@ impl PacketBuilder {
         if let Some(b"" | b"null") = self.bytes.get(self.value..) {
             self.bytes.truncate(self.value);
             match (self.status, self.version, self.null) {
-                // 1.0 knows objects only, and always writes one.
+                // 1.0 has only objects as payload, and always writes one.
                 (Status::REQUEST | Status::GOOD, Version::V1_0, _) => self.bytes.extend_from_slice(b"{}"),
                 (Status::GOOD | Status::ITEM, Version::V1_1, Null::Written) => {
                     self.bytes.extend_from_slice(b"null")
@@ -284,7 +283,7 @@ impl PacketBuilder {
         } else if (self.status, self.version) == (Status::BAD, Version::V1_0) {
             self.bytes.truncate(self.value_key);
         }
-        // What is large has about the room that it needs, which is not to be doubled for one byte.
+        // A large buffer has about the capacity that it needs, so it must not double for one byte.
         self.bytes.reserve_exact(1);
         self.bytes.push(b'}');
 
@@ -294,7 +293,7 @@ impl PacketBuilder {
             .ok()
             .filter(|&length| length <= limit)
             .ok_or(Misuse::TooLarge { length: json_len, limit })?;
-        // A call that nobody answers has no items either.
+        // A one-way call has no items either.
         let flags = match self.flags {
             flags if self.status != Status::REQUEST => flags & !(flag::ONE_WAY | flag::STREAM),
             flags if flags & flag::ONE_WAY != 0 => flags & !flag::STREAM,
@@ -314,7 +313,7 @@ impl PacketBuilder {
         self
     }
 
-    /// `key` is as it stands in a body: quoted, with a comma before it, and a colon behind.
+    /// Appends `key`, which is quoted, with a comma before it and a colon behind it.
     #[inline]
     fn key(&mut self, key: &'static str) {
         let is_first = self.bytes.last() == Some(&b'{');
@@ -323,16 +322,16 @@ impl PacketBuilder {
     }
 }
 
-/// Room in front of the classic header, as much as a call id takes.
+/// The bytes in front of the classic header, as many as a call id takes.
 pub(crate) const HEADROOM: usize = 4;
 
 /// Where the body begins in a packet's buffer: behind headroom and header, or behind header and call id.
 pub(crate) const FRONT: usize = HEADROOM + HEADER_LENGTH;
 
-/// A smaller body is never compressed.
+/// The smallest body that is compressed, in bytes.
 const MIN_COMPRESSED: usize = 1024;
 
-/// Room for a small packet, so that the usual one is allocated once.
+/// The initial capacity, so that a usual packet is allocated once.
 const FIRST_CAPACITY: usize = 256;
 
 /// Appends a whole number.

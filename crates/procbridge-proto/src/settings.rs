@@ -1,4 +1,4 @@
-//! What one side of a session says of itself in HELLO: its limits, the compressions it reads, its name (PB-HEL-*).
+//! The settings of one side of a session, sent in HELLO: its limits, the compressions it reads, its name (PB-HEL-*).
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -11,7 +11,7 @@ use crate::json::string;
 use crate::limits::Limits;
 use crate::message::LARGEST_EXACT;
 
-/// The terms on which one side holds a session.
+/// The settings of one side of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     max_body: u32,
@@ -23,91 +23,92 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// 128 calls at a time, streams of 64 items and 1 MiB ahead, every compression this build has, no name.
+    /// Returns the defaults: 128 concurrent calls, stream windows of 64 items and 1 MiB, all codecs of this build, no
+    /// name.
     pub fn new() -> Self {
         Self { max_calls: MAX_CALLS, ..Self::unknown(Codecs::available()) }
     }
 
-    /// How many calls of the peer this side serves at a time; one more is refused as `overloaded`. Default 128.
-    /// With 0 it takes no calls at all.
+    /// Sets the concurrency limit for incoming calls. A call beyond it is refused as `overloaded`. Default 128. With 0
+    /// this side takes no calls.
     #[must_use]
     pub fn with_max_calls(mut self, calls: u32) -> Self {
         self.max_calls = calls;
         self
     }
 
-    /// How many items of a stream may be on their way to this side before it has taken one. Default 64, at least 1.
+    /// Sets how many items of a stream may be on their way to this side. Default 64, at least 1.
     #[must_use]
     pub fn with_stream_window(mut self, items: u32) -> Self {
         self.stream_window = u64::from(items.max(1));
         self
     }
 
-    /// How many bytes of a stream's items may be on their way to this side before it has taken one; the last item
-    /// may go beyond. Default 1 MiB (1,048,576), at least 1.
+    /// Sets how many bytes of a stream's items may be on their way to this side. The last item may exceed it. Default 1
+    /// MiB (1,048,576), at least 1.
     #[must_use]
     pub fn with_stream_bytes(mut self, bytes: u32) -> Self {
         self.stream_bytes = u64::from(bytes.max(1));
         self
     }
 
-    /// The compressions that this side can read. Default: all that this build has; it never names another.
+    /// Sets the compressions that this side can read. Default: all codecs of this build. Others are left out.
     #[must_use]
     pub fn with_codecs(mut self, codecs: Codecs) -> Self {
         self.codecs = codecs.and(Codecs::available());
         self
     }
 
-    /// A name for people to read, in logs for one, of at most 256 bytes; a longer one is cut. Default none.
+    /// Sets a name for people, such as readers of logs. It is cut at 256 bytes. Default none.
     #[must_use]
     pub fn with_name(mut self, name: &str) -> Self {
         self.name = Some(string::cut(name, MAX_NAME).to_string());
         self
     }
 
-    /// The largest body that this side takes, in bytes of JSON.
+    /// Returns the largest body that this side takes, in bytes of JSON.
     pub fn max_body(&self) -> u32 {
         self.max_body
     }
 
-    /// How many calls of the other side this side serves at a time.
+    /// Returns this side's concurrency limit for incoming calls.
     pub fn max_calls(&self) -> u32 {
         self.max_calls
     }
 
-    /// How many items of a stream this side takes ahead.
+    /// Returns how many items of a stream may be on their way to this side.
     pub fn stream_window(&self) -> u64 {
         self.stream_window
     }
 
-    /// How many bytes of a stream's items this side takes ahead.
+    /// Returns how many bytes of a stream's items may be on their way to this side.
     pub fn stream_bytes(&self) -> u64 {
         self.stream_bytes
     }
 
-    /// The compressions that this side can read.
+    /// Returns the compressions that this side can read.
     pub fn codecs(&self) -> Codecs {
         self.codecs
     }
 
-    /// The name, if it gave one.
+    /// Returns the name, if this side has one.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// The terms of a side that has said nothing but what it can read: the opener of a session before its HELLO.
+    /// Returns the settings of a side of which only the codecs are known: the opener of a session before its HELLO.
     pub(crate) fn unknown(codecs: Codecs) -> Self {
         let max_body = Limits::default().max_body();
         let (stream_window, stream_bytes) = (STREAM_WINDOW, STREAM_BYTES);
         Self { max_body, max_calls: 0, stream_window, stream_bytes, codecs, name: None }
     }
 
-    /// The body limit of a connection is part of its terms.
+    /// Returns the settings with the body limit of a connection.
     pub(crate) fn with_max_body(&self, bytes: u32) -> Self {
         Self { max_body: bytes, ..self.clone() }
     }
 
-    /// The JSON object of a HELLO.
+    /// Appends the JSON object of a HELLO.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let Self { max_body, max_calls, stream_window, stream_bytes, .. } = self;
         let numbers = format!(
@@ -122,8 +123,8 @@ impl Settings {
         out.push(b'}');
     }
 
-    /// Reads the body of a HELLO whose options are `codecs`. The acceptor of a session takes calls unless it says
-    /// otherwise, the opener only if it says so.
+    /// Reads the body of a HELLO whose options are `codecs`. By default the acceptor of a session takes calls, and the
+    /// opener takes none.
     pub(crate) fn read(
         body: &[u8],
         codecs: Codecs,
@@ -132,22 +133,22 @@ impl Settings {
     ) -> Result<Self, ProtocolError> {
         let body = core::str::from_utf8(body)
             .map_err(|error| ProtocolError::InvalidUtf8 { at: error.valid_up_to() })?;
-        let mut terms = Self::unknown(codecs);
+        let mut settings = Self::unknown(codecs);
         if from_acceptor {
-            terms.max_calls = MAX_CALLS;
+            settings.max_calls = MAX_CALLS;
         }
-        let (mut session, mut last) = (None, terms.clone());
+        let (mut session, mut last) = (None, settings.clone());
         grammar::scan_members(body, max_depth, &mut |key, value| {
             let value = body.get(value).unwrap_or_default();
             let number = || value.parse().ok().filter(|&number: &u64| number <= LARGEST_EXACT);
-            // Of a key that stands twice the last one counts; a value of another form is as good as none.
+            // The last of several equal keys counts. A value of another form counts as absent.
             match key {
                 "session" => session = number(),
-                "max_body" => last.max_body = number().map_or(terms.max_body, clamp),
-                "max_calls" => last.max_calls = number().map_or(terms.max_calls, clamp),
-                "stream_window" => last.stream_window = number().unwrap_or(terms.stream_window),
-                "stream_bytes" => last.stream_bytes = number().unwrap_or(terms.stream_bytes),
-                // A session keeps it as long as it lasts.
+                "max_body" => last.max_body = number().map_or(settings.max_body, clamp),
+                "max_calls" => last.max_calls = number().map_or(settings.max_calls, clamp),
+                "stream_window" => last.stream_window = number().unwrap_or(settings.stream_window),
+                "stream_bytes" => last.stream_bytes = number().unwrap_or(settings.stream_bytes),
+                // The name is cut: a session keeps it until its end.
                 "name" => {
                     last.name = string::read(value).map(|name| string::cut(&name.text, MAX_NAME).into())
                 }
@@ -167,7 +168,7 @@ impl Default for Settings {
     }
 }
 
-/// More than the wire can carry means the same as the most that it can.
+/// Returns the number, or the largest one that the wire can carry.
 fn clamp(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
@@ -175,11 +176,11 @@ fn clamp(number: u64) -> u32 {
 /// The most bytes of a name that are kept.
 const MAX_NAME: usize = 256;
 
-/// What an absent `max_calls` of an acceptor means.
+/// The meaning of an absent `max_calls` of an acceptor.
 const MAX_CALLS: u32 = 128;
 
-/// What an absent `stream_window` means.
+/// The meaning of an absent `stream_window`.
 const STREAM_WINDOW: u64 = 64;
 
-/// What an absent `stream_bytes` means.
+/// The meaning of an absent `stream_bytes`.
 const STREAM_BYTES: u64 = 1024 * 1024;

@@ -1,5 +1,5 @@
-//! A message that has arrived and has not been looked at: a receiver that has no place for it spends nothing on it, and one
-//! that has reads it where that holds up no other call (PB-CMP-*, PB-REQ-*, PB-RES-*, PB-STR-*).
+//! Messages that have arrived and have not been read (PB-CMP-*, PB-REQ-*, PB-RES-*, PB-STR-*). A receiver without a
+//! permit spends nothing on such a message. With a permit it reads the message outside the session's lock.
 
 use core::marker::PhantomData;
 
@@ -12,9 +12,9 @@ use crate::limits::Limits;
 use crate::message::{Item, Request, Response};
 use crate::wire::{Status, Version, flag};
 
-/// A message of a session as it arrived: compressed, or so large that to check it takes time.
+/// A message of a session as it arrived: compressed, or so large that checking it takes time.
 ///
-/// Its `read` inflates and checks it, which needs no connection: the thread that does it holds up no other call.
+/// Its `read` inflates and checks it. That needs no connection, so the reading thread delays no other call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unread<M> {
     kind: Status,
@@ -38,28 +38,27 @@ impl<M> Unread<M> {
         Self { kind, flags, content, limits, message: PhantomData }
     }
 
-    /// Whether to read it takes time.
+    /// Whether reading the message takes time.
     pub(crate) fn is_costly(&self) -> bool {
         self.codec().is_some() || self.content.len() >= MIN_UNREAD
     }
 
-    /// Returns the bytes that arrived.
+    /// Returns the number of bytes that arrived.
     pub fn arrived(&self) -> usize {
         self.content.len()
     }
 
-    /// Returns the most bytes that its text can have, told without inflating it: what the content declares, else the body
-    /// limit.
+    /// Returns the largest size that the text can have, without inflating it: the declared size, else the body limit.
     pub fn size(&self) -> usize {
         self.declared().unwrap_or(self.limits.max_body() as usize)
     }
 
-    /// Returns how it was compressed, if it was.
+    /// Returns the compression, if the message has one.
     pub fn codec(&self) -> Option<Codec> {
         Codec::of_flags(self.flags)
     }
 
-    /// Returns the bytes of its text as far as they are known, at most the body limit.
+    /// Returns the declared size of the text if there is one, at most the body limit.
     fn declared(&self) -> Option<usize> {
         match self.codec() {
             Some(codec) => inflate::declared_size(codec, self.content.front(), self.limits.max_body()),
@@ -86,7 +85,7 @@ impl Unread<Request> {
         self.flags & flag::ONE_WAY != 0
     }
 
-    /// Whether the caller welcomes the result in items.
+    /// Whether the caller accepts the result in items.
     pub fn wants_items(&self) -> bool {
         self.flags & (flag::STREAM | flag::ONE_WAY) == flag::STREAM
     }
@@ -95,7 +94,7 @@ impl Unread<Request> {
     ///
     /// # Errors
     ///
-    /// The text is over a limit, or is no request. The call is to be answered with [that](ProtocolError::answer).
+    /// The text is over a limit, or is no request. Answer the call with the error's [answer](ProtocolError::answer).
     pub fn read(mut self) -> Result<Request, ProtocolError> {
         self.inflate()?;
         Ok(Request::read(Version::V1_1, self.content.into_bytes(), &self.limits)?.with_flags(self.flags))
@@ -103,21 +102,21 @@ impl Unread<Request> {
 }
 
 impl Unread<Response> {
-    /// Inflates and checks the answer, all but the result if that is [left](Limits::with_results_unchecked) to a parser.
+    /// Inflates and checks the answer. The result may be [left](Limits::with_results_unchecked) to a parser.
     ///
     /// # Errors
     ///
-    /// The text is over a limit, or is no answer. The call has ended with that.
+    /// The text is over a limit, or is no answer. The call has ended with that error.
     pub fn read(mut self) -> Result<Response, ProtocolError> {
         self.inflate()?;
         self.inflated()
     }
 
-    /// Inflates and checks the answer, the result included.
+    /// Inflates and checks the answer, including the result.
     ///
     /// # Errors
     ///
-    /// As for [`read`](Self::read).
+    /// The errors of [`read`](Self::read).
     pub fn read_checked(mut self) -> Result<Response, ProtocolError> {
         self.limits = self.limits.with_results_checked();
         self.read()
@@ -131,8 +130,8 @@ impl Unread<Response> {
 }
 
 impl Unread<Item> {
-    /// Returns the bytes that it has cost of its call's credit: the size of its text, if that was known. What it has
-    /// [more](Item::size) once it is read is to be [charged](crate::Connection::charge).
+    /// Returns the credit that the item has cost, in bytes: the size of its text, if that was known. If its
+    /// [size](Item::size) is larger once it is read, [charge](crate::Connection::charge) the difference.
     pub fn charged(&self) -> u64 {
         self.declared().unwrap_or(self.content.len()) as u64
     }
@@ -141,7 +140,8 @@ impl Unread<Item> {
     ///
     /// # Errors
     ///
-    /// The text is over a limit, or is no item. Its call is to be [given up](crate::Connection::cancel), and ends with that.
+    /// The text is over a limit, or is no item. [Cancel](crate::Connection::cancel) its call, which ends with that
+    /// error.
     pub fn read(mut self) -> Result<Item, ProtocolError> {
         self.inflate()?;
         self.inflated()
@@ -153,5 +153,5 @@ impl Unread<Item> {
     }
 }
 
-/// Checking a text of this size takes so long that other calls of the session would notice.
+/// The size of a text whose check noticeably delays other calls of the session, in bytes.
 const MIN_UNREAD: usize = 1024 * 1024;

@@ -5,11 +5,11 @@ use core::fmt;
 /// Length of the header, in bytes.
 pub const HEADER_LENGTH: usize = 11;
 
-/// The flags in byte 5 of a header. They mean something in the offer of a session and within one.
+/// The flags in byte 5 of a header. They have a meaning in the offer of a session and within one.
 pub mod flag {
-    /// The sender of this request can hold a session; in HELLO: here it is.
+    /// On a request: offers a session. On HELLO: accepts it.
     pub const SESSION: u8 = 0x01;
-    /// A request that is not answered.
+    /// A one-way request, which gets no answer.
     pub const ONE_WAY: u8 = 0x02;
     /// A request whose result may come in items.
     pub const STREAM: u8 = 0x04;
@@ -27,12 +27,12 @@ pub enum Version {
     V1_1,
 }
 
-/// The status code of a packet: what it is.
+/// The status code of a packet: its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status(pub u8);
 
 impl Version {
-    /// The two bytes on the wire.
+    /// Returns the two bytes on the wire.
     pub fn bytes(self) -> [u8; 2] {
         match self {
             Self::V1_0 => [0x01, 0x00],
@@ -56,19 +56,19 @@ impl Status {
     pub const GOOD: Self = Self(1);
     /// A response with an error.
     pub const BAD: Self = Self(2);
-    /// A side's terms; the first packet of a session.
+    /// A side's settings: the first packet of a session.
     pub const HELLO: Self = Self(3);
     /// One element of a streamed result.
     pub const ITEM: Self = Self(4);
-    /// Room for more elements.
+    /// Credit for further elements.
     pub const CREDIT: Self = Self(5);
-    /// A call is to stop.
+    /// The cancellation of a call.
     pub const CANCEL: Self = Self(6);
-    /// Is the peer there?
+    /// A keepalive, which asks for PONG.
     pub const PING: Self = Self(7);
-    /// It is.
+    /// The answer to PING.
     pub const PONG: Self = Self(8);
-    /// No more calls; the session ends with those in flight.
+    /// The graceful end of a session: no new calls. Those in flight go on.
     pub const GOODBYE: Self = Self(9);
 }
 

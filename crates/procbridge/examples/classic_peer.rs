@@ -1,4 +1,4 @@
-//! Classic peers: a client of eleven bytes and JSON, and a server that holds no sessions.
+//! Classic peers: a client of eleven bytes and JSON, and a server without sessions.
 //!
 //! Run it with `cargo run --example classic_peer`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
@@ -8,7 +8,7 @@ use std::net::TcpStream;
 
 use procbridge::{Client, ItemSink, Refusal, Router, Server, ServerConfig};
 
-/// What the packages of the other languages do: one request, one answer, the end.
+/// Does what the packages of the other languages do: one request, one answer, the end.
 fn classic(address: &str, body: &str) -> std::io::Result<String> {
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes();
     let packet = [b"pb\x01\x01\0\0\0".as_slice(), &length, body.as_bytes()].concat();
@@ -27,19 +27,19 @@ fn count(to: u32, items: &mut ItemSink) -> Result<(), Refusal> {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let router = Router::new().method("sum", |xs: Vec<i64>| xs.iter().sum::<i64>()).stream("count", count);
 
-    // A classic client of a server that has all of it: each call is answered, and a stream is one array.
+    // A classic client calls a server with all features: each call is answered, and a stream is one array.
     let server = Server::bind("127.0.0.1:0")?.spawn(router.clone())?;
     let address = server.endpoint().to_string().trim_start_matches("tcp:").to_string();
     for body in [r#"{"method":"sum","payload":[1,2]}"#, r#"{"method":"count","payload":3}"#] {
         println!("{body}\n  {}", classic(&address, body)?);
     }
 
-    // A client that offers a session to a server that holds none: calls and streams work all the same.
+    // A client offers a session to a server that has none: calls and streams work all the same.
     let classic = Server::bind_with("127.0.0.1:0", ServerConfig::new().without_sessions())?.spawn(router)?;
     let client = Client::connect(classic.endpoint())?;
     println!("sum: {}", client.request::<i64>("sum", &[1, 2])?);
     println!("count: {:?}", client.stream::<u32>("count", &3)?.collect::<Result<Vec<_>, _>>()?);
-    // What needs a session says so.
+    // A call that needs a session returns an error that says so.
     if let Err(error) = client.subscribe(["build.*"]) {
         println!("subscribe: {error}");
     }

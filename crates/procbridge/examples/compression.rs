@@ -1,4 +1,4 @@
-//! Compression: asked for by the client, with the features `lz4` and `zstd`; without them everything goes as it is.
+//! Compression, which a client asks for, with the features `lz4` and `zstd`; without them messages go uncompressed.
 //!
 //! Run it with `cargo run --example compression --features lz4,zstd`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
@@ -6,7 +6,7 @@
 use procbridge::{Client, ClientConfig, Codec, Error, Router, Server};
 use serde_json::{Value, json};
 
-/// Bytes that the server has read and written so far.
+/// Returns how many bytes the server has read and written so far.
 fn bytes(client: &Client) -> Result<(u64, u64), Error> {
     let stats: Value = client.request("$/stats", &())?;
     let count = |key: &str| stats.pointer(key).and_then(Value::as_u64).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! One function for all methods, as the servers of the other languages have it.
+//! One function for all methods, as in the servers of the other languages.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use procbridge::{Client, Refusal, Router, Server};

@@ -1,17 +1,17 @@
-//! Events to many: what is published under a topic goes to everybody who has subscribed to it.
+//! Events to many: an event published under a topic goes to all its subscribers.
 //!
 //! Run it with `cargo run --example events`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use procbridge::{Client, ClientConfig, Error, Event, Hub, Missed, Router, Server};
 
-fn show(who: &str, event: &Event) {
+fn show(name: &str, event: &Event) {
     let payload = event.payload_text().unwrap_or("null");
-    println!("{who}: {} {payload}", event.topic());
+    println!("{name}: {} {payload}", event.topic());
 }
 
 fn main() -> Result<(), Error> {
-    // A hub that keeps four events for each subscriber that is slow. Without a number it keeps 1,024.
+    // A hub that queues four events for each slow subscriber. The default is 1,024.
     let hub = Hub::with_queue(4);
     let server = Server::bind("127.0.0.1:0")?.spawn(Router::new().events(&hub))?;
 
@@ -19,10 +19,10 @@ fn main() -> Result<(), Error> {
     let mut all = client.subscribe(["build.*"])?;
     let mut done = client.subscribe(["*.done", "disk.full"])?;
 
-    let told = hub.publish("build.start", &"x86")?;
-    println!("build.start goes to {told}");
-    let told = hub.publish("build.done", &"x86")?;
-    println!("build.done goes to {told}");
+    let count = hub.publish("build.start", &"x86")?;
+    println!("build.start goes to {count}");
+    let count = hub.publish("build.done", &"x86")?;
+    println!("build.done goes to {count}");
     for event in all.by_ref().take(2) {
         show("all", &event?);
     }
@@ -30,7 +30,7 @@ fn main() -> Result<(), Error> {
         show("done", &event?);
     }
 
-    // A subscriber that takes little at a time, and does not read while much is published.
+    // A slow subscriber: it takes few events at a time, and does not read while many are published.
     let config = ClientConfig::new().with_stream_window(2);
     let slow = Client::connect_with(server.endpoint(), config)?.subscribe(["tick"])?;
     for n in 1..=100 {

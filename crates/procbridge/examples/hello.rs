@@ -1,4 +1,4 @@
-//! A server and a client in one process: the whole of ProcBridge in a dozen lines.
+//! A server and a client in one process: all of ProcBridge in a dozen lines.
 //!
 //! Run it with `cargo run --example hello`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
@@ -7,7 +7,7 @@ use procbridge::{Client, Router, Server};
 use serde_json::{Value, json};
 
 fn main() -> Result<(), procbridge::Error> {
-    // Functions by name. Port 0 lets the system choose a free port.
+    // A method is a function with a name. With port 0 the system chooses a free port.
     let router = Router::new()
         .method("sum", |xs: Vec<i64>| xs.iter().sum::<i64>())
         .method("greet", |name: String| format!("hello {name}"))

@@ -1,4 +1,4 @@
-//! The same as `hello` and a stream, with async handlers and clients: `cargo run --example hello_tokio --features tokio`.
+//! `hello` with a stream, with async handlers and clients: `cargo run --example hello_tokio --features tokio`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::time::Duration;
@@ -33,9 +33,9 @@ async fn main() -> Result<(), procbridge::Error> {
         println!("count         -> {}", n?);
     }
 
-    // Dropping a call's future gives the call up; here the time limit does.
-    let limit = Duration::from_millis(50);
-    if let Err(error) = client.call("slow").payload(&10_000).timeout(limit).send::<String>().await {
+    // Dropping a call's future cancels the call; here the timeout does.
+    let timeout = Duration::from_millis(50);
+    if let Err(error) = client.call("slow").payload(&10_000).timeout(timeout).send::<String>().await {
         println!("slow 10000    -> {error}");
     }
     server.stop().await

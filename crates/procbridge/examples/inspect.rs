@@ -1,4 +1,4 @@
-//! What a server tells of itself, and a function around all its methods.
+//! The built-in methods of a server, and a layer around all its methods.
 //!
 //! Run it with `cargo run --example inspect`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 fn main() -> Result<(), Error> {
     let router = Router::new()
-        // At most eight calls at a time; what stands first is the outermost.
+        // At most eight calls at a time; the first layer is the outermost.
         .layer(layers::max_in_flight(8))
         .layer(|call, next| {
             let (method, began) = (call.method().unwrap_or_default().to_string(), Instant::now());

@@ -1,4 +1,4 @@
-//! The three outcomes of a call: replied, not sent, unknown; and what is sent again.
+//! The three outcomes of a call: replied, not sent, unknown; and which calls are retried.
 //!
 //! Run it with `cargo run --example outcomes`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
@@ -15,7 +15,7 @@ fn show(what: &str, error: &Error) {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Replied: the server has dealt with the call, and says no.
+    // Replied: the server has handled the call, and refused it.
     let refuse = || Err::<(), _>(Refusal::new("out of paper").with_code("printer.paper").with_data(&3));
     let server = Server::bind("127.0.0.1:0")?.spawn(Router::new().method("print", refuse))?;
     let client = Client::connect(server.endpoint())?;
@@ -26,13 +26,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("  code {:?}, data {:?}", remote.and_then(|it| it.code()), remote.and_then(|it| it.data()));
     }
 
-    // Not sent: nobody is there.
+    // Not sent: no server listens.
     server.stop()?;
     if let Err(error) = client.request::<()>("print", &()) {
-        show("nobody", &error);
+        show("no server", &error);
     }
 
-    // Unknown: a server that reads the call and is gone. Only its fourth caller is answered.
+    // Unknown: a server reads the call and disconnects. Only its fourth caller is answered.
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let client = Client::connect(format!("tcp:{}", listener.local_addr()?))?;
     let serving = thread::spawn(move || -> std::io::Result<()> {
@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Err(error) = client.request::<()>("print", &()) {
         show("lost", &error);
     }
-    // A call that may run twice is sent again as long as its time lasts.
+    // An idempotent call is retried until its timeout.
     client.call("print").idempotent().send::<()>()?;
     println!("answered: {}", serving.join().is_ok_and(|served| served.is_ok()));
     Ok(())

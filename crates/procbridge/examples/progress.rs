@@ -1,4 +1,4 @@
-//! Progress of a long job: the method sends items while it works, and the caller sees them as they come.
+//! Progress of a long job: the method sends items while it works, and the caller sees them as they arrive.
 //!
 //! Run it with `cargo run --example progress`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
@@ -15,7 +15,7 @@ struct Progress {
     of: u32,
 }
 
-/// Works, says how far it is, and returns its own result at the end.
+/// Works, reports its progress, and returns its own result at the end.
 fn convert(files: u32, progress: &mut ItemSink) -> Result<String, Refusal> {
     for done in 1..=files {
         thread::sleep(Duration::from_millis(20));
@@ -35,11 +35,11 @@ fn main() -> Result<(), procbridge::Error> {
     }
     println!("the end: {}", progress.finish::<String>()?);
 
-    // Who stops reading cancels the job: the next `send` in the method is an error, and `?` ends it.
+    // A caller that stops reading cancels the job: the next `send` in the method is an error, and `?` ends it.
     let first = client.stream::<Progress>("convert", &1_000_000)?.next();
     println!("given up after {first:?}");
 
-    // Who asks for no stream gets the same items, in one array.
+    // A caller that asks for no stream gets the same items in one array.
     let all: Vec<Progress> = client.request("convert", &2)?;
     println!("all at once: {all:?}");
     Ok(())

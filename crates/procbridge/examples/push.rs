@@ -1,4 +1,4 @@
-//! Server push: clients register, and the server calls them when it has something to say.
+//! Server push: clients register, and the server calls them when it has news.
 //!
 //! Run it with `cargo run --example push`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use procbridge::{Call, Client, Refusal, Router, Server, Session};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // The server keeps the sessions of those who register.
+    // The server keeps the sessions of the clients that register.
     let (registered, registrations) = mpsc::channel::<Session>();
     let router = Router::new().method("register", move |call: &Call| -> Result<(), Refusal> {
         Ok(registered.send(call.session()?)?)
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
     client.serve(methods)?;
 
-    // Later, on any thread of the server's program: ask, or just tell.
+    // Later, on any thread of the server's program: a call with an answer, and one without.
     let mut sessions: Vec<Session> = registrations.try_iter().collect();
     for session in &sessions {
         let understood: bool = session.request("alert", "the disk is nearly full")?;
@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         seen.recv()?;
     }
 
-    // A client that is gone is forgotten: its session holds a connection of the server as long as it is kept.
+    // Forget a client that is gone: a kept session keeps its connection at the server.
     drop(client);
     server.stop()?;
     sessions.retain(Session::is_open);

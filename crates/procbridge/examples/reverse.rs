@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use procbridge::{Call, Client, ClientConfig, Error, Refusal, Router, Server, Sessions};
 
-/// Deletes only what the caller confirms.
+/// Deletes a file if the caller confirms it.
 fn delete(call: &Call, file: String) -> Result<String, Refusal> {
     let question = format!("delete {file}?");
-    let limit = Duration::from_secs(5);
-    let confirmed: bool = call.session()?.call("confirm").payload(&question).timeout(limit).send()?;
+    let timeout = Duration::from_secs(5);
+    let confirmed: bool = call.session()?.call("confirm").payload(&question).timeout(timeout).send()?;
     if confirmed {
         Ok(format!("{file} is gone"))
     } else {
@@ -33,7 +33,7 @@ fn main() -> Result<(), Error> {
         println!("thesis.txt: {error}");
     }
 
-    // Two who cannot be asked: one has no methods, the other no session.
+    // Two callers that cannot be asked: one has no methods, the other no session.
     let mute = Client::connect(server.endpoint())?;
     let classic =
         Client::connect_with(server.endpoint(), ClientConfig::new().with_sessions(Sessions::Never))?;

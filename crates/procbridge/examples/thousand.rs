@@ -14,13 +14,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         thread::sleep(Duration::from_millis(100));
         n * n
     };
-    // A session takes 128 calls at a time unless told otherwise, and the server 1,024, of which no session gets all. A blocking
-    // server has a thread for each that is slow.
+    // By default a session has 128 calls in flight, and the server 1,024, of which no session gets all. A blocking
+    // server runs a thread for each slow call.
     let config = ServerConfig::new().with_max_session_calls(1_000).with_max_calls(4_000);
     let server = Server::bind_with("127.0.0.1:0", config)?.spawn(Router::new().method("work", work))?;
 
     let client = Client::connect(server.endpoint())?;
-    // The first call makes the session. Calls that begin before it is there have connections of their own.
+    // The first call opens the session. Calls that begin before it is open have connections of their own.
     client.request::<u64>("work", &0)?;
 
     let (client, began) = (&client, Instant::now());

@@ -1,4 +1,4 @@
-//! Time limits on both sides: the caller's ends the wait, and the handler is told that nobody waits any more.
+//! Timeouts on both sides: the caller's ends the wait, and the handler learns that the call is cancelled.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::thread;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use procbridge::{Call, Client, ClientConfig, Router, Server};
 
-/// Counts until it is done or nobody waits for it.
+/// Counts until it is done or its call is cancelled.
 fn count(call: &Call, to: u64) -> u64 {
     for n in 0..to {
         if call.is_cancelled() {
@@ -20,17 +20,17 @@ fn count(call: &Call, to: u64) -> u64 {
 
 fn main() -> Result<(), procbridge::Error> {
     let server = Server::bind("127.0.0.1:0")?.spawn(Router::new().method("count", count))?;
-    // Every call of this client has two seconds, unless it says otherwise.
+    // Every call of this client has a timeout of two seconds, unless it sets its own.
     let config = ClientConfig::new().with_call_timeout(Duration::from_secs(2));
     let client = Client::connect_with(server.endpoint(), config)?;
 
     println!("count 3    -> {}", client.request::<u64>("count", &3)?);
-    let limit = Duration::from_millis(100);
-    if let Err(error) = client.call("count").payload(&1000).timeout(limit).send::<u64>() {
+    let timeout = Duration::from_millis(100);
+    if let Err(error) = client.call("count").payload(&1000).timeout(timeout).send::<u64>() {
         println!("count 1000 -> {error} (outcome {:?})", error.outcome());
         assert!(error.is_timeout());
     }
-    // The server is as good as new.
+    // The server is not affected.
     println!("count 10   -> {}", client.request::<u64>("count", &10)?);
     server.stop()
 }

@@ -6,14 +6,14 @@
 use procbridge::{Call, Client, Error, Refusal, Router, Server};
 
 fn main() -> Result<(), Error> {
-    // The last server in the row shows what has come to it.
+    // The last server in the chain prints the trace context that it received.
     let stock = Router::new().method("stock", |call: &Call| {
         println!("stock: traceparent {:?}, tracestate {:?}", call.traceparent(), call.tracestate());
         7
     });
     let stock = Server::bind("127.0.0.1:0")?.spawn(stock)?;
 
-    // The first server calls it, and says nothing of the trace.
+    // The first server calls it, and does not mention the trace.
     let to_stock = Client::connect(stock.endpoint())?;
     let shop = Router::new().method("order", move |call: &Call| -> Result<u32, Refusal> {
         println!("order: traceparent {:?}", call.traceparent());

@@ -47,7 +47,7 @@ fn main() -> Result<(), procbridge::Error> {
             println!("{order:?} -> {error} (code {code:?}, data {data:?})");
         }
     }
-    // What does not fit the function's type is refused before the function is called.
+    // A value that does not fit the function's type is refused before the function is called.
     if let Err(error) = client.request::<Receipt>("buy", &["apple"]) {
         println!("[\"apple\"] -> {error}");
     }

@@ -1,4 +1,4 @@
-//! A Unix socket, settings, and a stop that loses no call.
+//! A Unix socket, settings, and a graceful shutdown that loses no call.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::sync::mpsc;
@@ -24,7 +24,7 @@ fn main() -> Result<(), Error> {
         .with_max_body(1024 * 1024)
         .with_handler_timeout(Duration::from_secs(5))
         .with_drain_timeout(Duration::from_secs(2));
-    // The file has mode 0600; one that a killed server left behind is replaced.
+    // The file has mode 0600; a file that a killed server left behind is replaced.
     let server = Server::bind_with(endpoint.as_str(), config)?.spawn(router)?;
 
     let client = Client::connect(endpoint.as_str())?;
@@ -35,7 +35,7 @@ fn main() -> Result<(), Error> {
         thread::spawn(move || client.request::<String>("work", &200))
     };
     let _ = work.recv();
-    // New calls are refused from here on; the one at work is finished and answered.
+    // New calls are refused from here on; the call in flight is finished and answered.
     server.stop()?;
     if let Ok(answer) = at_work.join() {
         println!("work   -> {}", answer?);

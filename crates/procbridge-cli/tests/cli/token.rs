@@ -31,7 +31,7 @@ fn calls_with_the_token_are_answered_and_no_others() {
     }
     server.call(&["sum", "[1]", "--classic"]).fails(
         3,
-        "error: the call does not bring the server's token\n  code: denied\n  \
+        "error: missing or wrong token (set ClientConfig::with_token)\n  code: denied\n  \
          help: if the server asks for a token, set PROCBRIDGE_TOKEN or --token\n",
     );
     // Set to nothing, the variable counts as unset.

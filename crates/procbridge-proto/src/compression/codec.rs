@@ -1,7 +1,6 @@
-//! The compressions a body may have in a session, and the sets of them that the two sides name to each other
-//! (PB-CMP-*).
+//! The compressions of a body in a session, and the sets of them that the two sides exchange (PB-CMP-*).
 
-/// How the body of a session packet may be compressed.
+/// The compression of a session packet's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// The LZ4 block format with the inflated size in front: fast.
@@ -10,12 +9,12 @@ pub enum Codec {
     Zstd,
 }
 
-/// A set of compressions, as byte 6 of an offer and of HELLO has it.
+/// A set of compressions, as in byte 6 of an offer and of HELLO.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Codecs(u8);
 
 impl Codec {
-    /// The two bits of a packet's flags.
+    /// Returns the two bits of a packet's flags.
     pub(crate) fn flags(self) -> u8 {
         match self {
             Self::Lz4 => 0x10,
@@ -23,7 +22,7 @@ impl Codec {
         }
     }
 
-    /// The compression that a packet's flags name.
+    /// Returns the compression that a packet's flags name.
     pub(crate) fn of_flags(flags: u8) -> Option<Self> {
         match flags & Self::MASK {
             0x10 => Some(Self::Lz4),
@@ -32,7 +31,7 @@ impl Codec {
         }
     }
 
-    /// The place of the two bits in a packet's flags. Both set is reserved.
+    /// The two bits of a packet's flags. Both set is reserved.
     pub(crate) const MASK: u8 = 0x30;
 
     fn option(self) -> u8 {
@@ -47,7 +46,7 @@ impl Codecs {
     /// No compression at all.
     pub const NONE: Self = Self(0);
 
-    /// What this build can read and write: its features `lz4` and `zstd`.
+    /// Returns the compressions of this build: its features `lz4` and `zstd`.
     pub fn available() -> Self {
         let mut available = Self::NONE;
         if cfg!(feature = "lz4") {
@@ -59,13 +58,13 @@ impl Codecs {
         available
     }
 
-    /// This set and `codec`.
+    /// Adds `codec` to the set.
     #[must_use]
     pub fn with(self, codec: Codec) -> Self {
         Self(self.0 | codec.option())
     }
 
-    /// What both sets have.
+    /// Returns the compressions in both sets.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
@@ -76,12 +75,12 @@ impl Codecs {
         self.0 & codec.option() != 0
     }
 
-    /// The options byte.
+    /// Returns the options byte.
     pub fn bits(self) -> u8 {
         self.0
     }
 
-    /// The set that an options byte names; bits that nobody knows are ignored.
+    /// Reads an options byte. Unknown bits are ignored.
     pub fn from_bits(bits: u8) -> Self {
         Self(bits & 0x03)
     }

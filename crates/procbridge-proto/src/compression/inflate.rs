@@ -1,14 +1,14 @@
-//! JSON text becomes compressed bytes, and compressed bytes become text within a bound (PB-CMP-*).
+//! Compresses JSON text, and inflates it within a bound (PB-CMP-*).
 //!
-//! What inflates is a peer's claim. Nothing here allocates more than the limit, nor more than the bytes that did
-//! arrive can hold: LZ4 makes at most 255 bytes of one, and what zstd makes is taken as it comes.
+//! The declared size is only a peer's claim. Nothing here allocates more than the limit, nor more than the arrived
+//! bytes can hold. LZ4 makes at most 255 bytes of one. The zstd output grows as it is produced.
 
 use alloc::vec::Vec;
 
 use crate::compression::codec::Codec;
 use crate::error::ProtocolError;
 
-/// `json` compressed, behind `front` bytes of room; nothing if this build does not have the codec.
+/// Compresses `json` behind `front` free bytes. Returns `None` if this build lacks the codec.
 pub(crate) fn compress(codec: Codec, json: &[u8], front: usize) -> Option<Vec<u8>> {
     match codec {
         Codec::Lz4 => lz4::compress(json, front),
@@ -16,7 +16,7 @@ pub(crate) fn compress(codec: Codec, json: &[u8], front: usize) -> Option<Vec<u8
     }
 }
 
-/// The text that `bytes` hold, of at most `limit` bytes.
+/// Inflates `bytes` to a text of at most `limit` bytes.
 pub(crate) fn inflate(codec: Codec, bytes: &[u8], limit: u32) -> Result<Vec<u8>, ProtocolError> {
     match codec {
         Codec::Lz4 => lz4::inflate(bytes, limit),
@@ -24,7 +24,7 @@ pub(crate) fn inflate(codec: Codec, bytes: &[u8], limit: u32) -> Result<Vec<u8>,
     }
 }
 
-/// The size that the text in `bytes` has by its own word, at most `limit`.
+/// Returns the declared size of the text in `bytes`, at most `limit`.
 pub(crate) fn declared_size(codec: Codec, bytes: &[u8], limit: u32) -> Option<usize> {
     let declared = match codec {
         Codec::Lz4 => lz4::declared_size(bytes),
@@ -64,7 +64,7 @@ mod lz4 {
         if size > limit {
             return Err(ProtocolError::TooLarge { length: size, limit });
         }
-        // No block says more than this: the size is a lie, and is not allocated.
+        // A block inflates to no more than this: a larger size is false, and is not allocated.
         let most = block.len().saturating_mul(255).saturating_add(64);
         let size = usize::try_from(size).ok().filter(|&size| size <= most);
         let mut out = vec![0; size.ok_or(ProtocolError::InvalidCompression)?];
@@ -120,7 +120,7 @@ mod zstd {
     }
 
     pub(super) fn inflate(bytes: &[u8], limit: u32) -> Result<Vec<u8>, ProtocolError> {
-        // One frame and no other thing: the library would skip what it calls skippable.
+        // Exactly one frame: the zstd library would skip frames that it calls skippable.
         if !bytes.starts_with(&MAGIC) {
             return Err(ProtocolError::InvalidCompression);
         }
@@ -140,7 +140,7 @@ mod zstd {
         let mut input = InBuffer::around(bytes);
         let (mut out, mut filled) = (Vec::new(), 0);
         loop {
-            // One byte over the limit shows that there is more; what is declared is believed as far as it is small.
+            // One byte over the limit shows that the text is too large. A small declared size is trusted.
             let declared = declared.and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
             let room =
                 (2 * filled).max(declared.min(8 * bytes.len())).max(FIRST).min(limit.saturating_add(1));
@@ -153,7 +153,7 @@ mod zstd {
                 return Err(too_large(filled as u64));
             }
             if left == 0 {
-                // A frame has ended; it must be the only one.
+                // The frame has ended, and must be the only one.
                 out.truncate(filled);
                 return if input.pos() == bytes.len() {
                     Ok(out)
@@ -167,7 +167,7 @@ mod zstd {
         }
     }
 
-    /// What the library takes by default.
+    /// The default level of the zstd library.
     const LEVEL: i32 = 3;
 
     /// A window of at most 16 MiB.
@@ -176,7 +176,7 @@ mod zstd {
     /// The first four bytes of a frame.
     const MAGIC: [u8; 4] = 0xFD2F_B528_u32.to_le_bytes();
 
-    /// Room to begin with.
+    /// The initial capacity.
     const FIRST: usize = 4 * 1024;
 }
 
@@ -265,7 +265,7 @@ mod tests {
     #[cfg(feature = "zstd")]
     #[test]
     fn a_zstd_bomb_ends_at_the_limit() {
-        // Without a declared size, and with a thousand times more in it than it has bytes.
+        // The frame has no declared size, and inflates to a thousand times its size.
         let mut context = zstd_safe::CCtx::create();
         context.set_parameter(zstd_safe::CParameter::ContentSizeFlag(false)).unwrap();
         let mut bytes = std::vec![0; 1 << 16];
@@ -289,7 +289,7 @@ mod tests {
             context.set_parameter(zstd_safe::CParameter::WindowLog(log)).unwrap();
             let mut bytes = std::vec![0; 1 << 16];
             let mut output = zstd_safe::OutBuffer::around(&mut bytes[..]);
-            // As a stream, or the window would shrink to what is known to come.
+            // Compress as a stream, or the window would shrink to the known size.
             context.compress_stream(&mut output, &mut zstd_safe::InBuffer::around(b"{}")).unwrap();
             context.end_stream(&mut output).unwrap();
             let length = output.pos();

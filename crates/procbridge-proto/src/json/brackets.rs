@@ -1,31 +1,30 @@
-//! Where an object or an array ends, by its brackets alone (PB-BODY-*).
+//! Finds the end of an object or array by its brackets alone (PB-BODY-*).
 //!
-//! What stands between them is not judged: only strings are told from the rest, and brackets counted outside of them. That
-//! takes a fraction of the time of a check, and is enough for who gives the text to a parser, which judges it anyway. It
-//! is not enough to pass the text on.
+//! The scan only tells strings from other text, and counts brackets outside of strings. That takes a fraction of the
+//! time of a check. It is enough before a parser, which checks the text anyway. It is not enough to pass the text on.
 //!
-//! Sixty-four bytes are looked at together, each becoming a bit in a few masks, so that the length of a string costs
-//! nothing and no guess of the processor can go wrong.
+//! The scan reads 64 bytes at a time and makes one bit of each in a few masks. So the length of a string costs nothing,
+//! and there is no branch to mispredict.
 
 use crate::json::fast_scan;
 
-/// Past the value at `at`. An object or array must be nested at most `levels` deep, and need not be judged beyond that; all
-/// other values are.
+/// Returns the end of the value at `at`. Of a long object or array only the brackets and the depth of at most `levels`
+/// are checked, of other values the grammar too.
 pub(crate) fn value(bytes: &[u8], at: usize, levels: u32) -> Option<usize> {
     match *bytes.get(at)? {
-        // What is short is judged in less time.
+        // A full check of a short text takes less time.
         b'{' | b'[' if bytes.len() - at > SHORT => container(bytes, at, levels),
         _ => fast_scan::value(bytes, at, levels),
     }
 }
 
-/// Which bytes of a block are what, the first one in the lowest bit.
+/// The kinds of the bytes of a block, the first byte in the lowest bit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Masks {
     quotes: u64,
     backslashes: u64,
     brackets: u64,
-    /// How many of the brackets open, and how many close.
+    /// The number of opening brackets, and of closing ones.
     opening: u32,
     closing: u32,
 }
@@ -47,7 +46,7 @@ fn container(bytes: &[u8], start: usize, levels: u32) -> Option<usize> {
         if masks.backslashes | escape != 0 {
             quotes &= !escaped(masks.backslashes, &mut escape);
         }
-        // From each opening quote up to the closing one.
+        // The bits from each opening quote up to the closing one.
         let strings = in_string ^ parity(quotes);
         in_string = if strings >> 63 == 0 { 0 } else { u64::MAX };
         let Masks { brackets, opening, closing, .. } = masks;
@@ -75,10 +74,10 @@ fn container(bytes: &[u8], start: usize, levels: u32) -> Option<usize> {
     }
 }
 
-/// Which bytes have an odd number of backslashes before them. `carry` tells it of the byte behind the block.
+/// Returns the bytes with an odd number of backslashes before them. `carry` is the bit of the byte behind the block.
 fn escaped(backslashes: u64, carry: &mut u64) -> u64 {
     const EVEN: u64 = 0x5555_5555_5555_5555;
-    // One that is escaped itself escapes nothing.
+    // An escaped backslash escapes nothing.
     let backslashes = backslashes & !*carry;
     let behind = backslashes << 1 | *carry;
     let odd_starts = backslashes & !EVEN & !behind;
@@ -87,7 +86,7 @@ fn escaped(backslashes: u64, carry: &mut u64) -> u64 {
     (EVEN ^ (ends << 1)) & behind
 }
 
-/// Each bit with all those below it: whether they are an odd number.
+/// Returns the parity of each bit together with all bits below it.
 fn parity(mut bits: u64) -> u64 {
     for shift in [1, 2, 4, 8, 16, 32] {
         bits ^= bits << shift;
@@ -95,7 +94,7 @@ fn parity(mut bits: u64) -> u64 {
     bits
 }
 
-/// What the bytes of a block are. The first step is one that the compiler does for many bytes at a time.
+/// Returns the masks of a block. The compiler vectorises the first step.
 #[inline(always)]
 fn masks(block: &[u8; BLOCK]) -> Masks {
     let kinds = block.map(|byte| {
@@ -106,7 +105,7 @@ fn masks(block: &[u8; BLOCK]) -> Masks {
             | u8::from(folded == b'}') << 4
     });
     let mut masks = Masks::default();
-    // How many open and how many close, side by side in the halves of each byte: no more than eight.
+    // The counts of opening and of closing brackets share each byte, one in each half: at most eight.
     let (mut counts, mut any) = (0, 0);
     for (at, word) in kinds.chunks_exact(8).enumerate() {
         let word = u64::from_le_bytes(word.first_chunk().copied().unwrap_or_default());
@@ -126,7 +125,7 @@ fn masks(block: &[u8; BLOCK]) -> Masks {
     masks
 }
 
-/// The lowest bit of each byte, together in the lowest byte.
+/// Collects the lowest bit of each byte in the lowest byte.
 #[inline(always)]
 fn gathered(word: u64) -> u64 {
     (word & ONES).wrapping_mul(0x0102_0408_1020_4080) >> 56
@@ -134,10 +133,10 @@ fn gathered(word: u64) -> u64 {
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 
-/// A text with no more than this left.
+/// A text of at most this length gets a full check.
 const SHORT: usize = 24;
 
-/// Bytes that are looked at together.
+/// The bytes that are scanned together.
 const BLOCK: usize = 64;
 
 /// The bit by which square brackets differ from curly ones.

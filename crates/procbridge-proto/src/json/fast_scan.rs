@@ -1,12 +1,12 @@
-//! The quick way over JSON text: the same grammar as `json.rs`, without a word on what is wrong (PB-BODY-*).
+//! The fast scan of JSON text: the same grammar as `grammar.rs`, without a reason for an error (PB-BODY-*).
 //!
-//! Nearly all text is as it should be. So it is gone over here first, with the place in a register and eight bytes of a
-//! string at a time; where something is wrong, or only unusual, the answer is `None`, and `json.rs` goes over it again
-//! and says what. Tests hold the two against each other.
+//! Nearly all text is valid. So it is scanned here first, with the position in a register and eight bytes of a string
+//! at a time. Invalid text gives `None`, and so does some unusual text. Then `grammar.rs` scans it again and gives the
+//! reason. Tests compare the two.
 
-/// Past the value of any kind at `at`, everything inside it included, if it is nested at most `levels` deep.
+/// Returns the end of the value at `at`, if it is valid and nested at most `levels` deep.
 pub(crate) fn value(bytes: &[u8], mut at: usize, levels: u32) -> Option<usize> {
-    // The lowest bit tells whether the innermost container is an object, the next one the same of the one around it.
+    // The lowest bit tells whether the innermost container is an object, the next bit the same of its parent.
     let mut objects: u128 = 0;
     let mut depth = 0_u32;
     let mut byte = *bytes.get(at)?;
@@ -44,7 +44,7 @@ pub(crate) fn value(bytes: &[u8], mut at: usize, levels: u32) -> Option<usize> {
             b'n' => at = literal(bytes, at, *b"null")?,
             _ => return None,
         }
-        // A value has ended: containers that end with it, then the next one.
+        // After a value: skip the containers that end with it, then find the next value.
         loop {
             if depth == 0 {
                 return Some(at);
@@ -70,7 +70,7 @@ pub(crate) fn value(bytes: &[u8], mut at: usize, levels: u32) -> Option<usize> {
     }
 }
 
-/// The first byte at `at` or behind it that is no white space, and its place.
+/// Returns the first byte from `at` on that is no white space, and its position.
 #[inline(always)]
 fn next(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
     match *bytes.get(at)? {
@@ -82,7 +82,7 @@ fn next(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
     }
 }
 
-/// The first byte of the value of the member whose key begins with `byte` at `at`, and its place.
+/// Returns the first byte of a member's value, and its position. The key begins with `byte` at `at`.
 #[inline(always)]
 fn member(bytes: &[u8], byte: u8, at: usize) -> Option<(u8, usize)> {
     if byte != b'"' {
@@ -94,7 +94,7 @@ fn member(bytes: &[u8], byte: u8, at: usize) -> Option<(u8, usize)> {
     }
 }
 
-/// Past the white space at `at`, of which there mostly is none.
+/// Returns the end of the white space at `at`. Usually there is none.
 #[inline(always)]
 pub(crate) fn space(bytes: &[u8], at: usize) -> usize {
     match bytes.get(at) {
@@ -111,7 +111,7 @@ fn more_space(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Past the key at `at`, if nothing in it is escaped.
+/// Returns the end of the key at `at`, if it has no escape.
 #[inline]
 pub(crate) fn plain_key(bytes: &[u8], at: usize) -> Option<usize> {
     if *bytes.get(at)? != b'"' {
@@ -121,21 +121,21 @@ pub(crate) fn plain_key(bytes: &[u8], at: usize) -> Option<usize> {
     if *bytes.get(end)? == b'"' { Some(end + 1) } else { None }
 }
 
-/// Past the colon at `at`, with the white space around it.
+/// Returns the end of the colon at `at`, with the white space around it.
 #[inline(always)]
 pub(crate) fn colon(bytes: &[u8], at: usize) -> Option<usize> {
     let at = space(bytes, at);
     if *bytes.get(at)? == b':' { Some(space(bytes, at + 1)) } else { None }
 }
 
-/// Past the string whose first quote is before `at`.
+/// Returns the end of the string whose first quote is before `at`.
 #[inline(always)]
 fn string(bytes: &[u8], at: usize) -> Option<usize> {
     let at = plain(bytes, at);
     if *bytes.get(at)? == b'"' { Some(at + 1) } else { escaped_string(bytes, at) }
 }
 
-/// The rest of a string that has an escape in it.
+/// Returns the end of a string that has an escape at `at`.
 fn escaped_string(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match *bytes.get(at)? {
@@ -151,7 +151,7 @@ fn escaped_string(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// Past what means nothing in a string: to its end, an escape, what must not stand there, or the end of the text.
+/// Returns the end of the plain characters at `at`: a quote, an escape, a forbidden character, or the end of the text.
 #[inline(always)]
 fn plain(bytes: &[u8], mut at: usize) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
@@ -164,7 +164,7 @@ fn plain(bytes: &[u8], mut at: usize) -> usize {
             | (backslash.wrapping_sub(ONES) & !backslash)
             | (word.wrapping_sub(ONES * 0x20) & !word);
         if found & HIGHS != 0 {
-            // Only the lowest mark is exact, and it is the one that is wanted.
+            // Only the lowest mark is exact, and only that one is needed.
             return at + (found & HIGHS).trailing_zeros() as usize / 8;
         }
         at += 8;
@@ -176,8 +176,8 @@ fn plain(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Eight bytes at `at`; behind the end of the text they are zero, which must not stand in a string. None if all of them
-/// would be.
+/// Returns eight bytes at `at`. Behind the end of the text they are zero, which no string may contain. Returns `None`
+/// at the end.
 #[inline(always)]
 fn word(bytes: &[u8], at: usize) -> Option<u64> {
     let rest = bytes.get(at..)?;
@@ -192,13 +192,13 @@ fn last_word(bytes: &[u8], rest: &[u8]) -> Option<u64> {
         return None;
     }
     Some(match bytes.last_chunk::<8>() {
-        // What stands before the rest goes out at the front.
+        // The shift drops the bytes before the rest.
         Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * rest.len()),
         None => rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)),
     })
 }
 
-/// How many bytes at the front of a long string mean nothing there, in whole blocks. The compiler takes many at a time.
+/// Returns the number of plain bytes at the front of a long string, in whole blocks. The compiler vectorises this.
 #[inline(never)]
 fn plain_blocks(bytes: &[u8]) -> usize {
     let large = plain_blocks_of::<LARGE_BLOCK>(bytes);
@@ -215,13 +215,13 @@ fn plain_blocks_of<const N: usize>(bytes: &[u8]) -> usize {
     blocks.iter().take_while(is_plain).count() * N
 }
 
-/// Past the number at `at`.
+/// Returns the end of the number at `at`.
 #[inline(always)]
 fn number(bytes: &[u8], mut at: usize) -> Option<usize> {
     if bytes.get(at) == Some(&b'-') {
         at += 1;
     }
-    // A zero stands alone; what follows it is judged by whoever comes next.
+    // A leading zero stands alone. The next check refuses a digit behind it.
     at = if bytes.get(at) == Some(&b'0') { at + 1 } else { digits(bytes, at)? };
     match bytes.get(at) {
         Some(b'.' | b'e' | b'E') => fraction(bytes, at),
@@ -229,7 +229,7 @@ fn number(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// Past the fraction or the exponent at `at`.
+/// Returns the end of the fraction or the exponent at `at`.
 fn fraction(bytes: &[u8], mut at: usize) -> Option<usize> {
     if bytes.get(at) == Some(&b'.') {
         at = digits(bytes, at + 1)?;
@@ -244,7 +244,7 @@ fn fraction(bytes: &[u8], mut at: usize) -> Option<usize> {
     Some(at)
 }
 
-/// Past the digits at `at`, at least one.
+/// Returns the end of the digits at `at`, at least one.
 #[inline(always)]
 fn digits(bytes: &[u8], mut at: usize) -> Option<usize> {
     if !bytes.get(at)?.is_ascii_digit() {
@@ -262,9 +262,9 @@ fn literal(bytes: &[u8], at: usize, word: [u8; 4]) -> Option<usize> {
     if bytes.get(at..)?.first_chunk() == Some(&word) { Some(at + 4) } else { None }
 }
 
-/// Strings of so many words are taken for long ones.
+/// A string of this many words counts as long.
 const FEW: u32 = 8;
 
-/// Bytes of a long string that are looked at together, and those of a very long one.
+/// The bytes of a long string that are scanned together, and those of a very long one.
 const BLOCK: usize = 64;
 const LARGE_BLOCK: usize = 256;

@@ -1,8 +1,8 @@
 //! JSON text without a value tree (PB-BODY-*): one pass that checks the grammar and finds the members of the
 //! body's object.
 //!
-//! Payloads are never decoded here. They stay the text that was sent; the pass only proves that it is JSON, so
-//! that no handler and no caller meets a broken one. There is no recursion: nesting costs one bit a level.
+//! Payloads are never decoded here: they stay the text that was sent. The pass proves that they are JSON, so no handler
+//! and no caller gets a broken one. There is no recursion: nesting costs one bit a level.
 
 use alloc::borrow::Cow;
 use core::ops::Range;
@@ -12,8 +12,8 @@ use crate::json::brackets;
 use crate::json::fast_scan;
 use crate::json::string;
 
-/// Checks that `body` is one JSON object and calls `member` with each of its keys, unescaped, and the place of its
-/// value in `body`.
+/// Checks that `body` is one JSON object. Calls `member` with each of its keys, unescaped, and the range of its value
+/// in `body`.
 #[inline(always)]
 pub(crate) fn members(
     body: &str,
@@ -23,8 +23,9 @@ pub(crate) fn members(
     members_but(body, max_depth, "", member)
 }
 
-/// The same, but for the value of the key `left`, which is not `""`: if that is an object or array it is only known how
-/// deep it is and where it ends. It must go to a parser, and nowhere else before it was [checked](check).
+/// Does the same as [`members`], and leaves the value of the key `left` unchecked. Of an object or array there, only
+/// the depth and the end are checked. Such a value must go to a parser, or be [checked](check) first. An empty `left`
+/// leaves no value.
 #[inline(always)]
 pub(crate) fn members_but(
     body: &str,
@@ -34,12 +35,12 @@ pub(crate) fn members_but(
 ) -> Result<(), ProtocolError> {
     match fast_members(body, max_depth, left, &mut member) {
         Some(()) => Ok(()),
-        // Members that were found already are found again.
+        // This finds members again that were found already.
         None => scan_members(body, max_depth, &mut member),
     }
 }
 
-/// The same for a body in which nothing is wrong, and no key escaped; else nothing is said about it.
+/// Does the same for a valid body without escaped keys. Returns `None` for others, which may be valid too.
 #[inline(always)]
 fn fast_members(
     body: &str,
@@ -66,7 +67,7 @@ fn fast_members(
             )?;
             let is_left = !left.is_empty() && key == left;
             if is_left && has_left {
-                // Only the last one goes to a parser.
+                // Only the last of several equal keys goes to a parser.
                 return None;
             }
             has_left |= is_left;
@@ -87,7 +88,7 @@ fn fast_members(
     if fast_scan::space(bytes, at + 1) == bytes.len() { Some(()) } else { None }
 }
 
-/// The key at the front of `rest`, if it is one of those that are in nearly every body, as everybody writes them.
+/// Returns the key at the front of `rest`, if it is a usual one in its usual form.
 #[inline(always)]
 fn usual_key(rest: &[u8]) -> Option<&'static str> {
     if rest.starts_with(b"\"payload\":") {
@@ -99,7 +100,7 @@ fn usual_key(rest: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// The same as [`members`], for what is small or seldom: it is slower, and compiled once.
+/// Does the same as [`members`], for small or rare bodies: it is slower, and compiled once.
 pub(crate) fn scan_members(
     body: &str,
     max_depth: u32,
@@ -148,7 +149,7 @@ pub(crate) fn check(text: &str, max_depth: u32) -> Result<(), ProtocolError> {
     if end == Some(bytes.len()) { Ok(()) } else { scan(text, max_depth) }
 }
 
-/// The same, slowly: it can say what is wrong.
+/// Does the same as [`check`], slower, with the reason for an error.
 fn scan(text: &str, max_depth: u32) -> Result<(), ProtocolError> {
     let mut scan = Scan { text, bytes: text.as_bytes(), at: 0, max_depth };
     scan.space();
@@ -156,7 +157,7 @@ fn scan(text: &str, max_depth: u32) -> Result<(), ProtocolError> {
     scan.end()
 }
 
-/// What a JSON value is, in words, by its first character.
+/// Names the kind of a JSON value by its first character.
 pub(crate) fn kind(value: &str) -> &'static str {
     match value.as_bytes().first() {
         Some(b'{') => "an object",
@@ -169,7 +170,7 @@ pub(crate) fn kind(value: &str) -> &'static str {
     }
 }
 
-/// The pass itself: a place in the text.
+/// The state of the pass: a position in the text.
 struct Scan<'a> {
     text: &'a str,
     bytes: &'a [u8],
@@ -197,7 +198,7 @@ impl<'a> Scan<'a> {
         if self.at == self.bytes.len() { Ok(()) } else { self.expected("the end of the body") }
     }
 
-    /// A key and the colon behind it.
+    /// Reads a key and the colon behind it.
     fn key(&mut self) -> Result<Cow<'a, str>, ProtocolError> {
         if self.peek() != Some(b'"') {
             return self.expected("a key in double quotes");
@@ -213,7 +214,7 @@ impl<'a> Scan<'a> {
         Ok(string::unescape(inner).text)
     }
 
-    /// One value of any kind that stands `outer` levels deep, everything inside it included.
+    /// Skips one value of any kind, which is `outer` levels deep.
     fn value(&mut self, outer: u32) -> Result<(), ProtocolError> {
         // Bit n tells whether the container at level n, counted from this value, is an object.
         let mut objects: u128 = 0;
@@ -247,7 +248,7 @@ impl<'a> Scan<'a> {
                 Some(b'n') => self.literal("null")?,
                 _ => return self.expected("a value"),
             }
-            // A value has ended: containers that end with it, then the next one.
+            // After a value: skip the containers that end with it, then find the next value.
             loop {
                 let Some(level) = depth.checked_sub(1) else { return Ok(()) };
                 let is_object = objects & (1 << level) != 0;
@@ -272,7 +273,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// A key inside a payload, which nobody needs.
+    /// Skips a key inside a payload.
     fn skip_key(&mut self) -> Result<(), ProtocolError> {
         if self.peek() != Some(b'"') {
             return self.expected("a key in double quotes");
@@ -287,7 +288,7 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// A string; the place is at its first quote.
+    /// Skips a string from its first quote.
     fn string(&mut self) -> Result<(), ProtocolError> {
         self.at += 1;
         loop {
@@ -320,7 +321,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Skips what means nothing in a string, eight bytes at a time as long as that goes.
+    /// Skips plain characters of a string, eight bytes at a time while eight are left.
     fn skip_plain(&mut self) {
         const ONES: u64 = 0x0101_0101_0101_0101;
         const HIGHS: u64 = 0x8080_8080_8080_8080;
@@ -331,7 +332,7 @@ impl<'a> Scan<'a> {
             let backslash = below(1, word ^ (ONES * u64::from(b'\\')));
             let found = quote | backslash | below(0x20, word);
             if found != 0 {
-                // Only the lowest mark is exact, and it is the one that is wanted.
+                // Only the lowest mark is exact, and only that one is needed.
                 self.at += found.trailing_zeros() as usize / 8;
                 return;
             }
@@ -353,7 +354,7 @@ impl<'a> Scan<'a> {
         if self.peek() == Some(b'-') {
             self.at += 1;
         }
-        // A zero stands alone; what follows it is judged by whoever comes next.
+        // A leading zero stands alone. The next check refuses a digit behind it.
         if self.peek() == Some(b'0') {
             self.at += 1;
         } else {
@@ -392,7 +393,7 @@ mod tests {
     fn found(body: &str) -> Vec<(String, &str)> {
         let mut all = Vec::new();
         let member = |key: &str, value: Range<usize>| {
-            // What is unusual is gone over twice.
+            // Unusual text is scanned twice.
             all.retain(|(before, _)| before != key);
             all.push((key.to_string(), &body[value]));
         };

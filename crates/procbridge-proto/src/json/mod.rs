@@ -1,4 +1,4 @@
-//! JSON text: its grammar, and where the members of an object stand.
+//! JSON text: its grammar, and the ranges of an object's members.
 
 pub(crate) mod brackets;
 pub(crate) mod fast_scan;

@@ -1,10 +1,10 @@
-//! JSON strings: what they say, and text as one of them. The envelope needs both, payloads neither.
+//! Reads and writes JSON strings. The envelope needs both, payloads neither.
 
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// The text of a JSON string, quotes included, if `value` is one.
+/// Returns the text of a JSON string, if `value` is one with its quotes.
 pub(crate) fn read(value: &str) -> Option<Text<'_>> {
     let inner = value.strip_prefix('"')?.strip_suffix('"')?;
     if !inner.as_bytes().contains(&b'\\') {
@@ -13,10 +13,10 @@ pub(crate) fn read(value: &str) -> Option<Text<'_>> {
     Some(unescape(inner))
 }
 
-/// A JSON string that was read.
+/// The text of a JSON string.
 pub(crate) struct Text<'a> {
     pub(crate) text: Cow<'a, str>,
-    /// A surrogate without its other half was read as U+FFFD.
+    /// Whether a surrogate without its other half was read as U+FFFD.
     pub(crate) lossy: bool,
 }
 
@@ -70,7 +70,7 @@ pub(crate) fn unescape(inner: &str) -> Text<'_> {
             Some('u') => {
                 let (unit, behind) = code_unit(chars.as_str());
                 let (character, behind) = match unit {
-                    // A high half, which needs the low half as the next escape.
+                    // A high half needs the low half as the next escape.
                     0xD800..0xDC00 => match behind.strip_prefix("\\u").map(code_unit) {
                         Some((low @ 0xDC00..0xE000, behind)) => {
                             (char::from_u32(0x1_0000 + ((unit - 0xD800) << 10) + (low - 0xDC00)), behind)
@@ -106,7 +106,7 @@ pub(crate) fn unescape(inner: &str) -> Text<'_> {
     Text { text: Cow::Owned(text), lossy }
 }
 
-/// The four hexadecimal digits at the front of `text`, and what follows them.
+/// Reads the four hexadecimal digits at the front of `text`. Returns the text behind them too.
 fn code_unit(text: &str) -> (u32, &str) {
     let (digits, rest) = text.split_at_checked(4).unwrap_or(("", ""));
     (u32::from_str_radix(digits, 16).unwrap_or(0xD800), rest)

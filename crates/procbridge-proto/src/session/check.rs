@@ -1,4 +1,4 @@
-//! A frame is judged by its header and id, before anything is held for it (PB-PKT-*, PB-ID-*).
+//! Judges a frame by its header and id, before any memory is used for it (PB-PKT-*, PB-ID-*).
 
 use alloc::format;
 
@@ -25,11 +25,11 @@ impl Session {
         }
         if flags & Codec::MASK != 0 {
             let codec = Codec::of_flags(flags).filter(|_| has_text);
-            if !codec.is_some_and(|codec| self.terms.codecs().contains(codec)) {
+            if !codec.is_some_and(|codec| self.settings.codecs().contains(codec)) {
                 return Err(ProtocolError::UnexpectedCodec { kind, flags });
             }
         }
-        // What such a packet says is short, and it is held and read before its place is known to be right (PB-PKT-14).
+        // Such a packet is short: it is stored and read before its position is known to be right (PB-PKT-14).
         if !has_text && kind != Status::PING && frame.length > MAX_CONTROL {
             return Err(ProtocolError::TooLarge { length: frame.length, limit: MAX_CONTROL });
         }
@@ -67,13 +67,13 @@ impl Session {
         }
         self.highest = id;
         if self.said.is_some() {
-            // It was told that this one is not run; there is nothing to answer.
+            // GOODBYE told the peer that this request is not run, so there is nothing to answer.
             if flags & flag::MORE != 0 {
                 self.pieces.expect_late(id)?;
             }
             return Ok(Verdict::Skip);
         }
-        let limit = self.terms.max_calls();
+        let limit = self.settings.max_calls();
         if limit == 0 {
             self.refuse(id, flags, code::UNKNOWN_METHOD, "this side takes no calls")?;
             return Ok(Verdict::Skip);
@@ -88,7 +88,7 @@ impl Session {
         Ok(Verdict::Take)
     }
 
-    /// Judges what the caller of a call says besides its request.
+    /// Judges a packet of a caller other than its request.
     fn check_caller_packet(&mut self, frame: &Frame) -> Result<Verdict, ProtocolError> {
         let &Frame { kind, id, .. } = frame;
         if id == 0 || self.side.owns(id) || id > self.highest {
@@ -97,7 +97,7 @@ impl Session {
         if self.theirs.get(CallId(id)).is_some() {
             return Ok(Verdict::Take);
         }
-        // The call has ended; its caller may have said this before it knew.
+        // The call has ended. Its caller may have sent this before it knew.
         if kind == Status::CANCEL && self.pieces.is_late_unaware(id) {
             self.pieces.expect_late_cancelled(id);
         }
@@ -109,7 +109,7 @@ impl Session {
         if !self.is_own(id) {
             return Err(ProtocolError::InvalidId { kind, id });
         }
-        // A call that has ended; its caller may have cancelled it while this was on its way.
+        // The call has ended. Its caller may have cancelled it while this was on its way.
         let Some(call) = self.ours.get(CallId(id)) else { return Ok(Verdict::Skip) };
         self.pieces.check(frame)?;
         if kind == Status::ITEM {

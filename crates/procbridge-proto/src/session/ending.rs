@@ -1,4 +1,4 @@
-//! The end of a session: in an orderly way, by an error, or because its peer closed.
+//! The end of a session: graceful, by an error, or because its peer closed.
 
 use alloc::format;
 use alloc::string::ToString;
@@ -18,11 +18,11 @@ impl Session {
     }
 
     fn send_goodbye(&mut self, reason: &str) {
-        // Told twice it is never raised.
+        // A second GOODBYE never raises the last id.
         let last_id = *self.said.get_or_insert(self.highest);
         let mut text = format!("{{\"last_id\":{last_id}").into_bytes();
         let reason = string::cut(reason, MAX_REASON);
-        // No more than the peer takes, be it ever so little.
+        // Leave the reason out if the peer's body limit is too small for it.
         if text.len() + 6 * reason.len() + 16 <= self.peer.max_body() as usize {
             text.extend_from_slice(b",\"reason\":");
             string::push(&mut text, reason);
@@ -31,7 +31,7 @@ impl Session {
         self.send(Status::GOODBYE, 0, &text);
     }
 
-    /// Answers `overloaded` to the largest request that is not whole.
+    /// Answers `overloaded` to the largest incomplete request.
     pub(crate) fn shed(&mut self) -> bool {
         const MESSAGE: &str = "too many bytes of requests that have not fully arrived";
         let arriving = self.frames.arriving().filter(|(frame, _)| frame.kind == Status::REQUEST);
@@ -43,7 +43,7 @@ impl Session {
                 self.refuse(frame.id, frame.flags, code::OVERLOADED, MESSAGE)
             }
             (_, Some((id, _))) => {
-                // The flags of the first piece are known to the table of calls.
+                // The table of calls has the flags of the first piece.
                 self.refuse(id, flag::MORE, code::OVERLOADED, MESSAGE)
             }
             _ => return false,
@@ -54,7 +54,7 @@ impl Session {
         true
     }
 
-    /// Ends the session with `error`, and tells the peer.
+    /// Ends the session with `error`, and sends the peer a GOODBYE.
     pub(crate) fn fail(&mut self, error: ProtocolError) {
         self.withdraw_unsent();
         self.out.drop_large();
@@ -67,7 +67,7 @@ impl Session {
         self.events.push(Event::Closed { error: Some(error) });
     }
 
-    /// Takes back the calls of ours of which nothing was written: nobody will answer them.
+    /// Withdraws the outgoing calls of which nothing was written: no answer can come for them.
     fn withdraw_unsent(&mut self) {
         for id in self.out.unsent_above(0) {
             self.out.withdraw(id);
@@ -76,7 +76,7 @@ impl Session {
         }
     }
 
-    /// Takes in the end of the input.
+    /// Ends the input.
     pub(crate) fn end(&mut self) {
         if self.input != Input::Open {
             return;
@@ -107,7 +107,7 @@ impl Session {
             && self.out.queued() == 0
     }
 
-    /// How to close. Only a side that has heard goodbye, or the end, knows that nothing more is sent to it.
+    /// Returns how to close. Only after the peer's GOODBYE, or its end, is it known that the peer sends nothing more.
     pub(crate) fn ending(&self) -> Ending {
         match self.input {
             Input::Failed => Ending::Linger,
@@ -117,5 +117,5 @@ impl Session {
     }
 }
 
-/// The most of a reason that is told, in bytes.
+/// The longest reason of a GOODBYE, in bytes.
 pub(crate) const MAX_REASON: usize = 1024;

@@ -1,4 +1,4 @@
-//! How many items of a stream may be on their way, and how many bytes of them (PB-STR-*).
+//! Flow control of streams: the credit for items and for their bytes (PB-STR-*).
 
 use core::mem;
 
@@ -6,14 +6,14 @@ use crate::compression::codec::Codecs;
 use crate::message::LARGEST_EXACT;
 use crate::settings::Settings;
 
-/// Room for the items of a stream. Both numbers must be above zero for one to go; it may overdraw the bytes.
+/// The credit for the items of a stream. An item needs both numbers above zero, and may overdraw the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SendCredit {
     items: u64,
     bytes: i64,
 }
 
-/// How much of a stream the peer may still send, and what was taken of it since it was last told.
+/// The receive window of a stream: the credit that the peer still has, and what was taken since the last CREDIT.
 #[derive(Debug)]
 pub(crate) struct ReceiveWindow {
     pub(crate) credit: SendCredit,
@@ -23,12 +23,15 @@ pub(crate) struct ReceiveWindow {
 }
 
 impl SendCredit {
-    /// What the calls of a side with these terms begin with.
-    pub(crate) fn of(terms: &Settings) -> Self {
-        Self { items: terms.stream_window(), bytes: i64::try_from(terms.stream_bytes()).unwrap_or(i64::MAX) }
+    /// Returns the initial credit for the calls of a side with these settings.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            items: settings.stream_window(),
+            bytes: i64::try_from(settings.stream_bytes()).unwrap_or(i64::MAX),
+        }
     }
 
-    /// What they begin with when nothing was said.
+    /// Returns the initial credit for the calls of a side that has sent no settings.
     pub(crate) fn silent() -> Self {
         Self::of(&Settings::unknown(Codecs::NONE))
     }
@@ -42,7 +45,7 @@ impl SendCredit {
         self.charge(bytes as u64);
     }
 
-    /// Takes bytes of an item that was spent for.
+    /// Takes further bytes of an item that was already counted.
     pub(crate) fn charge(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
@@ -59,7 +62,7 @@ impl ReceiveWindow {
         Self { credit: whole, whole, taken_items: 0, taken_bytes: 0 }
     }
 
-    /// What to tell the peer now that so much more was taken: something once half of either window was.
+    /// Notes what the program took. Returns the credit to grant once half of either window was taken.
     pub(crate) fn taken(&mut self, items: u64, bytes: u64) -> Option<(u64, u64)> {
         self.taken_items = self.taken_items.saturating_add(items).min(LARGEST_EXACT);
         self.taken_bytes = self.taken_bytes.saturating_add(bytes).min(LARGEST_EXACT);

@@ -1,9 +1,9 @@
 //! Bytes in any portions become the packets of a session (PB-PKT-*).
 //!
-//! Everything is read into one buffer, a block at a time. Many small packets come with one read: they are passed over one
-//! after the other, and the bytes that remain move once. A small body is copied out of the buffer. What there is of a
-//! larger one goes to the end of its body at once, which grows with what has arrived, never by what a header announces.
-//! A further piece goes to the end of those before it, so that nothing is put together afterwards.
+//! Everything is read into one buffer, a block at a time. One read may bring many small packets. They are taken one
+//! after the other, and the remaining bytes move once. A small body is copied out of the buffer. The bytes of a larger
+//! one are appended to its body at once, which grows with the bytes that arrive, never by a declared length. A further
+//! piece is appended to those before it, so nothing is joined afterwards.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -19,12 +19,12 @@ use crate::wire::{HEADER_LENGTH, Status, Version};
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
     buffer: Vec<u8>,
-    /// How far the buffer has been taken.
+    /// The number of bytes that have been taken from the buffer.
     at: usize,
     large: Option<Box<Large>>,
-    /// What remains of a packet that nobody wants, and the length that it announced.
+    /// The remaining length of a skipped packet, and its declared length.
     skip: Option<(u32, u32)>,
-    /// The last read filled the room it had, so the peer has more to say.
+    /// Whether the last read filled the buffer, so that more has probably arrived.
     filled: bool,
 }
 
@@ -35,23 +35,23 @@ pub(crate) struct Frame {
     pub(crate) flags: u8,
     pub(crate) options: u8,
     pub(crate) id: u32,
-    /// Length of the content, which does not count the call id.
+    /// The length of the content, without the call id.
     pub(crate) length: u32,
 }
 
-/// What is to become of a packet whose header is there.
+/// The decision on a packet by its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Take,
     Skip,
 }
 
-/// What is found next.
+/// The next part of the input.
 #[derive(Debug)]
 pub(crate) enum Next {
     /// Bytes are missing.
     Nothing,
-    /// A header, once: it is to be [taken](Frames::take) or [skipped](Frames::skip).
+    /// A header, which comes once: [take](Frames::take) or [skip](Frames::skip) its packet.
     Header(Frame),
     /// The rest of a packet that was taken.
     Packet(Frame, Content),
@@ -65,7 +65,7 @@ pub(crate) struct Content {
     base: usize,
 }
 
-/// A packet that is not whole.
+/// An incomplete packet.
 #[derive(Debug)]
 struct Large {
     frame: Frame,
@@ -73,7 +73,7 @@ struct Large {
 }
 
 impl Content {
-    /// Length of the packet's own content.
+    /// Returns the length of the packet's own content.
     pub(crate) fn len(&self) -> usize {
         self.body.len() - self.base
     }
@@ -85,12 +85,12 @@ impl Content {
 }
 
 impl Frames {
-    /// Goes on behind the first packet, with the bytes that came after it.
+    /// Begins behind the classic packet, with the bytes that came after it.
     pub(crate) fn new(buffer: Vec<u8>) -> Self {
         Self { buffer, ..Self::default() }
     }
 
-    /// The buffer to append to, with room for the next read.
+    /// Returns the buffer to append to, with capacity for the next read.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         let read = if self.filled || self.large.is_some() { NEXT_READ } else { FIRST_READ };
         if self.at > 0 {
@@ -103,26 +103,26 @@ impl Frames {
         &mut self.buffer
     }
 
-    /// Puts a buffer back that was taken away.
+    /// Puts a buffer back that was taken.
     pub(crate) fn put(&mut self, buffer: Vec<u8>) {
         self.buffer = buffer;
     }
 
-    /// Has what arrives go to `room`, behind what is here.
-    pub(crate) fn lend(&mut self, mut room: Vec<u8>) {
-        room.clear();
-        room.extend_from_slice(self.buffer.get(self.at..).unwrap_or_default());
-        (self.buffer, self.at) = (room, 0);
+    /// Makes `buffer` the read buffer, with the bytes that are not taken yet.
+    pub(crate) fn lend(&mut self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        buffer.extend_from_slice(self.buffer.get(self.at..).unwrap_or_default());
+        (self.buffer, self.at) = (buffer, 0);
     }
 
-    /// Gives back what was [lent](Self::lend). What is not whole is kept, in memory of its own.
+    /// Returns the buffer that was [lent](Self::lend). Keeps an incomplete packet in memory of its own.
     pub(crate) fn give_back(&mut self) -> Vec<u8> {
         let rest = self.buffer.get(self.at..).unwrap_or_default().to_vec();
         self.at = 0;
         mem::replace(&mut self.buffer, rest)
     }
 
-    /// Takes note that something was appended.
+    /// Notes that bytes were appended.
     pub(crate) fn appended(&mut self) {
         // A buffer without memory was not filled: nothing was appended.
         self.filled = !self.buffer.is_empty() && self.buffer.len() == self.buffer.capacity();
@@ -158,7 +158,7 @@ impl Frames {
         Ok(Next::Header(frame))
     }
 
-    /// Takes the packet whose header was found, to the end of `body`: the content, if all of it is there.
+    /// Takes the packet whose header was found, and appends it to `body`. Returns the content if it is complete.
     pub(crate) fn take(&mut self, frame: Frame, body: Body) -> Option<Content> {
         let base = body.len();
         let mut content = Content { body, base };
@@ -174,7 +174,7 @@ impl Frames {
         self.skip = Some((frame.length, frame.length));
     }
 
-    /// Adds what is there of a packet to `content`, and tells whether that is all.
+    /// Appends the arrived bytes of a packet to `content`. Returns whether the packet is complete.
     fn append(&mut self, frame: &Frame, content: &mut Content) -> bool {
         let rest = (frame.length as usize).saturating_sub(content.len());
         let input = self.buffer.get(self.at..).unwrap_or_default();
@@ -195,21 +195,21 @@ impl Frames {
         }
     }
 
-    /// The header of a large packet that is arriving, and how much of its content is held.
+    /// Returns the header of a large packet that is arriving, and the bytes of its content so far.
     pub(crate) fn arriving(&self) -> Option<(Frame, usize)> {
         self.large.as_ref().map(|large| (large.frame, large.content.len()))
     }
 
-    /// Drops that packet, what is there and what is to come.
+    /// Drops the large packet that is arriving, and skips the rest of it.
     pub(crate) fn skip_arriving(&mut self) {
         if let Some(large) = self.large.take() {
             let length = large.frame.length;
-            // It is not whole, so less than its length.
+            // The packet is incomplete, so the content is shorter than its length.
             self.skip = Some((length.saturating_sub(large.content.len() as u32), length));
         }
     }
 
-    /// What the end of the input means here: nothing between packets, an error inside one.
+    /// Checks the end of the input: it is an error inside a packet, and none between packets.
     pub(crate) fn end(&self) -> Result<(), ProtocolError> {
         let inside = |received: usize, content: u32| {
             let expected = HEADROOM + content as usize;
@@ -229,7 +229,7 @@ impl Frames {
         }
     }
 
-    /// Whether a packet has begun to arrive and is not whole.
+    /// Whether a packet has begun to arrive and is incomplete.
     pub(crate) fn is_inside(&self) -> bool {
         self.large.is_some() || self.skip.is_some() || self.buffer.len() > self.at
     }
@@ -239,18 +239,18 @@ impl Frames {
         self.large.is_some() || self.skip.is_some() || self.buffer.len() - self.at >= HEADER_LENGTH
     }
 
-    /// Bytes of memory held.
+    /// Returns the bytes of memory held.
     pub(crate) fn held(&self) -> usize {
         self.buffer.capacity() + self.large.as_ref().map_or(0, |large| large.content.body.held())
     }
 
-    /// Drops what is held and the memory for it.
+    /// Drops all bytes and their memory.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 }
 
-/// Reads header and call id at the front of `input`, making each check as soon as its bytes are there.
+/// Reads header and call id at the front of `input`. Makes each check as soon as its bytes have arrived.
 fn read_frame(input: &[u8], max_body: u32) -> Result<Option<Frame>, ProtocolError> {
     let version = |found| ProtocolError::UnsupportedVersion { found, expected: Some(Version::V1_1) };
     let header = Header::parse(input).map_err(|error| match error {
@@ -271,14 +271,13 @@ fn read_frame(input: &[u8], max_body: u32) -> Result<Option<Frame>, ProtocolErro
     Ok(id.map(|id| Frame { kind, flags, options, id: u32::from_le_bytes(*id), length }))
 }
 
-/// Room for one read of a quiet session.
+/// The capacity for one read of an idle session.
 const FIRST_READ: usize = 4 * 1024;
 
-/// Room for one read while much arrives: a piece and what may be behind it, and little enough that an allocator has it at
-/// hand.
+/// The capacity for one read while much arrives: a piece and some bytes behind it. An allocator serves this size fast.
 const NEXT_READ: usize = 96 * 1024;
 
-/// A packet with more content than this is taken as it arrives.
+/// A packet with more content than this is taken while it arrives.
 const MIN_LARGE: usize = 4 * 1024;
 
 #[cfg(test)]
@@ -291,7 +290,7 @@ mod tests {
         [&header, &id.to_le_bytes()[..], content].concat()
     }
 
-    /// The next packet that is taken.
+    /// Returns the next packet that is taken.
     fn next(frames: &mut Frames, verdict: impl Fn(&Frame) -> Verdict) -> Option<(Frame, Vec<u8>)> {
         loop {
             return match frames.next(1 << 24).unwrap() {

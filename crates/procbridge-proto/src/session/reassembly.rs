@@ -1,4 +1,4 @@
-//! Bodies that arrive in pieces, and what is known of those that will not be taken (PB-PCE-*).
+//! Reassembly of bodies that arrive in pieces, and a record of refused ones (PB-PCE-*).
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -11,8 +11,8 @@ use crate::error::ProtocolError;
 use crate::session::frames::{Content, Frame};
 use crate::wire::{Status, flag};
 
-/// The bodies that are being put together. A call has at most one on its way to this side. Mostly there are none, and no
-/// memory is held for them.
+/// The incomplete bodies. A call has at most one on its way to this side. Usually there are none, and then there is no
+/// memory for them.
 #[derive(Debug, Default)]
 pub(crate) struct Reassembly {
     parts: Option<Box<Parts>>,
@@ -21,15 +21,15 @@ pub(crate) struct Reassembly {
 #[derive(Debug, Default)]
 struct Parts {
     open: BTreeMap<u32, OpenBody>,
-    /// Bytes of all requests among them.
+    /// The bytes of all requests among them.
     requests: usize,
-    /// Requests that were answered before their last piece came; pieces that still come are dropped.
+    /// Requests that were answered before their last piece came. Later pieces are dropped.
     late: Ids,
-    /// The same, of calls that their caller has cancelled and so most likely sends nothing more for.
+    /// The same for calls that their caller has cancelled. Further pieces are unlikely.
     cancelled: Ids,
 }
 
-/// Some ids, ascending: few enough that they can be moved.
+/// Some ids, ascending. They are few, so inserting by moving them is cheap.
 #[derive(Debug, Default)]
 struct Ids(Vec<u32>);
 
@@ -38,17 +38,17 @@ struct OpenBody {
     /// The header of the first piece.
     first: Frame,
     content: Body,
-    /// Bytes that came, those that were not kept included.
+    /// The bytes that came, including those that were not kept.
     length: usize,
     kept: bool,
 }
 
-/// What a packet adds up to with the pieces before it.
+/// The result of joining a packet with the pieces before it.
 #[derive(Debug)]
 pub(crate) enum Joined {
-    /// The body is whole; these are the flags of its first piece.
+    /// The body is complete. The flags are those of its first piece.
     Whole { flags: u8, content: Body },
-    /// The body was not wanted, and has ended after so many bytes.
+    /// The body was discarded, and has ended after `length` bytes.
     Dropped { length: usize },
     /// Pieces are missing.
     Open,
@@ -77,22 +77,22 @@ impl Reassembly {
         }
     }
 
-    /// How many bytes of this call's body are here.
+    /// Returns the number of bytes of this call's body so far.
     pub(crate) fn length(&self, id: u32) -> usize {
         self.open(id).map_or(0, |open| open.length)
     }
 
-    /// Bytes of all requests that are not whole.
+    /// Returns the bytes of all incomplete requests.
     pub(crate) fn requests(&self) -> usize {
         self.parts.as_ref().map_or(0, |parts| parts.requests)
     }
 
-    /// What there is of a body, for its next piece to go behind it. [`join`](Self::join) gives it back.
+    /// Takes the body so far, for its next piece to be appended. [`join`](Self::join) puts it back.
     pub(crate) fn lend(&mut self, id: u32) -> Body {
         self.open_mut(id).map(|open| mem::take(&mut open.content)).unwrap_or_default()
     }
 
-    /// Adds a packet's content, which stands behind what was [lent](Self::lend).
+    /// Adds a packet's content, which was appended to the [lent](Self::lend) body.
     pub(crate) fn join(&mut self, frame: &Frame, content: Content) -> Joined {
         let more = frame.flags & flag::MORE != 0;
         if !more && !self.is_open(frame.id) {
@@ -129,7 +129,7 @@ impl Reassembly {
         }
     }
 
-    /// Lets go of what came of an answer and will come, until its last piece.
+    /// Drops the pieces of an answer, also those that still come.
     pub(crate) fn discard(&mut self, id: u32) {
         if let Some(open) = self.open_mut(id) {
             open.kept = false;
@@ -142,15 +142,15 @@ impl Reassembly {
         self.remove(id);
     }
 
-    /// Expects pieces of a request that has been answered, from a caller that may not know it yet.
+    /// Expects pieces of a request that has been answered, as its caller may not know that yet.
     pub(crate) fn expect_late(&mut self, id: u32) -> Result<(), ProtocolError> {
         let late = &mut self.parts.get_or_insert_default().late;
         late.insert(id);
         if late.0.len() > MAX_LATE { Err(ProtocolError::TooManyUnfinished) } else { Ok(()) }
     }
 
-    /// Takes note that the caller of an answered request has cancelled it. An honest caller sends nothing more for
-    /// it, however many it cancels; so of these the oldest is forgotten rather than the session ended.
+    /// Notes that the caller of an answered request has cancelled it. An honest caller sends nothing more for it,
+    /// however many it cancels. So at the limit the oldest is forgotten, and the session goes on.
     pub(crate) fn expect_late_cancelled(&mut self, id: u32) {
         let parts = self.parts.get_or_insert_default();
         parts.late.remove(id);
@@ -160,7 +160,7 @@ impl Reassembly {
         }
     }
 
-    /// Whether further pieces of this request are expected and dropped.
+    /// Whether further pieces of this request are expected, to be dropped.
     pub(crate) fn is_late(&self, id: u32) -> bool {
         self.parts.as_ref().is_some_and(|parts| parts.late.contains(id) || parts.cancelled.contains(id))
     }
@@ -170,7 +170,7 @@ impl Reassembly {
         self.parts.as_ref().is_some_and(|parts| parts.late.contains(id))
     }
 
-    /// The last piece of a late request came.
+    /// Ends a late request, whose last piece came.
     pub(crate) fn end_late(&mut self, id: u32) {
         if let Some(parts) = &mut self.parts {
             parts.late.remove(id);
@@ -178,18 +178,18 @@ impl Reassembly {
         }
     }
 
-    /// The request that holds the most, and how much it does.
+    /// Returns the request that holds the most bytes, and their number.
     pub(crate) fn largest_request(&self) -> Option<(u32, usize)> {
         let requests = self.all().filter(|(_, open)| open.first.kind == Status::REQUEST);
         requests.map(|(id, open)| (id, open.content.len())).max_by_key(|&(_, length)| length)
     }
 
-    /// The requests that are not whole.
+    /// Returns the incomplete requests.
     pub(crate) fn open_requests(&self) -> impl Iterator<Item = u32> {
         self.all().filter(|(_, open)| open.first.kind == Status::REQUEST).map(|(id, _)| id)
     }
 
-    /// Bytes of memory held.
+    /// Returns the bytes of memory held.
     pub(crate) fn held(&self) -> usize {
         self.all().map(|(_, open)| open.content.held()).sum()
     }
@@ -245,5 +245,5 @@ impl Ids {
     }
 }
 
-/// The most requests that are remembered for pieces to come.
+/// The largest number of answered requests that are remembered for late pieces.
 const MAX_LATE: usize = 1024;

@@ -1,8 +1,8 @@
-//! What the packets that arrive in a session lead to: events, answers, or the end of the session
+//! Processes the packets that arrive in a session: events, answers, or the end of the session
 //! (PB-PKT-*, PB-ID-*, PB-STR-*, PB-UNK-*, PB-SER-*).
 //!
-//! A header is judged as soon as it is there, so that nothing is held for a packet that will not be taken. Then the
-//! content is, when all of it is there.
+//! A header is judged as soon as it arrives, so a refused packet takes no memory. The content is judged once it is
+//! complete.
 
 use alloc::format;
 use alloc::string::String;
@@ -27,7 +27,7 @@ use crate::unread::{Unread, UnreadItem, UnreadResponse};
 use crate::wire::{Status, flag};
 
 impl Session {
-    /// Looks at what was appended to the read buffer.
+    /// Processes the bytes that were appended to the read buffer.
     pub(crate) fn received(&mut self) {
         self.frames.appended();
         let mut happened = None;
@@ -42,7 +42,7 @@ impl Session {
         }
     }
 
-    /// The next thing that happened, by what was appended to the read buffer so far. It is not queued, if nothing else is.
+    /// Returns the next event from the bytes in the read buffer. It does not pass the event queue if that is empty.
     pub(crate) fn pull_event(&mut self) -> Option<Event> {
         let mut happened = None;
         loop {
@@ -72,7 +72,7 @@ impl Session {
         self.events.push(event);
     }
 
-    /// Looks at the next packet, if one is wanted. Tells whether there may be another one.
+    /// Processes the next packet unless the input has ended. Returns whether there may be another one.
     fn advance(&mut self, happened: &mut Option<Event>) -> bool {
         if self.input == Input::Open {
             match self.step(happened) {
@@ -80,12 +80,12 @@ impl Session {
                 Err(error) => self.fail(error),
             }
         }
-        // Nothing more is wanted.
+        // No more packets are processed.
         self.frames.clear();
         false
     }
 
-    /// Looks at the next packet. Tells whether there may be another one.
+    /// Processes the next packet. Returns whether there may be another one.
     fn step(&mut self, happened: &mut Option<Event>) -> Result<bool, ProtocolError> {
         let (frame, content) = match self.frames.next(self.limits.max_body())? {
             Next::Nothing => return Ok(false),
@@ -106,7 +106,7 @@ impl Session {
         Ok(true)
     }
 
-    /// Where the content of a packet goes: behind the pieces that there are of its body.
+    /// Returns the body so far, to which the content of a packet is appended.
     fn body_of(&mut self, frame: &Frame) -> Body {
         let is_first = match frame.kind {
             Status::REQUEST | Status::GOOD | Status::BAD | Status::ITEM => !self.pieces.is_open(frame.id),
@@ -119,7 +119,7 @@ impl Session {
         }
     }
 
-    /// Acts on a whole packet.
+    /// Acts on a complete packet.
     fn accept(
         &mut self,
         frame: &Frame,
@@ -179,7 +179,7 @@ impl Session {
             return self.refuse(id, flags, code::OVERLOADED, &message);
         }
         let Joined::Whole { flags, content } = self.pieces.join(frame, content) else { return Ok(()) };
-        // One read may bring many that are small only as long as they are compressed.
+        // One read may bring many requests that are small only while they are compressed.
         if flags & Codec::MASK != 0 && self.untold > all_limit {
             let message = format!("the session has reached its limit of {all_limit} B of requests at once");
             return self.refuse(id, 0, code::OVERLOADED, &message);
@@ -199,7 +199,7 @@ impl Session {
         }
     }
 
-    /// Puts a small body that came into large memory in memory of its own: only its length is counted from now on.
+    /// Moves a small body out of large memory. Only its length is counted from now on.
     fn fitting(&mut self, content: Body) -> Body {
         let (content, memory) = content.fitting();
         if memory.capacity() > 0 {
@@ -222,7 +222,7 @@ impl Session {
         let Some(discarded) = self.ours.get(CallId(id)).map(|call| call.discarded) else { return };
         if !discarded && length > limit as usize {
             let length = u32::try_from(length).unwrap_or(u32::MAX);
-            // Noted as a piece, so that those to come are known to follow one.
+            // Join it as a piece, so that later pieces are known to follow one.
             self.pieces.join(frame, content);
             self.pieces.discard(id);
             self.fail_call(frame, ProtocolError::TooLarge { length, limit });
@@ -251,7 +251,7 @@ impl Session {
         }
     }
 
-    /// Reads an answer or an item that is whole, unless that is left to the program.
+    /// Reads a complete answer or item, unless the limits leave that to the program.
     fn read_answer(
         &mut self,
         id: CallId,
@@ -278,7 +278,7 @@ impl Session {
         item.inflated().map(|item| Event::Item { id, item })
     }
 
-    /// Takes an item's cost off its call's credit.
+    /// Subtracts an item's cost from its call's credit.
     fn spend(&mut self, id: u32, kind: Status, length: usize) {
         let call = self.ours.get_mut(CallId(id)).filter(|_| kind == Status::ITEM);
         if let Some(window) = call.and_then(|call| call.stream.as_deref_mut()) {
@@ -286,23 +286,23 @@ impl Session {
         }
     }
 
-    /// Takes a call of ours out of the table if a packet of this kind ends it.
+    /// Removes an outgoing call from the table if a packet of this kind ends it.
     fn end_call(&mut self, id: u32, kind: Status) {
         if kind == Status::ITEM {
             return;
         }
         self.ours.remove(CallId(id));
         if self.ours.is_empty() && self.theirs.is_empty() {
-            // Nothing large is to come.
+            // No large body is expected.
             self.out.drop_spare();
         }
         if self.out.withdraw(id) == Withdrawn::Rest {
-            // The answer came before the request was all written. The peer need not wait for the rest.
+            // The answer came before the whole request was written. CANCEL tells the peer not to wait for the rest.
             self.send(Status::CANCEL, id, b"{}");
         }
     }
 
-    /// Ends a call of ours whose answer, or an item of it, cannot be read.
+    /// Ends an outgoing call whose answer, or one of whose items, cannot be read.
     fn fail_call(&mut self, frame: &Frame, error: ProtocolError) {
         let &Frame { id, kind, .. } = frame;
         if kind == Status::ITEM {
@@ -386,7 +386,7 @@ impl Session {
     }
 }
 
-/// Checks the content of a packet that may have none, and has no keys that matter.
+/// Checks the content of a packet that has no known keys and may be empty.
 fn check_object(content: &[u8], max_depth: u32) -> Result<(), ProtocolError> {
     if content.is_empty() {
         return Ok(());
@@ -396,7 +396,7 @@ fn check_object(content: &[u8], max_depth: u32) -> Result<(), ProtocolError> {
     grammar::scan_members(body, max_depth, &mut |_, _| ())
 }
 
-/// A number as its digits, `absent` if it is null.
+/// Reads a whole number of at most `most`. Null gives `absent`.
 fn number(value: &str, most: u64, absent: u64, key: &'static str) -> Result<u64, ProtocolError> {
     if value == "null" {
         return Ok(absent);
@@ -404,8 +404,8 @@ fn number(value: &str, most: u64, absent: u64, key: &'static str) -> Result<u64,
     value.parse().ok().filter(|&number| number <= most).ok_or(ProtocolError::InvalidNumber { key })
 }
 
-/// The last id of a goodbye that does not say that any call was not run.
+/// The last id of a GOODBYE that excludes no call.
 const MAX_ID: u64 = u32::MAX as u64;
 
-/// All unfinished requests of a session may hold this many bytes, or twice the body limit if that is more.
+/// The limit on the bytes of all incomplete requests of a session. It is twice the body limit if that is more.
 const MIN_UNFINISHED: u64 = 32 * 1024 * 1024;

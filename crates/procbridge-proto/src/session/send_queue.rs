@@ -1,12 +1,12 @@
-//! The packets that wait to be written, in the order in which they will be (PB-CON-*, PB-PCE-*).
+//! The queue of packets to be written, in order (PB-CON-*, PB-PCE-*).
 //!
-//! Small packets stand behind each other in one buffer, so that one write carries many. A large body is kept as it
-//! was built and goes in pieces: the header of each piece is written over the bytes in front of it, which are on the
-//! wire already, so nothing is copied. Large bodies take turns, and the small packets that wait go between the
-//! pieces; only what belongs to a call with a large body in the queue waits behind that.
+//! Small packets follow each other in one buffer, so that one write carries many. A large body stays in its own buffer
+//! and goes in pieces. The header of each piece overwrites the bytes in front of it, which have been written, so
+//! nothing is copied. Large bodies take turns, and queued small packets go between the pieces. Only packets of a call
+//! with a queued large body wait behind it.
 //!
 //! Requests must go in the order of their ids. A large one that cannot begin at once is led by an empty piece in the
-//! buffer, so that the requests after it need not wait for its turn.
+//! buffer. So the requests after it do not wait for it.
 
 mod withdraw;
 
@@ -20,48 +20,48 @@ use crate::packet::{FRONT, HEADROOM};
 use crate::session::draft::{Draft, front};
 use crate::wire::{Status, Version, flag};
 
-/// What waits to be written.
+/// The packets to be written.
 #[derive(Debug, Default)]
 pub(crate) struct SendQueue {
     small: Vec<u8>,
-    /// How far the buffer is written, and how far it may be before another packet has its turn.
+    /// The number of bytes written of the buffer, and how far it may be written before another packet has its turn.
     at: usize,
     until: usize,
-    /// Where the small packets end that go before the next piece.
+    /// The end of the small packets that go before the next piece.
     turn: usize,
-    /// How many bytes have left the buffer. Places are counted from the first one ever.
+    /// The number of bytes that have left the buffer. Positions count from the first byte ever.
     base: u64,
-    /// The requests in the buffer of which nothing is written.
+    /// The requests in the buffer of which nothing has been written.
     requests: VecDeque<Span>,
     written: u64,
-    /// What is rare. A session in which only small packets go out has no memory for it.
+    /// The rare state. A session that sends only small packets has no memory for it.
     rare: Option<Box<Rare>>,
 }
 
 /// Large bodies, and holes among the small packets.
 #[derive(Debug, Default)]
 struct Rare {
-    /// The requests in the buffer that were taken back.
+    /// The requests in the buffer that were withdrawn.
     holes: VecDeque<Span>,
     hole_bytes: usize,
     large: VecDeque<Large>,
     /// The piece of the first large body that is being written.
     piece: Option<Piece>,
-    /// The buffer of the last large body that was written. A large one often answers another: its memory is at hand, and
-    /// asking the system for as much takes longer than to copy it.
+    /// The buffer of the last large body that was written. Large bodies often answer each other. Reusing the memory
+    /// avoids an allocation, which takes longer than copying the body.
     spare: Vec<u8>,
-    /// Memory of large bodies to be freed by the program, which may take long.
+    /// The memory of large bodies for the program to free, which may take long.
     waste: Vec<Vec<u8>>,
 }
 
-/// What became of a request that was to be taken back.
+/// The result of withdrawing a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Withdrawn {
-    /// Nothing of it was written, and nothing will be.
+    /// Nothing of the request was written, and nothing will be.
     Whole,
-    /// A part of it was written, and no further piece will be.
+    /// A part of the request was written, and no further piece will be.
     Rest,
-    /// All of it was written.
+    /// All of the request was written.
     Nothing,
 }
 
@@ -77,9 +77,9 @@ struct Large {
     draft: Draft,
     /// Where the next piece begins.
     next: usize,
-    /// An empty piece in the buffer leads it.
+    /// Whether an empty piece in the buffer leads it.
     led: bool,
-    /// What stands before this place goes before its first piece: its lead, and earlier packets of its call.
+    /// The position in the buffer that its first piece must follow: behind its lead, and earlier packets of its call.
     after: u64,
     behind: Vec<Draft>,
 }
@@ -153,7 +153,7 @@ impl SendQueue {
         }
     }
 
-    /// Takes note that a request of `length` bytes goes to the end of the buffer.
+    /// Notes that a request of `length` bytes goes to the end of the buffer.
     fn note_request(&mut self, id: u32, length: usize) {
         let start = self.end_position();
         self.requests.push_back(Span { id, start, end: start.saturating_add(length as u64) });
@@ -167,7 +167,7 @@ impl SendQueue {
         }
     }
 
-    /// The next bytes.
+    /// Returns the next bytes to be written.
     pub(crate) fn transmit(&self) -> &[u8] {
         match self.rare.as_ref().and_then(|rare| Some((rare.piece?, rare.large.front()?))) {
             Some((piece, large)) => large.draft.buffer.get(piece.at..piece.end).unwrap_or_default(),
@@ -175,7 +175,7 @@ impl SendQueue {
         }
     }
 
-    /// Takes note that `count` of them were written.
+    /// Notes that `count` bytes were written.
     pub(crate) fn transmitted(&mut self, count: usize) {
         let count = count.min(self.transmit().len());
         self.written = self.written.saturating_add(count as u64);
@@ -196,7 +196,7 @@ impl SendQueue {
         self.prepare();
     }
 
-    /// Drops the large bodies, as far as no piece of theirs is being written, and what waits behind them.
+    /// Drops the large bodies and the packets behind them. A piece that is partly written is kept.
     pub(crate) fn drop_large(&mut self) {
         let Some(rare) = &mut self.rare else { return };
         match (rare.piece, rare.large.front_mut()) {
@@ -213,7 +213,7 @@ impl SendQueue {
         self.prepare();
     }
 
-    /// Bytes that wait.
+    /// Returns the number of queued bytes.
     pub(crate) fn queued(&self) -> usize {
         let small = self.small.len() - self.at;
         let Some(rare) = &self.rare else { return small };
@@ -224,7 +224,7 @@ impl SendQueue {
         small.saturating_sub(rare.hole_bytes) + large
     }
 
-    /// Gives back memory that many small packets needed, or what is rare.
+    /// Frees the memory of an empty buffer, and the rare state if it is empty.
     pub(crate) fn shrink(&mut self) {
         if self.small.is_empty() {
             self.small = Vec::new();
@@ -238,7 +238,7 @@ impl SendQueue {
         }
     }
 
-    /// An empty buffer, a large one if one was written lately.
+    /// Returns an empty buffer: that of the last large body if it was kept.
     pub(crate) fn take_spare(&mut self) -> Vec<u8> {
         let mut spare = self.rare.as_mut().map(|rare| mem::take(&mut rare.spare)).unwrap_or_default();
         spare.clear();
@@ -260,23 +260,23 @@ impl SendQueue {
         }
     }
 
-    /// Takes the memory away that is to be freed.
+    /// Takes the memory that is to be freed.
     pub(crate) fn take_waste(&mut self) -> Vec<Vec<u8>> {
         self.rare.as_mut().map(|rare| mem::take(&mut rare.waste)).unwrap_or_default()
     }
 
-    /// Bytes of memory held for nothing.
+    /// Returns the bytes of memory that are not in use.
     pub(crate) fn spare(&self) -> usize {
         let small = if self.small.is_empty() { self.small.capacity() } else { 0 };
         self.rare.as_ref().map_or(0, |rare| rare.spare.capacity() + rare.wasted()) + small
     }
 
-    /// Bytes written so far.
+    /// Returns the number of bytes written so far.
     pub(crate) fn written(&self) -> u64 {
         self.written
     }
 
-    /// The place where the buffer ends.
+    /// Returns the position of the buffer's end.
     fn end_position(&self) -> u64 {
         self.base.saturating_add(self.small.len() as u64)
     }
@@ -293,7 +293,7 @@ impl SendQueue {
         self.rare.as_ref()?.piece
     }
 
-    /// Finds what is written next.
+    /// Selects the next bytes to be written.
     fn prepare(&mut self) {
         if self.rare.is_some() {
             return self.prepare_rare();
@@ -302,11 +302,11 @@ impl SendQueue {
         self.until = self.small.len();
     }
 
-    /// Lets go of what is written of the buffer.
+    /// Drops the written bytes of the buffer.
     fn forget_written(&mut self) {
         if self.at >= self.small.len() {
             self.base = self.base.saturating_add(self.small.len() as u64);
-            // What many small packets needed they will need again; one alone brings its own memory.
+            // Many small packets will need their memory again. A single one brings its own.
             if (MIN_KEPT_CAPACITY..=MAX_KEPT_CAPACITY).contains(&self.small.capacity()) {
                 self.small.clear();
             } else {
@@ -385,7 +385,7 @@ impl SendQueue {
 }
 
 impl Rare {
-    /// Leaves memory to the program to be freed, if that takes long and it has not left much already.
+    /// Leaves large memory to the program to be freed, if little is left already.
     fn waste(&mut self, buffer: Vec<u8>) {
         if buffer.capacity() >= WASTE && self.waste.len() < WASTES {
             self.waste.push(buffer);
@@ -408,14 +408,14 @@ impl Large {
         self.draft.id == id && self.draft.kind == Status::REQUEST
     }
 
-    /// Bytes of the pieces that are not written, with the header of the first, and of what waits behind them.
+    /// Returns the bytes of the pieces that are not written, with the first header, and of the packets behind them.
     fn queued(&self) -> usize {
         let behind: usize = self.behind.iter().map(|draft| draft.buffer.len()).sum();
         self.draft.buffer.len().saturating_sub(piece_start(self.next)) + behind
     }
 }
 
-/// Where the header of the piece stands whose content begins at `next`.
+/// Returns the start of the header of the piece whose content begins at `next`.
 fn piece_start(next: usize) -> usize {
     next.saturating_sub(FRONT)
 }
@@ -423,14 +423,14 @@ fn piece_start(next: usize) -> usize {
 /// The most content that goes in one packet.
 pub(crate) const PIECE: usize = 64 * 1024;
 
-/// Written bytes that are not worth moving the rest. More memory than that is not kept either.
+/// The largest number of written bytes for which the rest does not move, and the largest buffer that is kept.
 const MAX_KEPT_CAPACITY: usize = 64 * 1024;
 
-/// Memory of so many bytes takes long to be freed, and so many times it is left to the program.
+/// The least memory that takes long to free, in bytes, and the largest number of such buffers left to the program.
 const WASTE: usize = 512 * 1024;
 const WASTES: usize = 2;
 
-/// Memory that only many small packets need.
+/// The least memory that only many small packets need, in bytes.
 const MIN_KEPT_CAPACITY: usize = 1024;
 
 #[cfg(test)]

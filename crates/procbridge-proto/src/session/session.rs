@@ -1,7 +1,7 @@
-//! A session from this side: the calls in flight both ways, and what the program may do with them
+//! One side of a session: its outgoing and incoming calls, and the program's operations on them
 //! (PB-FLT-*, PB-CAN-*, PB-BYE-*).
 //!
-//! What arrives is judged in `intake.rs`.
+//! `receive.rs` processes the packets that arrive.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -27,9 +27,9 @@ use crate::wire::{Status, Version, flag};
 pub(crate) struct Session {
     pub(crate) side: Side,
     pub(crate) limits: Limits,
-    pub(crate) terms: Arc<Settings>,
+    pub(crate) settings: Arc<Settings>,
     pub(crate) peer: Settings,
-    /// Opener: whether its terms were told. Acceptor: whether the opener told its own.
+    /// Opener: whether it has sent its settings. Acceptor: whether the opener's settings have arrived.
     pub(crate) opener_spoke: bool,
     pub(crate) frames: Frames,
     pub(crate) pieces: Reassembly,
@@ -37,19 +37,19 @@ pub(crate) struct Session {
     pub(crate) events: EventQueue,
     pub(crate) ours: CallTable<OutgoingCall>,
     pub(crate) theirs: CallTable<IncomingCall>,
-    /// The id of the next call of ours, and the highest one of the peer's so far.
+    /// The id of the next outgoing call, and the highest one of an incoming call so far.
     pub(crate) next_id: u64,
     pub(crate) highest: u32,
-    /// The last id of the goodbye that was said, and of the one that was heard.
+    /// The last id of the GOODBYE that was sent, and of the one that was received.
     pub(crate) said: Option<u32>,
     pub(crate) heard: Option<u32>,
     pub(crate) input: Input,
     pub(crate) unknown_left: u8,
     pub(crate) pings: u64,
     pub(crate) packets: u64,
-    /// Bytes of requests among the events.
+    /// The bytes of requests among the queued events.
     pub(crate) untold: u64,
-    /// One-way calls that were not taken.
+    /// The number of one-way calls that were refused.
     pub(crate) dropped: u64,
 }
 
@@ -62,25 +62,25 @@ pub(crate) enum Side {
     Acceptor,
 }
 
-/// Whether anything is expected of the peer.
+/// Whether the peer may still send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
     Open,
-    /// The peer sends nothing more. Its calls may still be answered.
+    /// The peer sends nothing more. Incoming calls may still be answered.
     Ended,
-    /// The session is over by an error.
+    /// The session has ended with an error.
     Failed,
 }
 
-/// A call of ours.
+/// An outgoing call.
 #[derive(Debug, Default)]
 pub(crate) struct OutgoingCall {
     pub(crate) stream: Option<Box<ReceiveWindow>>,
-    /// Given up: whatever comes is dropped.
+    /// Whether the call was given up. Later packets for it are dropped.
     pub(crate) discarded: bool,
 }
 
-/// A call of the peer.
+/// An incoming call.
 #[derive(Debug, Default)]
 pub(crate) struct IncomingCall {
     pub(crate) stream: Option<Box<SendCredit>>,
@@ -89,11 +89,11 @@ pub(crate) struct IncomingCall {
 }
 
 impl Session {
-    pub(crate) fn new(side: Side, limits: Limits, terms: Arc<Settings>, peer: Settings) -> Self {
+    pub(crate) fn new(side: Side, limits: Limits, settings: Arc<Settings>, peer: Settings) -> Self {
         Self {
             side,
             limits,
-            terms,
+            settings,
             peer,
             opener_spoke: false,
             frames: Frames::default(),
@@ -115,29 +115,30 @@ impl Session {
         }
     }
 
-    /// Opener: enters the call of the offer, and tells its terms if they are not those of a silent side.
+    /// Enters the call of the offer, as the opener. Sends its settings unless they are the defaults of a side without
+    /// HELLO.
     pub(crate) fn opened(&mut self, flags: u8) {
         self.enter(flags);
-        if *self.terms != Settings::unknown(self.terms.codecs()) {
+        if *self.settings != Settings::unknown(self.settings.codecs()) {
             let mut buffer = front();
-            self.terms.write(&mut buffer);
-            let options = self.terms.codecs().bits();
+            self.settings.write(&mut buffer);
+            let options = self.settings.codecs().bits();
             let (kind, flags, id) = (Status::HELLO, flag::SESSION, 0);
             self.out.push(Draft { kind, flags, options, id, buffer });
             self.opener_spoke = true;
         }
     }
 
-    /// Acceptor: tells its terms, and enters the call of the offer.
+    /// Sends the acceptor's settings, and enters the call of the offer.
     pub(crate) fn accepted(&mut self, flags: u8) {
         let mut buffer = front();
-        self.terms.write(&mut buffer);
-        self.out.push_hello(buffer, self.terms.codecs().bits());
+        self.settings.write(&mut buffer);
+        self.out.push_hello(buffer, self.settings.codecs().bits());
         self.highest = 1;
         self.serve(self.highest, flags);
     }
 
-    /// Enters a call of the peer.
+    /// Enters an incoming call.
     pub(crate) fn serve(&mut self, id: u32, flags: u8) {
         let one_way = flags & flag::ONE_WAY != 0;
         let streams = flags & flag::STREAM != 0 && !one_way;
@@ -151,7 +152,7 @@ impl Session {
         Ok(CallId(id))
     }
 
-    /// The same with a copy of `packet`.
+    /// Does the same as [`call`](Self::call) with a copy of `packet`.
     pub(crate) fn call_copied(&mut self, packet: &Packet) -> Result<CallId, Misuse> {
         let content = packet.buffer.get(FRONT..).unwrap_or_default();
         if content.len() > PIECE {
@@ -162,7 +163,7 @@ impl Session {
         Ok(CallId(id))
     }
 
-    /// Enters the call that `packet` begins, if it can begin.
+    /// Enters the outgoing call of `packet`, if the session takes it.
     fn begin(&mut self, packet: &Packet) -> Result<u32, Misuse> {
         if packet.status != Status::REQUEST {
             return Err(Misuse::WrongPacket);
@@ -184,7 +185,7 @@ impl Session {
         Ok(self.enter(packet.flags))
     }
 
-    /// Enters a call of ours.
+    /// Enters an outgoing call.
     fn enter(&mut self, flags: u8) -> u32 {
         let id = u32::try_from(self.next_id).unwrap_or(u32::MAX);
         self.next_id += 2;
@@ -192,7 +193,7 @@ impl Session {
             let stream = (flags & flag::STREAM != 0).then(|| {
                 let told = self.side == Side::Acceptor || self.opener_spoke;
                 Box::new(ReceiveWindow::new(if told {
-                    SendCredit::of(&self.terms)
+                    SendCredit::of(&self.settings)
                 } else {
                     SendCredit::silent()
                 }))
@@ -208,7 +209,7 @@ impl Session {
             return Err(Misuse::WrongPacket);
         }
         if !call.one_way {
-            // PB-HEL-13: how much the opener takes is not known yet.
+            // PB-HEL-13: the opener's body limit is not known yet.
             let is_known = id != 1 || self.side == Side::Opener || self.opener_spoke;
             let own = if is_known { 0 } else { self.limits.max_body() };
             self.check(&packet, self.peer.max_body().max(own))?;
@@ -283,8 +284,7 @@ impl Session {
         }
     }
 
-    /// Answers a request that is not taken, unless nobody waits for the answer, and expects what is still to come
-    /// of it.
+    /// Refuses a request with an answer, or without one if it is one-way. Expects late pieces of it.
     pub(crate) fn refuse(
         &mut self,
         id: u32,
@@ -292,7 +292,7 @@ impl Session {
         code: &str,
         message: &str,
     ) -> Result<(), ProtocolError> {
-        // A call that is not in the table has its first piece here.
+        // A call that is not in the table begins with this piece.
         let one_way = self.theirs.remove(CallId(id)).map_or(flags & flag::ONE_WAY != 0, |call| call.one_way);
         self.pieces.forget(id);
         if one_way {
@@ -303,33 +303,33 @@ impl Session {
         if flags & flag::MORE != 0 { self.pieces.expect_late(id) } else { Ok(()) }
     }
 
-    /// Answers a call of the peer with an error, shortened to what the peer takes.
+    /// Answers an incoming call with an error, shortened to the peer's limit.
     pub(crate) fn decline(&mut self, CallId(id): CallId, code: &str, message: &str) {
         if self.theirs.remove(CallId(id)).is_some_and(|call| !call.one_way) {
             self.answer(id, code, message);
         }
     }
 
-    /// Queues a bad response of our own.
+    /// Queues a bad response.
     pub(crate) fn answer(&mut self, id: u32, code: &str, message: &str) {
         let packet = Packet::bad(Version::V1_1, message, Some(code)).finish(&Limits::default());
         match packet {
             Ok(packet) if self.check(&packet, self.peer.max_body()).is_ok() => self.queue(id, packet),
-            // A peer that takes next to nothing.
+            // The message is over the peer's body limit.
             _ => self.send(Status::BAD, id, b"{}"),
         }
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
-        // It is looked at where it is: an event is large to be moved.
+        // The event is checked in the queue, as moving it is expensive.
         loop {
             let stale = match self.events.first()? {
                 event @ (Event::Request { .. } | Event::Unread { .. }) => {
-                    // The request of the offer came alone, and was not counted.
+                    // The request of the offer came alone and was not counted.
                     self.untold = self.untold.saturating_sub(event.request_bytes());
                     false
                 }
-                // What concerns a call that was answered meanwhile is of no use to anybody.
+                // Such an event of an answered call is of no use.
                 Event::Cancelled { id } | Event::Credit { id } => self.theirs.get(*id).is_none(),
                 _ => false,
             };
@@ -344,12 +344,12 @@ impl Session {
         self.is_own(id) && !self.out.is_unsent(id)
     }
 
-    /// Whether a call with this id was made by this side.
+    /// Whether this side has made a call with this id.
     pub(crate) fn is_own(&self, id: u32) -> bool {
         id != 0 && self.side.owns(id) && u64::from(id) < self.next_id
     }
 
-    /// Whether the peer can take a packet, of which the text may have `limit` bytes.
+    /// Checks that the peer can read a packet, whose text may have `limit` bytes.
     fn check(&self, packet: &Packet, limit: u32) -> Result<(), Misuse> {
         let readable = packet.codec().is_none_or(|codec| self.peer.codecs().contains(codec));
         if packet.version != Version::V1_1 || !readable {
@@ -379,29 +379,29 @@ impl Side {
         }
     }
 
-    /// Whether a call with this id is one of this side.
+    /// Whether a call with this id belongs to this side.
     pub(crate) fn owns(self, id: u32) -> bool {
         (id % 2 == 1) == (self == Self::Opener)
     }
 }
 
-/// A buffer with room for header and call id.
+/// Returns a buffer with free bytes for header and call id.
 fn front() -> Vec<u8> {
     let mut buffer = Vec::with_capacity(FIRST_CAPACITY);
     buffer.resize(FRONT, 0);
     buffer
 }
 
-/// Room for the short packets of a session itself.
+/// The initial capacity for the short packets of a session itself.
 const FIRST_CAPACITY: usize = 64;
 
-/// The most content that HELLO, CREDIT, CANCEL, PONG and GOODBYE may have, in bytes.
+/// The largest content of HELLO, CREDIT, CANCEL, PONG and GOODBYE, in bytes.
 pub(crate) const MAX_CONTROL: u32 = 64 * 1024;
 
-/// The most that a PING may have to repeat, in bytes.
+/// The largest content of a PING, in bytes.
 pub(crate) const MAX_PING: usize = 1024;
 
-/// Packets of unknown kinds that are skipped before one of a known kind must come.
+/// The number of packets of unknown kinds that are skipped before one of a known kind must come.
 pub(crate) const MAX_UNKNOWN: u8 = 64;
 
 #[cfg(test)]

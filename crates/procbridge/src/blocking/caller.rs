@@ -1,4 +1,4 @@
-//! The way back to a caller: calls on the session on which its own call came.
+//! Calls back to a caller, on the session on which its own call came.
 
 use std::sync::{Arc, Weak};
 
@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::session::Session;
 use crate::session::session::BeginError;
 
-/// The way back to a caller, on the session on which its call came.
+/// A handle for calling a caller back, on the session on which its call came.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     pub(super) session: Weak<Session>,

@@ -1,4 +1,4 @@
-//! Calls as users make them.
+//! The client: calls as users make them.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::config::client::ClientConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 
-/// Calls a server's methods. Clones are the same client; all of them can be used by any number of threads at a time.
+/// A client that calls a server's methods. Clones are the same client; any number of threads may use them at a time.
 ///
 /// ```no_run
 /// use procbridge::Client;
@@ -26,22 +26,22 @@ use crate::error::{Error, ErrorKind};
 /// # Ok::<(), procbridge::Error>(())
 /// ```
 ///
-/// A server that can gives the client a session with its first call: one connection for all further calls, in both
-/// directions. Any other server gets a connection for each call. A client makes no difference between them, and needs no
-/// thread of its own: among the threads that wait for answers one reads for all.
+/// A server that supports sessions gives the client one with its first call: one connection for all further calls, in
+/// both directions. Any other server gets a connection for each call. The client behaves the same with both. It needs
+/// no thread of its own: one of the threads that wait for answers reads for all of them.
 ///
-/// A session belongs to the process that opened it. Make clients after a `fork`: in the child a copy of the parent's client
-/// may get the parent's answers.
+/// A session belongs to the process that opened it. Create clients after a `fork`: a copy of the parent's client in the
+/// child may receive the parent's answers.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(super) inner: Arc<Inner>,
 }
 
 impl Client {
-    /// A client of the server at `endpoint`, with the default settings.
+    /// Returns a client of the server at `endpoint`, with the default settings.
     ///
-    /// No connection is opened yet: a classic server gives each call a connection of its own, and some die of a
-    /// connection without a call. Whether a server is there shows with the first call.
+    /// Opens no connection yet: a classic server gives each call a connection of its own, and some crash on a
+    /// connection without a call. The first call shows whether a server listens there.
     ///
     /// # Errors
     ///
@@ -54,12 +54,12 @@ impl Client {
         Self::connect_with(endpoint, ClientConfig::default())
     }
 
-    /// The same with other settings.
+    /// Returns a client of the server at `endpoint`, with the settings in `config`.
     ///
     /// # Errors
     ///
     /// - `InvalidEndpoint`: the endpoint's text is wrong, or its port is 0.
-    /// - `InvalidInput`: a setting is one under which nothing could work.
+    /// - `InvalidInput`: a setting has a value with which no call could succeed.
     pub fn connect_with<E>(endpoint: E, config: ClientConfig) -> Result<Self, Error>
     where
         E: TryInto<Endpoint>,
@@ -71,23 +71,23 @@ impl Client {
         Ok(Self { inner: Inner::new(endpoint, config) })
     }
 
-    /// Where the server is.
+    /// Returns the server's address.
     pub fn endpoint(&self) -> &Endpoint {
         &self.inner.endpoint
     }
 
-    /// Calls `method` with `payload` and reads the answer as an `R`. A null answer is a `()`, an `Option` or a
-    /// `Value`; `Box<RawValue>` is the answer's text exactly as it was sent.
+    /// Calls `method` with `payload` and reads the answer as an `R`. A null answer is read as `()`, `Option` or
+    /// `Value`. `Box<RawValue>` keeps the answer's text exactly as it was sent.
     ///
-    /// A call that the server certainly did not run, because its connection ended first or the server was stopping, is
-    /// sent again on a new connection, within the call's time.
+    /// Retries a call on a new connection, within the call's timeout, if the server certainly did not run it. That is
+    /// so if its connection ended first, or the server was stopping.
     ///
     /// # Errors
     ///
     /// - `Remote`: the server answered with an error, which is in [`Error::remote`].
     /// - `Connect`, `Denied`: the server cannot be reached; nothing was sent.
-    /// - `Timeout`: a time limit passed; [`Error::outcome`] tells whether the call was sent. The server is told that
-    ///   nobody waits any more, if it holds a session.
+    /// - `Timeout`: the call's timeout passed; [`Error::outcome`] tells whether the call was sent. A server with a
+    ///   session is told that the caller no longer waits.
     /// - `Disconnected`: the connection was lost before the answer; the call may have run.
     /// - `Protocol`, `TooLarge`: the answer breaks a rule or a limit.
     /// - `InvalidInput`: the payload cannot be sent: not serialisable as JSON, or over a limit.
@@ -95,8 +95,8 @@ impl Client {
     ///
     /// # Blocking
     ///
-    /// Until the answer is there, at most for the [call's time limit](ClientConfig::with_call_timeout). It may be
-    /// called inside an async runtime, whose thread it then holds; `procbridge::tokio` does not.
+    /// Until the answer arrives, at most for the [call timeout](ClientConfig::with_call_timeout). It may be called in
+    /// an async runtime, but blocks the thread; `procbridge::tokio` does not.
     pub fn request<R>(&self, method: &str, payload: &(impl Serialize + ?Sized)) -> Result<R, Error>
     where
         R: DeserializeOwned,
@@ -104,26 +104,26 @@ impl Client {
         self.call(method).payload(payload).send()
     }
 
-    /// Sends a call that is not answered, and does not wait for the server to have read it. Whether it runs is not known;
-    /// a classic server answers it, and the answer is dropped.
+    /// Sends a one-way call, which is not answered, and does not wait for the server to read it. The caller cannot know
+    /// whether it ran. A classic server answers it, and the client drops the answer.
     ///
     /// # Errors
     ///
-    /// Those of [`request`](Self::request) that can happen before an answer.
+    /// Those of [`request`](Self::request) that can occur before an answer.
     ///
     /// # Blocking
     ///
-    /// Until the call is handed to the system. The first call to a server waits until the server has shown whether it
-    /// holds a session.
+    /// Until the operating system has taken the call. The first call to a server waits until the server has accepted or
+    /// declined a session.
     pub fn notify(&self, method: &str, payload: &(impl Serialize + ?Sized)) -> Result<(), Error> {
         self.call(method).payload(payload).notify()
     }
 
-    /// Calls a method that answers with a stream of items, each read as a `T`.
+    /// Calls a method that answers with a stream of items, and reads each as a `T`.
     ///
-    /// The server sends only as many items as are [asked for](ClientConfig::with_stream_window); a slow reader slows the
-    /// method down and nobody else. Dropping the stream cancels the call. A server without sessions that answers with an
-    /// array is read as one that streams its elements.
+    /// Flow control: the server sends only as many items as the client [asks for](ClientConfig::with_stream_window). A
+    /// slow reader causes backpressure on this method and on no other call. Dropping the stream cancels the call. If a
+    /// server without sessions answers with an array, the stream yields its elements.
     ///
     /// ```no_run
     /// # let client = procbridge::Client::connect(":8000")?;
@@ -135,13 +135,13 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Those of [`request`](Self::request); an error of the method itself comes with the items.
+    /// Those of [`request`](Self::request); an error of the method itself arrives with the items.
     ///
     /// # Blocking
     ///
-    /// Until the call is sent. The default time limit of a call does not hold for streams; one that is
-    /// [set](RequestBuilder::timeout) holds for the whole of it. The first call waits for a server that accepts and says nothing
-    /// no longer than a call may take.
+    /// Until the call is sent. The default call timeout does not apply to streams; a timeout that is
+    /// [set](RequestBuilder::timeout) covers the whole stream. If the server accepts the first connection and stays
+    /// silent, the first call waits no longer than a call's timeout.
     pub fn stream<T: DeserializeOwned>(
         &self,
         method: &str,
@@ -151,10 +151,10 @@ impl Client {
     }
 
     /// Subscribes to the events that the server publishes under `topics`. In a topic `*` stands for one segment between
-    /// dots, and at the end for all that follows.
+    /// dots, and at the end for all segments that follow.
     ///
-    /// A lost connection is made again, for as long as the subscription lives, and the next event says that some may have
-    /// been [missed](crate::Event::missed).
+    /// Reconnects after a lost connection, for as long as the subscription lives. The next event then tells that events
+    /// may have been [missed](crate::Event::missed).
     ///
     /// # Errors
     ///
@@ -162,7 +162,7 @@ impl Client {
     ///
     /// # Blocking
     ///
-    /// Until the subscription is in force: what is published from then on is not missed.
+    /// Until the subscription is active: no event published after that is missed.
     pub fn subscribe<I, S>(&self, topics: I) -> Result<Subscription, Error>
     where
         I: IntoIterator<Item = S>,
@@ -171,7 +171,7 @@ impl Client {
         Subscription::begin(&self.inner, topics.into_iter().map(Into::into).collect())
     }
 
-    /// Begins a call that has settings of its own.
+    /// Begins a call with settings of its own.
     ///
     /// ```no_run
     /// # let client = procbridge::Client::connect(":8000")?;
@@ -184,53 +184,56 @@ impl Client {
         RequestBuilder::new(Target::Client(&self.inner), Some(method))
     }
 
-    /// Begins a call that names no method, which the protocol allows.
+    /// Begins a call without a method name, which the protocol allows.
     pub fn call_without_method(&self) -> RequestBuilder<'_> {
         RequestBuilder::new(Target::Client(&self.inner), None)
     }
 
-    /// Gives up all calls of this client that are in flight in its session, whichever threads wait for them, and tells the
-    /// server that nobody waits. Those end with the error kind `Timeout`: at once, or, where the server says nothing any
-    /// more, within 0.3 s. Calls on connections of their own, as a server without sessions gets them, go on; only their
-    /// time limits end them.
+    /// Cancels all calls of this client that are in flight in its session, on all threads, and tells the server so.
+    /// They end with the error kind `Timeout`: at once, or within 0.3 s if the server is silent. Calls on connections
+    /// of their own, as a server without sessions gets them, go on until they are answered or time out.
     pub fn cancel_calls(&self) {
         if let Some(session) = self.inner.session() {
             session.cancel_calls();
         }
     }
 
-    /// Serves the methods of `router` to the server, which calls them with
-    /// [`Call::session`](crate::Call::session). A thread of the library keeps a session open for it from now on, until
-    /// the last clone of this client is dropped.
+    /// Serves the methods of `router` to the server, which calls them with [`Call::session`](crate::Call::session).
+    /// From now on a thread of the library keeps a session open, until the last clone of this client is dropped.
     ///
     /// # Errors
     ///
     /// - `Connect`, `Denied`, `Timeout`, `Disconnected`: the server cannot be reached.
-    /// - `Protocol`: it holds no sessions.
-    /// - `InvalidInput`: this client serves already.
-    /// - `Io`: the system gives no thread.
+    /// - `Protocol`: the server does not support sessions.
+    /// - `InvalidInput`: this client already serves a router.
+    /// - `Io`: the operating system cannot start a thread.
     ///
     /// # Blocking
     ///
-    /// Until there is a session.
+    /// Until a session is open.
     pub fn serve(&self, router: Router) -> Result<(), Error> {
         match &mut *self.inner.router() {
-            Some(_) => return Err(Error::unsent(ErrorKind::InvalidInput, "this client serves already")),
+            Some(_) => {
+                return Err(Error::unsent(
+                    ErrorKind::InvalidInput,
+                    "this client already serves a router (call serve once)",
+                ));
+            }
             none => {
                 self.inner.admission.set_streams(&router.routes.streams());
                 *none = Some(Arc::new(router));
             }
         }
-        // One that was opened before told the server that it takes no calls.
+        // A session opened before has told the server that it takes no calls.
         if let Some(session) = self.inner.current.session() {
-            session.goodbye("a session that serves takes its place");
+            session.goodbye("replaced by a session that serves calls");
         }
         let time = CallTimeout::new(self.inner.config.patience());
         let session = self.inner.open_session(time).inspect_err(|_| {
-            // It may be tried again.
+            // Reset, so that the caller may try again.
             *self.inner.router() = None;
         })?;
-        self.inner.keeping.start(&session);
+        self.inner.keep_open.start(&session);
         self.inner.greet();
         if !self.inner.session().is_some_and(|now| Arc::ptr_eq(&now, &session)) {
             self.inner.keep_open();
@@ -238,10 +241,9 @@ impl Client {
         Ok(())
     }
 
-    /// Has `greet` run each time this client, as one that [serves](Self::serve), has a new session: the first time at the
-    /// end of `serve`, and again whenever the session was lost and made anew, on a thread of the library. A server that
-    /// calls its clients knows them by their sessions; here they tell it who they are. Takes the place of one that was
-    /// set before.
+    /// Sets a callback that runs for each new session of a client that [serves](Self::serve). It runs at the end of
+    /// `serve`, and on a thread of the library after each reconnect. A server that calls its clients knows them by
+    /// their sessions; here a client can tell the server its name. Replaces an earlier callback.
     ///
     /// ```no_run
     /// # use procbridge::{Client, Router};

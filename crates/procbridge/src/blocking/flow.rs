@@ -1,4 +1,4 @@
-//! The way of a call: on the session that there is, or on a connection of its own (PB-OFR-*, PB-OUT-*).
+//! The flow of a call: on the current session, or on a connection of its own (PB-OFR-*, PB-OUT-*).
 
 use std::sync::Arc;
 use std::thread;
@@ -19,14 +19,14 @@ use crate::error::{Error, Outcome};
 use crate::session::concurrency_limit::{QueuedCall, Started};
 use crate::session::{CallEnd, PendingCall, Session};
 
-/// How far a call has come without waiting for its answer.
+/// How far a call has come before its caller waits for the answer.
 #[derive(Debug)]
 pub(super) enum Begun {
     Response(Response),
     Calling(PendingCall),
-    /// Nowhere yet: the call goes out on this session with the wait for its answer.
+    /// Not sent yet: the caller sends it on this session when it waits for the answer.
     Ready(Arc<Session>, Packet),
-    /// Nothing is answered.
+    /// A one-way call that was sent.
     Sent,
 }
 
@@ -53,7 +53,7 @@ impl Inner {
         }
     }
 
-    /// Makes a call whose answer is waited for elsewhere.
+    /// Begins a call whose answer another method waits for.
     pub(super) fn begin(
         &self,
         options: &CallOptions,
@@ -63,7 +63,7 @@ impl Inner {
         self.begin_within(time, options, make).map(|begun| (begun, time))
     }
 
-    /// Makes such a call, which must be sent within `time`.
+    /// Begins such a call and retries until `time` is over; it must be sent within `time`.
     pub(super) fn begin_within(
         &self,
         time: CallTimeout,
@@ -79,7 +79,8 @@ impl Inner {
         }
     }
 
-    /// Sends a call on the session that there is, or on a connection of its own. `now` is moved on where that takes time.
+    /// Sends a call on the current session, or on a connection of its own. Sets `now` to the current time after it
+    /// waited.
     fn begin_once(
         &self,
         packet: Packet,
@@ -89,14 +90,16 @@ impl Inner {
     ) -> Result<Begun, Error> {
         let needs_session =
             options.needs_session || self.config.sessions == Sessions::Required || self.is_serving();
-        // A plain call that waits for ever was told to.
-        let is_patient = options.form == ResultForm::Result && !needs_session;
-        let opened = if is_patient { time } else { time.or(*now, self.config.patience()) };
+        // A plain call without a timeout waits without one: its user chose that.
+        let is_plain = options.form == ResultForm::Result && !needs_session;
+        let opened = if is_plain { time } else { time.or(*now, self.config.patience()) };
         let session = match self.route(opened, now)? {
             Route::Session(session) => session,
-            // A call of a client that serves may be one during which it is called: its session is looked after.
+            // While a client that serves makes a call, it may be called itself, so its session needs a background
+            // thread.
             Route::OneShot(permit) if needs_session => {
-                // A session that ends at once is not opened again here, but after the pause of a call that was not run.
+                // If this session ends at once, do not reopen it here: the retry of the unsent call does that after its
+                // pause.
                 let session = self.open(permit, time)?;
                 *now = Instant::now();
                 session
@@ -129,12 +132,12 @@ impl Inner {
             Err(opened) => {
                 let (session, id) = match opened.into_session(&self.admission, form != ResultForm::OneWay) {
                     Ok(session) => session,
-                    // It was sent, and has nothing to wait for.
+                    // The call was sent, and has no answer to wait for.
                     Err(_) if form == ResultForm::OneWay => return Ok(Begun::Sent),
                     Err(ended) => return ended.and_then(answered),
                 };
-                // If another call was faster, this connection ends with its call. So it does if the client serves by now:
-                // this session was opened as one of a client that does not.
+                // If another call opened a session first, this connection ends with its call. The same holds if the
+                // client has begun to serve: this session told the server that it takes no calls.
                 self.current.install(&session, || !self.is_serving());
                 drop(permit);
                 Ok(match form {
@@ -145,7 +148,7 @@ impl Inner {
         }
     }
 
-    /// A new connection with a call on it.
+    /// Opens a new connection and queues a call on it.
     fn connect(
         &self,
         permit: &mut OneShotPermit<'_>,
@@ -153,24 +156,24 @@ impl Inner {
         time: CallTimeout,
         patience: Option<Duration>,
     ) -> Result<OpenCall, Error> {
-        let terms = request::offer(&self.config, self.is_serving());
-        let outgoing = ClassicClient::new(&self.config, packet, time, Instant::now(), terms, patience)?;
+        let offer = request::offer(&self.config, self.is_serving());
+        let outgoing = ClassicClient::new(&self.config, packet, time, Instant::now(), offer, patience)?;
         let sends_token = self.config.token.is_some();
         let (stream, peer) =
             Transport::connect(&self.endpoint, outgoing.connect_deadline, sends_token, permit)?;
         Ok(OpenCall { stream, peer, outgoing })
     }
 
-    /// The way for a call now; it waits while there is none.
+    /// Returns the route for a call; waits for a free permit if there is none.
     fn route(&self, time: CallTimeout, now: &mut Instant) -> Result<Route<'_>, Error> {
         let waker = || Parker::this().waker().clone();
         let mut checkout = self.current.checkout();
         loop {
-            let way = match self.config.sessions {
+            let route = match self.config.sessions {
                 Sessions::Never => checkout.one_shot_route(waker),
                 Sessions::Offered | Sessions::Required => checkout.route(waker),
             };
-            match way {
+            match route {
                 Route::Session(session) if session.is_unseen(*now, STALE) && session.was_forked() => {
                     self.current.forget(&session)
                 }
@@ -180,12 +183,12 @@ impl Inner {
                     Parker::this().park(time.deadline);
                     *now = Instant::now();
                 }
-                way => return Ok(way),
+                route => return Ok(route),
             }
         }
     }
 
-    /// The session that there is, or a new one, opened without a call of the user's.
+    /// Returns the current session, or opens a new one without a user's call.
     pub(super) fn open_session(&self, time: CallTimeout) -> Result<Arc<Session>, Error> {
         match self.route(time, &mut Instant::now())? {
             Route::Session(session) => Ok(session),
@@ -194,7 +197,7 @@ impl Inner {
         }
     }
 
-    /// Opens a session with a `$/ping`, of which a call that waits for the session hears nothing but that it was not sent.
+    /// Opens a session with a `$/ping`. A call that waits for the session learns only that it was not sent.
     fn open(&self, permit: OneShotPermit<'_>, time: CallTimeout) -> Result<Arc<Session>, Error> {
         self.try_open(permit, time.or(Instant::now(), self.config.patience())).map_err(Error::before_call)
     }
@@ -213,13 +216,13 @@ impl Inner {
         let is_first = self.current.install(&session, || is_serving == self.is_serving());
         drop(permit);
         if !is_first {
-            session.goodbye("another session takes its place");
+            session.goodbye("another session was opened first");
             return self.session().ok_or_else(Error::not_run);
         }
         if is_serving {
-            // Without a thread it must not be the session: it has told the server that it takes calls.
+            // Without a thread this session must not be used: it has told the server that it takes calls.
             self.serve_background(session.clone())
-                .inspect_err(|_| session.goodbye("nobody can attend to it"))?;
+                .inspect_err(|_| session.goodbye("no thread can be started to serve it"))?;
             self.keep_open();
         }
         Ok(session)
@@ -250,7 +253,7 @@ pub(super) fn begin_on(
         }
         ResultForm::Stream => {
             let mut pending = session.begin(packet).map_err(request::refused)?;
-            // If the session ends first, the call has ended with it, and the items say so.
+            // If the session ends first, the call ends with it; reading its items reports that.
             if wait::written(session, time.deadline).is_none() {
                 let over = time.expired(pending.cancel());
                 wait::write_in_background(session);
@@ -262,21 +265,21 @@ pub(super) fn begin_on(
     }
 }
 
-/// Waits until the peer takes a call, and begins it.
+/// Waits at the concurrency limit until the peer takes the call, and begins it.
 fn wait_for_permit(
     session: &Arc<Session>,
-    mut held: QueuedCall,
+    mut queued: QueuedCall,
     time: CallTimeout,
 ) -> Result<PendingCall, Error> {
-    let begun = wait::wait(session, held.until(time.deadline), |waker| held.poll(waker));
+    let begun = wait::wait(session, queued.until(time.deadline), |waker| queued.poll(waker));
     match begun {
         Some(begun) => begun.map_err(request::refused),
         None if wait::is_past(time.deadline) => Err(time.expired(Outcome::NotSent)),
-        None => held.send_anyway().map_err(request::refused),
+        None => queued.send_anyway().map_err(request::refused),
     }
 }
 
-/// Waits for the answer to a call. `now` is what the clock said lately.
+/// Waits for the answer to a call. `now` is a recent clock reading.
 pub(super) fn finish(mut pending: PendingCall, time: CallTimeout, now: Instant) -> Result<Response, Error> {
     let answer = wait::answer(&mut pending, time.deadline, now);
     finished(pending, answer, time)
@@ -292,13 +295,13 @@ pub(super) fn answer(
 ) -> Result<Response, Error> {
     match wait::call(session, packet, config.hold, time.deadline, now).map_err(request::refused)? {
         Started::Now((pending, answer)) => finished(pending, answer, time),
-        Started::Queued(held) => finish(wait_for_permit(session, *held, time)?, time, Instant::now()),
+        Started::Queued(queued) => finish(wait_for_permit(session, *queued, time)?, time, Instant::now()),
     }
 }
 
 fn finished(mut pending: PendingCall, answer: Option<CallEnd>, time: CallTimeout) -> Result<Response, Error> {
     let finished = match answer {
-        // The usual case: what is answered was written.
+        // The usual case: an answered call has been written.
         Some(answer @ CallEnd::Response(Response::Good(_))) => {
             return request::answered(answer, pending.session());
         }
@@ -309,10 +312,10 @@ fn finished(mut pending: PendingCall, answer: Option<CallEnd>, time: CallTimeout
     finished
 }
 
-/// Looks at what has come to a session that nobody reads.
+/// Reads what has arrived on a session that has no leader.
 fn refresh(session: &Arc<Session>) {
     if session.become_leader(None) {
-        // A server that floods its client is read by whoever waits for an answer.
+        // The bound is for a server that floods its client: a caller that waits for an answer reads the rest.
         for _ in 0..MAX_READS {
             if !wait::read_now(session) {
                 break;
@@ -324,6 +327,6 @@ fn refresh(session: &Arc<Session>) {
     session.note_seen();
 }
 
-/// A session that has been quiet for so long is looked at before it is used: the peer may have said goodbye.
+/// The idle time after which a session is read before use: the peer may have said goodbye.
 const STALE: Duration = Duration::from_secs(1);
 const MAX_READS: usize = 64;

@@ -1,4 +1,4 @@
-//! Plain functions become handlers: what a function takes is read from the payload, what it returns is the answer.
+//! Turns plain functions into handlers: the argument is read from the payload, the return value is the answer.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,25 +10,25 @@ pub use crate::service::arguments::{Context, ContextAndPayload, Nothing, Payload
 use crate::service::call::Call;
 pub use crate::service::reply::Reply;
 
-/// A function that can answer calls. You write the function; this is implemented for you:
+/// A function that answers calls. You write the function; this trait is implemented for you:
 ///
 /// - `fn() -> R`
-/// - `fn(T) -> R`, with `T` anything that serde can read: a struct, a tuple filled from an array, a `Value`, or
-///   `Box<RawValue>` for the payload's text exactly as it was sent
+/// - `fn(T) -> R`, with `T` any type that serde can read: a struct, a tuple filled from an array, or a `Value`.
+///   `Box<RawValue>` keeps the payload's text exactly as it was sent.
 /// - `fn(&Call) -> R` and `fn(&Call, T) -> R`
 ///
-/// `R` is anything that serde can write, or a `Result` of that. An `Err` is answered as a bad response: a
-/// [`Refusal`] as it is, a string as the message, anything else that can be serialised as data. With `?` every
-/// error becomes a [`Refusal`]. `Box<RawValue>` goes out as the text that it is. A float that is not finite cannot be
-/// answered and becomes a bad response, as does a panic (unless the program is built to abort).
+/// `R` is anything that serde can write, or a `Result` of that. An `Err` becomes a bad response: a [`Refusal`] as it
+/// is, a string as the message, any other serialisable value as data. With `?` every error becomes a [`Refusal`].
+/// `Box<RawValue>` is sent as the text that it is. A float that is not finite cannot be sent and becomes a bad
+/// response. So does a panic, unless the program is built to abort.
 ///
-/// `Args` only tells the implementations apart.
+/// `Args` only distinguishes the implementations.
 pub trait Handler<Args>: Send + Sync + 'static {
     /// Answers one call.
     ///
     /// # Errors
     ///
-    /// The refusal that is to be answered.
+    /// The refusal to answer with.
     fn handle(&self, call: &Call, reply: Reply) -> Result<Reply, Refusal>;
 }
 
@@ -74,20 +74,20 @@ where
     }
 }
 
-/// A function that can answer calls with a stream of items. You write the function; this is implemented for you:
+/// A function that answers calls with a stream of items. You write the function; this trait is implemented for you:
 ///
 /// - `fn(&mut ItemSink) -> R`
 /// - `fn(T, &mut ItemSink) -> R`
 /// - `fn(&Call, T, &mut ItemSink) -> R`
 ///
-/// with `T` and `R` as in [`Handler`]. The stream ends when the function returns. What it returns is the call's own result,
-/// which most callers do not look at; an `Err` ends the stream with that error.
+/// with `T` and `R` as in [`Handler`]. The stream ends when the function returns. Its return value is the call's own
+/// result, which most callers ignore; an `Err` ends the stream with that error.
 pub trait StreamHandler<Args>: Send + Sync + 'static {
     /// Answers one call.
     ///
     /// # Errors
     ///
-    /// The refusal that is to be answered.
+    /// The refusal to answer with.
     fn handle(&self, call: &Call, items: &mut ItemSink, reply: Reply) -> Result<Reply, Refusal>;
 }
 

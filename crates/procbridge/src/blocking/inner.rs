@@ -1,4 +1,4 @@
-//! What the clones of a client share.
+//! The state that the clones of a client share.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,7 +12,7 @@ use crate::limits::admission::Admission;
 use crate::session::Session;
 use crate::session::state::End;
 
-/// What the clones of a client share.
+/// The state that the clones of a client share.
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) me: Weak<Inner>,
@@ -20,14 +20,14 @@ pub(super) struct Inner {
     pub(super) config: ClientConfig,
     pub(super) current: Connections,
     pub(super) admission: Arc<Admission>,
-    /// The methods for the server to call.
+    /// The methods that the server may call.
     router: Mutex<Option<Arc<Router>>>,
     greeting: Mutex<Greeting>,
-    /// What keeps a session open, if this client serves.
-    pub(super) keeping: Arc<KeepOpen>,
+    /// The state of the thread that keeps a session open, if this client serves.
+    pub(super) keep_open: Arc<KeepOpen>,
 }
 
-/// What is to be done with each new session of a client that serves.
+/// The callback for each new session of a client that serves.
 #[derive(Clone, Default)]
 pub(super) struct Greeting(pub(super) Option<Arc<Greet>>);
 
@@ -43,10 +43,10 @@ impl Inner {
     pub(super) fn new(endpoint: Endpoint, config: ClientConfig) -> Arc<Self> {
         let admission = Arc::new(Admission::for_client(&config));
         let current = Connections::new(config.max_connecting);
-        let (router, greeting, keeping) = (Mutex::default(), Mutex::default(), Arc::default());
+        let (router, greeting, keep_open) = (Mutex::default(), Mutex::default(), Arc::default());
         Arc::new_cyclic(|me| {
             let me = me.clone();
-            Self { me, endpoint, config, current, admission, router, greeting, keeping }
+            Self { me, endpoint, config, current, admission, router, greeting, keep_open }
         })
     }
 
@@ -55,12 +55,12 @@ impl Inner {
         self.router().is_some()
     }
 
-    /// The methods for the server to call, if this client serves.
+    /// Returns the methods that the server may call, if this client serves.
     pub(super) fn router(&self) -> MutexGuard<'_, Option<Arc<Router>>> {
         self.router.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does what is to be done with a new session.
+    /// Runs the callback for a new session.
     pub(super) fn greet(&self) {
         let greeting = self.greeting().clone();
         if let (Greeting(Some(greet)), Some(inner)) = (greeting, self.me.upgrade()) {
@@ -72,7 +72,7 @@ impl Inner {
         self.greeting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The session, if there is one now.
+    /// Returns the current session, if one is open.
     pub(super) fn session(&self) -> Option<Arc<Session>> {
         self.current.session()
     }
@@ -80,14 +80,14 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // A thread that attends to it would keep it open. Streams that are being read go on; whoever calls this client
-        // is told that it is gone.
+        // The background thread would keep the session open. Streams that are being read go on; a server that calls
+        // this client gets the refusal that it is gone.
         if let Some(session) = self.current.session() {
             session.goodbye("the client is done");
             if !session.is_calling() {
                 session.close(End::Closed);
             }
         }
-        self.keeping.end();
+        self.keep_open.end();
     }
 }

@@ -1,4 +1,4 @@
-//! The items of a streamed answer, as its handler sends them (PB-STR-*).
+//! Sends the items of a streamed answer, for its handler (PB-STR-*).
 
 use procbridge_proto::code;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use crate::service::call::Call;
 use crate::service::item_sender::ItemSender;
 use crate::service::reply::Reply;
 
-/// Where a streaming handler sends its items, see [`Router::stream`](crate::Router::stream).
+/// The sink into which a streaming handler sends its items, see [`Router::stream`](crate::Router::stream).
 #[derive(Debug)]
 pub struct ItemSink {
     producer: ItemSender,
@@ -20,16 +20,17 @@ impl ItemSink {
         Self { producer: ItemSender::new(call) }
     }
 
-    /// Sends an item.
+    /// Sends an item, with flow control: it waits for the caller's credit.
     ///
     /// # Errors
     ///
-    /// The caller has cancelled the call or is gone, or the item cannot be sent. The error is a [`Refusal`] for the
-    /// handler to return, which `?` does.
+    /// The caller has cancelled the call or is gone, or the item cannot be sent. The error is a [`Refusal`], which the
+    /// handler returns with `?`.
     ///
     /// # Blocking
     ///
-    /// While the caller has not asked for more items. The caller's asking wakes it, its going away, and the call's end.
+    /// While the caller has not asked for more items (backpressure). More credit, the caller's disconnect and the
+    /// call's end wake it.
     pub fn send<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Refusal> {
         let Some(packet) = self.producer.item(item)? else { return self.producer.collect() };
         let Some(session_call) = self.producer.session_call() else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Streams: items that come, and items that go (PB-STR-*).
+//! Receives the items of a streamed answer (PB-STR-*).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,7 +20,7 @@ use crate::session::received::Received;
 
 /// The items of a streamed answer, see [`Client::stream`](crate::Client::stream). Dropping it cancels the call.
 ///
-/// As an iterator it ends after the last item, or after the error that ended the stream.
+/// The iterator ends after the last item, or after the error that ended the stream.
 pub struct Items<T> {
     source: Source,
     time: CallTimeout,
@@ -29,9 +29,9 @@ pub struct Items<T> {
 
 enum Source {
     Session(PendingCall),
-    /// The elements of an array, from a server that has no streams.
+    /// The elements of an array, from a server without streams.
     Array(VecDeque<Box<RawValue>>),
-    /// The method's own result, if there was no error.
+    /// The method's own result, unless an error ended the stream.
     Over(Option<Response>),
 }
 
@@ -53,7 +53,7 @@ impl<T: DeserializeOwned> Items<T> {
         Ok(Self { source, time, item: PhantomData })
     }
 
-    /// What the method returned besides its items; null for most. The items that have not been taken are dropped.
+    /// Returns the method's own result besides its items; most methods return null. Drops the items that were not read.
     ///
     /// # Errors
     ///
@@ -72,7 +72,7 @@ impl<T: DeserializeOwned> Items<T> {
         }
     }
 
-    /// Waits for items as long as they come.
+    /// Removes the deadline: the stream waits for items as long as they come.
     pub(super) fn without_limit(&mut self) {
         self.time.deadline = None;
     }
@@ -122,9 +122,11 @@ enum Raw {
 impl<T: DeserializeOwned> Iterator for Items<T> {
     type Item = Result<T, Error>;
 
+    /// Returns the next item; `None` at the end of the stream.
+    ///
     /// # Blocking
     ///
-    /// Until the next item is there, the stream has ended, or its time is over.
+    /// Until the next item arrives, the stream ends, or its timeout passes.
     fn next(&mut self) -> Option<Self::Item> {
         Some(self.next_raw()?.and_then(|raw| match raw {
             Raw::Item(item) => parse::result(item.payload().unwrap_or("null")),

@@ -7,8 +7,8 @@ use std::time::Instant;
 use crate::client::retry::Backoff;
 use crate::session::Session;
 
-/// Keeps a session open for a client that serves, and has each greeted once. One thread does, when there is something to be
-/// done: sessions that end one soon after the other are all its own.
+/// The state of the thread that keeps a session open for a client that serves, and greets each session once. At most
+/// one such thread runs, and only while needed. Sessions that end in quick succession stay with the same thread.
 #[derive(Debug, Default)]
 pub(super) struct KeepOpen {
     state: Mutex<Progress>,
@@ -21,15 +21,15 @@ struct Progress {
     is_on: bool,
     is_running: bool,
     is_over: bool,
-    /// How often a session was opened.
+    /// How many sessions were opened.
     opened: u64,
-    /// The last session that was greeted.
+    /// The session greeted last.
     greeted: Weak<Session>,
     backoff: Backoff,
 }
 
 impl KeepOpen {
-    /// Begins with `session`, which the caller greets.
+    /// Begins with `session`, which the calling thread greets.
     pub(super) fn start(&self, session: &Arc<Session>) {
         let mut state = self.lock();
         state.is_on = true;
@@ -37,19 +37,19 @@ impl KeepOpen {
         state.backoff.begun(Instant::now());
     }
 
-    /// Tells that a session was opened.
+    /// Notes that a session was opened, and wakes the paused thread.
     pub(super) fn note_opened(&self) {
         self.lock().opened += 1;
         self.changed.notify_all();
     }
 
-    /// Tells that the client is gone.
+    /// Notes that the client was dropped, and wakes the paused thread.
     pub(super) fn end(&self) {
         self.lock().is_over = true;
         self.changed.notify_all();
     }
 
-    /// Whether the calling thread is the one to keep a session open from now on.
+    /// Makes the calling thread the one that keeps a session open. Returns false if another thread is.
     pub(super) fn claim(&self) -> bool {
         let mut state = self.lock();
         let is_free = state.is_on && !state.is_running;
@@ -57,12 +57,12 @@ impl KeepOpen {
         is_free
     }
 
-    /// Lets another thread [claim](Self::claim) that.
+    /// Gives up the [claim](Self::claim), so that another thread may take it.
     pub(super) fn release(&self) {
         self.lock().is_running = false;
     }
 
-    /// Whether `session` was not greeted before. From now on it is.
+    /// Marks `session` as greeted. Returns whether it was not greeted before.
     pub(super) fn greets_session(&self, session: &Arc<Session>) -> bool {
         let mut state = self.lock();
         if ptr::eq(state.greeted.as_ptr(), Arc::as_ptr(session)) {
@@ -73,13 +73,14 @@ impl KeepOpen {
         true
     }
 
-    /// Waits before the next attempt, unless a call opens a session meanwhile or the client ends. `is_needless` looks.
+    /// Waits before the next attempt. Returns early if `is_needless` returns true after a session was opened, or if the
+    /// client is dropped.
     pub(super) fn pause(&self, is_needless: impl Fn() -> bool) {
         let now = Instant::now();
         let until = now + self.lock().backoff.pause(now);
         loop {
             let opened = self.lock().opened;
-            // Not under the lock: the client may end with this look at it, and says so.
+            // Called without the lock: `is_needless` may drop the client, whose drop takes this lock.
             if is_needless() {
                 return;
             }
@@ -88,7 +89,7 @@ impl KeepOpen {
             if left.is_zero() || state.is_over {
                 return;
             }
-            // A session that was opened since then was told of before this waits.
+            // Compare before waiting, or the notification of a session opened since the check above is lost.
             if state.opened == opened {
                 drop(self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner));
             }

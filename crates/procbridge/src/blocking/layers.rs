@@ -1,4 +1,4 @@
-//! Layers that are ready to be used, see [`Router::layer`](crate::Router::layer).
+//! Ready-made layers, see [`Router::layer`](crate::Router::layer).
 
 use crate::blocking::next::Next;
 use crate::limits::permits::Semaphore;
@@ -9,8 +9,8 @@ use crate::service::layers::permit;
 use crate::service::layers::{Timed, span};
 use crate::service::reply::Reply;
 
-/// Lets at most `calls` of the router's calls be in flight at a time. One more is refused, code `overloaded`; with 0, every
-/// one is.
+/// Returns a layer that sets a concurrency limit: at most `calls` of the router's calls are in flight at a time.
+/// Refuses a call beyond that with the code `overloaded`; with 0, it refuses every call.
 ///
 /// ```
 /// use procbridge::{Router, layers};
@@ -22,14 +22,14 @@ pub fn max_in_flight(
 ) -> impl Fn(&Call, Next<'_>) -> Result<Reply, Refusal> + Send + Sync + 'static {
     let permits = Semaphore::new(calls);
     move |_, next| {
-        let _place = permit(&permits)?;
+        let _permit = permit(&permits)?;
         next.run()
     }
 }
 
-/// Tells [tracing](https://docs.rs/tracing) of each call: a span `procbridge.call` with the fields `method`, `peer` and
-/// `traceparent`, in which the handler runs, and in it an event with `outcome` (`ok`, the error's code, or `error` if it
-/// has none) and `elapsed_us`. Both are of the level `INFO`.
+/// Returns a layer that reports each call to [tracing](https://docs.rs/tracing), at level `INFO`. The handler runs in a
+/// span `procbridge.call` with the fields `method`, `peer` and `traceparent`. An event in the span has the fields
+/// `outcome` and `elapsed_us`. The outcome is `ok`, the error's code, or `error` if it has none.
 ///
 /// ```
 /// use procbridge::{Router, layers};

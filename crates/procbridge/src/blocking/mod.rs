@@ -1,4 +1,4 @@
-//! The blocking face: sockets, threads and clocks around the core; no rule of the protocol is in here.
+//! The blocking face: sockets, threads and clocks around the core. No rule of the protocol is in here.
 
 mod background;
 mod caller;

@@ -1,4 +1,4 @@
-//! What stands behind a layer: more layers, and at last the handler.
+//! The rest of the chain behind a layer: more layers, and at last the handler.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::service::call::Call;
 use crate::service::dispatch::guarded;
 use crate::service::reply::Reply;
 
-/// The rest of the way of a call, as a layer sees it; see [`Router::layer`](crate::Router::layer).
+/// The rest of the chain behind a layer, see [`Router::layer`](crate::Router::layer).
 pub struct Next<'a> {
     call: &'a Call,
     reply: Reply,
@@ -32,12 +32,12 @@ impl<'a> Next<'a> {
         Self { call, reply, layers, handler }
     }
 
-    /// Lets the call go on to the next layer, or to its handler.
+    /// Runs the next layer, or the handler after the last one.
     ///
     /// # Errors
     ///
-    /// The refusal that is to be answered. A panic of what stands behind is one, with the code `internal`; so is that
-    /// there is no such method, with the code `unknown_method`.
+    /// The refusal to answer with. A panic further down the chain becomes one with the code `internal`, an unknown
+    /// method one with the code `unknown_method`.
     pub fn run(self) -> Result<Reply, Refusal> {
         let Self { call, reply, layers, handler } = self;
         guarded(|| match (layers.split_first(), handler) {
@@ -47,7 +47,7 @@ impl<'a> Next<'a> {
         })
     }
 
-    /// The good response without a payload, for a layer that answers by itself.
+    /// Returns a good response without a payload, for a layer that answers by itself.
     ///
     /// ```
     /// use procbridge::Router;

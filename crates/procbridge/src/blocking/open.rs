@@ -1,4 +1,4 @@
-//! One call on a new connection, until it is answered or the connection is a session.
+//! One call on a new connection, until it is answered or the connection becomes a session.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,7 +31,7 @@ pub(super) struct OpenedSession {
 }
 
 impl OpenCall {
-    /// Waits for the answer, or for the session in which it will come.
+    /// Waits for the answer, or for the session on which it will arrive.
     pub(super) fn run(mut self) -> Result<Result<Response, OpenedSession>, Error> {
         match self.connection()? {
             Opened::Response(response) => Ok(Ok(response)),
@@ -43,7 +43,7 @@ impl OpenCall {
     }
 
     fn connection(&mut self) -> Result<Opened, Error> {
-        // The request: usually one write. A server that refuses it may answer before it has read all of it.
+        // The request usually takes one write. A server that refuses it may answer before it has read all of it.
         while !self.outgoing.transmit().is_empty() {
             match self.stream.write(self.outgoing.transmit()) {
                 Ok(0) => {
@@ -54,7 +54,7 @@ impl OpenCall {
                 }
                 Ok(count) => self.outgoing.transmitted(count),
                 Err(error) => {
-                    // The server reads no more; what it said before that may be here.
+                    // The server reads no more; an answer that it sent before may have arrived.
                     return match self.read() {
                         Ok(Some(opened)) => Ok(opened),
                         _ => Err(self.outgoing.lost(error)),
@@ -62,7 +62,7 @@ impl OpenCall {
                 }
             }
         }
-        // Small answers from a near server are not there yet: waiting first saves a read that finds nothing.
+        // A small answer is rarely there yet, even from a near server: waiting first saves a read that finds nothing.
         loop {
             self.wait(Readiness::Read)?;
             if let Some(opened) = self.read()? {
@@ -89,8 +89,8 @@ impl OpenCall {
 }
 
 impl OpenedSession {
-    /// The session, for any number of calls. The opening call is kept for whoever waits for it, if it is answered. Without a
-    /// session there is what became of that call.
+    /// Returns the session, for any number of calls. With `is_answered`, the session keeps the opening call for its
+    /// caller. On failure, returns the result of the opening call.
     pub(super) fn into_session(
         self,
         admission: &Arc<Admission>,
@@ -105,7 +105,7 @@ impl OpenedSession {
             socket::set_no_delay(&stream);
         }
         let opening = is_answered.then_some(id);
-        let (admission, hold) = (admission.clone(), SessionPermits::default());
-        Ok((Session::new(connection, Arc::new(stream), peer, admission, opening, Reader::None, hold), id))
+        let (admission, permits) = (admission.clone(), SessionPermits::default());
+        Ok((Session::new(connection, Arc::new(stream), peer, admission, opening, Reader::None, permits), id))
     }
 }

@@ -1,4 +1,4 @@
-//! A call that is being put together.
+//! A builder for one call.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::client::request::{self, CallOptions, ResultForm};
 use crate::config::client::ClientConfig;
 use crate::error::{Error, ErrorKind, Outcome};
 
-/// A call that is being put together, see [`Client::call`](crate::Client::call) and [`Session::call`](crate::Session::call).
+/// A builder for one call, see [`Client::call`](crate::Client::call) and [`Session::call`](crate::Session::call).
 pub struct RequestBuilder<'a, P: ?Sized = ()> {
     via: Target<'a>,
     method: Option<&'a str>,
@@ -25,7 +25,7 @@ pub struct RequestBuilder<'a, P: ?Sized = ()> {
     fault: Option<Error>,
 }
 
-/// What makes the call.
+/// The client or session that makes the call.
 #[derive(Clone, Copy)]
 pub(super) enum Target<'a> {
     Client(&'a Inner),
@@ -39,24 +39,24 @@ impl<'a> RequestBuilder<'a> {
 }
 
 impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
-    /// The payload: anything that serde can write. Without it, or with one that is null, the request has none.
+    /// Sets the payload: anything that serde can write. Without one, or with null, the request has no payload.
     pub fn payload<Q: Serialize + ?Sized>(self, payload: &'a Q) -> RequestBuilder<'a, Q> {
         let Self { via, method, options, fault, .. } = self;
         RequestBuilder { via, method, payload: Some(payload), options, fault }
     }
 
-    /// How long this call may take, in place of the client's setting. The server is told, and need not work on when
-    /// nobody waits. With zero it ends at once, error kind `Timeout`.
+    /// Sets the timeout of this call, in place of the client's setting. The server learns it, and can stop work that
+    /// its caller no longer waits for. With zero the call ends at once, error kind `Timeout`.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.options.timeout = Some(limit);
         self
     }
 
-    /// Sends an entry along with the call, beside its payload; the handler finds it with
-    /// [`Call::meta_value`](crate::Call::meta_value). Entries go in the order in which their keys were first given, each
-    /// as it was written: a `RawValue` keeps its digits, its keys and their order. A second value of a key replaces the
-    /// first. A value that JSON cannot say makes the call fail with `InvalidInput`.
+    /// Adds an entry to the call's metadata, beside its payload. The handler reads it with
+    /// [`Call::meta_value`](crate::Call::meta_value). Entries are sent in the order in which their keys were first
+    /// given. Each keeps its text: a `RawValue` keeps its digits, its keys and their order. A second value of a key
+    /// replaces the first. A value that JSON cannot express makes the call fail with `InvalidInput`.
     #[must_use]
     pub fn meta(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
         if let Err(error) = self.options.meta.insert(key.into(), &value) {
@@ -65,8 +65,8 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         self
     }
 
-    /// Says that running this call twice does no harm: it is sent again when its connection was lost and it is unknown
-    /// whether it has run.
+    /// Marks the call as idempotent: running it twice does no harm. It is then retried after a lost connection even if
+    /// it may have run.
     #[must_use]
     pub fn idempotent(mut self) -> Self {
         self.options.is_idempotent = true;
@@ -89,7 +89,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         }
     }
 
-    /// Sends the call as one that is not answered, see [`Client::notify`](crate::Client::notify).
+    /// Sends the call as a one-way call, see [`Client::notify`](crate::Client::notify).
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         self.run().map(drop)
     }
 
-    /// Sends the call and reads the items of its answer, see [`Client::stream`](crate::Client::stream).
+    /// Sends the call and returns the items of its answer, see [`Client::stream`](crate::Client::stream).
     ///
     /// # Errors
     ///
@@ -122,7 +122,8 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         self.begin()
     }
 
-    /// Sends the call on a session, which is opened for it if there is none, within `time`. It has no limit of its own.
+    /// Sends the call on the session, within `time`; opens a session if there is none. The stream has no timeout of its
+    /// own.
     pub(super) fn begin_session_stream(mut self, time: CallTimeout) -> Result<Begun, Error> {
         (self.options.form, self.options.needs_session) = (ResultForm::Stream, true);
         self.check()?;
@@ -174,7 +175,7 @@ impl<P: ?Sized> fmt::Debug for RequestBuilder<'_, P> {
         let Self { method, options, .. } = self;
         f.debug_struct("RequestBuilder")
             .field("method", method)
-            .field("style", options)
+            .field("options", options)
             .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! Methods by name, and what is answered whatever a handler does.
+//! Finds methods by name, and answers every call whatever its handler does.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,9 +26,9 @@ use crate::telemetry::trace_context;
 
 /// The methods of a server.
 ///
-/// Names are case-sensitive and may hold anything; those that begin with `$/` belong to the protocol. A later
-/// registration of a name replaces the earlier one. Without a fallback, an unknown method is answered with the
-/// code `unknown_method`.
+/// Method names are case-sensitive and may contain any text; names that begin with `$/` belong to the protocol. A later
+/// registration of a name replaces the earlier one. Without a fallback, an unknown method is answered with the code
+/// `unknown_method`.
 ///
 /// ```
 /// use procbridge::{Call, Refusal, Router};
@@ -43,18 +43,18 @@ use crate::telemetry::trace_context;
 #[derive(Clone, Default)]
 pub struct Router {
     pub(crate) routes: Routes<BoxedHandler>,
-    /// The first is the outermost.
+    /// The first layer is the outermost.
     pub(crate) layers: Vec<Arc<BoxedLayer>>,
 }
 
 impl Router {
-    /// A router without methods.
+    /// Returns a router without methods.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A router that gives every call to one function, as the other languages' servers do: the method's name, absent
-    /// if the request has none, and the payload.
+    /// Returns a router that passes every call to one function, as the other languages' servers do. The function gets
+    /// the method's name, `None` if the request has none, and the payload.
     ///
     /// ```
     /// use procbridge::{Refusal, Router};
@@ -77,7 +77,7 @@ impl Router {
         router
     }
 
-    /// Adds a method, see [`Handler`] for the functions that will do.
+    /// Adds a method. [`Handler`] lists the functions that are accepted.
     #[must_use]
     pub fn method<Args>(mut self, name: impl Into<String>, handler: impl Handler<Args>) -> Self {
         let handler = move |call: &Call, reply: Reply| handler.handle(call, reply);
@@ -85,8 +85,8 @@ impl Router {
         self
     }
 
-    /// Adds a method that answers with a stream of items, see [`StreamHandler`] for the functions that will do. A caller that
-    /// does not ask for a stream, as those of the older packages, is answered with one array of the items.
+    /// Adds a method that answers with a stream of items. [`StreamHandler`] lists the functions that are accepted. A
+    /// caller that does not ask for a stream, as those of the older packages, gets one array of the items.
     ///
     /// ```
     /// use procbridge::{Client, ItemSink, Router, Server};
@@ -119,8 +119,8 @@ impl Router {
         self
     }
 
-    /// Answers all calls that have no method here, those that name none included. Payload and result are of one type:
-    /// a `Value`, or `Box<RawValue>` for JSON text exactly as it was sent.
+    /// Answers all calls whose method is not registered here, and those without a method name. Payload and result have
+    /// the same type: a `Value`, or `Box<RawValue>` for JSON text exactly as it was sent.
     #[must_use]
     pub fn fallback<F, T>(mut self, handler: F) -> Self
     where
@@ -133,8 +133,8 @@ impl Router {
         self
     }
 
-    /// Says in a line what the method `name` does, for [`$/describe`](crate::ServerConfig::without_describe). It may be
-    /// added before or after.
+    /// Sets a one-line description of the method `name`, for [`$/describe`](crate::ServerConfig::without_describe). It
+    /// may be called before or after the method is added.
     ///
     /// ```
     /// use procbridge::Router;
@@ -149,8 +149,8 @@ impl Router {
         self
     }
 
-    /// Shows in `$/describe` what the method `name` takes and gives, as JSON Schemas. `R` is the result without its
-    /// `Result`, or an item of a method that streams. It may be added before or after.
+    /// Sets the JSON Schemas of the payload and the result of the method `name`, for `$/describe`. `R` is the result
+    /// without its `Result`, or the item of a streaming method. It may be called before or after the method is added.
     ///
     /// ```
     /// use procbridge::Router;
@@ -169,12 +169,12 @@ impl Router {
         self
     }
 
-    /// Puts a function around all methods of this router, those that are added later, the fallback and unknown methods
-    /// included. It may look at the call, refuse it, let it go on with [`Next::run`], and look at what became of it.
-    /// The layer that was added first is the outermost. A panic in a layer is answered as a handler's is.
+    /// Wraps a function around all methods of this router, including methods added later, the fallback and unknown
+    /// methods. The layer may inspect the call, refuse it, pass it on with [`Next::run`], and inspect the result. The
+    /// layer added first is the outermost. A panic in a layer is answered as a handler's is.
     ///
-    /// The protocol's own methods (`$/ping` and so on) are the server's, not the router's: no layer is around them.
-    /// [`ServerConfig`] can switch them off.
+    /// The protocol's own methods (`$/ping` and so on) belong to the server, not to the router: layers do not wrap
+    /// them. [`ServerConfig`] can switch them off.
     ///
     /// ```
     /// use procbridge::{Refusal, Router, code, layers};
@@ -204,8 +204,8 @@ impl Router {
         self
     }
 
-    /// The packet that answers `call`, whatever its handler does; none if it has become a subscription. It `began` just
-    /// now; tells also when it ended.
+    /// Returns the packet that answers `call`, whatever its handler does, and when the handler ended. Returns no packet
+    /// if the call has become a subscription. `began` is when the call began.
     pub(crate) fn answer(
         &self,
         call: &Call,

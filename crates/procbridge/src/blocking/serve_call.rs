@@ -1,4 +1,4 @@
-//! A call that came on a session is answered: its handler runs on this thread.
+//! Answers a call that came on a session: its handler runs on the calling thread.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,13 +16,13 @@ pub(super) fn run(router: &Router, session: &Arc<Session>, work: IncomingCall) {
     wait::write_all(session);
 }
 
-/// Whether a call becomes a subscription. It takes no time, and is to be in force before a call behind it begins, which may
-/// publish (PB-EVT-8): so no thread of its own is for it.
+/// Whether a call becomes a subscription. Subscribing takes no time, so it needs no thread of its own. Subscribe before
+/// the next call begins, or events that it publishes are missed (PB-EVT-8).
 pub(super) fn is_subscription(router: &Router, session: &Session, work: &IncomingCall) -> bool {
     router.routes.is_subscription(work.call.method(), &session.admission.config)
 }
 
-/// Runs the handler of a call, which `began` just now, and queues its answer. Tells when it ended.
+/// Runs the handler of a call, which begins at `began`, and queues its answer. Returns when it ended.
 pub(super) fn answer(
     router: &Router,
     session: &Arc<Session>,

@@ -1,4 +1,4 @@
-//! A session as a handler sees it: the way back to the caller (PB-ID-*).
+//! A session as a handler sees it, for calls back to the caller (PB-ID-*).
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use crate::peer::Peer;
 use crate::reply_error::Refusal;
 use crate::service::call::Call;
 
-/// The session on which a call came, for calls in the other direction. Clones are the same session. It may be kept after
-/// the call: it works as long as the peer keeps its connection.
+/// The session on which a call came, for calls in the other direction. Clones are the same session. A handler may keep
+/// it after the call: it works as long as the peer keeps its connection open.
 ///
 /// ```
 /// use procbridge::{Call, Client, Refusal, Router, Server};
@@ -34,7 +34,7 @@ use crate::service::call::Call;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// Whoever keeps a session does not keep its connection: that has ended when the peer's has.
+    /// A weak reference: keeping a session does not keep the peer's connection open.
     caller: Caller,
     peer: Peer,
 }
@@ -51,14 +51,14 @@ impl Session {
         Ok(Self { caller: Caller { session, config: Arc::new(config) }, peer })
     }
 
-    /// Who is at the other end.
+    /// Returns the peer at the other end.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
 
-    /// What the other end calls itself, if it says so.
+    /// Returns the name that the peer gave for itself, if any.
     pub fn name(&self) -> Option<String> {
-        self.caller.session.upgrade()?.peer_terms().and_then(|terms| terms.name().map(str::to_string))
+        self.caller.session.upgrade()?.peer_terms().and_then(|settings| settings.name().map(str::to_string))
     }
 
     /// Whether calls can still begin on this session.
@@ -66,15 +66,15 @@ impl Session {
         self.caller.session.upgrade().is_some_and(|session| session.is_open())
     }
 
-    /// Calls a method of the other end, see [`Client::request`](crate::Client::request). Nothing is sent again.
+    /// Calls a method of the peer, see [`Client::request`](crate::Client::request). Never retries.
     ///
     /// # Errors
     ///
-    /// Those of [`Client::request`](crate::Client::request), and `InvalidInput` if the other end takes no calls.
+    /// Those of [`Client::request`](crate::Client::request), and `InvalidInput` if the peer takes no calls.
     ///
     /// # Blocking
     ///
-    /// Until the answer is there, at most 30 s unless [another limit](RequestBuilder::timeout) is set.
+    /// Until the answer arrives, at most 30 s unless [another timeout](RequestBuilder::timeout) is set.
     pub fn request<R>(&self, method: &str, payload: &(impl Serialize + ?Sized)) -> Result<R, Error>
     where
         R: DeserializeOwned,
@@ -82,7 +82,7 @@ impl Session {
         self.call(method).payload(payload).send()
     }
 
-    /// Sends a call that is not answered, see [`Client::notify`](crate::Client::notify).
+    /// Sends a one-way call, see [`Client::notify`](crate::Client::notify).
     ///
     /// # Errors
     ///
@@ -90,12 +90,12 @@ impl Session {
     ///
     /// # Blocking
     ///
-    /// Until the call is handed to the system.
+    /// Until the operating system has taken the call.
     pub fn notify(&self, method: &str, payload: &(impl Serialize + ?Sized)) -> Result<(), Error> {
         self.call(method).payload(payload).notify()
     }
 
-    /// Calls a method that answers with items, see [`Client::stream`](crate::Client::stream).
+    /// Calls a method that answers with a stream of items, see [`Client::stream`](crate::Client::stream).
     ///
     /// # Errors
     ///
@@ -112,19 +112,19 @@ impl Session {
         self.call(method).payload(payload).stream()
     }
 
-    /// Begins a call that has settings of its own.
+    /// Begins a call with settings of its own.
     pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
         RequestBuilder::new(Target::Session(&self.caller), Some(method))
     }
 }
 
 impl Call {
-    /// The session on which this call came, to call its caller back.
+    /// Returns the session on which this call came, to call its caller back.
     ///
     /// # Errors
     ///
-    /// The caller has a connection for this call only, as those of the older packages do. The error is a [`Refusal`], so
-    /// that `?` in a handler tells the caller.
+    /// The caller has a connection for this call only, as callers of the older packages do. The error is a [`Refusal`],
+    /// so `?` in a handler answers the caller with it.
     pub fn session(&self) -> Result<Session, Refusal> {
         Session::of(self)
     }

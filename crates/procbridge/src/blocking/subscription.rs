@@ -1,4 +1,4 @@
-//! Events as a client gets them (PB-EVT-*).
+//! Events as a client receives them (PB-EVT-*).
 
 use std::mem;
 use std::sync::Arc;
@@ -19,16 +19,17 @@ use crate::events::event::{self, Event, Missed};
 
 /// The events of some topics, see [`Client::subscribe`](crate::Client::subscribe). Dropping it ends the subscription.
 ///
-/// As an iterator it ends only with an error that trying again would not mend: the server refuses the subscription, has no
-/// events, or no longer holds sessions. While the server cannot be reached, is full or stops, it waits and tries again.
+/// The iterator ends only with an error that a retry would not fix. That is so if the server refuses the subscription,
+/// has no events, or no longer supports sessions. While the server is unreachable, full or stopping, the subscription
+/// waits and retries.
 #[derive(Debug)]
 pub struct Subscription {
     client: Arc<Inner>,
     /// The payload of the subscribing call.
     wanted: Value,
-    /// The first item is empty: from then on no event is missed.
+    /// The stream of events. Its first item is empty: from then on no event is missed.
     items: Option<Items<Option<Event>>>,
-    /// An event that came at once.
+    /// An event that arrived before that empty item.
     first: Option<Event>,
     backoff: Backoff,
     /// Whether events may have been missed since the last one.
@@ -46,7 +47,7 @@ impl Subscription {
         Ok(subscription)
     }
 
-    /// Subscribes, and waits for the word that it is in force.
+    /// Subscribes, and waits for the confirmation that the subscription is active.
     fn renew(&mut self) -> Result<Items<Option<Event>>, Error> {
         let time = CallTimeout::new(self.client.config.patience());
         let call =
@@ -54,9 +55,9 @@ impl Subscription {
         let begun = call.begin_session_stream(time)?;
         let Begun::Calling(_) = begun else { return Err(request::no_sessions()) };
         let mut items = Items::new(begun, time)?;
-        // What else than the word that it is in force comes first is an event, or the end.
+        // A first item other than the confirmation is an event; no item is the end.
         self.first = items.next().ok_or_else(event::none_there)??;
-        // Without that word it is not known from when on nothing was missed.
+        // Without the confirmation, events may have been missed before the first one.
         self.gap |= self.first.is_some();
         items.without_limit();
         self.backoff.begun(Instant::now());
@@ -65,7 +66,7 @@ impl Subscription {
 }
 
 impl Subscription {
-    /// An event as the program gets it, with the word on what was missed before it.
+    /// Returns `event` as the program gets it, with the mark of what was missed before it.
     fn reported(&mut self, mut event: Event) -> Event {
         if mem::take(&mut self.gap) {
             event.missed = Missed::Unknown;
@@ -77,9 +78,11 @@ impl Subscription {
 impl Iterator for Subscription {
     type Item = Result<Event, Error>;
 
+    /// Returns the next event; `None` after the error that ended the subscription.
+    ///
     /// # Blocking
     ///
-    /// Until there is an event, or the subscription has failed for good.
+    /// Until an event arrives, or the subscription fails for good.
     fn next(&mut self) -> Option<Self::Item> {
         while !self.over {
             if let Some(event) = self.first.take() {
@@ -92,7 +95,7 @@ impl Iterator for Subscription {
                         continue;
                     }
                     Some(Err(error)) => Some(error),
-                    // The server ended it in an orderly way.
+                    // The server ended the subscription gracefully.
                     None => None,
                 },
                 None => match self.renew() {

@@ -1,4 +1,4 @@
-//! Threads for work that comes now and then: one that has nothing to do stands ready for a while.
+//! Threads for work that comes now and then: an idle thread stays for a while.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,14 +7,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// Starts a thread. Whatever its work is, this is compiled once.
+/// Starts a thread. Boxing the work compiles this once for all kinds of work.
 pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     let work: Box<dyn FnOnce() + Send> = Box::new(work);
     thread::Builder::new().name(name.to_string()).spawn(work)
 }
 
-/// A pool of threads. It starts as many as there is work at a time; what bounds that is up to who gives the work.
-/// Dropping it lets the threads end that stand ready.
+/// A pool of threads. It starts as many threads as it has work at a time; its users bound the work. Dropping it ends
+/// the idle threads.
 #[derive(Debug, Default)]
 pub(super) struct ThreadPool {
     inner: Arc<Inner>,
@@ -30,18 +30,18 @@ struct Inner {
 struct Queue {
     work: VecDeque<Box<dyn FnOnce() + Send>>,
     idle: usize,
-    /// How many threads the system did not give.
-    lacking: usize,
+    /// How many threads the operating system failed to start.
+    unstarted: usize,
     is_closed: bool,
 }
 
 impl ThreadPool {
-    /// Has a thread do `work`.
+    /// Runs `work` on a thread.
     ///
     /// # Errors
     ///
-    /// The system gives no thread. The work is done by the next one that is free, or by one that
-    /// [makes up](Self::ensure_spare) for it.
+    /// The operating system cannot start a thread. The next free thread does the work, or one that
+    /// [`ensure_spare`](Self::ensure_spare) starts.
     pub(super) fn run(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let mut queue = self.inner.queue();
         queue.work.push_back(Box::new(work));
@@ -51,16 +51,16 @@ impl ThreadPool {
             self.inner.more.notify_one();
             return Ok(());
         }
-        self.start(name).inspect_err(|_| self.inner.queue().lacking += 1)
+        self.start(name).inspect_err(|_| self.inner.queue().unstarted += 1)
     }
 
-    /// Starts the threads that the system did not give before, as far as there is work for them. Tells whether it still does
-    /// not give them.
+    /// Starts the threads that could not be started before, as far as work is queued. Returns whether some still cannot
+    /// be started.
     pub(super) fn ensure_spare(&self, name: &str) -> bool {
         loop {
             let mut queue = self.inner.queue();
-            queue.lacking = queue.lacking.min(queue.work.len());
-            if queue.lacking == 0 {
+            queue.unstarted = queue.unstarted.min(queue.work.len());
+            if queue.unstarted == 0 {
                 return false;
             }
             drop(queue);
@@ -68,7 +68,7 @@ impl ThreadPool {
                 return true;
             }
             let mut queue = self.inner.queue();
-            queue.lacking = queue.lacking.saturating_sub(1);
+            queue.unstarted = queue.unstarted.saturating_sub(1);
         }
     }
 
@@ -77,7 +77,7 @@ impl ThreadPool {
         spawn(name, move || inner.work()).map(drop)
     }
 
-    /// Lets the threads end that stand ready.
+    /// Ends the idle threads.
     pub(super) fn close(&self) {
         self.inner.queue().is_closed = true;
         self.inner.more.notify_all();
@@ -126,9 +126,9 @@ impl fmt::Debug for Queue {
     }
 }
 
-/// How long a thread without work stands ready.
+/// How long an idle thread stays.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long after the system gave no thread it is asked again.
+/// The delay before a failed thread start is retried.
 pub(super) const SPAWN_RETRY: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
@@ -139,19 +139,19 @@ mod tests {
 
     #[test]
     fn work_for_which_there_was_no_thread_is_done_by_one_that_makes_up_for_it() {
-        let (done, hears) = mpsc::channel();
+        let (done, receiver) = mpsc::channel();
         let pool = ThreadPool::default();
         let mut queue = pool.inner.queue();
         for number in 0..2 {
             let done = done.clone();
             queue.work.push_back(Box::new(move || done.send(number).unwrap()));
-            queue.lacking += 1;
+            queue.unstarted += 1;
         }
         drop(queue);
         assert!(!pool.ensure_spare("made-up"));
         let limit = Duration::from_secs(5);
-        let mut numbers = [0, 0].map(|_: i32| hears.recv_timeout(limit).unwrap());
+        let mut numbers = [0, 0].map(|_: i32| receiver.recv_timeout(limit).unwrap());
         numbers.sort_unstable();
-        assert_eq!((numbers, pool.inner.queue().lacking), ([0, 1], 0));
+        assert_eq!((numbers, pool.inner.queue().unstarted), ([0, 1], 0));
     }
 }

@@ -1,4 +1,4 @@
-//! Keeps a session alive in which a stream is open, while the program takes its time over an item.
+//! Keeps alive a session with an open stream, while the program processes an item.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,23 +12,24 @@ use crate::blocking::transport::wait_for;
 use crate::blocking::wait;
 use crate::session::Session;
 
-/// Keeps a session alive in which a stream is open: a program that takes its time over an item answers no PING. Nothing
-/// happens if that is done already.
+/// Starts the thread that keeps alive a session with an open stream: a program that processes an item answers no PING.
+/// Does nothing if such a thread runs.
 ///
-/// The thread waits for what arrives, so that it answers in time whatever the server's heartbeat is.
+/// The thread waits for input, so it answers in time whatever the server's keepalive interval is.
 pub(super) fn tick(session: &Arc<Session>) {
     if session.is_driven() || session.ticked.swap(true, Ordering::AcqRel) {
         return;
     }
     let weak = Arc::downgrade(session);
-    let ticker = spawn("procbridge-pulse", move || {
+    let ticker = spawn("procbridge-ticker", move || {
         while let Some(session) = weak.upgrade() {
             if session.has_ended() {
                 return;
             }
             if !session.is_calling() {
                 session.ticked.store(false, Ordering::Release);
-                // A stream that was opened in between found that somebody looks after it.
+                // Check again after the store, or a stream opened in between, which found the thread running, is not
+                // kept alive.
                 if !session.is_calling() || session.ticked.swap(true, Ordering::AcqRel) {
                     return;
                 }
@@ -36,7 +37,7 @@ pub(super) fn tick(session: &Arc<Session>) {
             let now = Instant::now();
             let mut due = now + TICK;
             if session.become_leader(None) {
-                // What a server sends without an end is not read without one.
+                // A bound: the server may send without end.
                 for _ in 0..MAX_READS {
                     if !wait::read_now(&session) {
                         break;
@@ -47,10 +48,10 @@ pub(super) fn tick(session: &Arc<Session>) {
                 due = session.tick(Instant::now()).map_or(due, |next| next.min(due));
                 session.step_down(None);
             }
-            // No longer: the session is kept meanwhile.
+            // Drop the session after this wait, no later: it is kept alive meanwhile.
             let _ = wait_for(&mut [PollFd::new(&*session, PollFlags::IN)], Some(due));
             drop(session);
-            // A program that reads by itself is the first to.
+            // A program that reads by itself reads first.
             thread::sleep(FIRST_TICK);
         }
     });
@@ -59,10 +60,10 @@ pub(super) fn tick(session: &Arc<Session>) {
     }
 }
 
-/// Reads at a time, each of which takes in as much as there is room for.
+/// The most reads at a time, each of which fills the read buffer at most.
 const MAX_READS: usize = 32;
-/// The longest wait for something to arrive.
+/// The longest wait for input.
 const TICK: Duration = Duration::from_millis(250);
-/// How long what has arrived is left to the program. The server's patience is longer: twice its heartbeat, which is some
-/// tenths of a second at least.
+/// How long arrived bytes are left to the program. The server's keepalive timeout is longer: twice its interval, which
+/// is some tenths of a second at least.
 const FIRST_TICK: Duration = Duration::from_millis(10);

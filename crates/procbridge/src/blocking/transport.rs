@@ -1,8 +1,9 @@
-//! One connected socket: reads and writes that never block, and the places that wait.
+//! One connected socket: reads and writes that never block, and the methods that wait.
 //!
-//! Waiting is apart from reading and writing so that a full answer never waits for anything. A short wait is the read's own
-//! all the same, with a limit set to the socket: `poll` sets a timer of the clock's resolution, which for a short time most
-//! likely means to set the processor's clock anew, and costs more than the rest of the wait, see decision 0001.
+//! Waiting is separate from reading and writing, so that a complete answer never waits. A short wait still happens
+//! inside the read, with a receive timeout set on the socket. `poll` would set a timer of the clock's resolution. For a
+//! short wait this usually reprograms the processor's timer, which costs more than the rest of the wait. See decision
+//! 0001.
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,7 +29,7 @@ pub(super) struct Transport {
     socket: OwnedFd,
 }
 
-/// What a socket is waited for.
+/// The readiness that a thread waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readiness {
     Read,
@@ -41,8 +42,8 @@ impl Transport {
         Self { socket }
     }
 
-    /// Connects; all addresses of a name share the time until `deadline`. A Unix socket is given up if its server runs as a
-    /// user that the client [does not trust](Endpoint::check_server). `alone` hears how it went.
+    /// Connects; all addresses of a name share the time until `deadline`. Refuses a Unix socket whose server runs as a
+    /// user that the client [does not trust](Endpoint::check_server). Reports the outcome to `permit`.
     pub(super) fn connect(
         endpoint: &Endpoint,
         deadline: Option<Instant>,
@@ -75,7 +76,7 @@ impl Transport {
             let share = connect::attempt_deadline(deadline, Instant::now(), addresses.len() - tried);
             match Self::connect_tcp(*address, share, permit) {
                 Ok(connected) => return Ok(connected),
-                // The first address is the preferred one: its error is the one to tell.
+                // The first address is the preferred one, so its error is reported.
                 Err(error) if tried == 0 => result = Err(connect::cannot_connect(endpoint, error)),
                 Err(_) => {}
             }
@@ -130,33 +131,33 @@ impl Transport {
         }
     }
 
-    /// Appends what has arrived to `buffer`, as far as it has room.
+    /// Appends what has arrived to `buffer`, up to its capacity.
     pub(super) fn read(&self, buffer: &mut Vec<u8>) -> io::Result<Read> {
         Read::of(socket::receive(&self.socket, buffer))
     }
 
-    /// Has [`read_soon`](Self::read_soon) wait so long.
+    /// Sets the receive timeout of [`read_soon`](Self::read_soon).
     pub(super) fn limit_wait(&self, limit: Duration) -> io::Result<()> {
         socket::set_receive_timeout(&self.socket, limit)
     }
 
-    /// Appends what arrives to `buffer`, as far as it has room. An accepted socket waits for it, within its
-    /// [limit](Self::limit_wait).
+    /// Appends what arrives to `buffer`, up to its capacity. On an accepted socket it waits for input, within its
+    /// [receive timeout](Self::limit_wait).
     pub(super) fn read_soon(&self, buffer: &mut Vec<u8>) -> io::Result<Read> {
         Read::of(socket::receive_waiting(&self.socket, buffer))
     }
 
-    /// Writes what the socket takes of `bytes`; 0 when it takes nothing now.
+    /// Writes what the socket takes of `bytes`; returns 0 if it takes nothing now.
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         socket::sent(socket::send(&self.socket, bytes))
     }
 
-    /// Tells the peer that nothing more will be written.
+    /// Tells the peer that no more bytes follow.
     pub(super) fn finish_writing(&self) -> io::Result<()> {
         socket::finish_writing(&self.socket)
     }
 
-    /// Waits until the socket is ready, or has failed, or `deadline` has passed: then false.
+    /// Waits until the socket is ready or has failed. Returns false if `deadline` passed first.
     pub(super) fn wait(&self, readiness: Readiness, deadline: Option<Instant>) -> io::Result<bool> {
         let flags = match readiness {
             Readiness::Read => PollFlags::IN,
@@ -173,7 +174,7 @@ impl AsFd for Transport {
     }
 }
 
-/// Waits until one of `sockets` is ready, or `deadline` has passed: then false.
+/// Waits until one of `sockets` is ready. Returns false if `deadline` passed first.
 pub(super) fn wait_for(sockets: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -189,7 +190,7 @@ pub(super) fn wait_for(sockets: &mut [PollFd<'_>], deadline: Option<Instant>) ->
     }
 }
 
-/// The addresses of a name. The system's resolver knows no time limit, so it is asked on a thread of its own.
+/// Resolves a name. The system's resolver has no timeout, so it runs on a thread of its own.
 fn resolve(
     endpoint: &Endpoint,
     host: &str,
@@ -201,7 +202,7 @@ fn resolve(
     }
     let (sender, receiver) = mpsc::channel();
     let name = host.to_string();
-    // Who asked may have given up.
+    // The caller may have timed out, and the receiver be gone.
     let ask = move || drop(sender.send(Endpoint::resolve(&name, port)));
     spawn("procbridge-resolve", ask).map_err(|error| connect::cannot_connect(endpoint, error))?;
     let answer = match deadline {

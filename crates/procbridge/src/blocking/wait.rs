@@ -1,4 +1,4 @@
-//! How a thread waits on a session: it reads for all who wait there if nobody else does, or sleeps until it is woken.
+//! How a thread waits on a session: as the leader it reads for all waiting threads, as a follower it parks.
 
 use std::cell::RefCell;
 use std::io;
@@ -20,14 +20,14 @@ use crate::session::leader::{Follower, Step};
 use crate::session::session::BeginError;
 use crate::session::{CallEnd, PendingCall, Session};
 
-/// Wakes one thread.
+/// A waker for one thread.
 struct Unparker {
     thread: Thread,
-    rung: AtomicBool,
+    notified: AtomicBool,
 }
 
 thread_local! {
-    static ALARM: RefCell<Option<(Arc<Unparker>, Waker)>> = const { RefCell::new(None) };
+    static UNPARKER: RefCell<Option<(Arc<Unparker>, Waker)>> = const { RefCell::new(None) };
 }
 
 impl Wake for Unparker {
@@ -36,38 +36,39 @@ impl Wake for Unparker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
+        if !self.notified.swap(true, Ordering::AcqRel) {
             self.thread.unpark();
         }
     }
 }
 
-/// The thread that runs this, as one that can be woken.
+/// The calling thread, with the waker that unparks it.
 pub(super) struct Parker {
-    alarm: Arc<Unparker>,
+    unparker: Arc<Unparker>,
     waker: Waker,
 }
 
 impl Parker {
-    /// This thread.
+    /// Returns the parker of the calling thread.
     pub(super) fn this() -> Self {
-        let (alarm, waker) = ALARM.with_borrow_mut(|kept| {
-            let (alarm, waker) = kept.get_or_insert_with(|| {
-                let alarm = Arc::new(Unparker { thread: thread::current(), rung: AtomicBool::new(false) });
-                (alarm.clone(), Waker::from(alarm))
+        let (unparker, waker) = UNPARKER.with_borrow_mut(|cached| {
+            let (unparker, waker) = cached.get_or_insert_with(|| {
+                let unparker =
+                    Arc::new(Unparker { thread: thread::current(), notified: AtomicBool::new(false) });
+                (unparker.clone(), Waker::from(unparker))
             });
-            (alarm.clone(), waker.clone())
+            (unparker.clone(), waker.clone())
         });
-        Self { alarm, waker }
+        Self { unparker, waker }
     }
 
     pub(super) fn waker(&self) -> &Waker {
         &self.waker
     }
 
-    /// Sleeps until it is woken, or `deadline`.
+    /// Parks the thread until its waker is called, or until `deadline`.
     pub(super) fn park(&self, deadline: Option<Instant>) {
-        while !self.alarm.rung.swap(false, Ordering::AcqRel) {
+        while !self.unparker.notified.swap(false, Ordering::AcqRel) {
             match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
                 None => thread::park(),
                 Some(Duration::ZERO) => return,
@@ -77,47 +78,47 @@ impl Parker {
     }
 }
 
-/// What wakes this thread.
+/// Returns the waker of the calling thread.
 pub(super) fn own_waker() -> Waker {
     Parker::this().waker
 }
 
-/// Makes a call and waits for its answer, or until `deadline`: then nothing. `now` is what the clock said lately. A call that
-/// the peer does not take for now is held back for `hold`, if it is given.
+/// Makes a call and waits for its answer; returns no answer at `deadline`. `now` is a recent clock reading. A call
+/// beyond the peer's concurrency limit is queued for `hold`, if it is given.
 pub(super) fn call(
     session: &Arc<Session>,
     packet: Packet,
-    hold: Option<Duration>,
+    queue_timeout: Option<Duration>,
     deadline: Option<Instant>,
     now: Instant,
 ) -> Result<Started<(PendingCall, Option<CallEnd>)>, BeginError> {
     let mut follower = Follower::new(now, own_waker);
-    Ok(match session.call(packet, hold, &mut follower)? {
-        Started::Now((mut pending, turn)) => {
-            let answer = follow(&mut pending, follower, turn, deadline);
+    Ok(match session.call(packet, queue_timeout, &mut follower)? {
+        Started::Now((mut pending, step)) => {
+            let answer = follow(&mut pending, follower, step, deadline);
             Started::Now((pending, answer))
         }
-        Started::Queued(held) => Started::Queued(held),
+        Started::Queued(queued) => Started::Queued(queued),
     })
 }
 
 /// Waits for the answer to a call that was made.
 pub(super) fn answer(pending: &mut PendingCall, deadline: Option<Instant>, now: Instant) -> Option<CallEnd> {
     let mut follower = Follower::new(now, own_waker);
-    let turn = pending.step(&mut follower);
-    follow(pending, follower, turn, deadline)
+    let step = pending.step(&mut follower);
+    follow(pending, follower, step, deadline)
 }
 
 fn follow(
     pending: &mut PendingCall,
     mut follower: Follower,
-    mut turn: Step<CallEnd>,
+    mut step: Step<CallEnd>,
     deadline: Option<Instant>,
 ) -> Option<CallEnd> {
     loop {
         let session = pending.session();
         let is_over = deadline.is_some_and(|deadline| deadline <= follower.now);
-        match turn {
+        match step {
             Step::Done(answer) => return Some(answer),
             Step::Stand { .. } if is_over => {
                 session.hand_over(follower.waker());
@@ -128,32 +129,33 @@ fn follow(
                 if is_blocked {
                     wait_to_write(session, deadline);
                 } else {
-                    // A promise is no more than that.
+                    // The promoted thread may not come, so the wait for it is short.
                     let soon = is_promised.then(|| follower.now + PROMOTED_TIMEOUT);
                     Parker::this().park(soonest(deadline, soon));
                 }
                 follower.now = Instant::now();
             }
-            turn if is_over => {
-                yield_leadership(session, turn, follower.waker());
+            step if is_over => {
+                yield_leadership(session, step, follower.waker());
                 return None;
             }
-            turn => {
-                progress(session, &mut follower, turn, deadline);
+            step => {
+                progress(session, &mut follower, step, deadline);
             }
         }
-        turn = pending.step(&mut follower);
+        step = pending.step(&mut follower);
     }
 }
 
-/// Reads or writes as a turn says, waiting at most until `deadline`. Tells whether anything came.
+/// Does the read or write that the leader's `turn` asks for, until `deadline` at most. Returns whether anything
+/// arrived.
 pub(super) fn progress<T>(
     session: &Arc<Session>,
     follower: &mut Follower,
-    turn: Step<T>,
+    step: Step<T>,
     deadline: Option<Instant>,
 ) -> bool {
-    let came = match turn {
+    let came = match step {
         Step::Read { mut buffer, due } => {
             let spun = session.spin.find(|| match Read::of(socket::receive(session, &mut buffer)) {
                 Ok(Read::Nothing) => None,
@@ -176,9 +178,10 @@ pub(super) fn progress<T>(
     came
 }
 
-/// Does not what a turn says: whoever had it waits no longer. `own` is its waker.
-pub(super) fn yield_leadership<T>(session: &Arc<Session>, turn: Step<T>, own: Option<&Waker>) {
-    match turn {
+/// Steps down without doing what `turn` asks for: its thread waits no longer. `own`: that thread's waker, which is not
+/// woken.
+pub(super) fn yield_leadership<T>(session: &Arc<Session>, step: Step<T>, own: Option<&Waker>) {
+    match step {
         Step::Read { buffer, .. } => {
             session.received(buffer, Ok(Read::Nothing));
             session.step_down(own);
@@ -188,7 +191,7 @@ pub(super) fn yield_leadership<T>(session: &Arc<Session>, turn: Step<T>, own: Op
     }
 }
 
-/// Waits for a socket that takes nothing, or for something to arrive.
+/// Waits until a blocked socket takes more bytes, or until input arrives.
 fn wait_blocked(session: &Arc<Session>, is_reading_paused: bool, due: Option<Instant>) -> bool {
     let events = if is_reading_paused { PollFlags::OUT } else { PollFlags::IN | PollFlags::OUT };
     let _ = wait_for(&mut [PollFd::new(session, events)], due);
@@ -196,43 +199,43 @@ fn wait_blocked(session: &Arc<Session>, is_reading_paused: bool, due: Option<Ins
     !session.is_reading_paused() && read_now(session)
 }
 
-/// Waits on `link` until `poll` is ready, or `deadline` has passed: then nothing.
+/// Waits on `session` until `poll` is ready. Returns nothing once `deadline` has passed.
 pub(super) fn wait<T>(
     session: &Arc<Session>,
     deadline: Option<Instant>,
     mut poll: impl FnMut(&Waker) -> Poll<T>,
 ) -> Option<T> {
-    let sleeper = Parker::this();
+    let parker = Parker::this();
     let mut waited = false;
     loop {
-        let done = match poll(sleeper.waker()) {
+        let done = match poll(parker.waker()) {
             Poll::Ready(done) => Some(Some(done)),
             Poll::Pending => is_past(deadline).then_some(None),
         };
         if let Some(done) = done {
-            // It may have been woken to read for those who still wait; one that comes too late to wait, too: it was among
-            // them for a moment.
+            // This thread may have been woken to become the leader, so it hands that over. A thread that is past its
+            // deadline on arrival does too: it was a follower for a moment.
             if waited || done.is_none() {
-                session.hand_over(done.is_none().then(|| sleeper.waker()));
+                session.hand_over(done.is_none().then(|| parker.waker()));
             }
             return done;
         }
         if session.become_leader(None) {
-            let done = read_until(session, deadline, || poll(sleeper.waker()));
-            session.step_down(done.is_none().then(|| sleeper.waker()));
+            let done = read_until(session, deadline, || poll(parker.waker()));
+            session.step_down(done.is_none().then(|| parker.waker()));
             return done;
         }
         waited = true;
         if session.is_blocked() && !session.is_driven() {
             wait_to_write(session, deadline);
         } else {
-            sleeper.park(deadline);
+            parker.park(deadline);
         }
     }
 }
 
-/// Waits a while for the socket to take more, and writes. The seat may become free meanwhile, of which a thread that waits
-/// in the system does not hear; so it is not for long.
+/// Waits for the socket to take more bytes, and writes. The wait is short: leadership may become free meanwhile, and a
+/// thread blocked in the system call is not woken for that.
 fn wait_to_write(session: &Arc<Session>, deadline: Option<Instant>) {
     let soon = soonest(deadline, Some(Instant::now() + BLOCKED_POLL));
     let due = soonest(soon, session.tick(Instant::now()));
@@ -240,8 +243,8 @@ fn wait_to_write(session: &Arc<Session>, deadline: Option<Instant>) {
     session.flush();
 }
 
-/// Writes what is queued, waiting for the peer as long as it takes something and the session lives. It reads if nobody
-/// else does: a peer may take nothing before it has been read.
+/// Writes what is queued, as long as the peer takes some of it and the session lives. Reads if no other thread leads: a
+/// peer may take nothing before its own bytes are read.
 pub(super) fn write_all(session: &Arc<Session>) {
     session.flush();
     while session.is_blocked() && !session.is_driven() && !session.has_ended() {
@@ -254,9 +257,9 @@ pub(super) fn write_all(session: &Arc<Session>) {
     }
 }
 
-/// Has what the socket has not taken written by a thread of its own, as whoever waited for that leaves. The one that reads
-/// for all, if there is one, sleeps in the system and hears of nothing; and what a peer is sent a part of it waits for, though
-/// not for long. A server's poller does this anyway.
+/// Starts a thread that writes the rest of the queue, since the thread that waited for it leaves. The leader, if there
+/// is one, is blocked in the system call and is not notified. A peer that got part of a message waits for the rest, and
+/// not for long. At a server the event loop does this.
 pub(super) fn write_in_background(session: &Arc<Session>) {
     let must_write = |session: &Session| session.is_blocked() && !session.is_driven() && !session.has_ended();
     if !session.admission.is_client || !must_write(session) || session.has_writer.swap(true, Ordering::AcqRel)
@@ -268,27 +271,28 @@ pub(super) fn write_in_background(session: &Arc<Session>) {
         loop {
             write_all(&written);
             written.has_writer.store(false, Ordering::Release);
-            // Whoever came in between found that somebody writes.
+            // Check again after the store, or bytes queued in between, whose thread saw a writer, are not written.
             if !must_write(&written) || written.has_writer.swap(true, Ordering::AcqRel) {
                 return;
             }
         }
     });
     if writer.is_err() {
-        // It is written with what comes next.
+        // They are written with the next bytes.
         session.has_writer.store(false, Ordering::Release);
     }
 }
 
-/// Waits until the system has taken what is queued: the caller may look at the session again only much later. Meanwhile what
-/// comes is read, or both sides could wait for the other to read. Returns false if the session ended first, and nothing if
-/// `deadline` has passed.
+/// Waits until the operating system has taken what is queued: the caller may use the session again only much later.
+/// Input is read meanwhile, or both sides could wait for the other to read. Returns false if the session ended first,
+/// and nothing if `deadline` has passed.
 #[must_use]
 pub(super) fn written(session: &Arc<Session>, deadline: Option<Instant>) -> Option<bool> {
     wait(session, deadline, |waker| session.poll_written(waker))
 }
 
-/// Reads for all who wait on `link`, until `poll` is ready or `deadline` has passed. Whoever does this has the seat.
+/// Reads for all threads that wait on `session`, until `poll` is ready or `deadline` has passed. The caller is the
+/// leader.
 fn read_until<T>(
     session: &Arc<Session>,
     deadline: Option<Instant>,
@@ -305,8 +309,8 @@ fn read_until<T>(
     }
 }
 
-/// Waits for something to arrive, at most until `deadline`, and takes it in. Whoever does this has the seat. Tells
-/// whether anything came.
+/// Waits for input, until `deadline` at most, and processes it. The caller is the leader. Returns whether anything
+/// arrived.
 pub(super) fn read(session: &Arc<Session>, deadline: Option<Instant>) -> bool {
     session.flush();
     let now = Instant::now();
@@ -325,18 +329,18 @@ pub(super) fn read(session: &Arc<Session>, deadline: Option<Instant>) -> bool {
     came
 }
 
-/// Takes in what has arrived, without waiting.
+/// Processes what has arrived, without waiting.
 pub(super) fn read_now(session: &Arc<Session>) -> bool {
     session.read(|buffer| Read::of(socket::receive(session, buffer)))
 }
 
-/// Has the next wait in the system end at `due`, or somewhat before it. The system is told only when what it was told
-/// before will not do: for calls in a row with the same time limit that is never.
+/// Sets the receive timeout so that the next read ends at `due` or somewhat before. The system call is made only if the
+/// timeout set before does not fit: for calls in a row with the same timeout, never.
 fn limit_wait(session: &Session, due: Option<Instant>, now: Instant) -> io::Result<()> {
     let wanted =
         due.map_or(MAX_RECEIVE_TIMEOUT, |due| due.saturating_duration_since(now).min(MAX_RECEIVE_TIMEOUT));
     let wanted = u64::try_from(wanted.as_micros()).unwrap_or(u64::MAX).max(MIN_RECEIVE_TIMEOUT);
-    // A power of two, so that a limit that comes down slowly is set rarely.
+    // A power of two, so that a timeout that shrinks slowly is set rarely.
     let wanted = 1_u64 << wanted.ilog2();
     let set = session.wait_limit.load(Ordering::Relaxed);
     if set != wanted && !(set < wanted && set >= wanted / 2 && set > 0) {
@@ -354,14 +358,14 @@ pub(super) fn soonest(one: Option<Instant>, other: Option<Instant>) -> Option<In
     [one, other].into_iter().flatten().min()
 }
 
-/// How long a thread waits to write before it looks whether it is to read.
+/// How long a thread waits to write before it checks whether it should become the leader.
 const BLOCKED_POLL: Duration = Duration::from_millis(10);
-/// How long a thread waits for another one to take the seat.
+/// How long a thread waits for a promoted follower to become the leader.
 const PROMOTED_TIMEOUT: Duration = Duration::from_millis(20);
-/// The longest wait in the system. Whoever waits looks then whether another thread has ended its call, of which nothing
-/// tells who waits there, and waits on.
+/// The longest wait in one read. A blocked thread is not notified when another thread cancels its call, so it checks
+/// for that at least this often.
 const MAX_RECEIVE_TIMEOUT: Duration = Duration::from_millis(265);
-/// The shortest, in microseconds.
+/// The shortest wait in one read, in microseconds.
 const MIN_RECEIVE_TIMEOUT: u64 = 512;
 
 #[cfg(test)]
@@ -376,9 +380,9 @@ mod tests {
     use crate::session::state::{End, Reader};
     use crate::session::testing::{Bell, Ends, call};
 
-    /// It was told of for an instant, between its look and the one at the clock.
+    /// It was a follower for an instant, between registering its waker and reading the clock.
     #[test]
-    fn who_comes_too_late_to_wait_passes_the_seat_on() {
+    fn a_thread_past_its_deadline_hands_leadership_over() {
         let Ends { session, socket: _socket, .. } = Ends::client(Reader::None, 8);
         let begin = || session.begin(call("work", &(), ResultForm::Stream)).unwrap();
         let (mut own, mut other) = (begin(), begin());
@@ -387,16 +391,16 @@ mod tests {
         assert!(other.poll_arrival(&waker).is_pending());
         let over = wait(&session, Some(Instant::now()), |waker| {
             let arrived = own.poll_arrival(waker);
-            // Somebody else leaves the seat meanwhile.
+            // Another thread steps down meanwhile.
             session.step_down(None);
             arrived
         });
         assert_eq!((over, bell.rung()), (None, 1));
     }
 
-    /// The thread that reads is asleep in the system when another one's call does not fit the socket.
+    /// The leader is blocked in a read when another thread's call does not fit the socket.
     #[test]
-    fn what_was_begun_is_written_when_its_caller_has_given_up() {
+    fn a_call_that_was_begun_is_written_after_its_caller_timed_out() {
         let Ends { session, mut peer, mut socket } = Ends::client(Reader::None, 8);
         socket::set_blocking(&*session).unwrap();
         let make = |deadline: Duration, payload: &str| {
@@ -413,7 +417,7 @@ mod tests {
         thread::sleep(Duration::from_millis(50));
         assert!(make(Duration::from_millis(100), &"x".repeat(8 << 20)).join().unwrap());
         assert!(session.is_blocked());
-        // The peer comes to read.
+        // The peer begins to read.
         socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let mut bytes = vec![0; 1 << 20];
         loop {

@@ -1,8 +1,9 @@
-//! Which connection a client's next call takes: the session that there is, or a new connection that offers one (PB-OFR-*).
+//! Which connection a client's next call takes: the current session, or a new connection that offers one (PB-OFR-*).
 //!
-//! A client whose server holds no sessions makes a connection for each call. A server with a short queue drops what comes
-//! beyond it, and the system then waits a second and more before it tries again. So few connections are in the making at a
-//! time: fewer after one that was refused or dropped, more after each that was made.
+//! A client whose server does not support sessions opens a connection for each call. A server with a short backlog
+//! drops further connections, and the operating system then waits a second or more before it retries. So the client
+//! limits how many connections it opens at a time: fewer after one was refused or dropped, more after others were
+//! accepted.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,52 +20,52 @@ pub(crate) struct Connections {
 #[derive(Debug)]
 struct Inner {
     session: Option<Arc<Session>>,
-    /// Calls on connections of their own.
-    permit: usize,
-    /// How many of their connections are in the making.
+    /// How many calls have connections of their own.
+    one_shots: usize,
+    /// How many of their connections are being opened.
     connecting: usize,
-    /// How many may be, at present and at most.
+    /// How many may be opened at a time, now and at most.
     limit: usize,
     most: usize,
-    /// Connections that were made since the limit was last changed.
+    /// How many connections were opened since the limit last changed.
     made: usize,
-    /// Those that wait for a way, by the number of each.
+    /// The wakers of the waiting calls, by the number of each.
     waiting: BTreeMap<u64, Waker>,
-    /// The number of the last of them.
+    /// The number of the last waiting call.
     last: u64,
 }
 
-/// Somebody who looks for a way, and may have to wait for it. Dropping it gives that up.
+/// A call that looks for a route, and may have to wait for it. Dropping it ends the wait.
 #[derive(Debug)]
 pub(crate) struct Checkout<'a> {
     current: &'a Connections,
-    /// Its place among those that wait, kept until it has a way.
+    /// Its number in the wait queue, kept until it has a route.
     number: Option<u64>,
 }
 
-/// The way of one call.
+/// The route of one call.
 #[derive(Debug)]
 pub(crate) enum Route<'a> {
-    /// On the session.
+    /// The call goes on the session.
     Session(Arc<Session>),
-    /// On a connection of its own.
+    /// The call gets a connection of its own.
     OneShot(OneShotPermit<'a>),
-    /// There are as many connections as there may be; the waker is told when that changes.
+    /// The connection limit is reached; the waker is called when that changes.
     Full,
 }
 
-/// The place of a call that has a connection of its own.
+/// The permit of a call with a connection of its own.
 #[derive(Debug)]
 pub(crate) struct OneShotPermit<'a> {
     current: &'a Connections,
-    /// Whether the connection is in the making.
+    /// Whether the connection is being opened.
     is_connecting: bool,
-    /// Whether the server was too busy to take it at once.
+    /// Whether the server was too busy to accept it at once.
     is_crowded: bool,
 }
 
 impl<'a> Checkout<'a> {
-    /// The way for a call now.
+    /// Returns the route for a call now.
     pub(crate) fn route(&mut self, waker: impl FnOnce() -> Waker) -> Route<'a> {
         if let Some(session) = self.current.session() {
             return Route::Session(session);
@@ -72,11 +73,11 @@ impl<'a> Checkout<'a> {
         self.one_shot_route(waker)
     }
 
-    /// The way of a call that must have a connection of its own.
+    /// Returns the route for a call that must have a connection of its own.
     pub(crate) fn one_shot_route(&mut self, waker: impl FnOnce() -> Waker) -> Route<'a> {
         let mut inner = self.current.lock();
         if inner.has_permit() {
-            inner.permit += 1;
+            inner.one_shots += 1;
             inner.connecting += 1;
             if let Some(number) = self.number.take() {
                 inner.waiting.remove(&number);
@@ -101,7 +102,7 @@ impl Drop for Checkout<'_> {
         if let Some(number) = self.number {
             let mut inner = self.current.lock();
             if inner.waiting.remove(&number).is_none() {
-                // It was told of room that it does not take.
+                // It was woken for a free permit that it does not take.
                 let next = inner.next();
                 drop(inner);
                 next.into_iter().for_each(Waker::wake);
@@ -112,36 +113,38 @@ impl Drop for Checkout<'_> {
 
 impl Inner {
     fn has_permit(&self) -> bool {
-        self.permit < MAX_ONE_SHOT && self.connecting < self.limit
+        self.one_shots < MAX_ONE_SHOT && self.connecting < self.limit
     }
 
-    /// The next of those that wait, if there is room for it. One that is told and does not come [passes that on](Checkout).
+    /// Returns the waker of the next waiting call, if a permit is free. A call that is woken and does not come [passes
+    /// that on](Checkout).
     fn next(&mut self) -> Option<Waker> {
         if self.has_permit() { self.waiting.pop_first().map(|(_, waker)| waker) } else { None }
     }
 }
 
 impl Connections {
-    /// No session yet. At most `most` connections are in the making at a time.
+    /// Returns the state without a session. At most `most` connections are opened at a time.
     pub(crate) fn new(most: usize) -> Self {
         let most = most.max(1);
         let (limit, waiting) = (most.min(INITIAL_CONNECTING), BTreeMap::new());
-        let inner = Inner { session: None, permit: 0, connecting: 0, limit, most, made: 0, waiting, last: 0 };
+        let inner =
+            Inner { session: None, one_shots: 0, connecting: 0, limit, most, made: 0, waiting, last: 0 };
         Self { inner: Mutex::new(inner) }
     }
 
-    /// Begins to look for a way.
+    /// Begins to look for a route.
     pub(crate) fn checkout(&self) -> Checkout<'_> {
         Checkout { current: self, number: None }
     }
 
-    /// The session of the last call, which may be over.
+    /// Returns the session of the last call, which may have ended.
     #[cfg(feature = "tokio")]
     pub(crate) fn last_session(&self) -> Option<Arc<Session>> {
         self.lock().session.clone()
     }
 
-    /// The session that there is.
+    /// Returns the current session, if it is open.
     pub(crate) fn session(&self) -> Option<Arc<Session>> {
         let mut inner = self.lock();
         if inner.session.as_ref()?.is_open() {
@@ -151,7 +154,7 @@ impl Connections {
         None
     }
 
-    /// Makes no more use of a session, which goes on where it is in use.
+    /// Stops using a session for new calls; its calls in flight go on.
     pub(crate) fn forget(&self, session: &Arc<Session>) {
         let mut inner = self.lock();
         if inner.session.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
@@ -159,8 +162,8 @@ impl Connections {
         }
     }
 
-    /// Makes `link` the session for the calls to come, unless there is one. Whether it `fits` is asked when no other can be
-    /// installed: who changes what fits, and then looks for the session, finds either this one or that it was refused.
+    /// Makes `session` the one for the calls to come, unless there is one. `fits` is called under the lock. So a thread
+    /// that changes what fits and then looks for the session finds this one, or this one was refused.
     pub(crate) fn install(&self, session: &Arc<Session>, fits: impl FnOnce() -> bool) -> bool {
         let mut inner = self.lock();
         if inner.session.as_ref().is_some_and(|session| session.is_open()) || !fits() {
@@ -179,7 +182,7 @@ impl Connections {
 }
 
 impl OneShotPermit<'_> {
-    /// Notes that the server refuses the connection, or does not take it now: fewer are made at a time.
+    /// Notes that the server refused the connection, or does not accept it now: fewer are opened at a time.
     pub(crate) fn on_refused(&mut self) {
         if !std::mem::replace(&mut self.is_crowded, true) {
             let mut inner = self.current.lock();
@@ -188,7 +191,7 @@ impl OneShotPermit<'_> {
         }
     }
 
-    /// Notes that the connection was made.
+    /// Notes that the connection was opened.
     pub(crate) fn on_connected(&mut self) {
         if !std::mem::replace(&mut self.is_connecting, false) {
             return;
@@ -209,7 +212,7 @@ impl OneShotPermit<'_> {
 impl Drop for OneShotPermit<'_> {
     fn drop(&mut self) {
         let mut inner = self.current.lock();
-        inner.permit -= 1;
+        inner.one_shots -= 1;
         inner.connecting -= usize::from(self.is_connecting);
         let next = inner.next();
         drop(inner);
@@ -217,9 +220,9 @@ impl Drop for OneShotPermit<'_> {
     }
 }
 
-/// Connections of a client at a time, besides its session.
+/// The most connections of a client at a time, besides its session.
 const MAX_ONE_SHOT: usize = 256;
-/// Connections in the making at a time, before it is known how the server takes them.
+/// How many connections are opened at a time before it is known how the server takes them.
 const INITIAL_CONNECTING: usize = 4;
 
 #[cfg(test)]
@@ -227,7 +230,7 @@ mod tests {
     use super::*;
     use crate::session::testing::Bell;
 
-    fn has_way(checkout: &mut Checkout<'_>, waker: &Waker) -> bool {
+    fn has_route(checkout: &mut Checkout<'_>, waker: &Waker) -> bool {
         !matches!(checkout.route(|| waker.clone()), Route::Full)
     }
 
@@ -245,46 +248,46 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_up_to_wait_for_a_way_leaves_nothing_behind() {
+    fn a_call_that_stops_waiting_for_a_route_leaves_nothing_behind() {
         let current = Connections::new(16);
         let full: Vec<_> = (0..MAX_ONE_SHOT).map(|_| connected(&current).unwrap()).collect();
         let (bell, waker) = Bell::new();
         let mut waits = current.checkout();
         for _ in 0..3 {
             let mut given_up = current.checkout();
-            assert!(!has_way(&mut given_up, Waker::noop()) && !has_way(&mut waits, &waker));
+            assert!(!has_route(&mut given_up, Waker::noop()) && !has_route(&mut waits, &waker));
         }
         assert_eq!(current.lock().waiting.len(), 1);
         drop(full);
         assert_eq!(bell.rung(), 1);
-        assert!(has_way(&mut waits, &waker));
+        assert!(has_route(&mut waits, &waker));
     }
 
     #[test]
-    fn who_is_told_of_room_and_gives_up_passes_it_on() {
+    fn a_call_that_is_woken_and_gives_up_wakes_the_next() {
         let current = Connections::new(1);
         let busy = permit(&current);
         let (first, second) = (Bell::new(), Bell::new());
         let (mut early, mut late) = (current.checkout(), current.checkout());
-        assert!(!has_way(&mut early, &first.1) && !has_way(&mut late, &second.1));
+        assert!(!has_route(&mut early, &first.1) && !has_route(&mut late, &second.1));
         drop(busy);
         assert_eq!((first.0.rung(), second.0.rung()), (1, 0));
         drop(early);
         assert_eq!(second.0.rung(), 1);
-        assert!(has_way(&mut late, &second.1));
+        assert!(has_route(&mut late, &second.1));
     }
 
     #[test]
-    fn who_comes_late_for_its_room_keeps_its_place() {
+    fn a_call_that_comes_late_keeps_its_number() {
         let current = Connections::new(1);
         let busy = permit(&current);
         let (first, second) = (Bell::new(), Bell::new());
         let (mut early, mut late) = (current.checkout(), current.checkout());
-        assert!(!has_way(&mut early, &first.1) && !has_way(&mut late, &second.1));
+        assert!(!has_route(&mut early, &first.1) && !has_route(&mut late, &second.1));
         drop(busy);
         // Another call is faster.
         let busy = permit(&current);
-        assert!(busy.is_some() && !has_way(&mut early, &first.1));
+        assert!(busy.is_some() && !has_route(&mut early, &first.1));
         drop(busy);
         assert_eq!((first.0.rung(), second.0.rung()), (2, 0));
     }
@@ -296,7 +299,7 @@ mod tests {
         assert_eq!(limit(), INITIAL_CONNECTING);
         let mut dropped = permit(&current).unwrap();
         for _ in 0..3 {
-            // Once for each connection, however often it is tried.
+            // Once for each connection, however often it is retried.
             dropped.on_refused();
         }
         assert_eq!(limit(), 2);
@@ -311,6 +314,6 @@ mod tests {
         assert_eq!(limit(), 6);
         drop(dropped);
         let inner = current.lock();
-        assert_eq!((inner.permit, inner.connecting), (0, 0));
+        assert_eq!((inner.one_shots, inner.connecting), (0, 0));
     }
 }

@@ -1,4 +1,4 @@
-//! The `meta` of a call that is being put together: each entry as it was written (PB-CNV-*).
+//! The `meta` of a call that is being built: each entry as it was written (PB-CNV-*).
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -8,7 +8,7 @@ use crate::json::object_writer::ObjectWriter;
 use crate::json::serialize;
 use crate::telemetry::trace_context::{TRACEPARENT, TRACESTATE, current};
 
-/// Entries in the order in which their keys were first given.
+/// The entries, in the order in which their keys were first given.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Meta {
     entries: Vec<(String, Box<RawValue>)>,
@@ -23,7 +23,7 @@ impl Meta {
         self.entries.iter().any(|(name, _)| name == key)
     }
 
-    /// Writes `value` under `key`. A value that stands there already is replaced.
+    /// Writes `value` under `key`. Replaces an earlier value of that key.
     pub(crate) fn insert<T: Serialize + ?Sized>(&mut self, key: String, value: &T) -> Result<(), Error> {
         let mut text = Vec::new();
         let written = serialize::write(&mut text, value).and_then(|()| {
@@ -41,7 +41,7 @@ impl Meta {
         Ok(())
     }
 
-    /// Returns the entries but those of `left_out`, with `added` behind them, as the text of an object.
+    /// Returns the entries except those in `left_out`, followed by `added`, as the text of an object.
     pub(crate) fn text(&self, left_out: &[&str], added: &[(&str, &str)]) -> String {
         let mut text = Vec::new();
         let mut object = ObjectWriter::begin(&mut text);
@@ -52,13 +52,13 @@ impl Meta {
             object.text(key, value);
         }
         object.end();
-        // Keys, values and what stands between them are text.
+        // Keys, values and separators are text.
         String::from_utf8(text).unwrap_or_default()
     }
 }
 
-/// The text of the `meta` of a call that is made here: its `own` members, and the current trace unless they name one.
-/// Absent if there is nothing to say.
+/// Returns the text of the `meta` of an outgoing call: its `own` members, and the current trace unless they name one.
+/// Returns `None` if both are empty.
 pub(crate) fn outgoing_meta(own: &Meta) -> Option<String> {
     match current() {
         None if own.is_empty() => None,

@@ -1,4 +1,4 @@
-//! What a client does before, between and after its calls: the same for both faces.
+//! The work of a client before, between and after its calls: the same for both faces.
 
 pub(crate) mod connections;
 pub(crate) mod meta;

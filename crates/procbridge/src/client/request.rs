@@ -1,4 +1,4 @@
-//! What a caller gives becomes a packet, what a server says becomes a result; the same for both faces.
+//! Turns what a caller gives into a packet, and what a server answers into a result; the same for both faces.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,30 +22,30 @@ use crate::session::CallEnd;
 use crate::session::session::{BeginError, Session};
 use crate::session::state::End;
 
-/// What a call is like, besides its payload.
+/// The options of a call, besides its payload.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CallOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) meta: Meta,
     pub(crate) is_idempotent: bool,
     pub(crate) form: ResultForm,
-    /// Whether only a session will do, whatever the client's setting is.
+    /// Whether the call needs a session, whatever the client's setting is.
     pub(crate) needs_session: bool,
 }
 
-/// What a call is answered with.
+/// The form of a call's answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ResultForm {
     /// One result.
     #[default]
     Result,
-    /// Nothing.
+    /// No answer.
     OneWay,
     /// Items, and a result.
     Stream,
 }
 
-/// Whether a client can connect there at all.
+/// Refuses an endpoint to which no client can connect.
 pub(crate) fn check_endpoint(endpoint: &Endpoint) -> Result<(), Error> {
     if endpoint.port() != Some(0) {
         return Ok(());
@@ -54,7 +54,7 @@ pub(crate) fn check_endpoint(endpoint: &Endpoint) -> Result<(), Error> {
     Err(Error::unsent(ErrorKind::InvalidEndpoint, message))
 }
 
-/// Refuses a call whose time is over before it begins: nothing is sent of it.
+/// Refuses a call whose timeout is zero: nothing of it is sent.
 pub(crate) fn check_time(options: &CallOptions) -> Result<(), Error> {
     match options.timeout {
         Some(limit) if limit.is_zero() => Err(Error::timed_out(limit, Outcome::NotSent)),
@@ -62,7 +62,7 @@ pub(crate) fn check_time(options: &CallOptions) -> Result<(), Error> {
     }
 }
 
-/// The packet of a call.
+/// Returns the packet of a call.
 pub(crate) fn packet<P: Serialize + ?Sized>(
     config: &ClientConfig,
     method: Option<&str>,
@@ -78,7 +78,7 @@ pub(crate) fn packet<P: Serialize + ?Sized>(
         token: config.token.as_ref().map(Token::text),
     };
     let invalid =
-        |error| Error::unsent(ErrorKind::InvalidInput, format!("the meta data cannot be sent: {error}"));
+        |error| Error::unsent(ErrorKind::InvalidInput, format!("the metadata cannot be sent: {error}"));
     let mut packet = Packet::request_with(config.version, method, &envelope).map_err(invalid)?;
     match options.form {
         ResultForm::Result => {}
@@ -91,16 +91,16 @@ pub(crate) fn packet<P: Serialize + ?Sized>(
     packet.finish(&config.limits).map_err(Error::misuse)
 }
 
-/// What a client offers with a new connection, if it offers a session.
+/// Returns the settings that a client offers with a new connection, if it offers a session.
 pub(crate) fn offer(config: &ClientConfig, is_serving: bool) -> Option<Settings> {
     if config.version != Version::V1_1 || config.sessions == Sessions::Never {
         return None;
     }
-    let terms = config.terms.clone();
-    Some(if is_serving { terms.with_max_calls(config.session_calls) } else { terms })
+    let settings = config.terms.clone();
+    Some(if is_serving { settings.with_max_calls(config.session_calls) } else { settings })
 }
 
-/// `packet` as it goes out on a session.
+/// Returns `packet` as it is sent on a session.
 pub(crate) fn for_session(config: &ClientConfig, session: &Session, packet: Packet) -> Packet {
     match config.compression {
         Some(codec) if session.reads(codec) => packet.compressed(codec),
@@ -108,7 +108,7 @@ pub(crate) fn for_session(config: &ClientConfig, session: &Session, packet: Pack
     }
 }
 
-/// What a response means to the caller.
+/// Returns the result in a response.
 pub(crate) fn result<R: DeserializeOwned>(response: &Response) -> Result<R, Error> {
     match response {
         Response::Good(good) => parsed(good),
@@ -116,7 +116,7 @@ pub(crate) fn result<R: DeserializeOwned>(response: &Response) -> Result<R, Erro
     }
 }
 
-/// The same, of a response that nobody needs any longer.
+/// Returns the result in a response, and consumes it.
 pub(crate) fn into_result<R: DeserializeOwned>(response: Response) -> Result<R, Error> {
     let good = match response {
         Response::Good(good) => good,
@@ -125,7 +125,7 @@ pub(crate) fn into_result<R: DeserializeOwned>(response: Response) -> Result<R, 
     let (mut good, mut broken) = (Some(good), None);
     let text = || {
         let good = good.take().filter(|good| {
-            // No parser looks at this one.
+            // The caller's raw value is not parsed, so check it here.
             broken = good.check().err();
             broken.is_none()
         });
@@ -140,7 +140,7 @@ pub(crate) fn into_result<R: DeserializeOwned>(response: Response) -> Result<R, 
     }
 }
 
-/// The result in a good response, which nobody may have checked before.
+/// Returns the result in a good response that may not have been checked before.
 fn parsed<R: DeserializeOwned>(good: &Good) -> Result<R, Error> {
     parse::result(good.payload().unwrap_or("null")).map_err(|mismatch| match good.check() {
         Ok(()) => mismatch,
@@ -148,7 +148,8 @@ fn parsed<R: DeserializeOwned>(good: &Good) -> Result<R, Error> {
     })
 }
 
-/// The elements of a good answer that is an array, which stand for the items of a stream; nothing if it is none.
+/// Returns the elements of a good answer that is an array, in place of the items of a stream; nothing if it is no
+/// array.
 pub(crate) fn elements(response: &Response) -> Result<Option<VecDeque<Box<RawValue>>>, Error> {
     match response {
         Response::Bad(bad) => Err(Error::refused(bad)),
@@ -156,10 +157,10 @@ pub(crate) fn elements(response: &Response) -> Result<Option<VecDeque<Box<RawVal
     }
 }
 
-/// What an answer means where a session was to be opened, and the server has opened none.
+/// Returns the error of an answer that came where a session was to be opened, and the server has opened none.
 pub(crate) fn without_session(response: &Response) -> Error {
     match response {
-        // A server that is full or stopping, or that does not know this client, says nothing of what it can do.
+        // A server that is full or stopping, or refuses this client, does not show whether it supports sessions.
         Response::Bad(bad) if bad.code().is_some_and(|code| code != code::UNKNOWN_METHOD) => {
             Error::refused(bad)
         }
@@ -167,12 +168,12 @@ pub(crate) fn without_session(response: &Response) -> Error {
     }
 }
 
-/// The error of a server that holds no sessions where one is needed.
+/// Returns the error of a server without sessions where one is needed.
 pub(crate) fn no_sessions() -> Error {
     Error::sessionless("the server holds no sessions: each of its connections is for one call")
 }
 
-/// What the answer to a call means that wants none. It is dropped, unless it says that the call was refused.
+/// Converts the answer to a one-way call. It is dropped, unless it says that the call was refused.
 pub(crate) fn dropped(response: &Response) -> Result<(), Error> {
     match response {
         Response::Bad(bad) if bad.code().is_some_and(|code| REFUSALS.contains(&code)) => {
@@ -182,7 +183,7 @@ pub(crate) fn dropped(response: &Response) -> Result<(), Error> {
     }
 }
 
-/// What the end of a call on a session means.
+/// Converts the end of a call on a session to its result.
 pub(crate) fn answered(answer: CallEnd, session: &Session) -> Result<Response, Error> {
     match answer {
         CallEnd::Response(response) => Ok(response),
@@ -194,7 +195,7 @@ pub(crate) fn answered(answer: CallEnd, session: &Session) -> Result<Response, E
     }
 }
 
-/// What it means that a call could not begin on a session.
+/// Returns the error of a call that could not begin on a session.
 pub(crate) fn refused(refused: BeginError) -> Error {
     match refused {
         BeginError::Gone => Error::not_run(),
@@ -204,8 +205,8 @@ pub(crate) fn refused(refused: BeginError) -> Error {
     }
 }
 
-/// The error of a call to the peer that opened the session. One that takes no calls was not asked to; the program has made a
-/// mistake (PB-FLT-8).
+/// Converts the error of a call to the peer that opened the session. If that peer takes no calls, calling it is a
+/// mistake of the program (PB-FLT-8).
 pub(crate) fn in_reverse(error: Error) -> Error {
     match error.remote() {
         Some(_) if error.outcome() == Outcome::NotSent => Error::misuse(Misuse::PeerTakesNoCalls),
@@ -213,17 +214,17 @@ pub(crate) fn in_reverse(error: Error) -> Error {
     }
 }
 
-/// The error of a call that was answered with what cannot be read.
+/// Returns the error of a call whose answer cannot be read.
 pub(crate) fn unreadable(error: ProtocolError) -> Error {
     Error::protocol(error, Outcome::Unknown)
 }
 
-/// As if its time were over: nothing makes the call go on.
+/// Returns the error of a cancelled call, which ended as if its timeout had passed.
 pub(crate) fn cancelled(outcome: impl Into<Outcome>) -> Error {
     Error::new(ErrorKind::Timeout, outcome, "the call was cancelled")
 }
 
-/// What it means for a call that wants no answer that its session ended before everything was written.
+/// Returns the result of a one-way call whose session ended before everything was written.
 pub(crate) fn unwritten(session: &Session, id: CallId) -> Result<(), Error> {
     Err(lost(session, session.has_sent(id)))
 }
@@ -237,7 +238,7 @@ fn lost(session: &Session, sent: Sent) -> Error {
             disconnected("the connection was lost before the answer: no sign of life (heartbeat)")
         }
         Some(End::Stalled) => {
-            disconnected("the connection was lost before the answer: the peer takes nothing (write_timeout)")
+            disconnected("the connection was lost before the answer: the peer reads nothing (write_timeout)")
         }
         Some(End::Closed) | None => disconnected("the connection was closed before the answer"),
     }

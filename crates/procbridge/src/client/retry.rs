@@ -1,5 +1,6 @@
-//! When what was lost is tried again, for everything that dials: calls that were not run, subscriptions, clients that serve
-//! (PB-OUT-*, PB-EVT-10). Pauses have full jitter, so that clients of a server that restarts do not come back together.
+//! When to retry, for everything that connects: calls that were not run, subscriptions, clients that serve (PB-OUT-*,
+//! PB-EVT-10). Backoff pauses have full jitter, so that the clients of a restarting server do not reconnect at the same
+//! time.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -19,23 +20,24 @@ pub(crate) struct Retry {
     may_have_run: bool,
 }
 
-/// The pauses of something that dials for as long as it is wanted. They grow until what was dialled for was in force for
-/// [`STEADY`]: a server that takes a session and ends it is no better than one that takes none.
+/// The backoff of something that reconnects for as long as it is wanted. The pauses grow until a session or
+/// subscription was active for [`STABLE_SESSION`]. A server that accepts a session and ends it at once is no better
+/// than one that accepts none.
 #[doc(hidden)]
 #[derive(Clone, Debug, Default)]
 pub struct Backoff {
     failures: u32,
-    /// Since when it is in force.
+    /// Since when it is active.
     since: Option<Instant>,
 }
 
 impl Backoff {
-    /// Notes that what was dialled for is in force at `now`.
+    /// Notes that the session or subscription is active at `now`.
     pub fn begun(&mut self, now: Instant) {
         self.since.get_or_insert(now);
     }
 
-    /// The pause before the next attempt, after an attempt that failed or a loss at `now`.
+    /// Returns the pause before the next attempt, after an attempt that failed or a loss at `now`.
     pub fn pause(&mut self, now: Instant) -> Duration {
         let lasted = self.since.take().map(|since| now.saturating_duration_since(since));
         if lasted.is_some_and(|lasted| lasted >= STABLE_SESSION) {
@@ -48,8 +50,9 @@ impl Backoff {
 }
 
 impl Retry {
-    /// The pause before a call that ended with `error` is sent again. If it must not be, the error to tell: an earlier
-    /// attempt may have run even if the last one has not. The pause ends before the time that is `left`.
+    /// Returns the pause before a call that ended with `error` is retried; it ends before the time that is `left`. If
+    /// there must be no retry, returns the error to report: an earlier attempt may have run even if the last one has
+    /// not.
     pub(crate) fn after(
         &mut self,
         error: Error,
@@ -57,19 +60,19 @@ impl Retry {
         left: Option<Duration>,
     ) -> Result<Duration, Error> {
         if !self.is_again(&error, is_idempotent, left) {
-            return Err(self.told(error));
+            return Err(self.reported(error));
         }
         self.may_have_run |= error.outcome() == Outcome::Unknown;
         self.attempts = self.attempts.saturating_add(1);
         self.losses += u32::from(error.kind() == ErrorKind::Disconnected);
-        // The first is at once.
+        // The first retry is at once.
         let bound = self.attempts.checked_sub(2).map_or(Duration::ZERO, bound);
-        // The attempt needs some of what is left.
+        // The attempt needs some of the time that is left.
         Ok(up_to(left.map_or(bound, |left| bound.min(left / 2))))
     }
 
-    /// `error` as it is told for all attempts together.
-    pub(crate) fn told(&self, error: Error) -> Error {
+    /// Returns `error` as it is reported for all attempts together.
+    pub(crate) fn reported(&self, error: Error) -> Error {
         if self.may_have_run { error.after_unknown() } else { error }
     }
 
@@ -83,15 +86,16 @@ impl Retry {
                 Outcome::Unknown => is_idempotent,
                 Outcome::Replied => false,
             };
-        // A caller that reaches no server is told at once, unless the server was there for an earlier attempt: it restarts.
+        // A caller that reaches no server gets the error at once. If the server answered an earlier attempt, it is
+        // restarting: retry.
         let is_coming_back = is_idempotent && self.attempts > 0 && is_away(error);
-        // What is lost has a number of attempts; a restart has the time of the call.
+        // Losses are bounded by number; a restart is bounded by the call's timeout.
         let is_bounded = left.is_some() || self.attempts < ATTEMPTS;
         (was_lost && self.losses < ATTEMPTS) || (is_coming_back && is_bounded)
     }
 }
 
-/// Whether the server does not take calls at the moment, and has not run this one.
+/// Whether the server takes no calls at the moment, and has not run this one.
 fn is_away(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::Connect => true,
@@ -104,7 +108,7 @@ fn is_away(error: &Error) -> bool {
     }
 }
 
-/// Whether waiting may cure what `error` says, for something that is to last: the server is away, full, or was cut off.
+/// Whether waiting may resolve `error`, for something that is to last: the server is away, full, or was cut off.
 #[doc(hidden)]
 pub fn may_pass(error: &Error) -> bool {
     match error.kind() {
@@ -122,12 +126,12 @@ pub fn may_pass(error: &Error) -> bool {
     }
 }
 
-/// The bound of the pause after so many failures in a row. It doubles.
+/// Returns the bound of the pause after so many failures in a row. It doubles with each.
 fn bound(failures: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(MAX_PAUSE)
 }
 
-/// A random time up to `bound`.
+/// Returns a random time up to `bound`.
 fn up_to(bound: Duration) -> Duration {
     // The standard library's only source of randomness is its hasher's seed.
     let random = RandomState::new().build_hasher().finish();
@@ -138,10 +142,10 @@ fn up_to(bound: Duration) -> Duration {
 const ATTEMPTS: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// What was in force for so long begins anew with its pauses. It is the mean of the longest pause: so a client whose sessions
-/// end as soon as they have lasted dials no more often than one at its longest pauses.
+/// A session that was active for this long resets its backoff. It is the mean of the longest pause. So a client whose
+/// sessions end just after this time reconnects no more often than one at its longest pauses.
 const STABLE_SESSION: Duration = Duration::from_millis(2500);
-/// An attempt needs more time than this.
+/// The least time in which an attempt makes sense.
 const MIN_TIME_LEFT: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
@@ -198,13 +202,13 @@ mod tests {
         }
         let over = retry.after(away(), true, Some(Duration::ZERO)).unwrap_err();
         assert_eq!((over.kind(), over.outcome()), (ErrorKind::Connect, Outcome::Unknown));
-        // Any other call is told that the server is not there.
+        // Any other call fails because the server cannot be reached.
         let mut retry = Retry::default();
         assert!(retry.after(error(ErrorKind::Disconnected, Outcome::NotSent), false, Some(left)).is_ok());
         assert!(retry.after(away(), false, Some(left)).is_err());
     }
 
-    /// The longest of many pauses after so many failures.
+    /// Returns the longest of many pauses after so many failures.
     fn longest(backoff: &Backoff, now: Instant) -> Duration {
         (0..200).map(|_| backoff.clone().pause(now)).max().unwrap()
     }
@@ -215,14 +219,14 @@ mod tests {
         let mut backoff = Backoff::default();
         assert!(longest(&backoff, now) <= FIRST_PAUSE);
         for _ in 0..20 {
-            // In force, and cut off at once.
+            // Active, and cut off at once.
             backoff.begun(now);
             now += Duration::from_millis(100);
             assert!(backoff.pause(now) <= MAX_PAUSE);
         }
         assert!(longest(&backoff, now) > MAX_PAUSE / 2);
         backoff.begun(now);
-        // It is in force since the first word of that.
+        // It is active since the first notice.
         backoff.begun(now + STABLE_SESSION / 2);
         assert!(longest(&backoff, now + STABLE_SESSION) <= FIRST_PAUSE);
         backoff.pause(now + STABLE_SESSION);

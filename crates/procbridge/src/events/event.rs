@@ -1,4 +1,4 @@
-//! An event as a subscriber gets it; the same for both faces (PB-EVT-*).
+//! An event as a subscriber receives it; the same for both faces (PB-EVT-*).
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::json::parse;
 
-/// Something that a server published under a topic.
+/// An event that a server published under a topic.
 #[derive(Clone, Debug)]
 pub struct Event {
     topic: String,
@@ -16,46 +16,46 @@ pub struct Event {
     pub(crate) missed: Missed,
 }
 
-/// What a subscriber has not got, between the event before and this one.
+/// How many events a subscriber has missed, between the one before and this one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Missed {
-    /// Nothing.
+    /// No event was missed.
     #[default]
     Nothing,
-    /// As many events, because they were not taken fast enough.
+    /// This many events were dropped, because the subscriber was too slow.
     Events(u64),
-    /// Whatever was published while there was no connection.
+    /// All events published while there was no connection.
     Unknown,
 }
 
 impl Event {
-    /// The topic.
+    /// Returns the topic.
     pub fn topic(&self) -> &str {
         &self.topic
     }
 
-    /// The payload, read as a `T`.
+    /// Reads the payload as a `T`.
     ///
     /// # Errors
     ///
-    /// - `InvalidResult`: it is not a `T`.
+    /// - `InvalidResult`: the payload is not a `T`.
     pub fn payload<T: DeserializeOwned>(&self) -> Result<T, Error> {
         parse::result(self.payload_text().unwrap_or("null"))
     }
 
-    /// The payload as JSON text, exactly as it was sent; absent if there is none or `null`.
+    /// Returns the payload as JSON text, exactly as it was sent; `None` if there is none or `null`.
     pub fn payload_text(&self) -> Option<&str> {
         self.payload.as_deref().map(RawValue::get).filter(|&text| text != "null")
     }
 
-    /// Whether events were lost just before this one.
+    /// Returns whether events were missed just before this one, and how many.
     pub fn missed(&self) -> Missed {
         self.missed
     }
 }
 
-/// The payload of an item of `$/subscribe`.
+/// Reads the payload of an item of `$/subscribe`.
 impl<'de> Deserialize<'de> for Event {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut members = HashMap::<String, Box<RawValue>>::deserialize(deserializer)?;
@@ -69,8 +69,8 @@ impl<'de> Deserialize<'de> for Event {
     }
 }
 
-/// A good answer came, and no item before it, not even the empty one: `$/subscribe` is a method like any other there. To
-/// ask again would be to get the same answer.
+/// Returns the error for a good answer that came without any item before it. Such a server treats `$/subscribe` as any
+/// other method, and would give the same answer again.
 pub(crate) fn none_there() -> Error {
     let message = "the server has no events: it answered \"$/subscribe\" without an item";
     Error::new(ErrorKind::Protocol, Outcome::Replied, message)

@@ -1,7 +1,7 @@
-//! Events to many: what is published under a topic goes to every subscriber whose patterns match it (PB-EVT-*).
+//! The hub of events: an event published under a topic goes to every subscriber with a matching pattern (PB-EVT-*).
 //!
-//! Publishing never waits. An event that a subscriber cannot take at once waits in the subscriber's queue; when that is
-//! full the oldest go, and the subscriber is told how many.
+//! Publishing never waits. A slow subscriber's events queue; when its queue is full the oldest are dropped, and the
+//! subscriber learns how many.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
@@ -23,7 +23,7 @@ use crate::service::dispatch::guarded;
 use crate::session::served_call::{ItemOutlet, ItemSource};
 use crate::session::session::Session;
 
-/// Publishes events to those who have subscribed. Clones are the same hub; it may be used from any thread or task.
+/// A hub that publishes events to its subscribers. Clones are the same hub; any thread or task may use it.
 ///
 /// ```
 /// use procbridge::{Client, Hub, Router, Server};
@@ -47,12 +47,12 @@ struct Inner {
     registry: Mutex<Registry>,
     limits: Limits,
     queue: usize,
-    /// Bytes of events in the queues of all subscribers, and how many there should be at most.
+    /// Bytes of events in the queues of all subscribers, and the most there should be.
     queued: AtomicUsize,
     max_queued: usize,
 }
 
-/// The subscriptions of a hub. It is locked under the lock of a session, and no other lock is taken under its own.
+/// The subscriptions of a hub. It is locked under the lock of a session; no other lock is taken under its own.
 #[derive(Default)]
 struct Registry {
     topics: Topics<Arc<Subscriber>>,
@@ -60,7 +60,7 @@ struct Registry {
     last: u64,
     subscriptions: usize,
     patterns: usize,
-    /// How many patterns each session has, by the address of its link.
+    /// How many patterns each session has, by the session's address in memory.
     shares: HashMap<usize, usize>,
 }
 
@@ -73,11 +73,11 @@ pub(crate) struct Subscriber {
     session: Weak<Session>,
     id: CallId,
     queue: Mutex<Queue>,
-    /// Whether it was told that it is in force; before that nothing is sent.
+    /// Whether the confirmation was sent that the subscription is active; no event is sent before that.
     begun: AtomicBool,
 }
 
-/// The events that a subscriber has not been sent.
+/// The events that were not sent to a subscriber yet.
 #[derive(Default)]
 struct Queue {
     events: VecDeque<Arc<Published>>,
@@ -92,13 +92,14 @@ struct Published {
 }
 
 impl Hub {
-    /// A hub without subscribers, which keeps up to 1,024 events for each that is slow.
+    /// Returns a hub without subscribers, which queues up to 1,024 events for each slow subscriber.
     pub fn new() -> Self {
         Self::with_queue(QUEUE)
     }
 
-    /// A hub that keeps up to `events` for a subscriber that is slow, and at most 32 MiB of them; 256 MiB for all slow
-    /// subscribers together. Beyond that the oldest are dropped, and the subscriber is told how many. 0 is raised to 1.
+    /// Returns a hub that queues up to `events` for a slow subscriber. They take at most 32 MiB, and 256 MiB for all
+    /// slow subscribers together. Beyond that the oldest are dropped, and the subscriber learns how many. 0 is raised
+    /// to 1.
     pub fn with_queue(events: usize) -> Self {
         let inner = Inner {
             registry: Mutex::default(),
@@ -110,7 +111,7 @@ impl Hub {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Publishes an event, and tells how many have subscribed to its topic. Never waits for any of them.
+    /// Publishes an event, and returns how many subscriptions match its topic. Never waits for a subscriber.
     ///
     /// # Errors
     ///
@@ -138,12 +139,12 @@ impl Hub {
         Ok(wanting.len())
     }
 
-    /// How many subscriptions there are.
+    /// Returns how many subscriptions there are.
     pub fn subscriptions(&self) -> usize {
         self.inner.registry().subscriptions
     }
 
-    /// Makes a call of `$/subscribe` a subscription, or gives the answer that says why not.
+    /// Turns a call of `$/subscribe` into a subscription, or returns the answer that says why not.
     pub(crate) fn answer(&self, call: &Call, config: &ServerConfig) -> Option<Packet> {
         let refusal = guarded(|| self.accept(call)).err()?;
         Some(refusal.packet(call.version(), &config.limits))
@@ -155,11 +156,11 @@ impl Hub {
                 Refusal::new("events need a session and a streamed call").with_code(code::INVALID_REQUEST)
             );
         };
-        // Nothing else that stands there is looked at.
+        // No other member of the payload is read.
         let topics = call.payload().and_then(|wanted| member(wanted, "topics"));
         let topics = topics.and_then(|topics| serde_json::from_str(topics).ok());
         let topics: Vec<String> = topics.unwrap_or_default();
-        // What a subscriber wants is held and looked through with each event.
+        // The patterns of a subscriber stay in memory, and each event is compared with them.
         let is_too_much =
             topics.len() > MAX_TOPICS || call.payload().is_some_and(|text| text.len() > MAX_WANTED);
         if topics.is_empty() || is_too_much || topics.iter().any(|pattern| pattern.len() > MAX_TOPIC) {
@@ -190,7 +191,7 @@ impl Inner {
 }
 
 impl Registry {
-    /// Enters a subscription, if there is a place for its patterns.
+    /// Enters a subscription, if the limits allow its patterns.
     fn enter(&mut self, make: impl FnOnce(u64) -> Subscriber) -> Result<Arc<Subscriber>, Refusal> {
         let subscriber = Arc::new(make(self.last + 1));
         let more = subscriber.patterns.len();
@@ -198,7 +199,7 @@ impl Registry {
         if own > SESSION_PATTERNS {
             return Err(overloaded("topics of subscriptions in a session", SESSION_PATTERNS, "topics"));
         }
-        // The last places are for sessions that have few.
+        // The last permits are for sessions with few patterns.
         let limit = if own > FEW_PATTERNS { HUB_PATTERNS - RESERVED_PATTERNS } else { HUB_PATTERNS };
         if self.patterns + more > limit {
             return Err(overloaded("topics of subscriptions", HUB_PATTERNS, "topics"));
@@ -208,7 +209,7 @@ impl Registry {
                 for pattern in subscriber.patterns.iter().take(at) {
                     self.topics.remove(pattern, subscriber.number);
                 }
-                let message = format!("too many different places of \"*\" in topics, as in {pattern:?}");
+                let message = format!("too many different positions of \"*\" in topics, as in {pattern:?}");
                 return Err(Refusal::new(message).with_code(code::OVERLOADED));
             }
         }
@@ -219,7 +220,7 @@ impl Registry {
         Ok(subscriber)
     }
 
-    /// Forgets a subscription.
+    /// Removes a subscription.
     fn leave(&mut self, subscriber: &Subscriber) {
         for pattern in &subscriber.patterns {
             self.topics.remove(pattern, subscriber.number);
@@ -237,12 +238,13 @@ impl Registry {
 }
 
 impl Subscriber {
-    /// Stands for the session that subscribed, as long as this does: the memory of its link is not used for another.
+    /// Returns a key of the session that subscribed. It is unique as long as this subscriber lives: the weak reference
+    /// keeps the session's memory from being reused.
     fn session(&self) -> usize {
         self.session.as_ptr() as usize
     }
 
-    /// Queues an event, and sends what can be sent. There are so many `subscriptions` in the hub.
+    /// Queues an event, and sends what can be sent. `subscriptions` is the number of them in the hub.
     fn push(self: &Arc<Self>, hub: &Inner, event: Arc<Published>, subscriptions: usize) {
         let Some(session) = self.session.upgrade() else { return self.end() };
         let mut queue = self.queue();
@@ -274,7 +276,7 @@ impl ItemSource for Subscriber {
     fn pump(&self, outlet: &mut dyn ItemOutlet, id: CallId) -> bool {
         let mut any = false;
         if !self.begun.load(Ordering::Acquire) {
-            // Whoever has the first item knows that no event is missed from now on.
+            // A client that has the first item knows that it misses no event from now on.
             let first = Packet::item().finish(&Limits::default()).map(|item| outlet.send_item(id, item));
             any = matches!(first, Ok(Ok(())));
             self.begun.store(any, Ordering::Release);
@@ -290,7 +292,7 @@ impl ItemSource for Subscriber {
             queue.dropped = 0;
             let item = Packet::item().write(|out| event.write(out, dropped));
             let item = item.ok().and_then(|item| item.finish(&Limits::default()).ok());
-            // One that the subscriber's own limits do not allow counts as lost.
+            // An event beyond the subscriber's own limits counts as dropped.
             match item.map(|item| outlet.send_item(id, item)) {
                 Some(Ok(())) => any = true,
                 _ => queue.dropped = dropped + 1,
@@ -366,22 +368,22 @@ impl fmt::Debug for Subscriber {
     }
 }
 
-/// Events kept for a slow subscriber.
+/// How many events are queued for a slow subscriber.
 const QUEUE: usize = 1024;
 const QUEUE_BYTES: usize = 32 * 1024 * 1024;
 const MAX_TOPIC: usize = 256;
-/// Topics of one subscription, and the most that its payload may hold.
+/// The most topics of one subscription, and the most bytes of its payload.
 const MAX_TOPICS: usize = 256;
 const MAX_WANTED: usize = 256 * 1024;
-/// Topics of all subscriptions of one session together, and of all sessions.
+/// The most topics of all subscriptions of one session together, and of all sessions.
 const SESSION_PATTERNS: usize = 4096;
 const HUB_PATTERNS: usize = 65_536;
-/// So many of these are for sessions that have at most [`FEW_PATTERNS`].
+/// How many of these are reserved for sessions with at most [`FEW_PATTERNS`].
 const RESERVED_PATTERNS: usize = 16_384;
 const FEW_PATTERNS: usize = 64;
-/// Bytes of events that wait for all slow subscribers together. Beyond that each keeps its part of them only.
+/// The most bytes of events queued for all slow subscribers together. Beyond that each keeps only its fair share.
 const HUB_BYTES: usize = 256 * 1024 * 1024;
-/// What stands around topic and payload in an item.
+/// The bytes around topic and payload in an item.
 const OVERHEAD: usize = 128;
 
 #[cfg(test)]

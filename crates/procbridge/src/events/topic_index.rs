@@ -1,5 +1,5 @@
-//! The index of a hub: which subscriptions a topic concerns. An event costs by the subscriptions that it concerns, not by
-//! all that there are (PB-EVT-3, PB-EVT-4).
+//! The index of a hub: which subscriptions match a topic. An event costs by the subscriptions that match it, not by all
+//! of them (PB-EVT-3, PB-EVT-4).
 
 use std::collections::HashMap;
 
@@ -18,14 +18,14 @@ pub(super) struct Topics<T> {
 /// In the order of the ids.
 type List<T> = Vec<(u64, T)>;
 
-/// Patterns with a `*` at the same places.
+/// Patterns with a `*` in the same segments.
 struct Shape<T> {
     /// For each segment whether it is a `*`.
     stars: Box<[bool]>,
     patterns: HashMap<Box<str>, List<T>>,
 }
 
-/// Where a pattern stands in the index.
+/// The part of the index that a pattern belongs to.
 enum Kind<'p> {
     Exact,
     Prefix(&'p str),
@@ -34,7 +34,8 @@ enum Kind<'p> {
 }
 
 impl<T: Clone> Topics<T> {
-    /// Enters a subscription under one of its patterns. Returns `false` if the index has no place for one of this shape.
+    /// Enters a subscription under one of its patterns. Returns `false` if the index is full for patterns of this
+    /// shape.
     pub(super) fn insert(&mut self, pattern: &str, id: u64, subscription: T) -> bool {
         let list = match Kind::of(pattern) {
             Kind::Exact => self.exact.entry(pattern.into()).or_default(),
@@ -54,7 +55,8 @@ impl<T: Clone> Topics<T> {
         if let Some(at) = self.shapes.iter().position(|shape| shape.stars == stars) {
             return self.shapes.get_mut(at);
         }
-        // Few shapes are so short, and they are the usual ones: unusual shapes of one peer leave room for them.
+        // There are few shapes this short, and they are the usual ones: unusual shapes of one peer do not displace
+        // them.
         if stars.len() > SHORT && self.shapes.len() >= MAX_SHAPES {
             return None;
         }
@@ -72,7 +74,7 @@ impl<T: Clone> Topics<T> {
                 }
             }
             if lists.is_empty() {
-                // The memory of many patterns is not kept.
+                // Free the memory of many patterns.
                 *lists = HashMap::new();
             }
         }
@@ -93,7 +95,7 @@ impl<T: Clone> Topics<T> {
         }
     }
 
-    /// Returns the subscriptions that `topic` concerns, each once.
+    /// Returns the subscriptions that match `topic`, each once.
     pub(super) fn concerned(&self, topic: &str) -> Vec<T> {
         let mut found: List<T> = Vec::new();
         let mut lists = 0;
@@ -171,16 +173,16 @@ fn remove<T>(list: &mut List<T>, id: u64) {
     }
 }
 
-/// Shapes of more than [`SHORT`] segments that are kept at a time. A publisher looks for each of them.
+/// The most shapes of more than [`SHORT`] segments at a time. Publishing looks up each of them.
 const MAX_SHAPES: usize = 256;
-/// Segments of a shape that always has a place: there are 26 such shapes.
+/// The segments of a shape that is always accepted: there are 26 such shapes.
 const SHORT: usize = 4;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The rule itself (PB-EVT-3, PB-EVT-4).
+    /// States the rule itself (PB-EVT-3, PB-EVT-4).
     fn matches(pattern: &str, topic: &str) -> bool {
         let mut topic = topic.split('.');
         let mut pattern = pattern.split('.').peekable();
@@ -228,7 +230,7 @@ mod tests {
         }
     }
 
-    /// All texts of up to three segments, each of them one of four.
+    /// Returns all texts of up to three segments, each of them one of four.
     fn texts() -> Vec<String> {
         let segments = ["a", "b", "*", ""];
         let mut texts: Vec<String> = segments.map(String::from).into();

@@ -1,4 +1,4 @@
-//! What a handler's function takes: read from the payload of its call. The same for both faces.
+//! Reads a handler's arguments from the payload of its call. The same for both faces.
 
 use std::marker::PhantomData;
 
@@ -23,7 +23,7 @@ pub struct Payload<T, R>(PhantomData<fn(T) -> R>);
 #[derive(Debug)]
 pub struct ContextAndPayload<T, R>(PhantomData<fn(T) -> R>);
 
-/// Reads the payload as what the handler takes; an absent one as `null`.
+/// Reads the payload as the handler's argument type; an absent one as `null`.
 pub(crate) fn payload<T: DeserializeOwned>(call: &Call) -> Result<T, Refusal> {
     let text = call.payload().unwrap_or("null");
     match raw_value(|| text.to_string()) {

@@ -1,5 +1,5 @@
-//! The methods that every server has by itself: `$/ping`, `$/describe`, `$/stats`. The settings can switch each off;
-//! then it is a method like any that the router may have or not.
+//! The built-in methods of every server: `$/ping`, `$/describe`, `$/stats`. The settings can switch off each of them;
+//! then the router may have a method of that name.
 
 use crate::config::server::ServerConfig;
 use crate::json::object_writer::ObjectWriter;
@@ -9,18 +9,18 @@ use crate::service::reply::Reply;
 use crate::service::routes::{Routes, SUBSCRIBE};
 use crate::telemetry::stats::Stats;
 
-/// A method of the protocol.
+/// A built-in method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BuiltinMethod {
-    /// Answers its payload.
+    /// Answers with its payload.
     Ping,
-    /// The server's methods.
+    /// Answers with the server's methods.
     Describe,
-    /// What it has counted.
+    /// Answers with the server's counters.
     Stats,
 }
 
-/// Returns the method that `call` asks for, if the server answers it by itself.
+/// Returns the built-in method that `call` asks for, unless it is switched off.
 pub(crate) fn method(call: &Call, config: &ServerConfig) -> Option<BuiltinMethod> {
     let name = call.method().filter(|name| config.answers_itself(name))?;
     ALL.into_iter().find(|method| method.name() == name)

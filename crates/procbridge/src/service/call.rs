@@ -1,4 +1,4 @@
-//! What a handler can know about the call that it answers.
+//! A call as its handler sees it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,15 +14,15 @@ use crate::session::call_state::CallState;
 use crate::session::served_call::PreparedReply;
 use crate::telemetry::trace_context::TraceContext;
 
-/// A call that is being answered. Clones are the same call.
+/// A call that a handler answers. Clones are the same call.
 #[derive(Clone, Debug)]
 pub struct Call {
     state: Arc<CallState>,
-    /// Where its answer goes, if it came on a session.
+    /// The session that the call came on, if any.
     session_call: Option<SessionCall>,
 }
 
-/// Where the answer to a call goes.
+/// The session and id by which a call is answered.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionCall {
     pub(crate) session: Arc<Session>,
@@ -30,44 +30,45 @@ pub(crate) struct SessionCall {
 }
 
 impl Call {
-    /// A call on a connection of its own, whose time begins `now`. The earlier of the caller's own limit and the server's
-    /// holds.
+    /// Returns a call on a connection of its own, which arrived at `now`. Its deadline is the earlier of the caller's
+    /// timeout and the server's.
     pub(crate) fn new(request: Request, peer: Peer, config: &ServerConfig, now: Instant) -> Self {
         Self { state: Arc::new(CallState::new(request, peer, config, now)), session_call: None }
     }
 
-    /// A call that came on `session`.
+    /// Returns a call that came on `session`.
     pub(crate) fn on(session: Arc<Session>, id: CallId, state: Arc<CallState>) -> Self {
         Self { state, session_call: Some(SessionCall { session, id }) }
     }
 
-    /// What the session and the handler share of it.
+    /// Returns the state that the session and the handler share.
     pub(crate) fn state(&self) -> &Arc<CallState> {
         &self.state
     }
 
-    /// The method's name; absent in a request that names none.
+    /// Returns the method's name; `None` if the request names none.
     pub fn method(&self) -> Option<&str> {
         self.state.method()
     }
 
-    /// The payload as JSON text, exactly as it was sent; absent if the request has none or `null`.
+    /// Returns the payload as JSON text, exactly as it was sent; `None` if the request has none or `null`.
     pub fn payload(&self) -> Option<&str> {
         self.state.request().and_then(Request::payload)
     }
 
-    /// What the caller sent along with the call: an object, as JSON text. W3C trace context travels in it.
+    /// Returns the metadata that the caller sent with the call: an object, as JSON text. W3C trace context is part of
+    /// it.
     pub fn meta(&self) -> Option<&str> {
         self.state.request().and_then(Request::meta)
     }
 
-    /// One entry of [`meta`](Self::meta), if it is there and a `T`. The others are not looked at: none of them can hide
-    /// it. Of a key that stands twice the last entry counts.
+    /// Returns one entry of [`meta`](Self::meta), if it exists and is a `T`. Other entries are not read, so none of
+    /// them can hide it. If a key occurs twice, the last entry counts.
     pub fn meta_value<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
         serde_json::from_str(member(self.meta()?, key)?).ok()
     }
 
-    /// Who calls.
+    /// Returns the calling peer.
     pub fn peer(&self) -> &Peer {
         &self.state.peer
     }
@@ -77,42 +78,42 @@ impl Call {
         self.state.wants_items
     }
 
-    /// Whether the caller waits for no answer.
+    /// Whether the call is one-way: its caller waits for no answer.
     pub fn is_one_way(&self) -> bool {
         self.state.is_one_way
     }
 
-    /// The trace that this call belongs to, as its caller says: `traceparent` of W3C Trace Context. Calls that a handler
-    /// makes carry it on. Absent if the caller says none, or nothing of the right form.
+    /// Returns the trace that this call belongs to, as its caller states it: `traceparent` of W3C Trace Context. Calls
+    /// that a handler makes carry it on. `None` if the caller states none, or nothing of the right form.
     pub fn traceparent(&self) -> Option<&str> {
         self.trace().map(|trace| trace.parent())
     }
 
-    /// What tracing systems add to [`traceparent`](Self::traceparent): `tracestate`.
+    /// Returns what tracing systems add to [`traceparent`](Self::traceparent): `tracestate`.
     pub fn tracestate(&self) -> Option<&str> {
         self.trace().and_then(|trace| trace.state())
     }
 
-    /// When the caller will have been told that this took too long: the earlier of the caller's own limit and the
-    /// server's [`handler_timeout`](crate::ServerConfig::with_handler_timeout), which does not hold for streams. Absent
-    /// if there is neither.
+    /// Returns the deadline at which the caller gives up or the server answers with a timeout. It is the earlier of the
+    /// caller's own timeout and the server's [`handler_timeout`](crate::ServerConfig::with_handler_timeout), which does
+    /// not apply to streams. `None` if there is neither.
     pub fn deadline(&self) -> Option<Instant> {
         self.state.deadline()
     }
 
-    /// How long that is from now; zero when it has passed.
+    /// Returns the time left until the deadline; zero once it has passed.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// Whether nobody waits for the answer any more: the caller has cancelled the call or is gone, the deadline has
-    /// passed, or the server's time to stop is over. A handler that runs long should look from time to time, and return
-    /// when it says so.
+    /// Whether the answer is no longer needed: the caller has cancelled the call or disconnected, or the deadline or
+    /// the server's drain timeout has passed. A long-running handler should check from time to time, and return when
+    /// this is true.
     pub fn is_cancelled(&self) -> bool {
         self.state.is_cancelled()
     }
 
-    /// Whether the caller brought this secret.
+    /// Whether the caller sent this token.
     pub(crate) fn has_token(&self, secret: &Token) -> bool {
         secret.is(&self.state.request().and_then(Request::token).unwrap_or_default())
     }
@@ -125,19 +126,19 @@ impl Call {
         self.state.version
     }
 
-    /// What an answer may hold.
+    /// Returns the limits of an answer.
     pub(crate) fn limits(&self) -> Limits {
         self.state.limits
     }
 
-    /// Where this call is on its session, if it came on one.
+    /// Returns the session and id of this call, if it came on a session.
     pub(crate) fn session_call(&self) -> Option<&SessionCall> {
         self.session_call.as_ref()
     }
 
-    /// The answer to this call with the space that it takes, or the refusal where there is none.
+    /// Returns the answer to this call with the permit for its bytes, or the refusal if there is none.
     pub(crate) fn prepare(&self, packet: Packet, session: &Session) -> PreparedReply {
-        // One that nobody gets is not queued.
+        // The answer to a one-way call is not queued.
         if self.is_one_way() {
             return packet.into();
         }
@@ -147,9 +148,9 @@ impl Call {
         }
     }
 
-    /// `packet` as it answers this call: compressed if the call was.
+    /// Returns `packet` as it answers this call: compressed if the call was.
     pub(crate) fn matching_version(&self, packet: Packet) -> Packet {
-        // A caller need not be able to read what it can write.
+        // A caller that writes a codec need not be able to read it.
         match (self.state.codec, &self.session_call) {
             (Some(codec), Some(session_call)) if session_call.session.reads(codec) => {
                 packet.compressed(codec)
@@ -161,7 +162,7 @@ impl Call {
 
 #[cfg(test)]
 impl Call {
-    /// A call of nobody's, with this body.
+    /// Returns a call without a caller, with this body.
     pub(crate) fn of(body: &str) -> Self {
         use procbridge_proto::{Connection, Event};
 

@@ -1,4 +1,4 @@
-//! What is done around every handler: the token is checked, a panic is caught, the reply becomes one whole packet.
+//! The steps around every handler: checks the token, catches panics, turns the reply into one whole packet.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -9,32 +9,32 @@ use crate::reply_error::{self, Refusal};
 use crate::service::call::Call;
 use crate::service::reply::Reply;
 
-/// Whether `call` brings the secret that the server asks for, if it asks for one (PB-CNV-6).
+/// Refuses `call` without the server's token, if the server requires one (PB-CNV-6).
 pub(crate) fn authorized(call: &Call, config: &ServerConfig) -> Result<(), Refusal> {
     match &config.token {
         Some(token) if !call.has_token(token) => {
-            Err(Refusal::new("the call does not bring the server's token").with_code(code::DENIED))
+            Err(Refusal::new("missing or wrong token (set ClientConfig::with_token)").with_code(code::DENIED))
         }
         _ => Ok(()),
     }
 }
 
-/// The good response to `call`, to be written by its handler.
+/// Returns the good response to `call`, for its handler to write.
 pub(crate) fn good_reply(call: &Call, config: &ServerConfig) -> Reply {
     let packet = Packet::good(call.version());
     Reply::of(if config.explicit_null { packet.explicit_null() } else { packet })
 }
 
-/// What a handler wrote becomes one whole packet, before the first byte of it is sent.
+/// Turns the reply into one whole packet, before its first byte is sent.
 pub(crate) fn finish(config: &ServerConfig, reply: Reply) -> Result<Packet, Refusal> {
     reply.packet.finish(&config.limits).map_err(reply_error::unsendable)
 }
 
-/// What `work` returns, or the answer to its panic. A handler is not looked at again after a panic; its captured state
-/// is its own affair.
+/// Returns the result of `work`, or the refusal for its panic. The handler is not polled again after a panic; the state
+/// it captured is its own concern.
 pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
-        // What was thrown may throw again when it is dropped.
+        // The panic's payload may panic again when it is dropped.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(payload))).map_err(std::mem::forget);
         Err(reply_error::panicked())
     })

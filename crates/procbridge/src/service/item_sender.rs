@@ -1,5 +1,4 @@
-//! The items of a streamed answer, on their way out. A caller that did not ask for a stream gets them as one array
-//! (PB-STR-*).
+//! Sends the items of a streamed answer. A caller that did not ask for a stream gets them as one array (PB-STR-*).
 
 use procbridge_proto::{Limits, Packet};
 use serde::Serialize;
@@ -12,7 +11,7 @@ use crate::service::call::SessionCall;
 use crate::service::reply::Reply;
 use crate::session::served_call::PreparedReply;
 
-/// Where a handler's items go.
+/// The sender of a handler's items.
 #[derive(Debug)]
 pub(crate) struct ItemSender {
     call: Call,
@@ -20,11 +19,11 @@ pub(crate) struct ItemSender {
     collected: Option<Collected>,
 }
 
-/// The array that is collected for a caller that wants no items.
+/// The array collected for a caller that wants one answer.
 #[derive(Debug)]
 struct Collected {
     text: Vec<u8>,
-    /// How much of it has been sent. What follows is an item that has only been written, be it to its end or not.
+    /// How much of the text is sent items. An item behind that was only written, perhaps not to its end.
     sent: usize,
     space: Option<Permit>,
 }
@@ -36,12 +35,12 @@ impl ItemSender {
         Self { call: call.clone(), limits: call.limits(), collected }
     }
 
-    /// The session and call that items go to.
+    /// Returns the session and call that items go to.
     pub(crate) fn session_call(&self) -> Option<&SessionCall> {
         self.call.session_call()
     }
 
-    /// The packet that carries `item`; none if it has been written to the array that is collected, for
+    /// Returns the packet that carries `item`. Returns none if the item was written to the collected array, for
     /// [`collect`](Self::collect).
     pub(crate) fn item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<Option<PreparedReply>, Refusal> {
         if self.call.is_cancelled() {
@@ -88,7 +87,7 @@ impl ItemSender {
         Ok(())
     }
 
-    /// The answer to a call whose handler has sent its items and returned `reply`.
+    /// Returns the answer to a call whose handler has sent its items and returned `reply`.
     pub(crate) fn finish(self, reply: Reply) -> Result<Reply, Refusal> {
         let Some(Collected { mut text, sent, .. }) = self.collected else { return Ok(reply) };
         text.truncate(sent);

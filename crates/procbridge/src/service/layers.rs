@@ -7,12 +7,12 @@ use crate::service::call::Call;
 #[cfg(feature = "tracing")]
 use crate::service::reply::Reply;
 
-/// A permit of `max_in_flight`.
+/// Returns a permit of `max_in_flight`.
 pub(crate) fn permit(permits: &Semaphore) -> Result<Permit, Refusal> {
     permits.try_acquire(1).ok_or_else(|| overloaded("calls in flight", permits.limit(), "max_in_flight"))
 }
 
-/// The span of a call. What a caller chose is escaped and cut.
+/// Returns the span of a call. Text that the caller chose is escaped and cut.
 #[cfg(feature = "tracing")]
 pub(crate) fn span(call: &Call) -> tracing::Span {
     let method = call.method().map(crate::telemetry::log::escaped).map(tracing::field::display);
@@ -20,29 +20,29 @@ pub(crate) fn span(call: &Call) -> tracing::Span {
     tracing::info_span!(target: "procbridge", "procbridge.call", method, peer, traceparent)
 }
 
-/// Tells how a call ended: also if it ended before its handler did.
+/// Reports how a call ended, even if it ended before its handler did.
 #[cfg(feature = "tracing")]
 pub(crate) struct Timed {
     began: std::time::Instant,
-    is_told: bool,
+    is_reported: bool,
 }
 
 #[cfg(feature = "tracing")]
 impl Timed {
     pub(crate) fn begin() -> Self {
-        Self { began: std::time::Instant::now(), is_told: false }
+        Self { began: std::time::Instant::now(), is_reported: false }
     }
 
     pub(crate) fn end(mut self, handled: Result<Reply, Refusal>) -> Result<Reply, Refusal> {
-        self.tell(match &handled {
+        self.report(match &handled {
             Ok(_) => "ok",
             Err(refusal) => refusal.code().unwrap_or("error"),
         });
         handled
     }
 
-    fn tell(&mut self, outcome: &str) {
-        self.is_told = true;
+    fn report(&mut self, outcome: &str) {
+        self.is_reported = true;
         let elapsed_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         tracing::info!(target: "procbridge", outcome, elapsed_us, "call");
     }
@@ -51,8 +51,8 @@ impl Timed {
 #[cfg(feature = "tracing")]
 impl Drop for Timed {
     fn drop(&mut self) {
-        if !self.is_told {
-            self.tell(procbridge_proto::code::CANCELLED);
+        if !self.is_reported {
+            self.report(procbridge_proto::code::CANCELLED);
         }
     }
 }

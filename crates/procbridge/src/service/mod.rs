@@ -1,4 +1,4 @@
-//! A request becomes a reply: the same for both faces.
+//! Turns a request into a reply: the same for both faces.
 
 pub(crate) mod arguments;
 pub(crate) mod builtin;

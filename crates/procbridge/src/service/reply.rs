@@ -24,11 +24,11 @@ impl Reply {
         Self { packet }
     }
 
-    /// Writes what a handler returned.
+    /// Writes the value that a handler returned.
     ///
     /// # Errors
     ///
-    /// The refusal that is to be answered instead: the `Err` of a result, or that the value cannot be sent.
+    /// The refusal to answer with instead: the `Err` of a result, or that the value cannot be sent.
     pub fn write<R: Serialize>(self, result: &R) -> Result<Self, Refusal> {
         let write = |out: &mut Vec<u8>| {
             let start = out.len();
@@ -44,7 +44,7 @@ impl Reply {
         self.packet.write(write).map(Self::of)
     }
 
-    /// Has `write` append a result that is JSON text already.
+    /// Lets `write` append a result that is JSON text already.
     pub(crate) fn write_text(self, write: impl FnOnce(&mut Vec<u8>)) -> Result<Self, Refusal> {
         let write = |out: &mut Vec<u8>| {
             write(out);

@@ -1,4 +1,4 @@
-//! What a router knows of its methods: their handlers, and what `$/describe` tells of them.
+//! The methods of a router: their handlers, and their descriptions for `$/describe`.
 
 use std::sync::Arc;
 
@@ -8,21 +8,21 @@ use crate::config::server::ServerConfig;
 use crate::json::object_writer::ObjectWriter;
 use crate::service::call::Call;
 
-/// Handlers by name and the one for all other names; the same for blocking and for async handlers.
+/// Handlers by name, and the one for all other names; the same for blocking and for async handlers.
 pub(crate) struct Routes<H: ?Sized> {
     /// In the order of their names.
     entries: Vec<(String, Entry<H>)>,
     fallback: Option<Arc<H>>,
-    /// Makes a call of `$/subscribe` a subscription. A program without a hub has nothing of that in it.
+    /// Turns a call of `$/subscribe` into a subscription. A hub sets it, so a program without one does not contain that code.
     subscribe: Option<Arc<Subscribe>>,
 }
 
-/// Answers a call of `$/subscribe`, or makes it a subscription and returns nothing.
+/// Answers a call of `$/subscribe`, or turns it into a subscription and returns nothing.
 pub(crate) type Subscribe = dyn Fn(&Call, &ServerConfig) -> Option<Packet> + Send + Sync;
 
-/// What is known under a method's name.
+/// The entry of a method's name.
 struct Entry<H: ?Sized> {
-    /// Absent if the method was described and not added.
+    /// `None` if the method was described and not added.
     handler: Option<Arc<H>>,
     kind: Kind,
     doc: Option<String>,
@@ -50,7 +50,7 @@ impl<H: ?Sized> Routes<H> {
         self.change(name, |entry| entry.doc = Some(doc));
     }
 
-    /// Payloads are read and results are written, which may make a difference to their schemas.
+    /// Sets the schemas. Payloads are deserialised and results serialised, which may make their schemas differ.
     #[cfg(feature = "schema")]
     pub(crate) fn schema<T: schemars::JsonSchema, R: schemars::JsonSchema>(&mut self, name: String) {
         let settings = schemars::generate::SchemaSettings::default;
@@ -73,7 +73,7 @@ impl<H: ?Sized> Routes<H> {
         self.subscribe.is_some() && config.subscribe && method == Some(SUBSCRIBE)
     }
 
-    /// Makes such a call a subscription, or gives the answer that says why not.
+    /// Turns such a call into a subscription, or returns the answer that says why not.
     pub(crate) fn subscribe(&self, call: &Call, config: &ServerConfig) -> Option<Packet> {
         self.subscribe.as_ref().and_then(|subscribe| subscribe(call, config))
     }
@@ -92,12 +92,12 @@ impl<H: ?Sized> Routes<H> {
         entry.and_then(|(_, entry)| entry.handler.as_ref()).or(self.fallback.as_ref())
     }
 
-    /// The names of the methods, sorted.
+    /// Returns the names of the methods, sorted.
     pub(crate) fn names(&self) -> Vec<&str> {
         self.methods().map(|(name, _)| name.as_str()).collect()
     }
 
-    /// The names of the methods that stream, sorted; subscriptions are that too.
+    /// Returns the names of the streaming methods, sorted, with that of subscriptions.
     pub(crate) fn streams(&self) -> Vec<&str> {
         let streams = self.methods().filter(|(_, entry)| entry.kind == Kind::Stream);
         let events = self.subscribe.as_ref().map(|_| SUBSCRIBE);
@@ -106,7 +106,7 @@ impl<H: ?Sized> Routes<H> {
         names
     }
 
-    /// Appends what `$/describe` tells of each method, sorted by name: an array.
+    /// Appends the description of each method for `$/describe`, sorted by name: an array.
     pub(crate) fn describe_all(&self, out: &mut Vec<u8>) {
         let mut before = b'[';
         for (name, entry) in self.methods() {
@@ -117,7 +117,7 @@ impl<H: ?Sized> Routes<H> {
         out.extend_from_slice(if before == b'[' { b"[]" } else { b"]" });
     }
 
-    /// The same with each handler made into another.
+    /// Returns the routes with each handler converted by `into`.
     #[cfg(feature = "tokio")]
     pub(crate) fn map<T: ?Sized>(self, into: impl Fn(Arc<H>) -> Arc<T>) -> Routes<T> {
         let with = |Entry { handler, kind, doc, payload, result }| {
@@ -136,7 +136,7 @@ impl<H: ?Sized> Routes<H> {
         self.entries.binary_search_by(|(known, _)| known.as_str().cmp(name))
     }
 
-    /// Makes a change to the entry of this name, a new one if there is none.
+    /// Changes the entry of this name; adds one if there is none.
     fn change(&mut self, name: String, change: impl FnOnce(&mut Entry<H>)) {
         match self.position(&name) {
             Ok(at) => self.entries.get_mut(at).map(|(_, entry)| change(entry)).unwrap_or_default(),

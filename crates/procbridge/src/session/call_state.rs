@@ -18,9 +18,10 @@ use crate::telemetry::trace_context::TraceContext;
 /// A call that came, from its arrival to the end of its handler.
 #[derive(Debug)]
 pub(crate) struct CallState {
-    /// Set at once, unless the request is one of those that are read outside the session's lock.
-    said: OnceLock<Result<Content, Box<Refusal>>>,
-    arrived: Mutex<Option<UnreadRequest>>,
+    /// What the request says, unless it is one of those that are read outside the session's lock.
+    content: Option<Content>,
+    /// Such a request. Most calls have no memory for it.
+    late: Option<Box<Late>>,
     pub(crate) version: Version,
     pub(crate) is_one_way: bool,
     pub(crate) wants_items: bool,
@@ -35,6 +36,13 @@ pub(crate) struct CallState {
     abandoned: AtomicBool,
     /// The bytes of the request, as long as anybody holds the call; on a connection of its own that holds them.
     _held: Option<Permit>,
+}
+
+/// A request that is read outside the session's lock, and what it says once it is read.
+#[derive(Debug)]
+struct Late {
+    arrived: Mutex<Option<UnreadRequest>>,
+    content: OnceLock<Result<Content, Refusal>>,
 }
 
 /// What a request says.
@@ -53,6 +61,7 @@ impl CallState {
     }
 
     /// A call on a session, whose bytes are `held`, and whose time begins `now`.
+    #[inline]
     pub(crate) fn of_session(
         arrived: Received<Request>,
         peer: Peer,
@@ -68,6 +77,7 @@ impl CallState {
         Self::at(arrived, peer, limit, config, held, now)
     }
 
+    #[inline]
     fn at(
         arrived: Received<Request>,
         peer: Peer,
@@ -85,13 +95,15 @@ impl CallState {
                 (Version::V1_1, request.is_one_way(), request.wants_items(), request.codec())
             }
         };
-        let (said, unread) = match arrived {
-            Received::Read(request) => (OnceLock::from(Ok(Content::new(request, limit, began))), None),
-            Received::Unread(request) => (OnceLock::new(), Some(request)),
+        let (content, late) = match arrived {
+            Received::Read(request) => (Some(Content::new(request, limit, began)), None),
+            Received::Unread(request) => {
+                (None, Some(Box::new(Late { arrived: Mutex::new(Some(request)), content: OnceLock::new() })))
+            }
         };
         Self {
-            said,
-            arrived: Mutex::new(unread),
+            content,
+            late,
             version,
             is_one_way,
             wants_items,
@@ -108,10 +120,7 @@ impl CallState {
 
     /// Returns the size of the request, if nothing of it has been inflated or checked.
     pub(crate) fn unread(&self) -> Option<usize> {
-        if self.said.get().is_some() {
-            return None;
-        }
-        self.arrived().as_ref().map(UnreadRequest::size)
+        self.late.as_ref()?.arrived().as_ref().map(UnreadRequest::size)
     }
 
     /// Inflates and checks the request, if nothing has: it takes time, and needs no lock of the session.
@@ -121,16 +130,17 @@ impl CallState {
     /// The request cannot be read, or its time is over. That is the answer.
     pub(crate) fn read(&self, admission: &Admission) -> Result<(), Refusal> {
         self.read_ahead(admission);
-        match self.said.get() {
-            Some(Err(refusal)) => Err((**refusal).clone()),
+        match self.late.as_ref().and_then(|late| late.content.get()) {
+            Some(Err(refusal)) => Err(refusal.clone()),
             _ => Ok(()),
         }
     }
 
     /// The same, where the answer is given later.
     pub(crate) fn read_ahead(&self, admission: &Admission) {
-        let Some(unread) = self.arrived().take() else { return };
-        let said = match unread.read() {
+        let Some(late) = &self.late else { return };
+        let Some(unread) = late.arrived().take() else { return };
+        let content = match unread.read() {
             Ok(request) => {
                 let limit = handler_timeout(&request, admission);
                 Ok(Content::new(request, limit, self.began))
@@ -140,16 +150,13 @@ impl CallState {
                 None => Refusal::new("").with_code(code::INVALID_REQUEST),
             }),
         };
-        let is_late = |said: &Content| said.deadline.is_some_and(|deadline| deadline <= admission.now());
-        let said = match said {
-            Ok(said) if is_late(&said) => Err(reply_error::timed_out()),
-            said => said,
+        let is_over =
+            |content: &Content| content.deadline.is_some_and(|deadline| deadline <= admission.now());
+        let content = match content {
+            Ok(content) if is_over(&content) => Err(reply_error::timed_out()),
+            content => content,
         };
-        let _ = self.said.set(said.map_err(Box::new));
-    }
-
-    fn arrived(&self) -> MutexGuard<'_, Option<UnreadRequest>> {
-        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
+        let _ = late.content.set(content);
     }
 
     pub(crate) fn request(&self) -> Option<&Request> {
@@ -157,7 +164,11 @@ impl CallState {
     }
 
     pub(crate) fn content(&self) -> Option<&Content> {
-        self.said.get()?.as_ref().ok()
+        match (&self.content, &self.late) {
+            (Some(content), _) => Some(content),
+            (None, Some(late)) => late.content.get()?.as_ref().ok(),
+            (None, None) => None,
+        }
     }
 
     pub(crate) fn cancel(&self) {
@@ -194,7 +205,14 @@ impl CallState {
     }
 }
 
+impl Late {
+    fn arrived(&self) -> MutexGuard<'_, Option<UnreadRequest>> {
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Content {
+    #[inline]
     fn new(request: Request, limit: Option<Duration>, began: Instant) -> Self {
         let asked = request.timeout_ms().map(Duration::from_millis);
         let limit = [asked, limit].into_iter().flatten().min();

@@ -16,7 +16,7 @@ use crate::session::Session;
 use crate::tokio::clock;
 use crate::tokio::inner::Inner;
 
-/// Opens a new session whenever there is none, in a task of its own, until the client is gone.
+/// Starts the task that opens a new session whenever there is none, until the client is dropped.
 pub(super) fn keep(client: &Arc<Inner>) {
     let session = client.session().map(|session| Arc::downgrade(&session)).unwrap_or_default();
     ::tokio::spawn(attend(Arc::downgrade(client), client.changed.clone(), session));
@@ -26,7 +26,7 @@ async fn attend(client: Weak<Inner>, changed: Arc<Notify>, mut greeted: Weak<Ses
     let mut backoff = Backoff::default();
     backoff.begun(clock::now());
     loop {
-        // One that another call has opened meanwhile is a new session as well.
+        // A session that another call has opened meanwhile is a new one too.
         let is_greeted = |client: &Inner| client.session().is_some_and(|session| is_same(&session, &greeted));
         wait(&client, &changed, None, is_greeted).await;
         wait(&client, &changed, Some(backoff.pause(clock::now())), |client| client.session().is_none()).await;
@@ -40,7 +40,7 @@ async fn attend(client: Weak<Inner>, changed: Arc<Notify>, mut greeted: Weak<Ses
             greeted = Arc::downgrade(&session);
             drop(session);
             let mut greeting = pin!(client.greet());
-            // A callback that panics has to do with this session only.
+            // A panic of the callback ends this greeting only.
             poll_fn(|context| guarded(|| Ok(greeting.as_mut().poll(context))).unwrap_or(Poll::Ready(())))
                 .await;
         }
@@ -51,7 +51,7 @@ fn is_same(session: &Arc<Session>, other: &Weak<Session>) -> bool {
     ptr::eq(Arc::as_ptr(session), other.as_ptr())
 }
 
-/// Waits as long as it `is_so`, at most for `limit`; not at all if the client is gone.
+/// Waits as long as `is_so` returns true, at most for `limit`. Returns at once if the client is gone.
 async fn wait(
     client: &Weak<Inner>,
     changed: &Notify,
@@ -61,7 +61,7 @@ async fn wait(
     let wait = async {
         loop {
             let mut change = pin!(changed.notified());
-            // Before the look: a change after it is heard of.
+            // Register before checking, or a change in between is lost.
             change.as_mut().enable();
             if !client.upgrade().is_some_and(|client| is_so(&client)) {
                 return;

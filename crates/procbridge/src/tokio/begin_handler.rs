@@ -1,8 +1,8 @@
-//! How the handler of a call is begun: on the task that found the call, or on a task of its own.
+//! Where the handler of a call begins: on the task that found the call, or on a task of its own.
 //!
-//! Most handlers give up the thread or end within microseconds of their beginning, and a task for each would cost more than
-//! they do. A handler that holds the thread at its beginning holds up its whole session, so the calls of such a route get
-//! tasks of their own until their beginnings are quick again. So do calls with a large payload, which takes time to be read.
+//! Most handlers yield or end within microseconds, and a task for each would cost more than they do. A handler that
+//! blocks at its beginning delays its whole session. So the calls of such a route get tasks of their own, until their
+//! beginnings are quick again. Calls with a large payload, which takes time to read, get tasks too.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -19,38 +19,38 @@ use crate::tokio::route::{HandlerSpeed, Route, Run};
 pub(super) struct HandlerStart<R, L, C> {
     pub(super) call: crate::Call,
     pub(super) reply: Reply,
-    pub(super) hold: CallGuard,
-    /// Absent if there is no such method.
+    pub(super) guard: CallGuard,
+    /// `None` if the method is unknown.
     pub(super) route: Option<R>,
     pub(super) layers: L,
     pub(super) leaked: C,
 }
 
 type Layers = Arc<Vec<Arc<BoxedLayer>>>;
-/// One that goes on with what the router has.
+/// A call that borrows from the router.
 pub(super) type InlineStart<'r> = HandlerStart<&'r Arc<Route>, &'r Layers, &'r Arc<AtomicUsize>>;
-/// One that may outlive the router.
+/// A call that may outlive the router.
 pub(super) type SpawnedStart = HandlerStart<Arc<Route>, Layers, Arc<AtomicUsize>>;
 
 impl<'r> InlineStart<'r> {
     /// Whether it is to begin on a task of its own.
     pub(super) fn is_spawned(&self) -> bool {
-        self.route.is_some_and(|route| route.pace.is_slow())
+        self.route.is_some_and(|route| route.speed.is_slow())
             || self.call.payload().is_some_and(|payload| payload.len() >= LARGE)
     }
 
-    /// What is known of the route.
+    /// Returns how quick the route's handlers have been.
     pub(super) fn speed(&self) -> Option<&'r HandlerSpeed> {
-        self.route.map(|route| &route.pace)
+        self.route.map(|route| &route.speed)
     }
 
-    /// The same with its own share of the router.
+    /// Converts to a call that owns its parts of the router.
     pub(super) fn spawned(self) -> SpawnedStart {
-        let Self { call, reply, hold, route, layers, leaked } = self;
+        let Self { call, reply, guard, route, layers, leaked } = self;
         HandlerStart {
             call,
             reply,
-            hold,
+            guard,
             route: route.cloned(),
             layers: layers.clone(),
             leaked: leaked.clone(),
@@ -59,42 +59,42 @@ impl<'r> InlineStart<'r> {
 
     /// Begins the handler.
     pub(super) fn begin(self) -> Result<HandlerTask, Refusal> {
-        let Self { call, reply, hold, route, layers, leaked } = self;
+        let Self { call, reply, guard, route, layers, leaked } = self;
         if layers.is_empty()
             && let Some(Run::Task(handler)) = route.map(|route| &route.run)
         {
-            // The usual case: nothing of the call is shared with anybody.
+            // The usual case: no other part holds anything of the call.
             let begin = || GuardedFuture::begin(|| handler(Call::new(&call), reply));
             let work = trace_context::within(call.trace(), begin)?;
-            return Ok(HandlerTask::new(call, Guarding::Alone(hold), work));
+            return Ok(HandlerTask::new(call, Guarding::Alone(guard), work));
         }
-        let hold = Arc::new(hold);
+        let guard = Arc::new(guard);
         let next = Next {
             call: Call::new(&call),
             reply,
             layers: layers.clone(),
             passed: 0,
             route: route.cloned(),
-            hold: hold.clone(),
+            guard: guard.clone(),
             leaked: leaked.clone(),
         };
         let work = trace_context::within(call.trace(), || next.begin())?;
-        Ok(HandlerTask::new(call, Guarding::Shared(hold), work))
+        Ok(HandlerTask::new(call, Guarding::Shared(guard), work))
     }
 }
 
 impl SpawnedStart {
-    /// The route, of which more is known when its handler has begun.
+    /// Returns the route, whose speed is noted when its handler has begun.
     pub(super) fn route(&self) -> Option<Arc<Route>> {
         self.route.clone()
     }
 
     /// Begins the handler.
     pub(super) fn begin(self) -> Result<HandlerTask, Refusal> {
-        let Self { call, reply, hold, route, layers, leaked } = self;
-        HandlerStart { call, reply, hold, route: route.as_ref(), layers: &layers, leaked: &leaked }.begin()
+        let Self { call, reply, guard, route, layers, leaked } = self;
+        HandlerStart { call, reply, guard, route: route.as_ref(), layers: &layers, leaked: &leaked }.begin()
     }
 }
 
-/// A payload of this size is read on a task of its own.
+/// The payload size from which a payload is read on a task of its own.
 const LARGE: usize = 64 * 1024;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::tokio::clock;
 
-/// A call that is being answered: a [`procbridge::Call`](crate::Call) with all that can be asked of one, whose
+/// A call that an async handler answers. It derefs to [`procbridge::Call`](crate::Call), but its
 /// [`session`](Self::session) is an async one. Clones are the same call.
 ///
 /// ```
@@ -31,7 +31,8 @@ impl Call {
         self.inner
     }
 
-    /// How long it is until the [deadline](crate::Call::deadline), by the runtime's clock; zero when it has passed.
+    /// Returns the time left until the [deadline](crate::Call::deadline), by the runtime's clock; zero once it has
+    /// passed.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline().map(|deadline| deadline.saturating_duration_since(clock::now()))
     }

@@ -1,4 +1,4 @@
-//! The future of a call. Its payload is written before it exists, so it owns all that it needs.
+//! The future of a call. It owns all it needs: the payload is serialised before the future exists.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -20,8 +20,8 @@ use crate::tokio::inner::Inner;
 use crate::tokio::item_stream::Items;
 use crate::tokio::subscription::Subscription;
 
-/// The future of a call, see [`Client::request`](crate::tokio::Client::request). It borrows nothing: it may be stored,
-/// collected and spawned. The call is made when the future is polled first, and given up when it is dropped.
+/// The future of a call, see [`Client::request`](crate::tokio::Client::request). It borrows nothing, so it may be
+/// stored, collected and spawned. The first poll makes the call; dropping the future cancels it.
 #[must_use = "a call is made when its future is polled"]
 pub struct CallFuture<T> {
     state: State,
@@ -29,20 +29,20 @@ pub struct CallFuture<T> {
     result: PhantomData<fn() -> T>,
 }
 
-/// A call that is ready to be made.
+/// A call that is ready to be sent.
 pub(super) struct Prepared {
     pub(super) by: Sender,
     pub(super) options: CallOptions,
     pub(super) packet: Packet,
 }
 
-/// What makes a call.
+/// The client or session that makes the call.
 pub(super) enum Sender {
     Client(Arc<Inner>),
     Session(Caller),
 }
 
-/// How a call ended that did not fail.
+/// The successful ends of a call.
 enum End {
     Answered(Option<Response>),
     Streaming(Begun, CallTimeout, Option<Arc<Inner>>),
@@ -52,7 +52,7 @@ enum End {
 enum State {
     /// Not polled yet.
     Made(Result<Prepared, Error>),
-    /// The usual case, without an allocation: on the session that there is, whose task looks at the clock.
+    /// The usual case, without an allocation: the call is on the current session, whose task checks the deadline.
     Session(OnSession),
     Other(BoxedWork),
     Over,
@@ -61,13 +61,13 @@ enum State {
 struct OnSession {
     client: Arc<Inner>,
     pending: PendingCall,
-    /// To be sent again if it was not run.
+    /// Kept to retry the call if it was not run.
     packet: Packet,
     time: CallTimeout,
     is_idempotent: bool,
 }
 
-/// All else that a call may wait for. Only `get_mut` is used of the lock, which makes the future `Sync` without waiting.
+/// All other waits of a call. Only `get_mut` of the mutex is used: it makes the future `Sync` and never blocks.
 struct BoxedWork(Mutex<Pin<Box<Work>>>);
 
 type Work = dyn Future<Output = Result<End, Error>> + Send;
@@ -166,7 +166,7 @@ impl State {
 }
 
 impl Prepared {
-    /// Makes the call. On a session that is in use, `waker` is woken when it has ended.
+    /// Makes the call. On a session in use, `waker` is called when the call has ended.
     fn begin(self, waker: &Waker) -> State {
         let Self { by, options, packet } = self;
         let client = match by {
@@ -214,7 +214,7 @@ impl Prepared {
 }
 
 impl OnSession {
-    /// Reads the answer, which takes time.
+    /// Reads a large answer on a thread for blocking work.
     async fn read(self, response: UnreadResponse) -> Result<End, Error> {
         let Self { client, packet, time, is_idempotent, .. } = self;
         let answered = match flow::read_apart(response).await {
@@ -227,7 +227,7 @@ impl OnSession {
         answered.map(End::Answered)
     }
 
-    /// Makes the call again, if it may be after it has failed with `error`.
+    /// Retries the call, if that is allowed after `error`.
     fn retry(self, error: Error) -> State {
         let Self { client, packet, time, is_idempotent, .. } = self;
         let attempts = Attempts::new(packet, time, is_idempotent);

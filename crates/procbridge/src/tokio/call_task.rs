@@ -1,5 +1,5 @@
-//! A call on a session, from its arrival to its answer. Nothing that takes long for its size is done on the task of the
-//! session: large payloads are read, and large answers written and compressed, on tasks of their own.
+//! A call on a session, from its arrival to its answer. The session's task does nothing that takes long for its size.
+//! Tasks of their own read large payloads, and write and compress large answers.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -24,12 +24,12 @@ use crate::tokio::handler_task::HandlerTask;
 use crate::tokio::router::{Router, Started};
 use crate::tokio::server::context::{ServerContext, TaskGuard};
 
-/// A call whose handler was not done at once.
+/// A call whose handler did not end at its first poll.
 struct CallTask {
-    running: HandlerTask,
+    handler: HandlerTask,
     id: CallId,
     session: Arc<Session>,
-    /// Held until the handler is gone, if somebody waits for that.
+    /// Held until the handler has ended, if a stopping server waits for that.
     _ticket: Option<TaskGuard>,
 }
 
@@ -37,30 +37,30 @@ struct CallTask {
 enum Outcome {
     Handled(Result<Reply, Refusal>),
     Late,
-    /// Nobody waits for the answer.
+    /// The caller no longer waits for the answer.
     Cancelled,
 }
 
-/// What the beginning of a call's handler has come to.
+/// The result of beginning a call's handler.
 pub(super) enum StartedCall {
-    /// It is done; the answer is to be queued.
+    /// The handler has ended; its answer is to be queued.
     Answered {
         id: CallId,
         answer: PreparedReply,
-        /// When that was, if anybody has looked.
+        /// When that was, if the clock was read.
         ended: Option<Instant>,
     },
-    /// A task goes on with it, or a subscription.
+    /// A task goes on with it, or it has become a subscription.
     GoesOn {
-        /// When the look at it ended, if anybody has looked.
+        /// When the first poll ended, if the clock was read.
         ended: Option<Instant>,
     },
-    /// A task begins it, which may hold its thread.
+    /// A task begins it, and may block its thread.
     Apart,
 }
 
-/// Begins the handler of a call, of which it `began` just now to be served, and looks at it once. If it is not done a task
-/// goes on with it, which holds a ticket. A handler that would take long to begin is begun on such a task.
+/// Begins the handler of a call and polls it once; `began` is when the call began to be served. If the handler has not
+/// ended, a task goes on with it and holds a ticket. A handler that would take long to begin is begun on such a task.
 pub(super) fn begin(
     router: &Router,
     session: &Arc<Session>,
@@ -83,53 +83,53 @@ pub(super) fn begin(
         };
     }
     let version = call.version();
-    let mut pace = None;
+    let mut speed = None;
     let started = match router.prepare(call, admission, slot, began) {
-        Ok(Started::Answered(running)) => Ok(running),
+        Ok(Started::Answered(handler)) => Ok(handler),
         Ok(Started::Beginning(beginning)) if beginning.is_spawned() => {
             ::tokio::spawn(run_spawned(beginning.spawned(), session.clone(), id, ticket()));
             return StartedCall::Apart;
         }
         Ok(Started::Beginning(beginning)) => {
-            pace = beginning.speed();
+            speed = beginning.speed();
             beginning.begin()
         }
         Err(refusal) => Err(refusal),
     };
-    // Tells how long the beginning took, if it is known when it `ended`, or must be.
+    // Notes how long the beginning took, and reads the clock for that if `ended` is unknown.
     let note = |ended: Option<Instant>| {
-        let Some(pace) = pace else { return ended };
+        let Some(speed) = speed else { return ended };
         let ended = ended.unwrap_or_else(Instant::now);
-        pace.ran_inline(ended.saturating_duration_since(began));
+        speed.ran_inline(ended.saturating_duration_since(began));
         Some(ended)
     };
-    let mut running = match started {
-        Ok(running) => running,
+    let mut handler = match started {
+        Ok(handler) => handler,
         Err(refusal) => {
             let packet = refusal.packet(version, &config.limits);
             return StartedCall::Answered { id, answer: packet.into(), ended: note(None) };
         }
     };
-    // Its task looks again as soon as it begins; until then nobody needs to be woken.
-    let look = Pin::new(&mut running).poll(&mut Context::from_waker(Waker::noop()));
-    let Poll::Ready(handled) = look else {
-        let handling = CallTask { running, id, session: session.clone(), _ticket: ticket() };
-        ::tokio::spawn(handling.run(Poll::Pending));
+    // The task polls again as soon as it begins; until then no wake is needed.
+    let polled = Pin::new(&mut handler).poll(&mut Context::from_waker(Waker::noop()));
+    let Poll::Ready(handled) = polled else {
+        let task = CallTask { handler, id, session: session.clone(), _ticket: ticket() };
+        ::tokio::spawn(task.run(Poll::Pending));
         return StartedCall::GoesOn { ended: note(None) };
     };
-    let (packet, ended) = running.finish(config, handled);
+    let (packet, ended) = handler.finish(config, handled);
     let ended = note(ended);
     let packet = packet.unwrap_or_else(|refusal| refusal.packet(version, &config.limits));
-    let call = running.call();
+    let call = handler.call();
     if packet.json_len() > LARGE {
-        // It may have to be compressed, or to wait, which takes its time.
+        // It may have to be compressed, or wait for space in the send queue, which takes time.
         ::tokio::spawn(answer(session.clone(), id, call.clone(), packet, ticket()));
         return StartedCall::GoesOn { ended };
     }
     StartedCall::Answered { id, answer: call.prepare(packet, session), ended }
 }
 
-/// Whose methods answer, for a task that may outlive the session's.
+/// The owner of the router, for a task that may outlive the session's.
 pub(super) enum Methods {
     Server(Arc<ServerContext>),
     Client(Arc<Router>),
@@ -144,8 +144,8 @@ impl Methods {
     }
 }
 
-/// Inflates and checks a request that takes time to be read, and goes on with it. That is done on a thread for blocking
-/// work: sessions with many of them leave the runtime's own threads to others.
+/// Inflates and checks a large request, and goes on with it. A thread for blocking work does the reading: many such
+/// sessions leave the runtime's own threads to others.
 async fn read(
     methods: Methods,
     session: Arc<Session>,
@@ -175,9 +175,9 @@ async fn read(
             let beginning = beginning.spawned();
             return run_spawned(beginning, session.clone(), id, ticket).await;
         }
-        Ok(Started::Answered(running)) => {
-            let handling = CallTask { running, id, session: session.clone(), _ticket: ticket };
-            return handling.run(Poll::Pending).await;
+        Ok(Started::Answered(handler)) => {
+            let task = CallTask { handler, id, session: session.clone(), _ticket: ticket };
+            return task.run(Poll::Pending).await;
         }
         Err(refusal) => refusal,
     };
@@ -189,7 +189,7 @@ async fn read(
 async fn run_spawned(beginning: SpawnedStart, session: Arc<Session>, id: CallId, ticket: Option<TaskGuard>) {
     let (call, route) = (beginning.call.clone(), beginning.route());
     let began = Instant::now();
-    // The task may have waited for its turn until nobody waited for the answer.
+    // The caller may have given up before this task was first polled.
     let begun = if call.is_cancelled() {
         Err(reply_error::cancelled_by_caller())
     } else if call.deadline().is_some_and(|deadline| deadline <= clock::now()) {
@@ -197,18 +197,18 @@ async fn run_spawned(beginning: SpawnedStart, session: Arc<Session>, id: CallId,
     } else {
         beginning.begin()
     };
-    let (begun, look) = match begun {
-        Ok(mut running) => {
-            let look = poll_fn(|context| Poll::Ready(Pin::new(&mut running).poll(context))).await;
-            (Ok(running), look)
+    let (begun, polled) = match begun {
+        Ok(mut handler) => {
+            let polled = poll_fn(|context| Poll::Ready(Pin::new(&mut handler).poll(context))).await;
+            (Ok(handler), polled)
         }
         Err(refusal) => (Err(refusal), Poll::Pending),
     };
     if let Some(route) = route {
-        route.pace.ran_spawned(began.elapsed());
+        route.speed.ran_spawned(began.elapsed());
     }
     match begun {
-        Ok(running) => CallTask { running, id, session, _ticket: ticket }.run(look).await,
+        Ok(handler) => CallTask { handler, id, session, _ticket: ticket }.run(polled).await,
         Err(refusal) => {
             let packet = refusal.packet(call.version(), &session.admission.config.limits);
             answer(session, id, call, packet, ticket).await;
@@ -217,32 +217,32 @@ async fn run_spawned(beginning: SpawnedStart, session: Arc<Session>, id: CallId,
 }
 
 impl CallTask {
-    /// Goes on with a handler of which this is what the first `look` gave.
-    async fn run(self, look: Poll<Result<Reply, Refusal>>) {
-        let Self { mut running, id, session, _ticket: ticket } = self;
-        let call = running.call().clone();
-        let outcome = match look {
+    /// Goes on with a handler whose first poll returned `look`.
+    async fn run(self, polled: Poll<Result<Reply, Refusal>>) {
+        let Self { mut handler, id, session, _ticket: ticket } = self;
+        let call = handler.call().clone();
+        let outcome = match polled {
             Poll::Ready(handled) => Outcome::Handled(handled),
-            Poll::Pending => Self::wait(&mut running, &call, &session, id).await,
+            Poll::Pending => Self::wait(&mut handler, &call, &session, id).await,
         };
         let config = &session.admission.config;
         let packet = match outcome {
-            Outcome::Handled(handled) => running.finish(config, handled).0,
+            Outcome::Handled(handled) => handler.finish(config, handled).0,
             Outcome::Late => {
                 let method = call.method().unwrap_or_default();
-                let late = || format!("method {method:?} is past its time limit");
+                let late = || format!("method {method:?} is past its deadline");
                 session.admission.log.write(LogClass::Timeout, late);
                 Err(reply_error::timed_out())
             }
             Outcome::Cancelled => Err(reply_error::cancelled_by_caller()),
         };
-        // A handler that is not done is gone before anybody is told.
-        drop(running);
+        // Drop an unfinished handler before answering its caller.
+        drop(handler);
         let packet = packet.unwrap_or_else(|refusal| refusal.packet(call.version(), &config.limits));
         answer(session, id, call, packet, ticket).await;
     }
 
-    async fn wait(running: &mut HandlerTask, call: &Call, session: &Session, id: CallId) -> Outcome {
+    async fn wait(handler: &mut HandlerTask, call: &Call, session: &Session, id: CallId) -> Outcome {
         let mut late = pin!(async {
             match call.deadline() {
                 Some(deadline) => clock::wait_until(deadline).await,
@@ -250,7 +250,7 @@ impl CallTask {
             }
         });
         poll_fn(|context| {
-            if let Poll::Ready(handled) = Pin::new(&mut *running).poll(context) {
+            if let Poll::Ready(handled) = Pin::new(&mut *handler).poll(context) {
                 return Poll::Ready(Outcome::Handled(handled));
             }
             if session.poll_cancelled(id, context.waker()).is_ready() {
@@ -262,7 +262,7 @@ impl CallTask {
     }
 }
 
-/// Answers a call; a large answer waits while the peer has much to read.
+/// Answers a call. A large answer waits for space in the send queue (backpressure).
 async fn answer(session: Arc<Session>, id: CallId, call: Call, packet: Packet, ticket: Option<TaskGuard>) {
     let answer = call.prepare(packet, &session);
     if answer.is_large() {
@@ -274,12 +274,12 @@ async fn answer(session: Arc<Session>, id: CallId, call: Call, packet: Packet, t
     drop(ticket);
 }
 
-/// Frees the memory of large messages, which takes the system long, on a thread for blocking work.
+/// Frees the memory of large messages on a thread for blocking work: the system takes long for it.
 pub(super) fn discard(memory: Vec<Vec<u8>>) {
     if let Ok(runtime) = Handle::try_current() {
         runtime.spawn_blocking(move || drop(memory));
     }
 }
 
-/// An answer of this size is made ready on a task of its own.
+/// The answer size from which an answer is prepared on a task of its own.
 const LARGE: usize = 64 * 1024;

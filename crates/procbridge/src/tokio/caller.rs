@@ -1,4 +1,4 @@
-//! The way back to a caller: calls on the session on which its own call came.
+//! Calls back to a caller, on the session on which its own call came.
 
 use std::sync::{Arc, Weak};
 
@@ -13,7 +13,7 @@ use crate::session::session::BeginError;
 use crate::tokio::clock;
 use crate::tokio::flow::{self, Begun};
 
-/// The way back to a caller, on the session on which its call came.
+/// A handle for calling a caller back, on the session on which its call came.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     pub(super) session: Weak<Session>,

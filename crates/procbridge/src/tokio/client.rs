@@ -1,4 +1,4 @@
-//! Calls as users make them.
+//! The client: calls as users make them.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::tokio::request_builder::{RequestBuilder, Target};
 use crate::tokio::router::Router;
 use crate::tokio::subscription::Subscription;
 
-/// Calls a server's methods. Clones are the same client; all of them can be used by any number of tasks at a time.
+/// A client that calls a server's methods. Clones are the same client; any number of tasks may use them at a time.
 ///
 /// ```no_run
 /// use procbridge::tokio::Client;
@@ -31,24 +31,24 @@ use crate::tokio::subscription::Subscription;
 /// # }
 /// ```
 ///
-/// A server that can gives the client a session with its first call: one connection for all further calls, in both
-/// directions. Any other server gets a connection for each call. A client makes no difference between them. A session has a
-/// task in the runtime of the call that opened it; it ends with that runtime, and with the last clone of its client. So a
-/// client belongs to one runtime: calls from another one wait until the first drives its tasks, which one of a single
-/// thread does only inside of `block_on`.
+/// A server that supports sessions gives the client one with its first call: one connection for all further calls, in
+/// both directions. Any other server gets a connection for each call. The client behaves the same with both. A session
+/// has a task in the runtime of the call that opened it. It ends with that runtime, and with the last clone of its
+/// client. So a client belongs to one runtime: calls from another one wait until the first drives its tasks. A
+/// single-threaded runtime does that only inside `block_on`.
 ///
-/// A session belongs to the process that opened it. Make clients after a `fork`: in the child a copy of the parent's client
-/// may get the parent's answers.
+/// A session belongs to the process that opened it. Create clients after a `fork`: a copy of the parent's client in the
+/// child may receive the parent's answers.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(super) inner: Arc<Inner>,
 }
 
 impl Client {
-    /// A client of the server at `endpoint`, with the default settings.
+    /// Returns a client of the server at `endpoint`, with the default settings.
     ///
-    /// No connection is opened yet: a classic server gives each call a connection of its own, and some die of a
-    /// connection without a call. Whether a server is there shows with the first call.
+    /// Opens no connection yet: a classic server gives each call a connection of its own, and some crash on a
+    /// connection without a call. The first call shows whether a server listens there.
     ///
     /// # Errors
     ///
@@ -61,12 +61,12 @@ impl Client {
         Self::connect_with(endpoint, ClientConfig::default())
     }
 
-    /// The same with other settings.
+    /// Returns a client of the server at `endpoint`, with the settings in `config`.
     ///
     /// # Errors
     ///
     /// - `InvalidEndpoint`: the endpoint's text is wrong, or its port is 0.
-    /// - `InvalidInput`: a setting is one under which nothing could work.
+    /// - `InvalidInput`: a setting has a value with which no call could succeed.
     pub fn connect_with<E>(endpoint: E, config: ClientConfig) -> Result<Self, Error>
     where
         E: TryInto<Endpoint>,
@@ -78,26 +78,26 @@ impl Client {
         Ok(Self { inner: Arc::new(Inner::new(endpoint, config)) })
     }
 
-    /// Where the server is.
+    /// Returns the server's address.
     pub fn endpoint(&self) -> &Endpoint {
         &self.inner.endpoint
     }
 
-    /// Calls `method` with `payload` and reads the answer as an `R`. A null answer is a `()`, an `Option` or a
-    /// `Value`; `Box<RawValue>` is the answer's text exactly as it was sent.
+    /// Calls `method` with `payload` and reads the answer as an `R`. A null answer is read as `()`, `Option` or
+    /// `Value`. `Box<RawValue>` keeps the answer's text exactly as it was sent.
     ///
-    /// The payload is written by this function, not by the future: that borrows nothing, and may be stored, collected and
-    /// spawned, whatever the payload is. The call's time begins with the first poll.
+    /// This function serialises the payload, not the future. So the future borrows nothing: it may be stored, collected
+    /// and spawned, whatever the payload is. The call's timeout begins with the first poll.
     ///
-    /// A call that the server certainly did not run, because its connection ended first or the server was stopping, is
-    /// sent again on a new connection, within the call's time, if it has at most 64 KiB.
+    /// Retries a call on a new connection, within the call's timeout, if the server certainly did not run it. That is
+    /// so if its connection ended first, or the server was stopping. A call of more than 64 KiB is not retried.
     ///
     /// # Errors
     ///
     /// - `Remote`: the server answered with an error, which is in [`Error::remote`].
     /// - `Connect`, `Denied`: the server cannot be reached; nothing was sent.
-    /// - `Timeout`: a time limit passed; [`Error::outcome`] tells whether the call was sent. The server is told that
-    ///   nobody waits any more, if it holds a session.
+    /// - `Timeout`: the call's timeout passed; [`Error::outcome`] tells whether the call was sent. A server with a
+    ///   session is told that the caller no longer waits.
     /// - `Disconnected`: the connection was lost before the answer; the call may have run.
     /// - `Protocol`, `TooLarge`: the answer breaks a rule or a limit.
     /// - `InvalidInput`: the payload cannot be sent: not serialisable as JSON, or over a limit.
@@ -109,9 +109,9 @@ impl Client {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives the call up and leaves nothing behind. In a session the server is told, and drops an async
-    /// handler; the session goes on. A server without sessions sees the connection end, and a request that it has read runs
-    /// to its end while its answer finds nobody. So a call that was dropped after its first poll may have run.
+    /// Dropping the future cancels the call and frees all it used. On a session the server is told, and drops an async
+    /// handler; the session goes on. A server without sessions sees the connection close. It runs a request that it has
+    /// read to the end, and its answer is lost. So a call dropped after its first poll may have run.
     pub fn request<R>(&self, method: &str, payload: &(impl Serialize + ?Sized)) -> CallFuture<R>
     where
         R: DeserializeOwned,
@@ -119,15 +119,15 @@ impl Client {
         self.call(method).payload(payload).send()
     }
 
-    /// Sends a call that is not answered, and does not wait for the server to have read it. Whether it runs is not known;
-    /// a classic server answers it, and the answer is dropped.
+    /// Sends a one-way call, which is not answered, and does not wait for the server to read it. The caller cannot know
+    /// whether it ran. A classic server answers it, and the client drops the answer.
     ///
-    /// It is ready when the call is handed to the system. The first call to a server waits until the server has shown
-    /// whether it holds a session.
+    /// The future is ready when the operating system has taken the call. The first call to a server waits until the
+    /// server has accepted or declined a session.
     ///
     /// # Errors
     ///
-    /// Those of [`request`](Self::request) that can happen before an answer.
+    /// Those of [`request`](Self::request) that can occur before an answer.
     ///
     /// # Panics
     ///
@@ -140,11 +140,11 @@ impl Client {
         self.call(method).payload(payload).notify()
     }
 
-    /// Calls a method that answers with a stream of items, each read as a `T`.
+    /// Calls a method that answers with a stream of items, and reads each as a `T`.
     ///
-    /// The server sends only as many items as are [asked for](ClientConfig::with_stream_window); a slow reader slows the
-    /// method down and nobody else. Dropping the stream cancels the call. A server without sessions that answers with an
-    /// array is read as one that streams its elements.
+    /// Flow control: the server sends only as many items as the client [asks for](ClientConfig::with_stream_window). A
+    /// slow reader causes backpressure on this method and on no other call. Dropping the stream cancels the call. If a
+    /// server without sessions answers with an array, the stream yields its elements.
     ///
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")]
@@ -158,13 +158,13 @@ impl Client {
     /// # }
     /// ```
     ///
-    /// It is ready when the call is sent. The default time limit of a call does not hold for streams; one that is
-    /// [set](RequestBuilder::timeout) holds for the whole of it. The first call waits for a server that accepts and says nothing
-    /// no longer than a call may take.
+    /// The future is ready when the call is sent. The default call timeout does not apply to streams; a timeout that is
+    /// [set](RequestBuilder::timeout) covers the whole stream. If the server accepts the first connection and stays
+    /// silent, the first call waits no longer than a call's timeout.
     ///
     /// # Errors
     ///
-    /// Those of [`request`](Self::request); an error of the method itself comes with the items.
+    /// Those of [`request`](Self::request); an error of the method itself arrives with the items.
     ///
     /// # Panics
     ///
@@ -182,15 +182,15 @@ impl Client {
     }
 
     /// Subscribes to the events that the server publishes under `topics`. In a topic `*` stands for one segment between
-    /// dots, and at the end for all that follows.
+    /// dots, and at the end for all segments that follow.
     ///
-    /// It is ready when the subscription is in force: what is published from then on is not missed. A lost connection is
-    /// made again, for as long as the subscription lives and is asked for events, and the next event says that some may have
-    /// been [missed](crate::Event::missed).
+    /// The future is ready when the subscription is active: no event published after that is missed. Reconnects after a
+    /// lost connection, for as long as the subscription lives and is polled. The next event then tells that events may
+    /// have been [missed](crate::Event::missed).
     ///
     /// # Errors
     ///
-    /// Those of [`request`](Self::request); `Protocol` if the server holds no sessions.
+    /// Those of [`request`](Self::request); `Protocol` if the server does not support sessions.
     ///
     /// # Panics
     ///
@@ -208,7 +208,7 @@ impl Client {
         CallFuture::of_subscription(Subscription::begin(self.inner.clone(), topics))
     }
 
-    /// Begins a call that has settings of its own.
+    /// Begins a call with settings of its own.
     ///
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")]
@@ -224,20 +224,20 @@ impl Client {
         RequestBuilder::new(Target::Client(&self.inner), Some(method))
     }
 
-    /// Begins a call that names no method, which the protocol allows.
+    /// Begins a call without a method name, which the protocol allows.
     pub fn call_without_method(&self) -> RequestBuilder<'_> {
         RequestBuilder::new(Target::Client(&self.inner), None)
     }
 
-    /// Serves the methods of `router` to the server, which calls them with [`Call::session`](crate::tokio::Call::session).
-    /// A task keeps a session open for it from now on, until the last clone of this client is dropped. It is ready when
-    /// there is a session.
+    /// Serves the methods of `router` to the server, which calls them with
+    /// [`Call::session`](crate::tokio::Call::session). From now on a task keeps a session open, until the last clone of
+    /// this client is dropped. The future is ready when a session is open.
     ///
     /// # Errors
     ///
     /// - `Connect`, `Denied`, `Timeout`, `Disconnected`: the server cannot be reached.
-    /// - `Protocol`: it holds no sessions.
-    /// - `InvalidInput`: this client serves already.
+    /// - `Protocol`: the server does not support sessions.
+    /// - `InvalidInput`: this client already serves a router.
     ///
     /// # Panics
     ///
@@ -245,7 +245,7 @@ impl Client {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future before it is ready, as an error, leaves a client that does not serve.
+    /// Dropping the future before it is ready leaves a client that does not serve, as an error does.
     pub fn serve(&self, router: Router) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         let client = self.clone();
         async move { client.begin_to_serve(router).await }
@@ -254,27 +254,32 @@ impl Client {
     async fn begin_to_serve(&self, router: Router) -> Result<(), Error> {
         let inner = &self.inner;
         match &mut *inner.lock() {
-            Some(_) => return Err(Error::unsent(ErrorKind::InvalidInput, "this client serves already")),
+            Some(_) => {
+                return Err(Error::unsent(
+                    ErrorKind::InvalidInput,
+                    "this client already serves a router (call serve once)",
+                ));
+            }
             none => {
                 inner.admission.set_streams(&router.routes.streams());
                 *none = Some(Arc::new(router));
             }
         }
-        let mut intent = ServeGuard { client: inner, is_done: false };
-        // One that was opened before told the server that it takes no calls.
+        let mut guard = ServeGuard { client: inner, is_done: false };
+        // A session opened before has told the server that it takes no calls.
         if let Some(session) = inner.current.session() {
-            session.goodbye("a session that serves takes its place");
+            session.goodbye("replaced by a session that serves calls");
         }
         inner.open_session(clock::time(inner.config.patience())).await?;
-        intent.is_done = true;
+        guard.is_done = true;
         background::keep(inner);
         inner.greet().await;
         Ok(())
     }
 
-    /// Has `greet` run each time this client, as one that [serves](Self::serve), has a new session: the first time at the
-    /// end of `serve`, and again whenever the session was lost and made anew. A server that calls its clients knows them by
-    /// their sessions; here they tell it who they are. Takes the place of one that was set before.
+    /// Sets a callback that runs for each new session of a client that [serves](Self::serve). It runs at the end of
+    /// `serve`, and after each reconnect. A server that calls its clients knows them by their sessions; here a client
+    /// can tell the server its name. Replaces an earlier callback.
     ///
     /// ```no_run
     /// # use procbridge::tokio::{Client, Router};
@@ -299,7 +304,7 @@ impl Client {
     }
 }
 
-/// The intent of a client to serve, given up when this is dropped before it is done.
+/// Makes the client stop serving if it is dropped before it is done.
 struct ServeGuard<'a> {
     client: &'a Inner,
     is_done: bool,
@@ -309,9 +314,9 @@ impl Drop for ServeGuard<'_> {
     fn drop(&mut self) {
         if !self.is_done {
             *self.client.lock() = None;
-            // It may have been opened already, and has told the server that it takes calls.
+            // The session may be open already, and has told the server that it takes calls.
             if let Some(session) = self.client.current.session() {
-                session.goodbye("the client does not serve after all");
+                session.goodbye("the client has stopped serving");
             }
         }
     }

@@ -1,6 +1,6 @@
-//! What time it is, and who looks at the clock for a call: the task that drives its session does for all of them at once,
-//! with the one timer that it has anyway. It must be sure to run while the call is waited for, so it must be in the caller's
-//! runtime, and no handler must run in it.
+//! The clock, and which task checks a call's deadline. The task that drives the session does so for all its calls at
+//! once, with the one timer that it has anyway. That task must run while the caller waits. So it must be in the
+//! caller's runtime, and no handler may run in it.
 
 use std::future::poll_fn;
 use std::hash::{Hash, Hasher};
@@ -16,14 +16,15 @@ use ::tokio::time::{Sleep, sleep_until};
 use crate::classic::client::CallTimeout;
 use crate::session::Session;
 
-/// What time it is for the runtime's timers: a test may stop their clock, or set it. Whatever is compared with what they wait
-/// for is taken from here.
+/// Returns the current time of the runtime's timers: a test may pause or set their clock. All times that are compared
+/// with those timers come from here.
 pub(super) fn now() -> Instant {
     ::tokio::time::Instant::now().into_std()
 }
 
-/// Ready at `deadline`, which `timer` may wait for already. A timer that fires is believed only if the clock agrees: its
-/// runtime may have seen a later time. Work that is never done with its share of the thread does not take the timer's.
+/// Becomes ready at `deadline`, for which `timer` may be set already. A timer that fires counts only if the clock
+/// agrees: its runtime may have seen a later time. The wait uses none of the task's cooperative budget, so work that
+/// exhausts the budget does not delay the deadline.
 pub(super) fn poll_until(
     mut timer: Pin<&mut Sleep>,
     deadline: Instant,
@@ -39,7 +40,7 @@ pub(super) fn poll_until(
         if now >= deadline {
             return Poll::Ready(());
         }
-        // Late, which is better than at once again and again. It is looked at for something else meanwhile, as a rule.
+        // Set the timer late, or it fires again and again at once. Something else usually polls it meanwhile.
         let Some(later) = now.checked_add(ahead) else { return Poll::Ready(()) };
         timer.as_mut().reset(later.into());
         ahead = ahead.saturating_mul(2);
@@ -52,12 +53,12 @@ pub(super) async fn wait_until(deadline: Instant) {
     poll_fn(|context| poll_until(timer.as_mut(), deadline, context)).await;
 }
 
-/// The time of a call that begins now.
+/// Returns the timeout of a call that begins now.
 pub(super) fn time(limit: Option<Duration>) -> CallTimeout {
     CallTimeout::since(now(), limit)
 }
 
-/// The task that drives `link` is in this runtime, and ends the calls on it whose time is over.
+/// Notes that the task that drives `session` is in this runtime, and times out the calls on it.
 pub(super) fn watch(session: &Session) {
     session.clock.store(here(), Ordering::Relaxed);
 }
@@ -68,7 +69,7 @@ pub(super) fn is_watched(session: &Session) -> bool {
     clock != 0 && clock == here()
 }
 
-/// The runtime in which this runs, as a number. 0 if there is none.
+/// Returns the current runtime's number; 0 outside a runtime.
 fn here() -> u64 {
     Handle::try_current().map_or(0, |handle| {
         let mut number = IdHasher(0);
@@ -77,7 +78,7 @@ fn here() -> u64 {
     })
 }
 
-/// An id as the number that it is.
+/// A hasher that returns an id as it is.
 struct IdHasher(u64);
 
 impl Hasher for IdHasher {
@@ -102,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    /// A runtime whose timers have seen a later time fires at once.
+    /// Sets the timers of a runtime that has seen a later time: they fire at once.
     #[::tokio::test(start_paused = true)]
     async fn a_timer_alone_is_not_believed() {
         let deadline = now() + Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! The way of a call: on the session that there is, or on a connection of its own (PB-OFR-*, PB-OUT-*).
+//! The flow of a call: on the current session, or on a connection of its own (PB-OFR-*, PB-OUT-*).
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -25,17 +25,17 @@ use crate::tokio::router::Router;
 use crate::tokio::session_task::Role;
 use crate::tokio::transport::{Transport, within};
 
-/// How far a call has come without waiting for its answer.
+/// How far a call has come before its caller waits for the answer.
 #[derive(Debug)]
 pub(super) enum Begun {
     Response(Response),
     Calling(PendingCall),
-    /// Nothing is answered.
+    /// A one-way call that was sent.
     Sent,
 }
 
 impl Inner {
-    /// The session of the usual case: a call that may be sent again as it is, on the session that there is.
+    /// Returns the current session for the usual case: a call that may be retried as it is.
     pub(super) fn ready_session(&self, options: &CallOptions, packet: &Packet) -> Option<Arc<Session>> {
         let is_usual = options.form == ResultForm::Result
             && self.config.compression.is_none()
@@ -79,7 +79,7 @@ impl Inner {
         self.retry_after(ResultForm::Result, Attempts::new(packet, time, is_idempotent), failed).await
     }
 
-    /// Makes a call whose last attempt has `failed`, if there was one.
+    /// Makes a call, after a first attempt that `failed` if there was one, and retries it.
     pub(super) async fn retry_after(
         &self,
         form: ResultForm,
@@ -105,7 +105,7 @@ impl Inner {
         }
     }
 
-    /// Makes a call whose answer is waited for elsewhere.
+    /// Begins a call whose answer another method waits for.
     pub(super) async fn begin(
         &self,
         options: &CallOptions,
@@ -115,7 +115,7 @@ impl Inner {
         self.begin_within(time, options, packet).await.map(|begun| (begun, time))
     }
 
-    /// Makes such a call, which must be sent within `time`.
+    /// Begins such a call and retries until `time` is over; it must be sent within `time`.
     pub(super) async fn begin_within(
         &self,
         time: CallTimeout,
@@ -132,24 +132,25 @@ impl Inner {
         }
     }
 
-    /// Sends a call on the session that there is, or on a connection of its own.
+    /// Sends a call on the current session, or on a connection of its own.
     async fn begin_once(&self, attempts: &mut Attempts, form: ResultForm) -> Result<Begun, Error> {
         let time = attempts.time;
-        // A client that serves may be called during its call, which the server knows only from the word that comes after the
-        // first call.
+        // A client that serves may be called during its own call. The server learns that it serves only from the HELLO
+        // after the first call, so the session must be open before.
         let needs_session =
             attempts.needs_session || self.config.sessions == Sessions::Required || self.lock().is_some();
-        // A plain call that waits for ever was told to.
-        let is_patient = form == ResultForm::Result && !needs_session;
-        let opened = if is_patient { time } else { time.or(clock::now(), self.config.patience()) };
+        // A plain call without a timeout waits without one: its user chose that.
+        let is_plain = form == ResultForm::Result && !needs_session;
+        let opened = if is_plain { time } else { time.or(clock::now(), self.config.patience()) };
         match self.route(opened).await? {
             Route::OneShot(permit) if needs_session => {
-                // A session that ends at once is not opened again here, but after the pause of a call that was not run.
+                // If this session ends at once, do not reopen it here: the retry of the unsent call does that after its
+                // pause.
                 Box::pin(self.open(permit, opened)).await?;
                 let session = self.session().ok_or_else(Error::not_run)?;
                 begin_on(&self.config, &session, attempts.packet()?, form, time).await
             }
-            // It is rare and large.
+            // Boxed: this case is rare, and its future is large.
             Route::OneShot(permit) => {
                 Box::pin(self.begin_one_shot(permit, attempts.packet()?, time, form)).await
             }
@@ -175,14 +176,14 @@ impl Inner {
             Ok(response) => answered(response),
             Err(opened) => match self.install(opened, router, form != ResultForm::OneWay) {
                 Ok(pending) => Ok(pending.map_or(Begun::Sent, Begun::Calling)),
-                // It was sent, and has nothing to wait for.
+                // The call was sent, and has no answer to wait for.
                 Err(_) if form == ResultForm::OneWay => Ok(Begun::Sent),
                 Err(ended) => ended.and_then(answered),
             },
         }
     }
 
-    /// A new connection with a call on it, and what the server can call on the session that it may become.
+    /// Opens a new connection and queues a call on it. Returns also the router for the session that it may become.
     async fn connect(
         &self,
         permit: &mut OneShotPermit<'_>,
@@ -191,16 +192,16 @@ impl Inner {
         patience: Option<Duration>,
     ) -> Result<(OpenCall, Option<Arc<Router>>), Error> {
         let router = self.lock().clone();
-        let terms = request::offer(&self.config, router.is_some());
-        let outgoing = ClassicClient::new(&self.config, packet, time, clock::now(), terms, patience)?;
+        let offer = request::offer(&self.config, router.is_some());
+        let outgoing = ClassicClient::new(&self.config, packet, time, clock::now(), offer, patience)?;
         let sends_token = self.config.token.is_some();
         let (stream, peer) =
             Transport::connect(&self.endpoint, outgoing.connect_deadline, sends_token, permit).await?;
         Ok((OpenCall { stream, peer, outgoing }, router))
     }
 
-    /// Makes a session that of the calls to come, if there is none. If another call was faster, or the session serves no
-    /// calls where this client does, it ends with its call. Without a session there is what became of the call.
+    /// Makes a session the current one, if there is none. It ends with its call if another call opened one first, or if
+    /// the client has begun to serve and this session does not. On failure, returns the result of the call.
     fn install(
         &self,
         opened: OpenedSession,
@@ -208,43 +209,43 @@ impl Inner {
         is_answered: bool,
     ) -> Result<Option<PendingCall>, Result<Response, Error>> {
         let is_serving = router.is_some();
-        let serves = Role::Client { router, changed: self.changed.clone(), is_told: false };
+        let serves = Role::Client { router, changed: self.changed.clone(), is_notified: false };
         let (session, id) = opened.into_session(&self.admission, is_answered, serves)?;
         let pending = is_answered.then(|| session.pending(id));
         if self.current.install(&session, || is_serving == self.lock().is_some()) {
             self.changed.notify_waiters();
         } else {
-            session.goodbye("another session takes its place");
+            session.goodbye("another session was opened first");
         }
         Ok(pending)
     }
 
-    /// The way for a call now; it waits while there is none.
+    /// Returns the route for a call; waits for a free permit if there is none.
     async fn route(&self, time: CallTimeout) -> Result<Route<'_>, Error> {
         if let Some(session) = self.fresh_session(time) {
             return Ok(Route::Session(session));
         }
         let mut checkout = self.current.checkout();
-        let way = poll_fn(move |context| {
+        let route = poll_fn(move |context| {
             loop {
-                let way = match self.config.sessions {
+                let route = match self.config.sessions {
                     Sessions::Never => checkout.one_shot_route(|| context.waker().clone()),
                     Sessions::Offered | Sessions::Required => checkout.route(|| context.waker().clone()),
                 };
-                match way {
+                match route {
                     Route::Session(session) if is_stale(&session, clock::now()) && session.was_forked() => {
                         self.current.forget(&session);
                     }
                     Route::Session(session) if is_stale(&session, clock::now()) => refresh(&session),
                     Route::Full => return Poll::Pending,
-                    way => return Poll::Ready(way),
+                    route => return Poll::Ready(route),
                 }
             }
         });
-        within(time.deadline, way).await.ok_or_else(|| time.no_connection_free())
+        within(time.deadline, route).await.ok_or_else(|| time.no_connection_free())
     }
 
-    /// Sees to it that there is a session, opened without a call of the user's.
+    /// Ensures that a session is open; opens one without a user's call.
     pub(super) async fn open_session(&self, time: CallTimeout) -> Result<(), Error> {
         match self.route(time).await? {
             Route::OneShot(permit) => self.open(permit, time).await,
@@ -253,7 +254,7 @@ impl Inner {
         }
     }
 
-    /// Opens a session with a `$/ping`, of which a call that waits for the session hears nothing but that it was not sent.
+    /// Opens a session with a `$/ping`. A call that waits for the session learns only that it was not sent.
     async fn open(&self, permit: OneShotPermit<'_>, time: CallTimeout) -> Result<(), Error> {
         self.try_open(permit, time).await.map_err(Error::before_call)
     }
@@ -274,7 +275,7 @@ impl Inner {
         Ok(())
     }
 
-    /// The session that there is, if it was looked at lately.
+    /// Returns the current session, if it was read lately.
     fn fresh_session(&self, time: CallTimeout) -> Option<Arc<Session>> {
         let since = time.started.checked_sub(STALE);
         self.last_session().filter(|session| session.is_open_since(since))
@@ -286,7 +287,7 @@ pub(super) struct Attempts {
     packet: Option<Packet>,
     time: CallTimeout,
     is_idempotent: bool,
-    /// Whether only a session will do, whatever the client's setting is.
+    /// Whether the call needs a session, whatever the client's setting is.
     needs_session: bool,
     retry: Retry,
 }
@@ -296,7 +297,7 @@ impl Attempts {
         Self { packet: Some(packet), time, is_idempotent, needs_session: false, retry: Retry::default() }
     }
 
-    /// The packet for the next attempt. A small one is kept for another.
+    /// Returns the packet for the next attempt. A small packet is kept for another one.
     fn packet(&mut self) -> Result<Packet, Error> {
         let kept = self.packet.as_ref().filter(|packet| packet.json_len() <= MAX_RETRY_COPY).cloned();
         let packet = std::mem::replace(&mut self.packet, kept);
@@ -304,10 +305,10 @@ impl Attempts {
             .ok_or_else(|| Error::new(ErrorKind::Disconnected, Outcome::Unknown, "the call was not answered"))
     }
 
-    /// Waits until it is time for another attempt after one that ended with `error`, if there may be one.
+    /// Waits before another attempt after `error`, or returns the error if there must be none.
     async fn after(&mut self, error: Error) -> Result<(), Error> {
         if self.packet.is_none() {
-            return Err(self.retry.told(error));
+            return Err(self.retry.reported(error));
         }
         let pause = self.retry.after(error, self.is_idempotent, self.time.left(clock::now()))?;
         if !pause.is_zero() {
@@ -327,11 +328,11 @@ pub(super) async fn begin_on(
 ) -> Result<Begun, Error> {
     let packet = request::for_session(config, session, packet);
     if form != ResultForm::OneWay {
-        let hold = config.hold.filter(|_| form == ResultForm::Result);
-        return match session.begin_or_queue(packet, hold).map_err(request::refused)? {
+        let queue_timeout = config.hold.filter(|_| form == ResultForm::Result);
+        return match session.begin_or_queue(packet, queue_timeout).map_err(request::refused)? {
             Started::Now(pending) => Ok(Begun::Calling(pending)),
-            // It is rare and large.
-            Started::Queued(held) => Box::pin(wait_for_permit(held, time)).await.map(Begun::Calling),
+            // Boxed: this case is rare, and its future is large.
+            Started::Queued(queued) => Box::pin(wait_for_permit(queued, time)).await.map(Begun::Calling),
         };
     }
     let id = session.notify(packet).map_err(request::refused)?;
@@ -342,15 +343,15 @@ pub(super) async fn begin_on(
     }
 }
 
-/// Waits until the peer takes a call, and begins it.
-async fn wait_for_permit(mut held: Box<QueuedCall>, time: CallTimeout) -> Result<PendingCall, Error> {
-    let until = held.until(time.deadline);
-    match within(until, poll_fn(|context| held.poll(context.waker()))).await {
+/// Waits at the concurrency limit until the peer takes the call, and begins it.
+async fn wait_for_permit(mut queued: Box<QueuedCall>, time: CallTimeout) -> Result<PendingCall, Error> {
+    let until = queued.until(time.deadline);
+    match within(until, poll_fn(|context| queued.poll(context.waker()))).await {
         Some(begun) => begun.map_err(request::refused),
         None if time.deadline.is_some_and(|deadline| deadline <= clock::now()) => {
             Err(time.expired(Outcome::NotSent))
         }
-        None => held.send_anyway().map_err(request::refused),
+        None => queued.send_anyway().map_err(request::refused),
     }
 }
 
@@ -363,7 +364,7 @@ pub(super) async fn finish(mut pending: PendingCall, time: CallTimeout) -> Resul
     }
 }
 
-/// What the end of a call means, whose answer may take time to be read.
+/// Converts the end of a call to its result; a large answer takes time to read.
 async fn read(answer: CallEnd, session: &Session, time: CallTimeout) -> Result<Response, Error> {
     match answer {
         CallEnd::Unread(response) if takes_time(response.size()) => read_apart(response).await,
@@ -378,12 +379,12 @@ pub(super) async fn read_apart(response: UnreadResponse) -> Result<Response, Err
     read.map_err(|_| request::cancelled(Outcome::Unknown))?.map_err(request::unreadable)
 }
 
-/// Whether to read text of so many bytes takes so long that others on the same thread would notice.
+/// Whether reading so many bytes of text would noticeably delay other tasks on the thread.
 pub(super) fn takes_time(bytes: usize) -> bool {
     bytes > APART
 }
 
-/// What the end of a call means.
+/// Converts the end of a call to its result.
 pub(super) fn ended(answer: CallEnd, session: &Session, time: CallTimeout) -> Result<Response, Error> {
     match answer {
         CallEnd::Late { sent } => Err(time.expired(sent)),
@@ -391,14 +392,15 @@ pub(super) fn ended(answer: CallEnd, session: &Session, time: CallTimeout) -> Re
     }
 }
 
-/// Nobody has looked at the session for a while, be it that its runtime did not run. The peer may have said goodbye.
+/// Whether the session was not read for a while, perhaps because its runtime did not run. The peer may have said
+/// goodbye.
 fn is_stale(session: &Session, now: Instant) -> bool {
     now.saturating_duration_since(session.seen()) > STALE
 }
 
-/// Looks at what has come to a session.
+/// Reads what has arrived on a session.
 fn refresh(session: &Arc<Session>) {
-    // A peer that sends as fast as it is read is read on by the session's task.
+    // The bound is for a peer that sends as fast as it is read: the session's task reads on.
     for _ in 0..MAX_READS {
         if !session.read_all(|buffer| Read::of(socket::receive(session, buffer))) {
             break;
@@ -408,11 +410,11 @@ fn refresh(session: &Arc<Session>) {
     session.note_seen();
 }
 
-/// Reads of a session that is looked at before it is used.
+/// The most reads of a stale session before it is used.
 const MAX_READS: u32 = 32;
-/// A session that has been quiet for so long is looked at before it is used.
+/// The idle time after which a session is read before use.
 pub(super) const STALE: Duration = Duration::from_secs(1);
-/// Text of more bytes is inflated and checked on a thread for blocking work.
+/// The text size from which a thread for blocking work inflates and checks it.
 const APART: usize = 128 * 1024;
-/// Calls of up to this size are kept until they are answered, to be sent again if they were not run.
+/// The largest call that is kept until it is answered, to retry it if it was not run.
 const MAX_RETRY_COPY: usize = 64 * 1024;

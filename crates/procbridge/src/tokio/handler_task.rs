@@ -1,7 +1,7 @@
-//! A call that is with its handler.
+//! A call whose handler runs.
 //!
-//! An async handler is a future, which is dropped when its time is over. A blocking handler cannot be interrupted, but
-//! its caller can be answered without it: then it works for nobody, and is counted until it ends.
+//! An async handler is a future, which is dropped at the call's deadline. A blocking handler cannot be interrupted, but
+//! its caller can be answered without it. Then it is leaked, and counted until it ends.
 
 use std::fmt;
 use std::pin::Pin;
@@ -23,59 +23,59 @@ use crate::service::reply::Reply;
 use crate::telemetry::stats::CallTimer;
 use crate::telemetry::trace_context;
 
-/// What an async handler gives.
+/// The future of an async handler.
 pub(super) type Work = Pin<Box<dyn Future<Output = Result<Reply, Refusal>> + Send>>;
 
-/// A handler at work. It gives the handler's result, whatever the handler does; dropping it ends the call.
+/// A handler that runs. Its result is the handler's, whatever the handler does; dropping it ends the call.
 pub(super) struct HandlerTask {
     call: Call,
     work: GuardedFuture,
-    hold: Guarding,
+    guard: Guarding,
 }
 
-/// The hold of a call.
+/// The guard of a call, owned or shared.
 pub(super) enum Guarding {
-    /// All of the call ends with its work.
+    /// The whole call ends with its future.
     Alone(CallGuard),
-    /// A blocking handler may go on when nobody waits for it any longer.
+    /// A blocking handler may outlive its call.
     Shared(Arc<CallGuard>),
 }
 
-/// What a call holds until all of it has ended, a blocking handler that nobody waits for any more included.
+/// The permits and timer of a call, until all of it has ended, a leaked blocking handler included.
 #[derive(Debug)]
 pub(super) struct CallGuard {
     pub(super) _slot: Option<Permit>,
-    /// Absent if the call is not counted.
+    /// `None` if the call is not counted.
     pub(super) measured: Option<CallTimer>,
 }
 
-/// Work whose panics are refusals, at its beginning, at its end and in between.
+/// A future whose panics become refusals: at its beginning, at its end and in between.
 pub(super) struct GuardedFuture {
-    /// Absent once it has ended.
+    /// `None` once it has ended.
     work: Option<Work>,
 }
 
 impl HandlerTask {
-    pub(super) fn new(call: Call, hold: Guarding, work: GuardedFuture) -> Self {
-        Self { call, work, hold }
+    pub(super) fn new(call: Call, guard: Guarding, work: GuardedFuture) -> Self {
+        Self { call, work, guard }
     }
 
     pub(super) fn call(&self) -> &Call {
         &self.call
     }
 
-    /// What the handler gave becomes the packet that answers, or the refusal. Tells also when that was, if this was the end
-    /// of a call that is counted.
+    /// Turns the handler's result into the packet that answers, or the refusal. Returns also when a counted call ended,
+    /// if it ended here.
     pub(super) fn finish(
         &mut self,
         config: &ServerConfig,
         handled: Result<Reply, Refusal>,
     ) -> (Result<Packet, Refusal>, Option<Instant>) {
         let finished = handled.and_then(|reply| finish(config, reply));
-        let ended = match &mut self.hold {
-            Guarding::Alone(hold) => hold.measured.take().map(|measured| measured.end(finished.is_ok())),
-            Guarding::Shared(hold) => {
-                if let Some(measured) = &hold.measured {
+        let ended = match &mut self.guard {
+            Guarding::Alone(guard) => guard.measured.take().map(|measured| measured.end(finished.is_ok())),
+            Guarding::Shared(guard) => {
+                if let Some(measured) = &guard.measured {
                     measured.settle(finished.is_ok());
                 }
                 None
@@ -107,7 +107,7 @@ impl GuardedFuture {
         guarded(|| Ok(Self { work: Some(begin()) }))
     }
 
-    /// Drops what is left of a handler, whose own values may panic at that.
+    /// Drops the rest of a handler, whose own values may panic then.
     fn end(&mut self) {
         let work = self.work.take();
         let _ = guarded(|| {
@@ -138,17 +138,17 @@ impl Drop for GuardedFuture {
     }
 }
 
-/// Begins a blocking handler on a thread for such work. What it holds is given back when it has ended there.
+/// Begins a blocking handler on a thread for blocking work. The guard is dropped when the handler has ended there.
 pub(super) fn on_a_thread(
     call: Call,
-    hold: Arc<CallGuard>,
+    guard: Arc<CallGuard>,
     leaked: Arc<AtomicUsize>,
     handle: impl FnOnce(&Call) -> Result<Reply, Refusal> + Send + 'static,
 ) -> Work {
     let leak = Leak { leaked, phase: Arc::new(AtomicU8::new(QUEUED)) };
-    let at_work = AtWork { leak: leak.clone(), _hold: hold };
+    let at_work = AtWork { leak: leak.clone(), _guard: guard };
     let handler = spawn_blocking(move || {
-        // It may have waited for a thread until nobody waited for it.
+        // Its caller may have given up while it waited for a thread.
         if at_work.begins() && !call.is_cancelled() {
             trace_context::within(call.trace(), || handle(&call))
         } else {
@@ -163,7 +163,7 @@ pub(super) fn on_a_thread(
     })
 }
 
-/// Counts a blocking handler as leaked from when nobody waits for it until it ends.
+/// Counts a blocking handler as leaked, from when its caller has given up until it ends.
 #[derive(Clone)]
 struct Leak {
     leaked: Arc<AtomicUsize>,
@@ -173,7 +173,7 @@ struct Leak {
 /// It waits for a thread.
 const QUEUED: u8 = 0;
 const AT_WORK: u8 = 1;
-/// It is at work for nobody.
+/// It runs without a caller.
 const LEAKED: u8 = 2;
 /// It has ended, or will never begin.
 const OVER: u8 = 3;
@@ -181,7 +181,7 @@ const OVER: u8 = 3;
 /// Held by the handler's thread until the handler has ended, or will never begin.
 struct AtWork {
     leak: Leak,
-    _hold: Arc<CallGuard>,
+    _guard: Arc<CallGuard>,
 }
 
 /// Held by the call until it is answered.
@@ -191,14 +191,14 @@ struct WaitedFor {
 }
 
 impl Leak {
-    /// Goes on from one stage to the next, unless it is at another one.
+    /// Moves from one phase to the next. Returns false if the phase is another one.
     fn goes_on(&self, from: u8, to: u8) -> bool {
         self.phase.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 
 impl AtWork {
-    /// Whether anybody waits for the handler when it begins.
+    /// Whether a caller still waits when the handler begins.
     fn begins(&self) -> bool {
         self.leak.goes_on(QUEUED, AT_WORK)
     }
@@ -220,7 +220,7 @@ impl Drop for WaitedFor {
             // It never begins.
             handler.abort();
         } else if leak.phase.load(Ordering::Acquire) == AT_WORK {
-            // Counted first: the handler's end must find it counted.
+            // Count before the phase changes, or the handler's end uncounts itself first.
             leak.leaked.fetch_add(1, Ordering::Relaxed);
             if !leak.goes_on(AT_WORK, LEAKED) {
                 leak.leaked.fetch_sub(1, Ordering::Relaxed);
@@ -231,6 +231,6 @@ impl Drop for WaitedFor {
 
 impl fmt::Debug for HandlerTask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Running").field("call", &self.call).finish_non_exhaustive()
+        f.debug_struct("HandlerTask").field("call", &self.call).finish_non_exhaustive()
     }
 }

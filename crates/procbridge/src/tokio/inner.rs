@@ -1,4 +1,4 @@
-//! What the clones of a client share.
+//! The state that the clones of a client share.
 
 use std::fmt;
 use std::pin::Pin;
@@ -16,21 +16,21 @@ use crate::tokio::call_task;
 use crate::tokio::clock;
 use crate::tokio::router::Router;
 
-/// What the clones of a client share.
+/// The state that the clones of a client share.
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) endpoint: Endpoint,
     pub(super) config: ClientConfig,
     pub(super) current: Connections,
     pub(super) admission: Arc<Admission>,
-    /// The methods for the server to call.
+    /// The methods that the server may call.
     pub(super) router: Mutex<Option<Arc<Router>>>,
     greeting: Mutex<Greeting>,
-    /// Told when there may be another session than before, or none.
+    /// Notified when the session may have changed or ended.
     pub(super) changed: Arc<Notify>,
 }
 
-/// What is to be done with each new session of a client that serves.
+/// The callback for each new session of a client that serves.
 #[derive(Clone, Default)]
 pub(super) struct Greeting(pub(super) Option<Arc<Greet>>);
 
@@ -53,12 +53,12 @@ impl Inner {
         Self { endpoint, config, current, admission, router, greeting, changed: Arc::default() }
     }
 
-    /// The session of the last call, which may be over.
+    /// Returns the session of the last call, which may have ended.
     pub(super) fn last_session(&self) -> Option<Arc<Session>> {
         if self.config.sessions == Sessions::Never { None } else { self.current.last_session() }
     }
 
-    /// Does what is to be done with a new session.
+    /// Runs the callback for a new session.
     pub(super) async fn greet(self: &Arc<Self>) {
         let greeting = self.greeting().clone();
         if let Greeting(Some(greet)) = greeting {
@@ -70,7 +70,7 @@ impl Inner {
         self.greeting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The session, if there is one now.
+    /// Returns the current session, if one is open.
     pub(super) fn session(&self) -> Option<Arc<Session>> {
         self.current.session()
     }
@@ -82,8 +82,8 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // The task that reads it would keep it open. Streams that are being read go on; whoever calls this client is told
-        // that it is gone.
+        // The task that reads it would keep the session open. Streams that are being read go on; a server that calls
+        // this client gets the refusal that it is gone.
         if let Some(session) = self.current.session() {
             session.goodbye("the client is done");
             if !session.is_calling() {

@@ -1,4 +1,4 @@
-//! The items of a streamed answer, as its handler sends them (PB-STR-*).
+//! Sends the items of a streamed answer, for its handler (PB-STR-*).
 
 use std::future::{Future, poll_fn};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,15 +15,15 @@ use crate::tokio::call::Call;
 use crate::tokio::clock;
 use crate::tokio::transport::within;
 
-/// Where a streaming handler sends its items, see [`Router::stream`](crate::tokio::Router::stream).
+/// The sink into which a streaming handler sends its items, see [`Router::stream`](crate::tokio::Router::stream).
 #[derive(Debug)]
 pub struct ItemSink {
-    /// Absent once the handler has ended.
+    /// `None` once the handler has ended.
     producer: Arc<Mutex<Option<ItemSender>>>,
     session_call: Option<SessionCall>,
 }
 
-/// The other end of a sink: what it gathered for a caller that wants no items.
+/// The other end of a sink: the items collected for a caller that wants one array.
 #[derive(Debug)]
 pub(super) struct Collector {
     producer: Arc<Mutex<Option<ItemSender>>>,
@@ -38,23 +38,24 @@ impl ItemSink {
         )
     }
 
-    /// Sends an item, as soon as the caller has asked for one more. The item is written by this function, not by the future.
+    /// Sends an item, with flow control: it waits for the caller's credit (backpressure). This function serialises the
+    /// item, not the future.
     ///
     /// # Errors
     ///
     /// The caller has cancelled the call or is gone, the call has ended, or the item cannot be sent. The error is a
-    /// [`Refusal`] for the handler to return, which `?` does.
+    /// [`Refusal`], which the handler returns with `?`.
     ///
     /// # Cancel safety
     ///
-    /// An item whose future is dropped before it is ready has not been sent.
+    /// If the future is dropped before it is ready, the item was not sent.
     pub fn send<'a, T: Serialize + ?Sized>(
         &'a mut self,
         item: &T,
     ) -> impl Future<Output = Result<(), Refusal>> + Send + use<'a, T> {
         let packet = self.with(|producer| producer.item(item));
         async move {
-            // A handler that sends item after item must not keep the thread.
+            // Yield: a handler that sends item after item must not keep the thread.
             coop::consume_budget().await;
             let mut packet = packet?;
             match &self.session_call {
@@ -78,7 +79,7 @@ impl ItemSink {
 }
 
 impl Collector {
-    /// The answer to a call whose handler has sent its items and returned `reply`.
+    /// Returns the answer to a call whose handler has sent its items and returned `reply`.
     pub(super) fn finish(self, reply: Reply) -> Result<Reply, Refusal> {
         let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner).take();
         producer.map_or_else(|| Err(reply_error::panicked()), |producer| producer.finish(reply))

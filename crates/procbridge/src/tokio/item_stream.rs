@@ -1,4 +1,4 @@
-//! Streams: items that come, and items that go (PB-STR-*).
+//! Receives the items of a streamed answer (PB-STR-*).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -24,15 +24,15 @@ use crate::session::{CallEnd, PendingCall};
 use crate::tokio::flow::{self, Begun};
 use crate::tokio::inner::Inner;
 
-/// The items of a streamed answer, see [`Client::stream`](crate::tokio::Client::stream). Dropping it cancels the call. It
-/// keeps its client's session open.
+/// The items of a streamed answer, see [`Client::stream`](crate::tokio::Client::stream). Dropping it cancels the call.
+/// It keeps its client's session open.
 ///
-/// As a [`Stream`] it ends after the last item, or after the error that ended it.
+/// The [`Stream`] ends after the last item, or after the error that ended it.
 #[must_use = "a stream that is dropped is cancelled"]
 pub struct Items<T> {
     source: Source,
     time: CallTimeout,
-    /// Ends the stream when its time is over, if it has a limit.
+    /// Ends the stream at its deadline, if it has one.
     timer: Option<Pin<Box<Sleep>>>,
     _client: Option<Arc<Inner>>,
     item: PhantomData<fn() -> T>,
@@ -40,15 +40,15 @@ pub struct Items<T> {
 
 enum Source {
     Session(PendingCall),
-    /// An item of the session is read elsewhere.
+    /// A thread for blocking work reads an item of the session.
     Reading(PendingCall, Reading),
-    /// The elements of an array, from a server that has no streams.
+    /// The elements of an array, from a server without streams.
     Array(VecDeque<Box<RawValue>>),
-    /// The method's own result, if there was no error.
+    /// The method's own result, unless an error ended the stream.
     Over(Option<Response>),
 }
 
-/// An item that takes time to be read.
+/// A large item that is being read.
 struct Reading {
     charged: u64,
     read: JoinHandle<Result<Item, ProtocolError>>,
@@ -60,7 +60,7 @@ enum Raw {
 }
 
 impl Source {
-    /// Takes the call of a session out; the stream is over then.
+    /// Takes the call out; the stream is over then.
     fn take_calling(&mut self) -> Option<PendingCall> {
         match std::mem::replace(self, Self::Over(None)) {
             Self::Session(pending) | Self::Reading(pending, _) => Some(pending),
@@ -85,8 +85,8 @@ impl<T: DeserializeOwned> Items<T> {
         Ok(Self { source, time, timer, _client: client, item: PhantomData })
     }
 
-    /// The next item, read as a `T`; nothing after the last one, and nothing after an error that ended the stream. An item
-    /// that is not a `T` is an error that does not end it.
+    /// Returns the next item, read as a `T`. Returns `None` after the last item, and after an error that ended the
+    /// stream. An item that is not a `T` is an error that does not end it.
     ///
     /// # Errors
     ///
@@ -96,17 +96,17 @@ impl<T: DeserializeOwned> Items<T> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses nothing: the next one gives the item.
+    /// Dropping the future loses nothing: the next one returns the item.
     pub async fn next(&mut self) -> Option<Result<T, Error>> {
         poll_fn(|context| self.poll(context)).await
     }
 
-    /// Waits for items as long as they come.
+    /// Removes the deadline: the stream waits for items as long as they come.
     pub(super) fn without_limit(&mut self) {
         self.timer = None;
     }
 
-    /// What the method returned besides its items; null for most. The items that have not been taken are dropped.
+    /// Returns the method's own result besides its items; most methods return null. Drops the items that were not read.
     ///
     /// # Errors
     ///
@@ -134,7 +134,7 @@ impl<T: DeserializeOwned> Items<T> {
     }
 
     fn poll_raw(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Raw, Error>>> {
-        // Somebody who takes item after item must not keep the thread.
+        // Yield: a task that takes item after item must not keep the thread.
         let progress = ready!(coop::poll_proceed(context));
         let next = match &mut self.source {
             Source::Over(_) => Poll::Ready(None),
@@ -157,7 +157,7 @@ impl<T: DeserializeOwned> Items<T> {
         next
     }
 
-    /// The next item of a session, inflated and checked; a large one on a thread for blocking work.
+    /// Returns the next item of a session, inflated and checked; a large one on a thread for blocking work.
     fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<Result<Item, CallEnd>> {
         loop {
             match &mut self.source {
@@ -190,7 +190,7 @@ impl<T: DeserializeOwned> Items<T> {
         }
     }
 
-    /// The stream has ended with `answer`.
+    /// Ends the stream with `answer`.
     fn end(&mut self, answer: CallEnd) -> Result<(), Error> {
         let Some(pending) = self.source.take_calling() else { return Ok(()) };
         match request::answered(answer, pending.session())? {

@@ -1,4 +1,4 @@
-//! Layers that are ready to be used, see [`Router::layer`](crate::tokio::Router::layer).
+//! Ready-made layers, see [`Router::layer`](crate::tokio::Router::layer).
 
 use std::pin::Pin;
 
@@ -9,11 +9,12 @@ use crate::service::reply::Reply;
 use crate::tokio::call::Call;
 use crate::tokio::next::Next;
 
-/// What these layers give.
+/// The future that these layers return.
 pub type Layered = Pin<Box<dyn Future<Output = Result<Reply, Refusal>> + Send>>;
 
-/// Lets at most `calls` of the router's calls be in flight at a time. One more is refused, code `overloaded`. A blocking
-/// handler that goes on past its time is not in flight any more.
+/// Returns a layer that sets a concurrency limit: at most `calls` of the router's calls are in flight at a time.
+/// Refuses a call beyond that with the code `overloaded`; with 0, it refuses every call. A blocking handler that runs
+/// past its deadline no longer counts as in flight.
 ///
 /// ```
 /// use procbridge::tokio::{Router, layers};
@@ -25,15 +26,16 @@ pub fn max_in_flight(calls: usize) -> impl Fn(Call, Next) -> Layered + Send + Sy
     move |_, next| {
         let permit = permit(&permits);
         Box::pin(async move {
-            let _place = permit?;
+            let _permit = permit?;
             next.run().await
         })
     }
 }
 
-/// Tells [tracing](https://docs.rs/tracing) of each call: a span `procbridge.call` with the fields `method`, `peer` and
-/// `traceparent`, in which the handler runs, and in it an event with `outcome` (`ok`, the error's code, `error` if it has
-/// none, or `cancelled` if it was dropped) and `elapsed_us`. Both are of the level `INFO`.
+/// Returns a layer that reports each call to [tracing](https://docs.rs/tracing), at level `INFO`. The handler runs in a
+/// span `procbridge.call` with the fields `method`, `peer` and `traceparent`. An event in the span has the fields
+/// `outcome` and `elapsed_us`. The outcome is `ok`, the error's code, `error` if it has none, or `cancelled` if it was
+/// dropped.
 ///
 /// ```
 /// use procbridge::tokio::{Router, layers};
@@ -49,7 +51,7 @@ pub fn trace() -> impl Fn(Call, Next) -> Layered + Send + Sync + 'static {
     |call, next| {
         let timed = Timed::begin();
         let handled = async move {
-            // Moved in here: what ends the call early drops it within the span.
+            // Moved in here, so a call that is dropped early drops it within the span.
             let timed = timed;
             timed.end(next.run().await)
         };

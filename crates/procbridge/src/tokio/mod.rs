@@ -5,7 +5,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), procbridge::Error> {
-//! // A server: async functions by name. What they take is read from the JSON, what they return is the answer.
+//! // A server: async functions by name. The argument is read from the JSON, the return value is the answer.
 //! let router = Router::new()
 //!     .method("sum", |xs: Vec<i64>| async move { xs.iter().sum::<i64>() })
 //!     .method("greet", |name: String| async move { format!("hello {name}") });
@@ -20,13 +20,13 @@
 //! # }
 //! ```
 //!
-//! What does not wait is the same type in both faces: [`Endpoint`](crate::Endpoint),
+//! Types that do not wait are the same in both faces: [`Endpoint`](crate::Endpoint),
 //! [`ClientConfig`](crate::ClientConfig), [`ServerConfig`](crate::ServerConfig), [`Refusal`](crate::Refusal),
-//! [`Error`](crate::Error), [`Hub`](crate::Hub), [`Event`](crate::Event). Blocking functions are served too: a
-//! [`procbridge::Router`](crate::Router) becomes a [`Router`] of this face with `from`.
+//! [`Error`](crate::Error), [`Hub`](crate::Hub), [`Event`](crate::Event). Blocking functions can be served too: `from`
+//! turns a [`procbridge::Router`](crate::Router) into a [`Router`] of this face.
 //!
-//! Everything here needs a tokio runtime of any flavour with I/O and time enabled, and panics where there is none.
-//! Time limits go by the clock of that runtime, which a test may stop with `tokio::time::pause`.
+//! This module needs a tokio runtime of any flavour with I/O and time enabled, and panics outside one. Timeouts use the
+//! clock of that runtime, which a test may stop with `tokio::time::pause`.
 
 mod background;
 mod begin_handler;

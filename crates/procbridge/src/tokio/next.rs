@@ -1,4 +1,4 @@
-//! What stands behind a layer: more layers, and at last the handler.
+//! The rest of the chain behind a layer: more layers, and at last the handler.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::tokio::call::Call;
 use crate::tokio::handler_task::{CallGuard, GuardedFuture, Work, on_a_thread};
 use crate::tokio::route::{Route, Run};
 
-/// The rest of the way of a call, as a layer sees it; see [`Router::layer`](crate::tokio::Router::layer).
+/// The rest of the chain behind a layer, see [`Router::layer`](crate::tokio::Router::layer).
 pub struct Next {
     pub(super) call: Call,
     pub(super) reply: Reply,
@@ -19,7 +19,7 @@ pub struct Next {
     /// How many of the layers the call has passed.
     pub(super) passed: usize,
     pub(super) route: Option<Arc<Route>>,
-    pub(super) hold: Arc<CallGuard>,
+    pub(super) guard: Arc<CallGuard>,
     pub(super) leaked: Arc<AtomicUsize>,
 }
 
@@ -27,12 +27,12 @@ pub struct Next {
 pub(super) type BoxedLayer = dyn Fn(Call, Next) -> Work + Send + Sync;
 
 impl Next {
-    /// Lets the call go on to the next layer, or to its handler.
+    /// Runs the next layer, or the handler after the last one.
     ///
     /// # Errors
     ///
-    /// The refusal that is to be answered. A panic of what stands behind is one, with the code `internal`; so is that
-    /// there is no such method, with the code `unknown_method`.
+    /// The refusal to answer with. A panic further down the chain becomes one with the code `internal`, an unknown
+    /// method one with the code `unknown_method`.
     ///
     /// # Cancel safety
     ///
@@ -41,7 +41,7 @@ impl Next {
         self.begin()?.await
     }
 
-    /// The good response without a payload, for a layer that answers by itself.
+    /// Returns a good response without a payload, for a layer that answers by itself.
     ///
     /// ```
     /// use procbridge::tokio::Router;
@@ -60,14 +60,14 @@ impl Next {
                 layer(self.call.clone(), Self { passed: self.passed + 1, ..self })
             });
         }
-        let Self { call, reply, route, hold, leaked, .. } = self;
+        let Self { call, reply, route, guard, leaked, .. } = self;
         match route.as_deref().map(|route| &route.run) {
             None => Err(Refusal::unknown_method(call.method())),
             Some(Run::Task(handler)) => GuardedFuture::begin(|| handler(call, reply)),
             Some(Run::Thread(handler)) => {
                 let handler = handler.clone();
                 let work = move |call: &crate::Call| guarded(|| handler(call, reply));
-                GuardedFuture::begin(|| on_a_thread(call.into_inner(), hold, leaked, work))
+                GuardedFuture::begin(|| on_a_thread(call.into_inner(), guard, leaked, work))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! One call on a new connection, until it is answered or the connection is a session.
+//! One call on a new connection, until it is answered or the connection becomes a session.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub(super) struct OpenedSession {
 }
 
 impl OpenCall {
-    /// Waits for the answer, or for the session in which it will come.
+    /// Waits for the answer, or for the session on which it will arrive.
     pub(super) async fn run(mut self) -> Result<Result<Response, OpenedSession>, Error> {
         match self.connection().await? {
             Opened::Response(response) => Ok(Ok(response)),
@@ -42,7 +42,7 @@ impl OpenCall {
     }
 
     async fn connection(&mut self) -> Result<Opened, Error> {
-        // The request: usually one write. A server that refuses it may answer before it has read all of it.
+        // The request usually takes one write. A server that refuses it may answer before it has read all of it.
         while !self.outgoing.transmit().is_empty() {
             match self.stream.write(self.outgoing.transmit()) {
                 Ok(0) => {
@@ -53,7 +53,7 @@ impl OpenCall {
                 }
                 Ok(count) => self.outgoing.transmitted(count),
                 Err(error) => {
-                    // The server reads no more; what it said before that may be here.
+                    // The server reads no more; an answer that it sent before may have arrived.
                     return match self.read() {
                         Ok(Some(opened)) => Ok(opened),
                         _ => Err(self.outgoing.lost(error)),
@@ -61,7 +61,7 @@ impl OpenCall {
                 }
             }
         }
-        // Small answers from a near server are not there yet: waiting first saves a read that finds nothing.
+        // A small answer is rarely there yet, even from a near server: waiting first saves a read that finds nothing.
         loop {
             self.wait(Readiness::Read).await?;
             if let Some(opened) = self.read()? {
@@ -88,8 +88,9 @@ impl OpenCall {
 }
 
 impl OpenedSession {
-    /// The session, for any number of calls, with a task that reads it until it ends. The opening call is kept for whoever
-    /// waits for it, if it is answered. Without a session there is what became of that call.
+    /// Returns the session, for any number of calls, and starts the task that reads it until it ends. With
+    /// `is_answered`, the session keeps the opening call for its caller. On failure, returns the result of the opening
+    /// call.
     pub(super) fn into_session(
         self,
         admission: &Arc<Admission>,
@@ -99,7 +100,7 @@ impl OpenedSession {
         let Self { stream, peer, accepted } = self;
         let socket = match stream.into_watched() {
             Ok(socket) => socket,
-            // The socket is gone with that.
+            // The socket was dropped with the error.
             Err(error) => return Err(accepted.recover(error, |_| Ok(Read::Nothing))),
         };
         let Accepted { connection, id } = accepted;
@@ -107,9 +108,9 @@ impl OpenedSession {
             socket::set_no_delay(&socket);
         }
         let opening = is_answered.then_some(id);
-        let (admission, hold) = (admission.clone(), SessionPermits::default());
+        let (admission, permits) = (admission.clone(), SessionPermits::default());
         let descriptor = socket.socket().clone();
-        let session = Session::new(connection, descriptor, peer, admission, opening, Reader::Task, hold);
+        let session = Session::new(connection, descriptor, peer, admission, opening, Reader::Task, permits);
         if matches!(serves, Role::Client { router: None, .. }) {
             clock::watch(&session);
         }

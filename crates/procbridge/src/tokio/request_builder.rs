@@ -1,4 +1,4 @@
-//! A call that is being put together.
+//! A builder for one call.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use crate::tokio::caller::Caller;
 use crate::tokio::inner::Inner;
 use crate::tokio::item_stream::Items;
 
-/// A call that is being put together, see [`Client::call`](crate::tokio::Client::call) and [`Session::call`](crate::tokio::Session::call).
+/// A builder for one call, see [`Client::call`](crate::tokio::Client::call) and
+/// [`Session::call`](crate::tokio::Session::call).
 pub struct RequestBuilder<'a, P: ?Sized = ()> {
     via: Target<'a>,
     method: Option<&'a str>,
@@ -23,7 +24,7 @@ pub struct RequestBuilder<'a, P: ?Sized = ()> {
     fault: Option<Error>,
 }
 
-/// What makes the call.
+/// The client or session that makes the call.
 #[derive(Clone, Copy)]
 pub(super) enum Target<'a> {
     Client(&'a Arc<Inner>),
@@ -37,24 +38,24 @@ impl<'a> RequestBuilder<'a> {
 }
 
 impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
-    /// The payload: anything that serde can write. Without it, or with one that is null, the request has none.
+    /// Sets the payload: anything that serde can write. Without one, or with null, the request has no payload.
     pub fn payload<Q: Serialize + ?Sized>(self, payload: &'a Q) -> RequestBuilder<'a, Q> {
         let Self { via, method, options, fault, .. } = self;
         RequestBuilder { via, method, payload: Some(payload), options, fault }
     }
 
-    /// How long this call may take, in place of the client's setting. The server is told, and need not work on when
-    /// nobody waits. With zero it ends at once, error kind `Timeout`.
+    /// Sets the timeout of this call, in place of the client's setting. The server learns it, and can stop work that
+    /// its caller no longer waits for. With zero the call ends at once, error kind `Timeout`.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.options.timeout = Some(limit);
         self
     }
 
-    /// Sends an entry along with the call, beside its payload; the handler finds it with
-    /// [`Call::meta_value`](crate::Call::meta_value). Entries go in the order in which their keys were first given, each
-    /// as it was written: a `RawValue` keeps its digits, its keys and their order. A second value of a key replaces the
-    /// first. A value that JSON cannot say makes the call fail with `InvalidInput`.
+    /// Adds an entry to the call's metadata, beside its payload. The handler reads it with
+    /// [`Call::meta_value`](crate::Call::meta_value). Entries are sent in the order in which their keys were first
+    /// given. Each keeps its text: a `RawValue` keeps its digits, its keys and their order. A second value of a key
+    /// replaces the first. A value that JSON cannot express makes the call fail with `InvalidInput`.
     #[must_use]
     pub fn meta(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
         if let Err(error) = self.options.meta.insert(key.into(), &value) {
@@ -63,16 +64,16 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         self
     }
 
-    /// Says that running this call twice does no harm: it is sent again when its connection was lost and it is unknown
-    /// whether it has run. Like any call, it is sent again only if it has at most 64 KiB.
+    /// Marks the call as idempotent: running it twice does no harm. It is then retried after a lost connection even if
+    /// it may have run. Like any call, it is retried only if it has at most 64 KiB.
     #[must_use]
     pub fn idempotent(mut self) -> Self {
         self.options.is_idempotent = true;
         self
     }
 
-    /// Sends the call and reads the answer as an `R`. The future borrows nothing: the payload is written by this
-    /// function.
+    /// Sends the call and reads the answer as an `R`. This function serialises the payload, so the future borrows
+    /// nothing.
     ///
     /// # Errors
     ///
@@ -89,7 +90,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         CallFuture::of_result(self.prepare(ResultForm::Result))
     }
 
-    /// Sends the call as one that is not answered, see [`Client::notify`](crate::tokio::Client::notify).
+    /// Sends the call as a one-way call, see [`Client::notify`](crate::tokio::Client::notify).
     ///
     /// # Errors
     ///
@@ -106,7 +107,7 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
         CallFuture::of_notification(self.prepare(ResultForm::OneWay))
     }
 
-    /// Sends the call and reads the items of its answer, see [`Client::stream`](crate::tokio::Client::stream).
+    /// Sends the call and returns the items of its answer, see [`Client::stream`](crate::tokio::Client::stream).
     ///
     /// # Errors
     ///
@@ -144,7 +145,7 @@ impl<P: ?Sized> fmt::Debug for RequestBuilder<'_, P> {
         let Self { method, options, .. } = self;
         f.debug_struct("RequestBuilder")
             .field("method", method)
-            .field("style", options)
+            .field("options", options)
             .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! One method of a router: its handler, and how long the handler's beginnings hold a thread.
+//! One method of a router: its handler, and how long the beginnings of the handler block a thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,10 +9,10 @@ use crate::service::reply::Reply;
 use crate::tokio::call::Call;
 use crate::tokio::handler_task::Work;
 
-/// A handler, and what is known of it.
+/// A handler, with how quick it has been.
 pub(super) struct Route {
     pub(super) run: Run,
-    pub(super) pace: HandlerSpeed,
+    pub(super) speed: HandlerSpeed,
 }
 
 /// Where a handler runs.
@@ -21,10 +21,10 @@ pub(super) enum Run {
     Thread(Arc<BoxedHandler>),
 }
 
-/// What is known of the beginnings of a route's handlers.
+/// How quick the beginnings of a route's handlers have been.
 #[derive(Debug, Default)]
 pub(super) struct HandlerSpeed {
-    /// How many quick beginnings are to come before the next one is on the session's task. 0: it is.
+    /// How many quick beginnings must follow before the next one runs on the session's task. 0: it does.
     slow: AtomicU32,
 }
 
@@ -34,7 +34,7 @@ impl Route {
     }
 
     pub(super) fn of(run: Run) -> Arc<Self> {
-        Arc::new(Self { run, pace: HandlerSpeed::default() })
+        Arc::new(Self { run, speed: HandlerSpeed::default() })
     }
 }
 
@@ -44,14 +44,14 @@ impl HandlerSpeed {
         self.slow.load(Ordering::Relaxed) > 0
     }
 
-    /// Takes note of how long a beginning took on the session's task.
+    /// Notes how long a beginning took on the session's task.
     pub(super) fn ran_inline(&self, lasted: Duration) {
         if lasted >= SLOW {
             self.slow.store(STEADY, Ordering::Relaxed);
         }
     }
 
-    /// Takes note of how long a beginning took on a task of its own.
+    /// Notes how long a beginning took on a task of its own.
     pub(super) fn ran_spawned(&self, lasted: Duration) {
         if lasted >= SLOW {
             self.slow.store(STEADY, Ordering::Relaxed);
@@ -62,9 +62,9 @@ impl HandlerSpeed {
     }
 }
 
-/// A beginning that holds the thread for so long is slow. It is well over what a quick one takes on a busy machine.
+/// The time from which a beginning is slow. It is well over what a quick one takes on a busy machine.
 const SLOW: Duration = Duration::from_micros(500);
-/// How many quick ones in a row show that a route is quick again.
+/// How many quick beginnings in a row show that a route is quick again.
 const STEADY: u32 = 64;
 
 #[cfg(test)]
@@ -73,22 +73,22 @@ mod tests {
 
     #[test]
     fn a_route_is_apart_after_one_slow_beginning_until_many_were_quick() {
-        let pace = HandlerSpeed::default();
-        let is_apart = || pace.slow.load(Ordering::Relaxed) > 0;
-        pace.ran_inline(SLOW / 2);
+        let speed = HandlerSpeed::default();
+        let is_apart = || speed.slow.load(Ordering::Relaxed) > 0;
+        speed.ran_inline(SLOW / 2);
         assert!(!is_apart());
-        pace.ran_inline(SLOW);
+        speed.ran_inline(SLOW);
         for _ in 1..STEADY {
-            pace.ran_spawned(SLOW / 2);
+            speed.ran_spawned(SLOW / 2);
             assert!(is_apart());
         }
-        pace.ran_spawned(SLOW);
+        speed.ran_spawned(SLOW);
         for _ in 0..STEADY {
             assert!(is_apart());
-            pace.ran_spawned(SLOW / 2);
+            speed.ran_spawned(SLOW / 2);
         }
         assert!(!is_apart());
-        pace.ran_spawned(SLOW / 2);
+        speed.ran_spawned(SLOW / 2);
         assert!(!is_apart());
     }
 }

@@ -1,4 +1,4 @@
-//! Methods by name, async ones and blocking ones.
+//! Finds methods by name, async and blocking ones.
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,9 +28,9 @@ use crate::tokio::route::{Route, Run};
 
 /// The methods of a server.
 ///
-/// Names are case-sensitive and may hold anything; those that begin with `$/` belong to the protocol. A later
-/// registration of a name replaces the earlier one. Without a fallback, an unknown method is answered with the
-/// code `unknown_method`.
+/// Method names are case-sensitive and may contain any text; names that begin with `$/` belong to the protocol. A later
+/// registration of a name replaces the earlier one. Without a fallback, an unknown method is answered with the code
+/// `unknown_method`.
 ///
 /// ```
 /// use procbridge::Refusal;
@@ -48,7 +48,7 @@ use crate::tokio::route::{Route, Run};
 ///     .fallback(|call: Call, payload: Value| async move { Err(Refusal::unknown_method(call.method())) });
 /// ```
 ///
-/// A router of blocking functions is taken over as it is. Each of their calls runs on a thread for blocking work, of
+/// A router of blocking functions can be converted as it is. Each of their calls runs on a thread for blocking work, of
 /// which a runtime has 512 by default:
 ///
 /// ```
@@ -56,34 +56,34 @@ use crate::tokio::route::{Route, Run};
 /// let router = procbridge::tokio::Router::from(blocking).method("seven", || async { 7 });
 /// ```
 ///
-/// A blocking function cannot be stopped from outside. When its time is over, [`Call::is_cancelled`](crate::Call::is_cancelled) tells it so; until
-/// it ends it is counted by [`ServerHandle::leaked_handlers`](crate::tokio::ServerHandle::leaked_handlers), and its
-/// result is dropped. A runtime that is shut down waits for it.
+/// A blocking function cannot be interrupted. At its deadline, [`Call::is_cancelled`](crate::Call::is_cancelled)
+/// becomes true. Until it ends, [`ServerHandle::leaked_handlers`](crate::tokio::ServerHandle::leaked_handlers) counts
+/// it; its result is dropped. A runtime that shuts down waits for it.
 ///
-/// The layers of a blocking router stay around what came with it, its unknown methods included, and run on the same
-/// thread. What is added here has the layers that are added here.
+/// The layers of a blocking router still wrap its own methods, its unknown methods included, and run on the same
+/// thread. Methods that are added here have the layers that are added here.
 #[derive(Clone, Default)]
 pub struct Router {
     pub(super) routes: Routes<Route>,
-    /// The first is the outermost.
+    /// The first layer is the outermost.
     layers: Arc<Vec<Arc<BoxedLayer>>>,
 }
 
 /// How far a call has come on its way to a handler.
 pub(super) enum Started<'r> {
-    /// It is answered without one.
+    /// It is answered without a handler of the router.
     Answered(HandlerTask),
     Beginning(InlineStart<'r>),
 }
 
 impl Router {
-    /// A router without methods.
+    /// Returns a router without methods.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A router that gives every call to one function, as the other languages' servers do: the method's name, absent
-    /// if the request has none, and the payload.
+    /// Returns a router that passes every call to one function, as the other languages' servers do. The function gets
+    /// the method's name, `None` if the request has none, and the payload.
     ///
     /// ```
     /// use procbridge::Refusal;
@@ -112,7 +112,7 @@ impl Router {
         router
     }
 
-    /// Adds a method, see [`Handler`] for the functions that will do.
+    /// Adds a method. [`Handler`] lists the functions that are accepted.
     #[must_use]
     pub fn method<Args>(mut self, name: impl Into<String>, handler: impl Handler<Args>) -> Self {
         let route = Route::task(move |call, reply| Box::pin(handler.handle(call, reply)));
@@ -120,8 +120,8 @@ impl Router {
         self
     }
 
-    /// Adds a method that answers with a stream of items, see [`StreamHandler`] for the functions that will do. A caller that
-    /// does not ask for a stream, as those of the older packages, is answered with one array of the items.
+    /// Adds a method that answers with a stream of items. [`StreamHandler`] lists the functions that are accepted. A
+    /// caller that does not ask for a stream, as those of the older packages, gets one array of the items.
     ///
     /// ```
     /// use procbridge::Refusal;
@@ -184,8 +184,8 @@ impl Router {
         self
     }
 
-    /// Answers all calls that have no method here, those that name none included. Payload and result are of one type:
-    /// a `Value`, or `Box<RawValue>` for JSON text exactly as it was sent.
+    /// Answers all calls whose method is not registered here, and those without a method name. Payload and result have
+    /// the same type: a `Value`, or `Box<RawValue>` for JSON text exactly as it was sent.
     #[must_use]
     pub fn fallback<F, A, T>(mut self, handler: F) -> Self
     where
@@ -200,8 +200,8 @@ impl Router {
         self
     }
 
-    /// Says in a line what the method `name` does, for [`$/describe`](crate::ServerConfig::without_describe). It may be
-    /// added before or after.
+    /// Sets a one-line description of the method `name`, for [`$/describe`](crate::ServerConfig::without_describe). It
+    /// may be called before or after the method is added.
     ///
     /// ```
     /// use procbridge::tokio::Router;
@@ -214,8 +214,8 @@ impl Router {
         self
     }
 
-    /// Shows in `$/describe` what the method `name` takes and gives, as JSON Schemas. `R` is the result without its
-    /// `Result`. It may be added before or after.
+    /// Sets the JSON Schemas of the payload and the result of the method `name`, for `$/describe`. `R` is the result
+    /// without its `Result`, or the item of a streaming method. It may be called before or after the method is added.
     ///
     /// ```
     /// use procbridge::tokio::Router;
@@ -232,13 +232,13 @@ impl Router {
         self
     }
 
-    /// Puts an async function around all methods of this router, those that are added later, the fallback and unknown
-    /// methods included. It may look at the call, refuse it, let it go on with [`Next::run`], and look at what became of
-    /// it. The layer that was added first is the outermost. A panic in a layer is answered as a handler's is, and a layer
-    /// is dropped as a handler is when the call's time is over.
+    /// Wraps an async function around all methods of this router, including methods added later, the fallback and
+    /// unknown methods. The layer may inspect the call, refuse it, pass it on with [`Next::run`], and inspect the
+    /// result. The layer added first is the outermost. A panic in a layer is answered as a handler's is. A layer is
+    /// dropped at the call's deadline, as a handler is.
     ///
-    /// The protocol's own methods (`$/ping` and so on) are the server's, not the router's: no layer is around them.
-    /// [`ServerConfig`](crate::ServerConfig) can switch them off.
+    /// The protocol's own methods (`$/ping` and so on) belong to the server, not to the router: layers do not wrap
+    /// them. [`ServerConfig`](crate::ServerConfig) can switch them off.
     ///
     /// ```
     /// use procbridge::tokio::{Client, Router, Server, layers};
@@ -274,7 +274,7 @@ impl Router {
         self
     }
 
-    /// Begins to answer `call`. `slot` is given back when the handler has ended.
+    /// Begins to answer `call`. The permit `slot` is released when the handler has ended.
     pub(super) fn start(
         &self,
         call: crate::Call,
@@ -283,12 +283,12 @@ impl Router {
         began: Instant,
     ) -> Result<HandlerTask, Refusal> {
         match self.prepare(call, admission, slot, began)? {
-            Started::Answered(running) => Ok(running),
+            Started::Answered(handler) => Ok(handler),
             Started::Beginning(beginning) => beginning.begin(),
         }
     }
 
-    /// Does the same, short of beginning the handler.
+    /// Does the same, but does not begin the handler.
     pub(super) fn prepare<'r>(
         &'r self,
         call: crate::Call,
@@ -302,12 +302,12 @@ impl Router {
         if let Some(method) = builtin::method(&call, config) {
             let handled = method.answer(&call, reply, config, stats, &self.routes);
             let work = GuardedFuture::begin(|| Box::pin(std::future::ready(handled)))?;
-            let hold = Guarding::Alone(CallGuard { _slot: slot, measured: None });
-            return Ok(Started::Answered(HandlerTask::new(call, hold, work)));
+            let guard = Guarding::Alone(CallGuard { _slot: slot, measured: None });
+            return Ok(Started::Answered(HandlerTask::new(call, guard, work)));
         }
-        let hold = CallGuard { _slot: slot, measured: Some(stats.begin_at(call.method(), began)) };
+        let guard = CallGuard { _slot: slot, measured: Some(stats.begin_at(call.method(), began)) };
         let route = self.routes.find(&call);
-        Ok(Started::Beginning(HandlerStart { call, reply, hold, route, layers: &self.layers, leaked }))
+        Ok(Started::Beginning(HandlerStart { call, reply, guard, route, layers: &self.layers, leaked }))
     }
 }
 
@@ -381,10 +381,10 @@ mod tests {
         let admission = Admission::new(ServerConfig::new(), 10, &[]);
         let ask = async |call: crate::Call| {
             let slot = admission.call(&Arc::default(), call.method()).unwrap();
-            let mut running = router.start(call, &admission, slot, Instant::now()).unwrap();
-            let handled = (&mut running).await;
+            let mut handler = router.start(call, &admission, slot, Instant::now()).unwrap();
+            let handled = (&mut handler).await;
             assert_eq!(parent(), None);
-            running.finish(&admission.config, handled).0.unwrap().bytes()[11..].to_vec()
+            handler.finish(&admission.config, handled).0.unwrap().bytes()[11..].to_vec()
         };
         for method in ["task", "thread"] {
             let traced = format!(r#"{{"method":"{method}","meta":{{"traceparent":"{PARENT}"}}}}"#);

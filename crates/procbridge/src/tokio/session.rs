@@ -1,4 +1,4 @@
-//! A session as a handler sees it: the way back to the caller (PB-ID-*).
+//! A session as a handler sees it, for calls back to the caller (PB-ID-*).
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use crate::tokio::caller::Caller;
 use crate::tokio::item_stream::Items;
 use crate::tokio::request_builder::{RequestBuilder, Target};
 
-/// The session on which a call came, for calls in the other direction. Clones are the same session. It may be kept after
-/// the call: it works as long as the peer keeps its connection.
+/// The session on which a call came, for calls in the other direction. Clones are the same session. A handler may keep
+/// it after the call: it works as long as the peer keeps its connection open.
 ///
 /// ```
 /// use procbridge::Refusal;
@@ -38,7 +38,7 @@ use crate::tokio::request_builder::{RequestBuilder, Target};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// Whoever keeps a session does not keep its connection: that has ended when the peer's has.
+    /// A weak reference: keeping a session does not keep the peer's connection open.
     caller: Caller,
     peer: Peer,
 }
@@ -54,14 +54,14 @@ impl Session {
         Ok(Self { caller: Caller { session, config: Arc::new(config) }, peer })
     }
 
-    /// Who is at the other end.
+    /// Returns the peer at the other end.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
 
-    /// What the other end calls itself, if it says so.
+    /// Returns the name that the peer gave for itself, if any.
     pub fn name(&self) -> Option<String> {
-        self.caller.session.upgrade()?.peer_terms().and_then(|terms| terms.name().map(str::to_string))
+        self.caller.session.upgrade()?.peer_terms().and_then(|settings| settings.name().map(str::to_string))
     }
 
     /// Whether calls can still begin on this session.
@@ -69,12 +69,12 @@ impl Session {
         self.caller.session.upgrade().is_some_and(|session| session.is_open())
     }
 
-    /// Calls a method of the other end, see [`Client::request`](crate::tokio::Client::request). Nothing is sent again. It
-    /// may take 30 s, unless [another limit](RequestBuilder::timeout) is set.
+    /// Calls a method of the peer, see [`Client::request`](crate::tokio::Client::request). Never retries. It may take
+    /// 30 s, unless [another timeout](RequestBuilder::timeout) is set.
     ///
     /// # Errors
     ///
-    /// Those of [`Client::request`](crate::tokio::Client::request), and `InvalidInput` if the other end takes no calls.
+    /// Those of [`Client::request`](crate::tokio::Client::request), and `InvalidInput` if the peer takes no calls.
     ///
     /// # Panics
     ///
@@ -90,7 +90,7 @@ impl Session {
         self.call(method).payload(payload).send()
     }
 
-    /// Sends a call that is not answered, see [`Client::notify`](crate::tokio::Client::notify).
+    /// Sends a one-way call, see [`Client::notify`](crate::tokio::Client::notify).
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl Session {
         self.call(method).payload(payload).notify()
     }
 
-    /// Calls a method that answers with items, see [`Client::stream`](crate::tokio::Client::stream).
+    /// Calls a method that answers with a stream of items, see [`Client::stream`](crate::tokio::Client::stream).
     ///
     /// # Errors
     ///
@@ -120,19 +120,19 @@ impl Session {
         self.call(method).payload(payload).stream()
     }
 
-    /// Begins a call that has settings of its own.
+    /// Begins a call with settings of its own.
     pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
         RequestBuilder::new(Target::Session(&self.caller), Some(method))
     }
 }
 
 impl Call {
-    /// The session on which this call came, to call its caller back.
+    /// Returns the session on which this call came, to call its caller back.
     ///
     /// # Errors
     ///
-    /// The caller has a connection for this call only, as those of the older packages do. The error is a [`Refusal`], so
-    /// that `?` in a handler tells the caller.
+    /// The caller has a connection for this call only, as callers of the older packages do. The error is a [`Refusal`],
+    /// so `?` in a handler answers the caller with it.
     pub fn session(&self) -> Result<Session, Refusal> {
         Session::of(&self.inner)
     }

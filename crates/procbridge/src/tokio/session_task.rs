@@ -1,8 +1,8 @@
-//! The task of one session: it reads for all who wait there, begins the handlers of the calls that come, writes what
-//! others could not, and looks at the clock.
+//! The task of one session. It reads for all waiting tasks, begins the handlers of incoming calls, writes what other
+//! tasks could not, and checks the clock.
 //!
-//! The calls of one read are begun one after the other, each with one look at its handler, and what they answer goes out
-//! with one write. A handler that is not done by then goes on in a task of its own.
+//! The calls of one read begin one after the other, each with one poll of its handler, and their answers are sent with
+//! one write. A handler that has not ended by then goes on in a task of its own.
 
 use std::io;
 use std::pin::Pin;
@@ -32,40 +32,40 @@ pub(super) struct SessionTask {
     session: Arc<Session>,
     socket: SessionSocket,
     serves: Role,
-    /// When to look at the clock: at the latest when something is due.
+    /// Fires when the clock must be checked, at the latest when something is due.
     timer: Option<Pin<Box<Sleep>>>,
-    /// When the server's clock rings, which spares a quiet session a timer of its own.
-    rings: Option<Instant>,
-    /// Bytes that may still be read of a session that is over.
+    /// When the server's clock notifies the task, which spares an idle session a timer of its own.
+    notified_at: Option<Instant>,
+    /// How many bytes may still be read of a session that has ended.
     linger: Option<u32>,
-    /// Whether it has let others go first.
-    has_waited: bool,
+    /// Whether it has let other tasks run first.
+    has_yielded: bool,
 }
 
-/// On whose behalf a session is driven.
+/// The side for which a session is driven.
 pub(super) enum Role {
-    /// The server ends when its sessions have.
+    /// The server ends after its sessions have ended.
     Server { server: Arc<ServerContext>, id: u64, busy: Option<TaskGuard>, _alive: TaskGuard },
     Client {
-        /// The methods for the server to call, if there are any.
+        /// The methods that the server may call, if any.
         router: Option<Arc<Router>>,
-        /// Told when the session takes no more calls, and when it has ended.
+        /// Notified when the session takes no more calls, and when it has ended.
         changed: Arc<Notify>,
-        is_told: bool,
+        is_notified: bool,
     },
 }
 
 impl SessionTask {
     pub(super) fn new(session: Arc<Session>, socket: SessionSocket, serves: Role) -> Self {
-        Self { session, socket, serves, timer: None, rings: None, linger: None, has_waited: false }
+        Self { session, socket, serves, timer: None, notified_at: None, linger: None, has_yielded: false }
     }
 
-    /// Looks at what was read, as far as that takes no longer than a [portion](MAX_POLL_TIME). The handlers of calls are begun one
-    /// after the other; what one answers at once is queued before the next one begins.
+    /// Serves what was read, for at most [`MAX_POLL_TIME`] or one call longer. The handlers begin one after the other;
+    /// the answer of one that ends at once is queued before the next begins.
     fn serve(&self, context: &Context<'_>) {
         let Self { session, serves, .. } = self;
         let mut answered = None;
-        // Where one ends the next one begins.
+        // Each call begins when the one before it ended.
         let (mut first, mut now) = (None, None);
         while let Some(work) = session.next_incoming(answered.take()) {
             let began = now.take().unwrap_or_else(Instant::now);
@@ -92,8 +92,8 @@ impl SessionTask {
                 }
                 StartedCall::GoesOn { ended } => ended,
                 StartedCall::Apart => {
-                    // The new task is the next one on this thread, which it may hold. A task that yields wakes another
-                    // thread of the runtime, and goes on there: else none might look at the sockets.
+                    // The new task is the next one on this thread, which it may block. A task that yields wakes another
+                    // thread of the runtime and goes on there. Without that, no thread might poll the sockets.
                     context.waker().wake_by_ref();
                     None
                 }
@@ -107,10 +107,10 @@ impl SessionTask {
         }
     }
 
-    /// Writes once the socket takes more. Ready if there is more to be seen to.
+    /// Writes once the socket takes more bytes. Ready if there is more to do.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.socket.poll_writable(context))?;
-        // Blocked again, which the next look finds.
+        // If it is blocked again, the next poll finds that.
         let _ = self.socket.attempt(Interest::WRITABLE, |_| match self.session.flush() {
             Flushed::All => Ok(()),
             Flushed::Blocked => Err(io::Error::from(io::ErrorKind::WouldBlock)),
@@ -118,7 +118,7 @@ impl SessionTask {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads what has arrived. Ready if something may have.
+    /// Reads what has arrived. Ready if something may have arrived.
     fn poll_read(&mut self, is_blocked: bool, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !is_blocked {
             self.socket.is_writing_at_once()?;
@@ -132,7 +132,7 @@ impl SessionTask {
 
     /// Does what is due. Ready if the session may have changed by that.
     fn poll_time(&mut self, snapshot: &Snapshot, context: &mut Context<'_>) -> Poll<()> {
-        // What was planned may be later than what has become due since.
+        // Something may have become due earlier than planned.
         if let Some(due) = snapshot.due
             && self.planned().is_some_and(|planned| due < planned)
         {
@@ -140,7 +140,7 @@ impl SessionTask {
         }
         if self.timer.is_some() {
             ready!(self.poll_timer(context));
-        } else if self.rings.is_some() {
+        } else if self.notified_at.is_some() {
             return Poll::Pending;
         }
         if !self.keep_time(clock::now()) {
@@ -149,7 +149,7 @@ impl SessionTask {
         self.poll_timer(context)
     }
 
-    /// Does what is due at `now`, and plans the next look at the clock. Tells whether there is one.
+    /// Does what is due at `now`, and plans the next check of the clock. Returns whether there is one.
     fn keep_time(&mut self, now: Instant) -> bool {
         let Some(next) = self.session.tick(now) else {
             self.timer = None;
@@ -159,9 +159,9 @@ impl SessionTask {
             && next.saturating_duration_since(now) >= MAX_TIMER
         {
             self.timer = None;
-            if self.rings.is_none_or(|rings| next < rings) {
-                server.control.sessions.plan(*id, next);
-                self.rings = Some(next);
+            if self.notified_at.is_none_or(|notified_at| next < notified_at) {
+                server.shutdown.sessions.plan(*id, next);
+                self.notified_at = Some(next);
             }
             return true;
         }
@@ -169,20 +169,19 @@ impl SessionTask {
         true
     }
 
-    /// Whether something is due by what the clock said when something `heard` last arrived, however much there is to be
-    /// read.
+    /// Whether something was due when input last arrived, by the clock reading of then, however much there is to read.
     fn is_due(&self, snapshot: &Snapshot) -> bool {
         let planned = self.planned();
         planned.is_none() || planned.into_iter().chain(snapshot.due).any(|due| due <= snapshot.heard)
     }
 
-    /// When it looks at the clock next.
+    /// Returns when the task checks the clock next.
     fn planned(&self) -> Option<Instant> {
         let timer = self.timer.as_ref().map(|timer| timer.deadline().into_std());
-        timer.into_iter().chain(self.rings).min()
+        timer.into_iter().chain(self.notified_at).min()
     }
 
-    /// Waits, unless there is something to be seen to.
+    /// Parks the task. Returns false if there is something to do.
     fn park(&self, snapshot: &Snapshot, context: &Context<'_>) -> bool {
         self.session.park(context.waker(), snapshot, self.planned())
     }
@@ -202,21 +201,22 @@ impl SessionTask {
         })
     }
 
-    /// The session is over, with or without a word to its peer, and with calls that nobody waits for.
+    /// Handles the end of the session: it may have to linger, and calls may go on whose callers have gone.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
         ready!(self.poll_linger(context));
         self.linger = Some(0);
         self.session.poll_drained(context.waker())
     }
 
-    /// What the peer still sends is dropped for a while if it must hear why, and the server has not ended.
+    /// Drops what the peer still sends, for a while, if the peer must learn why the session ended and the server has
+    /// not ended.
     fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if !self.session.must_linger() {
             return Poll::Ready(());
         }
         if self.linger.is_none() {
             self.linger = Some(LINGER_BYTES as u32);
-            // From here on the server does not wait for it.
+            // From here on a stopping server does not wait for it.
             if let Role::Server { busy, .. } = &mut self.serves {
                 *busy = None;
             }
@@ -225,9 +225,9 @@ impl SessionTask {
             self.set_timer(limit);
         }
         if let Role::Server { server, .. } = &self.serves {
-            // First the word to be told, then the look.
+            // Register before checking, or a stop in between is lost.
             self.session.set_standby(context.waker());
-            if server.control.has_reached(Phase::Aborting) {
+            if server.shutdown.has_reached(Phase::Aborting) {
                 return Poll::Ready(());
             }
         }
@@ -260,35 +260,35 @@ impl Future for SessionTask {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let driver = &mut *self;
-        if !driver.has_waited && driver.session.has_pending_flush() {
-            // Those who are to run before this task's next turn may have something to be written too.
-            driver.has_waited = true;
+        if !driver.has_yielded && driver.session.has_pending_flush() {
+            // Tasks that run before this one's next poll may have something to write too.
+            driver.has_yielded = true;
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        driver.has_waited = false;
-        // When this turn read first, and whether it has served what it read.
+        driver.has_yielded = false;
+        // When this poll first read, and whether it has served what it read.
         let (mut since, mut has_served) = (None, false);
         for _ in 0..MAX_ROUNDS {
             let snapshot = driver.session.snapshot();
             if snapshot.is_rung {
-                // There will be no other ring until one is planned, which keep_time does.
-                driver.rings = None;
+                // The task is notified no more until the next plan, which `keep_time` makes.
+                driver.notified_at = None;
             }
             if snapshot.wakes_large {
-                // That caller is the next one on this thread, as a new task is.
+                // The caller of a large message is the next task on this thread, as a new task is.
                 context.waker().wake_by_ref();
             }
             if !snapshot.is_open {
-                driver.serves.tell();
+                driver.serves.notify_client();
             }
             if has_served {
                 let since = *since.get_or_insert(snapshot.heard);
-                // The clock is looked at whatever arrives.
+                // The clock is checked however much arrives.
                 if !snapshot.has_ended && driver.is_due(&snapshot) {
                     driver.keep_time(snapshot.heard);
                 }
-                // What is left is served in another turn.
+                // The rest is served in the next poll.
                 if snapshot.has_work || snapshot.heard.saturating_duration_since(since) >= MAX_POLL_TIME {
                     break;
                 }
@@ -301,7 +301,7 @@ impl Future for SessionTask {
             if snapshot.has_ended {
                 return driver.poll_end(context);
             }
-            // Small calls come and go while something large is written, so each look does both.
+            // Small calls come and go while a large message is written, so each round does both.
             let (mut written, mut read) = (Poll::Pending, Poll::Pending);
             if snapshot.is_blocked {
                 written = driver.poll_write(context);
@@ -320,19 +320,19 @@ impl Future for SessionTask {
                 return Poll::Pending;
             }
         }
-        // A peer that sends as fast as it is read must not keep the thread.
+        // Yield: a peer that sends as fast as it is read must not keep the thread.
         context.waker().wake_by_ref();
         Poll::Pending
     }
 }
 
 impl Role {
-    /// Tells that the session takes no more calls.
-    fn tell(&mut self) {
-        if let Self::Client { changed, is_told, .. } = self
-            && !*is_told
+    /// Notifies the client that the session takes no more calls.
+    fn notify_client(&mut self) {
+        if let Self::Client { changed, is_notified, .. } = self
+            && !*is_notified
         {
-            *is_told = true;
+            *is_notified = true;
             changed.notify_waiters();
         }
     }
@@ -340,19 +340,19 @@ impl Role {
 
 impl Drop for SessionTask {
     fn drop(&mut self) {
-        // Nobody else would read the session, whatever has ended this task. With its runtime the handlers go too.
+        // No other task reads the session, whatever has ended this one. If its runtime ends, the handlers end too.
         self.session.close(End::Closed);
         self.session.drop_calls();
         match &mut self.serves {
-            Role::Server { server, id, .. } => server.control.sessions.leave(*id),
-            serves @ Role::Client { .. } => serves.tell(),
+            Role::Server { server, id, .. } => server.shutdown.sessions.leave(*id),
+            serves @ Role::Client { .. } => serves.notify_client(),
         }
     }
 }
 
-/// What is due so much later is left to the server's clock, which may be a second late.
+/// Later deadlines than this are left to the server's clock, which may be a second late.
 const MAX_TIMER: Duration = Duration::from_secs(4);
-/// Looks at a session before others have their turn.
+/// The most rounds of one poll before other tasks run.
 const MAX_ROUNDS: u32 = 32;
-/// How long a turn may take before others have theirs, as far as the session decides that.
+/// The most time of one poll before other tasks run, as far as the session decides that.
 const MAX_POLL_TIME: Duration = Duration::from_micros(500);

@@ -1,4 +1,4 @@
-//! Events as a client gets them (PB-EVT-*).
+//! Events as a client receives them (PB-EVT-*).
 
 use std::fmt;
 use std::future::poll_fn;
@@ -21,17 +21,19 @@ use crate::tokio::flow::Begun;
 use crate::tokio::inner::Inner;
 use crate::tokio::item_stream::Items;
 
-/// The events of some topics, see [`Client::subscribe`](crate::tokio::Client::subscribe). Dropping it ends the subscription.
+/// The events of some topics, see [`Client::subscribe`](crate::tokio::Client::subscribe). Dropping it ends the
+/// subscription.
 ///
-/// As a [`Stream`] it ends only with an error that trying again would not mend: the server refuses the subscription, has no
-/// events, or no longer holds sessions. While the server cannot be reached, is full or stops, it waits and tries again.
+/// The [`Stream`] ends only with an error that a retry would not fix. That is so if the server refuses the
+/// subscription, has no events, or no longer supports sessions. While the server is unreachable, full or stopping, the
+/// subscription waits and retries.
 #[must_use = "a subscription that is dropped has ended"]
 pub struct Subscription {
     client: Arc<Inner>,
     /// The payload of the subscribing call.
     wanted: Value,
     state: State,
-    /// An event that came at once.
+    /// An event that arrived before the confirmation.
     first: Option<Event>,
     backoff: Backoff,
     /// Whether events may have been missed since the last one.
@@ -40,15 +42,15 @@ pub struct Subscription {
 
 enum State {
     Open(Events),
-    /// Only `get_mut` is used of the lock, which makes a subscription `Sync` without waiting.
+    /// Only `get_mut` of the mutex is used: it makes a subscription `Sync` and never blocks.
     Renewing(Mutex<Pin<Box<dyn Future<Output = Renewed> + Send>>>),
     Over,
 }
 
-/// The first item is empty: from then on no event is missed.
+/// The stream of events. Its first item is empty: from then on no event is missed.
 type Events = Items<Option<Event>>;
-/// A subscription in force, and the event that came instead of the word that it is: then it is not known from when on nothing
-/// was missed.
+/// An active subscription, with the event that arrived in place of the confirmation. With such an event, others may
+/// have been missed before it.
 type Renewed = Result<(Events, Option<Event>), Error>;
 
 impl Subscription {
@@ -61,17 +63,17 @@ impl Subscription {
         Ok(Self { client, wanted, state, first, backoff, gap })
     }
 
-    /// The next event. Nothing if the subscription has failed for good, after the error that says why.
+    /// Returns the next event. Returns `None` after the error with which the subscription failed for good.
     ///
     /// # Errors
     ///
     /// - `Remote`: the server refuses the subscription.
-    /// - `Protocol`: it breaks a rule, has no events, or no longer holds sessions.
-    /// - `Denied`: it may not be reached any longer.
+    /// - `Protocol`: the server breaks a rule, has no events, or no longer supports sessions.
+    /// - `Denied`: the server may no longer be reached.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses nothing: the next one gives the event.
+    /// Dropping the future loses nothing: the next one returns the event.
     pub async fn next(&mut self) -> Option<Result<Event, Error>> {
         poll_fn(|context| self.poll(context)).await
     }
@@ -91,7 +93,7 @@ impl Subscription {
                         continue;
                     }
                     Some(Err(error)) => Some(error),
-                    // The server ended it in an orderly way.
+                    // The server ended the subscription gracefully.
                     None => None,
                 },
                 State::Renewing(renewing) => match ready!(polled(renewing, context)) {
@@ -135,7 +137,7 @@ async fn renew(client: Arc<Inner>, wanted: Value, pause: Duration) -> Renewed {
     let begun = client.begin_within(time, &options, packet).await?;
     let Begun::Calling(_) = begun else { return Err(request::no_sessions()) };
     let mut items = Events::new(begun, time, None)?;
-    // What else than the word that it is in force comes first is an event, or the end.
+    // A first item other than the confirmation is an event; no item is the end.
     let first = items.next().await.ok_or_else(event::none_there)??;
     items.without_limit();
     Ok((items, first))

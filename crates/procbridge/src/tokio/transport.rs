@@ -1,6 +1,6 @@
-//! One connected socket: reads and writes that never wait, and one place that waits.
+//! One connected socket: reads and writes that never wait, and one method that waits.
 //!
-//! A socket is handed to the runtime when it has to be waited for, not before: a request that is there when its
+//! A socket is registered with the runtime when a task first has to wait for it. A request that has arrived when its
 //! connection is accepted costs no registration.
 
 use std::future::poll_fn;
@@ -30,7 +30,7 @@ pub(super) struct Transport {
     socket: Socket,
 }
 
-/// What a socket is waited for.
+/// The readiness that a task waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readiness {
     Read,
@@ -38,23 +38,23 @@ pub(super) enum Readiness {
     Either,
 }
 
-/// A socket that the runtime watches: for what arrives only, until somebody waits to write. On a Unix socket the system
-/// reports room to write whenever the peer has read, which would wake the task a second time for each packet.
+/// A socket registered with the runtime, for reading only until a task waits to write. On a Unix socket the system
+/// reports writability whenever the peer has read, which would wake the task a second time for each packet.
 #[derive(Debug)]
 pub(super) struct SessionSocket {
     socket: Arc<OwnedFd>,
-    /// Absent if the runtime could not watch it.
+    /// `None` if the runtime could not register it.
     watch: Option<AsyncFd<Arc<OwnedFd>>>,
-    /// How many more reads it is watched for room to write as well.
+    /// How many more reads it stays registered for writing as well.
     writes: u8,
 }
 
 #[derive(Debug)]
 enum Socket {
-    /// Not waited for yet.
+    /// Not registered yet.
     Fresh(OwnedFd),
     Watched(SessionSocket),
-    /// The runtime could not watch it.
+    /// The runtime could not register it.
     Closed,
 }
 
@@ -63,8 +63,8 @@ impl Transport {
         Self { socket: Socket::Fresh(socket) }
     }
 
-    /// Connects; all addresses of a name share the time until `deadline`. A Unix socket is given up if its server runs as a
-    /// user that the client [does not trust](Endpoint::check_server). `alone` hears how it went.
+    /// Connects; all addresses of a name share the time until `deadline`. Refuses a Unix socket whose server runs as a
+    /// user that the client [does not trust](Endpoint::check_server). Reports the outcome to `permit`.
     pub(super) async fn connect(
         endpoint: &Endpoint,
         deadline: Option<Instant>,
@@ -100,7 +100,7 @@ impl Transport {
             let share = connect::attempt_deadline(deadline, clock::now(), addresses.len() - tried);
             match Self::connect_tcp(*address, share, permit).await {
                 Ok(connected) => return Ok(connected),
-                // The first address is the preferred one: its error is the one to tell.
+                // The first address is the preferred one, so its error is reported.
                 Err(error) if tried == 0 => result = Err(connect::cannot_connect(endpoint, error)),
                 Err(_) => {}
             }
@@ -154,7 +154,7 @@ impl Transport {
         }
     }
 
-    /// Appends what has arrived to `buffer`, as far as it has room.
+    /// Appends what has arrived to `buffer`, up to its capacity.
     pub(super) fn read(&self, buffer: &mut Vec<u8>) -> io::Result<Read> {
         Read::of(self.attempt(Interest::READABLE, |socket| socket::receive(socket, buffer)))
     }
@@ -164,11 +164,11 @@ impl Transport {
         self.read(&mut Vec::with_capacity(DISCARD_BUFFER))
     }
 
-    /// The same socket, watched by the runtime.
+    /// Registers the socket with the runtime, if it is not registered yet.
     ///
     /// # Panics
     ///
-    /// Outside a runtime with I/O enabled, if it was not watched.
+    /// Outside a runtime with I/O enabled, if it was not registered.
     pub(super) fn into_watched(self) -> io::Result<SessionSocket> {
         match self.socket {
             Socket::Fresh(socket) => SessionSocket::new(socket),
@@ -177,7 +177,7 @@ impl Transport {
         }
     }
 
-    /// Writes what the socket takes of `bytes`; 0 when it takes nothing now.
+    /// Writes what the socket takes of `bytes`; returns 0 if it takes nothing now.
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         socket::sent(self.attempt(Interest::WRITABLE, |socket| socket::send(socket, bytes)))
     }
@@ -187,17 +187,17 @@ impl Transport {
         self.descriptor().is_ok_and(|socket| socket::is_gone(socket, is_scarce))
     }
 
-    /// Tells the peer that nothing more will be written.
+    /// Tells the peer that no more bytes follow.
     pub(super) fn finish_writing(&self) -> io::Result<()> {
         socket::finish_writing(self.descriptor()?)
     }
 
-    /// Waits until the socket is ready, or has failed.
+    /// Waits until the socket is ready or has failed.
     pub(super) async fn wait(&mut self, readiness: Readiness) -> io::Result<()> {
         poll_fn(|context| self.poll(readiness, context)).await
     }
 
-    /// Ready when the socket is, or has failed.
+    /// Becomes ready when the socket is ready or has failed.
     pub(super) fn poll(&mut self, readiness: Readiness, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Socket::Fresh(_) = self.socket
             && let Socket::Fresh(socket) = std::mem::replace(&mut self.socket, Socket::Closed)
@@ -211,7 +211,7 @@ impl Transport {
             Socket::Watched(watched) => match readiness {
                 Readiness::Read => watched.poll_readable(context),
                 Readiness::Write => watched.poll_writable(context),
-                // In this order: a socket that is watched anew for writing has forgotten who waited to read.
+                // In this order: registering anew for writing loses the waker of a task that waits to read.
                 Readiness::Either => match watched.poll_writable(context) {
                     Poll::Pending => watched.poll_readable(context),
                     writable => writable,
@@ -243,7 +243,7 @@ impl Transport {
 }
 
 impl SessionSocket {
-    /// Has the runtime watch `socket`, which must not block.
+    /// Registers `socket` with the runtime; it must not block.
     ///
     /// # Panics
     ///
@@ -258,8 +258,8 @@ impl SessionSocket {
         &self.socket
     }
 
-    /// Appends what has arrived to `buffer`, as far as it has room. What leaves room was all there is: then the runtime is
-    /// told so, which spares a read that finds nothing.
+    /// Appends what has arrived to `buffer`, up to its capacity. A read that leaves capacity has read everything. The
+    /// runtime is told so, which spares a read that finds nothing.
     pub(super) fn read(&self, buffer: &mut Vec<u8>) -> io::Result<Read> {
         let mut received = None;
         let result = self.attempt(Interest::READABLE, |socket| {
@@ -283,7 +283,8 @@ impl SessionSocket {
         }
     }
 
-    /// Who waits to read as well asks for that [again](Self::poll_readable) afterwards.
+    /// Becomes ready when the socket is writable. A task that also waits to read must [poll for
+    /// that](Self::poll_readable) afterwards.
     pub(super) fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.writes == 0 {
             self.watch_for(Interest::READABLE | Interest::WRITABLE)?;
@@ -295,8 +296,8 @@ impl SessionSocket {
         }
     }
 
-    /// Nobody has to wait to write. After a while without such waits the socket is watched for what arrives only. Who
-    /// waits to read asks for that [again](Self::poll_readable) afterwards.
+    /// Notes that no task has to wait to write. After some reads without such waits, the socket is registered for
+    /// reading only. A task that waits to read must [poll for that](Self::poll_readable) afterwards.
     pub(super) fn is_writing_at_once(&mut self) -> io::Result<()> {
         match self.writes {
             0 => return Ok(()),
@@ -308,15 +309,15 @@ impl SessionSocket {
     }
 
     fn watch_for(&mut self, interest: Interest) -> io::Result<()> {
-        // A descriptor can be watched only once.
+        // A descriptor can be registered only once.
         self.watch = None;
         self.watch = Some(watch(&self.socket, interest)?);
         Ok(())
     }
 
-    /// Does `work`, which would block if the socket is not ready for `interest`. The runtime's own opinion of that is
-    /// corrected by what happens, so that the next wait really waits, but it is not relied on: it may not have looked
-    /// yet.
+    /// Does `work`, which would block if the socket is not ready for `interest`. The runtime's cached readiness may be
+    /// stale, so the work is tried in any case. Its result corrects the cached readiness, so that the next wait really
+    /// waits.
     pub(super) fn attempt<T>(
         &self,
         interest: Interest,
@@ -341,7 +342,7 @@ impl AsFd for SessionSocket {
     }
 }
 
-/// Has the runtime watch `socket`.
+/// Registers `socket` with the runtime.
 #[allow(
     deprecated,
     reason = "tokio 1.53 wants unsafe code for types whose descriptor may change; that of an OwnedFd does not"
@@ -350,7 +351,7 @@ fn watch(socket: &Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<Arc<Ow
     AsyncFd::with_interest(socket.clone(), interest)
 }
 
-/// What `work` gives, unless `deadline` comes first.
+/// Returns the result of `work`, or `None` if `deadline` comes first.
 pub(super) async fn within<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
     match deadline {
         Some(deadline) => time::timeout_at(deadline.into(), work).await.ok(),
@@ -358,8 +359,8 @@ pub(super) async fn within<T>(deadline: Option<Instant>, work: impl Future<Outpu
     }
 }
 
-/// The addresses of a name. The system's resolver knows no time limit, so it is asked on a thread for blocking work,
-/// where it goes on if nobody waits for it any longer.
+/// Resolves a name. The system's resolver has no timeout, so it runs on a thread for blocking work, and goes on there
+/// after the deadline.
 async fn resolve(host: &str, port: u16, deadline: Option<Instant>) -> io::Result<Vec<SocketAddr>> {
     if let Some(addresses) = Endpoint::resolve_locally(host, port) {
         return Ok(addresses);
@@ -369,9 +370,9 @@ async fn resolve(host: &str, port: u16, deadline: Option<Instant>) -> io::Result
     within(deadline, asked).await.ok_or(io::ErrorKind::TimedOut)??
 }
 
-/// What is read at a time to be dropped.
+/// The size of the buffer for discarded input.
 const DISCARD_BUFFER: usize = 64 * 1024;
-/// Reads after a wait to write during which another is expected.
+/// How many reads after a wait to write the socket stays registered for writing.
 const WRITES_BEFORE_POLL: u8 = 64;
 
 #[cfg(test)]
@@ -381,24 +382,24 @@ mod tests {
     use super::*;
 
     #[::tokio::test]
-    async fn a_socket_is_watched_for_room_only_as_long_as_somebody_waits_for_it() {
+    async fn a_socket_is_registered_for_writing_only_while_a_task_waits_to_write() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
         let mut ours = SessionSocket::new(ours.into()).unwrap();
         while socket::sent(socket::send(&ours, &[0; 64 * 1024])).unwrap() > 0 {}
         {
-            let mut room = std::pin::pin!(poll_fn(|context| ours.poll_writable(context)));
-            let is_there = poll_fn(|context| Poll::Ready(room.as_mut().poll(context).is_ready())).await;
-            // The runtime may not have looked yet; what it says is corrected by what happens.
+            let mut writable = std::pin::pin!(poll_fn(|context| ours.poll_writable(context)));
+            let is_there = poll_fn(|context| Poll::Ready(writable.as_mut().poll(context).is_ready())).await;
+            // The runtime may not have polled yet; the result of the write corrects its readiness.
             if !is_there {
                 while socket::receive(&theirs, &mut Vec::with_capacity(1024 * 1024)).is_ok() {}
-                room.await.unwrap();
+                writable.await.unwrap();
             }
         }
         assert_eq!(ours.writes, WRITES_BEFORE_POLL);
         for _ in 0..WRITES_BEFORE_POLL {
-            // What arrives is heard of whatever the socket is watched for, and while that changes.
+            // Input is noticed whatever the socket is registered for, and while that changes.
             socket::send(&theirs, b"x").unwrap();
             ours.is_writing_at_once().unwrap();
             poll_fn(|context| ours.poll_readable(context)).await.unwrap();

@@ -5,7 +5,8 @@ use std::time::Instant;
 use procbridge::{Client, ClientConfig, Error, RemoteError, code};
 use serde_json::{Value, json};
 
-use crate::support::{FACES, Face, TestClient, Transport, eventually, watched};
+use crate::support::faces::{FACES, Face, TestClient, Transport};
+use crate::support::{eventually, watched};
 use crate::{Victim, alone, memory_of, tell};
 
 const CALLS: usize = 10_000;

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use procbridge::ClientConfig;
 use serde_json::json;
 
-use crate::support::raw::{STREAM, session_packet};
-use crate::support::{FACES, RawStream, TestClient, Transport, eventually, raw, watched};
+use crate::support::faces::{FACES, TestClient, Transport};
+use crate::support::wire::{CREDIT, REQUEST, RawStream, STREAM, raw, session_packet};
+use crate::support::{eventually, watched};
 use crate::{Victim, alone, tell};
 
 /// Far more credit than anything here uses.
-const CREDIT: u8 = 5;
 const PLENTY: &str = r#"{"items":1000000000,"bytes":1000000000000}"#;
 const DEAF: usize = 4;
 /// What the server may hold for one that does not read: what is queued, and what waits in the queue of events.
@@ -21,7 +21,7 @@ const HELD_KIB: usize = 40 * 1024;
 fn deaf(victim: &Victim, request: &str) -> RawStream {
     let mut stream = raw(&victim.endpoint);
     stream.open_session();
-    stream.write_all(&session_packet(0, STREAM, 3, request)).unwrap();
+    stream.write_all(&session_packet(REQUEST, STREAM, 3, request)).unwrap();
     stream.write_all(&session_packet(CREDIT, 0, 3, PLENTY)).unwrap();
     stream
 }

@@ -7,9 +7,9 @@ use procbridge::{ClientConfig, Error, ErrorKind, Outcome};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::support::faces::{FACES, Face, Options, TestClient, Transport};
 use crate::support::proxy::Proxy;
-use crate::support::streams::Options;
-use crate::support::{FACES, Face, TestClient, Transport, eventually, watched};
+use crate::support::{eventually, watched};
 use crate::{Victim, alone, classify, setting, tell};
 
 /// Rounds of `kill -9`; the environment may ask for more, `PROCBRIDGE_FAULTS_ROUNDS=200` for one.

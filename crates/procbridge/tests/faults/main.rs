@@ -25,7 +25,8 @@ use std::thread;
 
 use procbridge::{Endpoint, Error, Outcome};
 use serde_json::Value;
-use support::{Face, Transport};
+
+use crate::support::faces::{Face, Transport};
 
 /// A server in a process of its own, killed when dropped.
 struct Victim {

@@ -1,14 +1,15 @@
 //! A proxy between a client and a server: it keeps what it saw, and can hold it up as a cut cable does.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::net::{Shutdown, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use procbridge::Endpoint;
 
-use super::{RawStream, Transport, raw};
+use super::faces::Transport;
+use super::wire::{RawStream, raw};
 
 pub struct Proxy {
     pub endpoint: Endpoint,
@@ -150,6 +151,12 @@ impl Shared {
         self.state.lock().unwrap().accepted += 1;
         self.changed.notify_all();
         let server = raw(&self.upstream);
+        for stream in [&client, &server] {
+            stream.wait_at_most(None);
+            if let RawStream::Tcp(stream) = stream {
+                stream.set_nodelay(true).unwrap();
+            }
+        }
         let place = Arc::new(Mutex::new(Seen::default()));
         let (to_server, to_client) = (client.another(), server.another());
         let (shared, kept) = (self.clone(), place.clone());
@@ -200,29 +207,5 @@ impl Shared {
             to.shut(Shutdown::Read);
             from.shut(Shutdown::Both);
         }
-    }
-}
-
-impl RawStream {
-    /// The same connection once more. It waits for ever.
-    fn another(&self) -> Self {
-        match self {
-            Self::Tcp(stream) => {
-                stream.set_read_timeout(None).unwrap();
-                stream.set_nodelay(true).unwrap();
-                Self::Tcp(stream.try_clone().unwrap())
-            }
-            Self::Unix(stream) => {
-                stream.set_read_timeout(None).unwrap();
-                Self::Unix(stream.try_clone().unwrap())
-            }
-        }
-    }
-
-    fn shut(&self, how: Shutdown) {
-        let _ = match self {
-            Self::Tcp(stream) => TcpStream::shutdown(stream, how),
-            Self::Unix(stream) => UnixStream::shutdown(stream, how),
-        };
     }
 }

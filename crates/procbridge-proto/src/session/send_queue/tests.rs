@@ -9,7 +9,7 @@ fn draft(id: u32, size: usize) -> Draft {
     Draft { kind: Status::REQUEST, flags: 0, options: 0, id, buffer }
 }
 
-/// The ids of the packets of `bytes`, in order; the pieces of a large body are one.
+/// Returns the ids of the packets of `bytes`, in order. The pieces of a large body count once.
 fn ids(bytes: &[u8]) -> Vec<u32> {
     let (mut ids, mut rest) = (Vec::new(), bytes);
     while let Some(header) = Header::parse(rest).unwrap() {
@@ -25,7 +25,7 @@ fn ids(bytes: &[u8]) -> Vec<u32> {
     ids
 }
 
-/// While the peer reads nothing a caller can give up any number of calls (fault G-E).
+/// A caller can give up any number of calls while the peer reads nothing (fault G-E).
 #[test]
 fn calls_that_are_taken_back_leave_no_memory_behind() {
     let mut out = SendQueue::default();
@@ -38,8 +38,8 @@ fn calls_that_are_taken_back_leave_no_memory_behind() {
     assert_eq!(ids(&out.small), [1]);
 }
 
-/// A small packet that came where a request was taken back was cut in two by the piece of a large one (1 of 600 runs
-/// of the model of a session).
+/// A small packet at the position of a withdrawn request was cut in two by the piece of a large one. That was 1 of 600
+/// runs of the session model.
 #[test]
 fn a_large_body_that_waits_for_a_request_taken_back_cuts_no_packet() {
     let mut out = SendQueue::default();
@@ -97,7 +97,7 @@ fn calls_that_are_taken_back_out_of_the_middle_are_compacted_away() {
         }
         let found = ids(&written);
         assert!(found.is_sorted(), "{}", format!("round {round}: {found:?}"));
-        // The rest of a large one that was begun may be missing; it still stands here, as far as it was written.
+        // The rest of a large request that had begun may be missing. Its written part is still there.
         assert_eq!(found, kept, "round {round}");
         assert_eq!((out.queued(), out.is_unsent(kept[0])), (0, false));
     }

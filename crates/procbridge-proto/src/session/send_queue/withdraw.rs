@@ -1,4 +1,4 @@
-//! Requests are taken back out of the queue, as far as they are not written.
+//! Withdraws requests from the send queue, as far as they have not been written.
 
 use alloc::vec::Vec;
 use core::mem;
@@ -9,7 +9,7 @@ use crate::session::send_queue::{MAX_KEPT_CAPACITY, SendQueue, Span, Withdrawn, 
 use crate::wire::Status;
 
 impl SendQueue {
-    /// Keeps a call's request from being written, as far as it is not.
+    /// Withdraws a call's request, as far as it has not been written.
     pub(crate) fn withdraw(&mut self, id: u32) -> Withdrawn {
         let taken = self.withdraw_one(id);
         self.prepare();
@@ -23,7 +23,7 @@ impl SendQueue {
                 rare.hole_bytes += request.length();
                 let at = rare.holes.partition_point(|hole| hole.start < request.start);
                 rare.holes.insert(at, request);
-                // It may have been the lead of a large one, no piece of which has begun then.
+                // If this was the lead of a large request, no piece of that has begun.
                 rare.large.retain(|large| !large.is_request(id));
             }
             self.drop_holes();
@@ -35,7 +35,7 @@ impl SendQueue {
         };
         match (&mut rare.piece, rare.large.get_mut(at)) {
             (Some(piece), Some(large)) if at == 0 && piece.at > piece_start(large.next) => {
-                // A packet that was begun is ended; it may be the last piece anyway.
+                // A partly written packet is completed. It may be the last piece anyway.
                 let rest = large.draft.buffer.len() > piece.end;
                 large.draft.buffer.truncate(piece.end);
                 return if rest { Withdrawn::Rest } else { Withdrawn::Nothing };
@@ -53,8 +53,8 @@ impl SendQueue {
         if large.next == FRONT && !large.led { Withdrawn::Whole } else { Withdrawn::Rest }
     }
 
-    /// Gives back the memory of requests that were taken back: while the peer reads nothing, those before them are not
-    /// written, and callers that give up and call again would fill the buffer.
+    /// Frees the memory of withdrawn requests. While the peer reads nothing, the requests before them are not written.
+    /// Callers that give up and call again would then fill the buffer.
     pub(super) fn drop_holes(&mut self) {
         while let Some(rare) = &mut self.rare
             && let Some(hole) = rare.holes.back()
@@ -67,7 +67,8 @@ impl SendQueue {
         self.turn = self.turn.min(self.small.len());
         let end = self.end_position();
         for large in self.rare.iter_mut().flat_map(|rare| &mut rare.large) {
-            // A later packet takes the place of what is gone. A piece that began behind the old end would cut it in two.
+            // A later packet takes the position of the removed one. A piece that began behind the old end would cut it
+            // in two.
             large.after = large.after.min(end);
         }
         let waiting = self.small.len().saturating_sub(self.at);
@@ -80,7 +81,7 @@ impl SendQueue {
         }
     }
 
-    /// Moves what waits together, over the holes.
+    /// Moves the queued bytes together, over the holes.
     pub(super) fn compact(&mut self) {
         let Some(rare) = &mut self.rare else { return };
         let holes = mem::take(&mut rare.holes);
@@ -93,7 +94,7 @@ impl SendQueue {
             from = index(hole.end);
         }
         kept.extend_from_slice(self.small.get(from..).unwrap_or_default());
-        // The requests stand in the order of the holes.
+        // The requests and the holes are both in order.
         let (mut passed, mut bytes) = (holes.iter().peekable(), 0);
         for request in &mut self.requests {
             while let Some(hole) = passed.next_if(|hole| hole.start < request.start) {
@@ -114,7 +115,7 @@ impl SendQueue {
         (self.small, self.at, self.base) = (kept, 0, base.saturating_add(at as u64));
     }
 
-    /// Whether nothing of a call's request is written yet.
+    /// Whether nothing of a call's request has been written.
     pub(crate) fn is_unsent(&self, id: u32) -> bool {
         self.requests.binary_search_by_key(&id, |request| request.id).is_ok()
             || self.large().enumerate().any(|(at, large)| {
@@ -123,12 +124,12 @@ impl SendQueue {
             })
     }
 
-    /// The requests above `id` of which nothing is written.
+    /// Returns the requests above `id` of which nothing has been written.
     pub(crate) fn unsent_above(&self, id: u32) -> Vec<u32> {
         let small = self.requests.iter().map(|request| request.id);
         let large = self.large().map(|large| &large.draft);
         let large = large.filter(|draft| draft.kind == Status::REQUEST).map(|draft| draft.id);
-        // The lead of a large one is in the buffer, so that one comes twice.
+        // The lead of a large request is in the buffer, so that id comes twice.
         ascending(small.chain(large).filter(|&at| at > id && self.is_unsent(at)).collect())
     }
 }

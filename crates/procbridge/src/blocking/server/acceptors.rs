@@ -1,4 +1,4 @@
-//! The threads that accept at one endpoint, each of which serves what it accepts.
+//! The threads that accept at one endpoint and serve what they accept.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -39,15 +39,16 @@ impl ServerContext {
         thread.map(drop)
     }
 
-    /// Accepts and serves. There is always a thread that accepts: the last one to find a connection starts another
-    /// before it serves; one that comes back and finds more than enough of them ends.
+    /// Accepts and serves. Some thread always accepts: the last idle one to get a connection starts another before it
+    /// serves. A thread that returns ends if more than enough are idle.
     fn accept(self: &Arc<Self>, listening: &Arc<Listening>) {
         let mut backoff = AcceptBackoff::new();
         let log = &self.admission.log;
         loop {
             let Some(socket) = listening.socket.upgrade() else { return };
             let accepted = socket::accept(&socket);
-            // Before the socket is let go: a server that stops waits for that first, and then for what is arriving.
+            // Acquire before dropping the socket: a stopping server waits for the sockets first, and then for the
+            // arriving connections.
             let arriving = if accepted.is_ok() { self.arriving.try_acquire(1) } else { None };
             drop(socket);
             match accepted {
@@ -58,38 +59,40 @@ impl ServerContext {
                     {
                         log.write(LogClass::Accept, || format!("cannot start a thread: {error}"));
                         self.short_of_threads().push(listening.clone());
-                        self.poller.wake_by(Instant::now() + SPAWN_RETRY);
+                        self.event_loop.wake_by(Instant::now() + SPAWN_RETRY);
                     }
                     self.serve(accepted, listening.peers, arriving);
-                    // Starting threads that end at once would cost more than a few that stand ready.
+                    // A few idle threads cost less than starting threads that end at once.
                     if listening.idle.fetch_add(1, Ordering::AcqRel) >= 2 * listening.kept {
                         listening.idle.fetch_sub(1, Ordering::AcqRel);
                         return;
                     }
                 }
-                Err(_) if self.control.is_stopping() => return,
+                Err(_) if self.shutdown.is_stopping() => return,
                 Err(error) => {
                     log.write(LogClass::Accept, || format!("cannot accept: {}", io::Error::from(error)));
                     if AcceptBackoff::is_needed(error) {
                         let until = Instant::now() + backoff.pause();
-                        self.control.wait_past(Phase::Serving, Some(until));
+                        self.shutdown.wait_past(Phase::Serving, Some(until));
                     }
                 }
             }
         }
     }
 
-    /// Starts a thread at each endpoint where nobody accepts because the system gave none. Tells when to try again.
+    /// Starts a thread at each endpoint where none accepts because the system gave none. Returns when to retry.
     pub(in crate::blocking) fn start_acceptors(self: &Arc<Self>) -> Option<Instant> {
-        let mut lacking = self.short_of_threads();
-        lacking.retain(|listening| {
-            listening.lacks_thread() && !self.control.is_stopping() && self.start_acceptor(listening).is_err()
+        let mut unstarted = self.short_of_threads();
+        unstarted.retain(|listening| {
+            listening.lacks_thread()
+                && !self.shutdown.is_stopping()
+                && self.start_acceptor(listening).is_err()
         });
-        (!lacking.is_empty()).then(|| Instant::now() + SPAWN_RETRY)
+        (!unstarted.is_empty()).then(|| Instant::now() + SPAWN_RETRY)
     }
 
     fn short_of_threads(&self) -> MutexGuard<'_, Vec<Arc<Listening>>> {
-        self.lacking.lock().unwrap_or_else(PoisonError::into_inner)
+        self.unstarted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The server's side of one connection: a request is read, an answer is written, and the connection ends well.
+//! The server's side of one connection: reads a request, writes the answer, and closes without losing it.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::peer::Peer;
 use crate::reply_error::Refusal;
 use crate::telemetry::log::LogClass;
 
-/// One accepted connection and what it holds of the server's limits.
+/// An accepted connection, with its permits.
 #[derive(Debug)]
 pub(in crate::blocking) struct ServerConnection {
     pub(in crate::blocking) stream: Transport,
@@ -26,16 +26,16 @@ impl ServerConnection {
         stream: Transport,
         peer: Peer,
         permit: Permit,
-        held: Permit,
+        bytes: Permit,
         is_stopping: bool,
     ) -> Self {
-        // A server that stops takes no sessions: they would only have to be ended.
-        let terms = admission.config.terms.clone().filter(|_| !is_stopping);
-        let incoming = ClassicServer::new(admission, peer, held, terms);
+        // A stopping server accepts no sessions: it would have to end them at once.
+        let settings = admission.config.terms.clone().filter(|_| !is_stopping);
+        let incoming = ClassicServer::new(admission, peer, bytes, settings);
         Self { stream, incoming, permit, waiting: None }
     }
 
-    /// When the request is too slow.
+    /// Returns the deadline by which the request must have arrived.
     pub(in crate::blocking) fn deadline(&self) -> Instant {
         self.incoming.deadline()
     }
@@ -46,12 +46,12 @@ impl ServerConnection {
         self.incoming.read(admission, |buffer| stream.read(buffer))
     }
 
-    /// Reads the request, and waits a moment for each piece of it.
+    /// Reads the request, waiting briefly for each part of it.
     pub(in crate::blocking) fn read_soon(&mut self, admission: &Admission) -> Progress {
         let stream = &self.stream;
         let (mut is_first, mut end) = (true, None);
         self.incoming.read(admission, |buffer| {
-            // Most requests come in one piece, which needs no look at the clock.
+            // Most requests arrive in one read, which needs no clock reading.
             if mem::take(&mut is_first) {
                 return stream.read_soon(buffer);
             }
@@ -64,24 +64,24 @@ impl ServerConnection {
         })
     }
 
-    /// Queues an answer to a request that is not waited for any longer.
+    /// Queues an answer to a request that the server no longer waits for.
     pub(in crate::blocking) fn refuse(&mut self, admission: &Admission, refusal: &Refusal) {
         self.incoming.refuse(admission, refusal);
     }
 
-    /// Writes what is queued. It waits for the peer as long as the peer takes something; with `Patience::None` it does
-    /// not wait. Tells whether the connection must linger.
-    pub(in crate::blocking) fn write(&mut self, admission: &Admission, patience: WaitUntil) -> bool {
+    /// Writes what is queued. Waits for the peer as long as it takes some of it; with `WaitUntil::None` it does not
+    /// wait. Returns whether the connection must linger.
+    pub(in crate::blocking) fn write(&mut self, admission: &Admission, wait_until: WaitUntil) -> bool {
         let Self { stream, incoming, .. } = self;
         let log = &admission.log;
         while !incoming.transmit().is_empty() {
             match stream.write(incoming.transmit()) {
-                Ok(0) if patience == WaitUntil::None => return false,
+                Ok(0) if wait_until == WaitUntil::None => return false,
                 Ok(0) => {
                     let deadline = Instant::now().checked_add(admission.config.write_timeout);
                     if !stream.wait(Readiness::Write, deadline).unwrap_or(false) {
                         log.write(LogClass::Write, || {
-                            format!("{}: takes no more of its answer", incoming.peer)
+                            format!("{}: stopped reading its answer", incoming.peer)
                         });
                         return false;
                     }
@@ -104,6 +104,6 @@ pub(in crate::blocking) enum WaitUntil {
     None,
 }
 
-/// How long it reads a request that keeps arriving, or waits for one that finds no place with the poller. Clients that
-/// send at once are served so, however many others keep silent.
+/// How long the accepting thread reads a request that keeps arriving, or waits for one that finds no permit with the
+/// event loop. So clients that send at once are served, however many others stay silent.
 pub(in crate::blocking) const INLINE_ACCEPT_TIME: Duration = Duration::from_millis(20);

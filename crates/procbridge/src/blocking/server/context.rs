@@ -1,4 +1,4 @@
-//! What the threads of a server share.
+//! The state that the threads of a server share.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -12,18 +12,18 @@ use crate::blocking::server::shutdown::Shutdown;
 use crate::limits::admission::Admission;
 use crate::limits::permits::Semaphore;
 
-/// What a server, its handles and its threads share.
+/// The state that a server, its handles and its threads share.
 pub(in crate::blocking) struct ServerContext {
     pub(in crate::blocking) admission: Arc<Admission>,
-    pub(in crate::blocking) control: Arc<Shutdown>,
-    pub(in crate::blocking) poller: EventLoop,
-    pub(in crate::blocking) running: InFlight,
+    pub(in crate::blocking) shutdown: Arc<Shutdown>,
+    pub(in crate::blocking) event_loop: EventLoop,
+    pub(in crate::blocking) in_flight: InFlight,
     pub(in crate::blocking) sessions: SessionTable,
     pub(in crate::blocking) router: Router,
-    /// Connections without a handler: each may become a call at any moment.
+    /// Permits of connections whose handler has not begun: each may become a call at any moment.
     pub(in crate::blocking) arriving: Semaphore,
-    /// The endpoints at which nobody accepts, because the system gave no thread.
-    pub(in crate::blocking) lacking: Mutex<Vec<Arc<Listening>>>,
+    /// The endpoints at which no thread accepts, because the system gave none.
+    pub(in crate::blocking) unstarted: Mutex<Vec<Arc<Listening>>>,
 }
 
 impl fmt::Debug for ServerContext {

@@ -1,5 +1,5 @@
-//! The one thread that waits for everybody who is slow: requests that arrive in pieces, peers that still send after
-//! their answer, handlers that run past their time. No thread of its own is spent on any of them.
+//! The event loop: one thread that waits for all slow peers and calls. These are requests that arrive in parts, peers
+//! that still send after their answer, and handlers past their deadline. None of them takes a thread of its own.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,25 +18,25 @@ use crate::net::socket::Socket;
 use crate::reply_error::{self, Refusal};
 use crate::session::Session;
 
-/// The way to the poller's thread.
+/// A handle to the thread of the event loop.
 #[derive(Debug)]
 pub(in crate::blocking) struct EventLoop {
     inbox: Mutex<Inbox>,
-    bell: Arc<EventLoopWaker>,
+    waker: Arc<EventLoopWaker>,
     clock: Instant,
-    /// When the poller will look at the clock by itself, in microseconds of its own clock.
+    /// When the loop reads the clock next without being woken, in microseconds of its own clock.
     planned: AtomicU64,
 }
 
-/// What was handed over and is not waited for yet.
+/// Entries that were handed over and are not polled yet.
 #[derive(Debug, Default)]
 struct Inbox {
     entries: Vec<Entry>,
-    /// Whether nobody will look here any more.
+    /// Whether the loop has ended and takes no more entries.
     is_closed: bool,
 }
 
-/// Wakes the poller.
+/// The waker of the event loop.
 #[derive(Debug)]
 struct EventLoopWaker {
     event: OwnedFd,
@@ -48,22 +48,22 @@ impl Wake for EventLoopWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // It fails only when the counter is full, and then the poller is awake.
+        // The write fails only if the counter is full; the loop is awake then.
         let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
     }
 }
 
-/// A connection that is waited for.
+/// A connection that the event loop waits for.
 #[derive(Debug)]
 #[allow(
     clippy::large_enum_variant,
     reason = "most entries are requests; boxing them would cost each a second allocation"
 )]
 pub(in crate::blocking) enum Entry {
-    /// Its request has not arrived, as far as is known: a server that stops looks once more, and until then the share
-    /// keeps it from ending.
+    /// A connection whose request has not arrived, as far as is known. A stopping server reads it once more; until then
+    /// the permit keeps the server from ending.
     Request(ServerConnection, Option<Permit>),
-    /// It has its answer; what it still sends is dropped until it ends.
+    /// An answered connection; what its peer still sends is dropped until the peer closes it.
     Lingering(Lingering),
 }
 
@@ -71,33 +71,33 @@ pub(in crate::blocking) enum Entry {
 pub(in crate::blocking) struct Lingering {
     pub(in crate::blocking) socket: Arc<dyn Socket>,
     deadline: Option<Instant>,
-    /// Bytes that may still come.
+    /// How many bytes may still arrive.
     pub(in crate::blocking) bytes_left: usize,
-    _place: Option<Permit>,
+    _permit: Option<Permit>,
     _waiting: Permit,
 }
 
 impl EventLoop {
     pub(in crate::blocking) fn new() -> io::Result<Self> {
         let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let (bell, clock) = (Arc::new(EventLoopWaker { event }), Instant::now());
-        Ok(Self { inbox: Mutex::default(), bell, clock, planned: AtomicU64::new(0) })
+        let (waker, clock) = (Arc::new(EventLoopWaker { event }), Instant::now());
+        Ok(Self { inbox: Mutex::default(), waker, clock, planned: AtomicU64::new(0) })
     }
 
-    /// Makes the poller look again at what it waits for.
+    /// Wakes the loop, which checks all its entries again.
     pub(in crate::blocking) fn wake(&self) {
-        self.bell.wake_by_ref();
+        self.waker.wake_by_ref();
     }
 
     pub(in crate::blocking) fn waker(&self) -> Waker {
-        Waker::from(self.bell.clone())
+        Waker::from(self.waker.clone())
     }
 
-    /// Makes the poller look at the clock at `time`, if it would not before. What it is to find is stored `SeqCst`, or under
-    /// a lock that it takes.
+    /// Makes the loop check at `time`, unless it will before. The caller must have stored what the loop is to find with
+    /// `SeqCst`, or under a lock that the loop takes.
     pub(in crate::blocking) fn wake_by(&self, time: Instant) {
         let time = self.micros(time);
-        // Usually it will: then its line of memory is left alone.
+        // Usually it will; then this cache line is not written.
         if self.planned.load(Ordering::SeqCst) > time && self.planned.fetch_min(time, Ordering::AcqRel) > time
         {
             self.wake();
@@ -141,7 +141,7 @@ impl EventLoop {
             return self.wake();
         }
         drop(inbox);
-        // The server has ended while this one was on its way here.
+        // The server ended while the connection was being handed over.
         if let Entry::Request(mut connection, _) = entry {
             connection.refuse(admission, &reply_error::stopping());
             connection.write(admission, WaitUntil::None);
@@ -153,21 +153,21 @@ impl EventLoop {
         entries.append(&mut self.inbox().entries);
     }
 
-    /// Lets nothing in any more, unless something was handed over meanwhile. Tells whether that was so.
+    /// Closes the inbox, unless it has entries. Returns whether it was closed.
     pub(in crate::blocking) fn close(&self) -> bool {
         let mut inbox = self.inbox();
         inbox.is_closed = inbox.entries.is_empty();
         inbox.is_closed
     }
 
-    /// Begins a look at everything: a thread that asks for a look from here on wakes the loop, or is heard by
-    /// [`plan`](Self::plan). What such a thread stores is in one order with this.
-    pub(in crate::blocking) fn begin_look(&self) {
+    /// Begins a check of everything. A thread that asks for a check from here on wakes the loop, or
+    /// [`plan`](Self::plan) sees it. The store is `SeqCst`, in one order with what such a thread stores.
+    pub(in crate::blocking) fn begin_check(&self) {
         self.planned.store(u64::MAX, Ordering::SeqCst);
     }
 
-    /// Plans the next look for `deadline`, or for the sooner one that was asked for since the last began. Returns when
-    /// that is.
+    /// Plans the next check for `deadline`, or for an earlier time that was asked for since the last one began. Returns
+    /// that time.
     pub(in crate::blocking) fn plan(&self, deadline: Option<Instant>) -> Option<Instant> {
         let planned = deadline.map_or(u64::MAX, |deadline| self.micros(deadline));
         let asked = self.planned.fetch_min(planned, Ordering::AcqRel).min(planned);
@@ -176,12 +176,12 @@ impl EventLoop {
 
     /// Returns the descriptor that is readable once the loop was woken.
     pub(in crate::blocking) fn event(&self) -> &OwnedFd {
-        &self.bell.event
+        &self.waker.event
     }
 
-    /// Forgets that the loop was woken.
+    /// Resets the descriptor after the loop was woken.
     pub(in crate::blocking) fn reset_event(&self) {
-        let _ = rustix::io::read(&self.bell.event, &mut [0; 8]);
+        let _ = rustix::io::read(&self.waker.event, &mut [0; 8]);
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
@@ -190,18 +190,18 @@ impl EventLoop {
 }
 
 impl Entry {
-    /// A connection that lingers is one that the server waits for, and needs a place among them; without one it is
-    /// closed at once.
+    /// Makes `connection` linger. That needs a permit of the connections that the server waits for; without one the
+    /// connection is closed at once.
     fn lingering(admission: &Admission, mut connection: ServerConnection) -> Option<Self> {
         let waiting = connection.waiting.take();
         let waiting = waiting.or_else(|| admission.waiting(&connection.incoming.peer).ok())?;
         let deadline = Instant::now().checked_add(admission.config.linger_timeout);
         let (socket, permit) = (Arc::new(connection.stream), Some(connection.permit));
         let bytes_left = LINGER_BYTES;
-        Some(Self::Lingering(Lingering { socket, deadline, bytes_left, _place: permit, _waiting: waiting }))
+        Some(Self::Lingering(Lingering { socket, deadline, bytes_left, _permit: permit, _waiting: waiting }))
     }
 
-    /// The same with an earlier end.
+    /// Returns the entry with `end` as its deadline, if that is earlier.
     pub(in crate::blocking) fn until(mut self, end: Instant) -> Self {
         if let Self::Lingering(Lingering { deadline, .. }) = &mut self {
             *deadline = Some(deadline.map_or(end, |deadline| deadline.min(end)));
@@ -209,7 +209,7 @@ impl Entry {
         self
     }
 
-    /// The same for a session that has been told why it is over.
+    /// Makes a session linger whose peer was sent the reason for its end.
     fn lingering_session(admission: &Admission, session: Arc<Session>) -> Option<Self> {
         let waiting = admission.waiting(&session.peer).ok()?;
         let deadline = Instant::now().checked_add(admission.config.linger_timeout);
@@ -218,7 +218,7 @@ impl Entry {
             socket: session,
             deadline,
             bytes_left,
-            _place: None,
+            _permit: None,
             _waiting: waiting,
         }))
     }
@@ -246,7 +246,8 @@ impl Entry {
         Self::finish(admission, connection)
     }
 
-    /// Writes what is queued; a short answer fits the socket's buffer, and a peer that fills it is not waited for.
+    /// Writes what is queued. A short answer fits the socket's buffer; the loop does not wait for a peer whose buffer
+    /// is full.
     pub(in crate::blocking) fn finish(
         admission: &Admission,
         mut connection: ServerConnection,

@@ -1,4 +1,5 @@
-//! The end of a server: what is in flight finishes within its time, the rest is answered without its handler.
+//! The graceful shutdown of a server: calls in flight finish within the drain timeout, the rest is answered without its
+//! handler.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
@@ -15,14 +16,14 @@ use crate::session::state::End;
 use crate::telemetry::log::LogClass;
 
 impl ServerContext {
-    /// Waits for the stop, then for the calls in flight within their time, and answers the rest. `listening` are the
-    /// sockets at which threads accept.
+    /// Waits for the stop, then for the calls in flight within the drain timeout, and answers the rest. `listening` are
+    /// the sockets at which threads accept.
     pub(in crate::blocking) fn finish(self: &Arc<Self>, listening: &[Weak<OwnedFd>]) {
-        self.control.wait_past(Phase::Serving, None);
-        self.poller.wake();
-        self.control.close_listeners();
-        // The threads that waited in accept leave it now. When the last of them has, the endpoint is free, and what they
-        // have accepted is known to be arriving.
+        self.shutdown.wait_past(Phase::Serving, None);
+        self.event_loop.wake();
+        self.shutdown.close_listeners();
+        // The threads blocked in accept return now. Once the last has, the endpoint is free, and what they accepted is
+        // counted as arriving.
         let late = Instant::now() + FLUSH_GRACE;
         while listening.iter().any(|socket| socket.strong_count() > 0) && Instant::now() < late {
             thread::sleep(Duration::from_micros(100));
@@ -30,31 +31,31 @@ impl ServerContext {
         for served in self.sessions.open() {
             end_in_order(&served.session);
         }
-        for (accepted, peers) in self.control.drain_backlog() {
+        for (accepted, peers) in self.shutdown.drain_backlog() {
             let (server, arriving) = (self.clone(), self.arriving.try_acquire(1));
             let serve = move || server.serve(accepted, peers, arriving);
-            // If there is no thread the connection is closed, and its client told that it was.
+            // Without a thread the connection is closed, and its client sees that.
             if let Err(error) = spawn("procbridge-server", serve) {
                 self.admission.log.write(LogClass::Accept, || format!("cannot start a thread: {error}"));
             }
         }
         let deadline = Instant::now().checked_add(self.admission.config.drain_timeout);
-        while self.control.phase() == Phase::Draining && (self.is_at_work() || self.has_sessions()) {
+        while self.shutdown.phase() == Phase::Draining && (self.is_at_work() || self.has_sessions()) {
             let soon = Instant::now() + DRAIN_POLL;
-            self.control.wait_change(deadline.map_or(soon, |deadline| soon.min(deadline)));
+            self.shutdown.wait_change(deadline.map_or(soon, |deadline| soon.min(deadline)));
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 break;
             }
         }
-        for running in self.running.close(&self.control.leaked) {
-            self.answer_without_handler(running, &reply_error::cancelled());
+        for entry in self.in_flight.close(&self.shutdown.leaked) {
+            self.answer_without_handler(entry, &reply_error::cancelled());
         }
         self.close_sessions();
         self.sessions.close();
-        self.control.advance(Phase::Ended);
-        // Those that have entered meanwhile.
+        self.shutdown.advance(Phase::Ended);
+        // Sessions that were entered meanwhile.
         self.close_sessions();
-        self.poller.wake();
+        self.event_loop.wake();
     }
 
     fn close_sessions(&self) {
@@ -65,7 +66,7 @@ impl ServerContext {
 
     /// Ends a session, and answers its calls.
     pub(in crate::blocking) fn close_session(&self, session: &Session) {
-        session.refuse_all(&reply_error::cancelled(), &self.control.leaked);
+        session.refuse_all(&reply_error::cancelled(), &self.shutdown.leaked);
         session.close(End::Closed);
     }
 
@@ -74,21 +75,21 @@ impl ServerContext {
         !self.sessions.open().is_empty()
     }
 
-    /// Whether a call is, or may be about to be, with a handler that somebody waits for.
+    /// Whether a caller waits for a handler that runs, or may begin at any moment.
     fn is_at_work(&self) -> bool {
-        self.arriving.used() + self.admission.calls() > self.control.leaked.load(Ordering::Relaxed)
+        self.arriving.used() + self.admission.calls() > self.shutdown.leaked.load(Ordering::Relaxed)
     }
 }
 
-/// Has a session end with the calls that are in flight.
+/// Lets a session finish the calls in flight, and then end.
 pub(in crate::blocking) fn end_in_order(session: &Session) {
     session.end_subscriptions(&reply_error::stopping());
     session.goodbye(STOPPING);
 }
 
-/// What sessions are told when the server stops.
+/// The goodbye reason that sessions are sent when the server stops.
 const STOPPING: &str = "the server is stopping";
-/// How long a server that has ended waits for its threads to let go of the sockets.
+/// How long a stopped server waits for its threads to release the sockets.
 const FLUSH_GRACE: Duration = Duration::from_secs(1);
-/// A call can end between a look at the calls and the wait for a change.
+/// The interval between checks: a call can end between a check and the wait for a change.
 const DRAIN_POLL: Duration = Duration::from_millis(20);

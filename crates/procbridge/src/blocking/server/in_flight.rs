@@ -1,7 +1,8 @@
-//! The calls that are with their handlers.
+//! The calls whose handlers run.
 //!
-//! A blocking handler cannot be interrupted, but its caller can be answered without it: whoever takes a call out of
-//! this table first answers it, the handler's thread when the handler returns, or the poller when its time is over.
+//! A blocking handler cannot be interrupted, but its caller can be answered without it. The thread that takes a call
+//! out of this table first answers it. That is the handler's thread when the handler returns, or the event loop at the
+//! deadline.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +13,7 @@ use crate::blocking::server::connection::ServerConnection;
 use crate::net::socket;
 use crate::service::call::Call;
 
-/// Calls with the connections that wait for their answers.
+/// The calls in flight, with the connections that wait for their answers.
 #[derive(Debug, Default)]
 pub(in crate::blocking) struct InFlight {
     table: Mutex<Table>,
@@ -30,24 +31,25 @@ pub(in crate::blocking) struct InFlightCall {
 struct Table {
     next: u64,
     calls: HashMap<u64, InFlightCall>,
-    /// When the poller will look at the deadlines again without being woken.
-    next_look: Option<Instant>,
-    /// When it was last looked whether the peers are there.
+    /// When the event loop checks the deadlines next without being woken.
+    next_check: Option<Instant>,
+    /// When the loop last checked whether the peers are still connected.
     seen: Option<Instant>,
-    /// The server has answered all calls; there will be no more.
+    /// Whether the server has answered all calls; no more are entered.
     is_closed: bool,
 }
 
-/// The place of one call in the table.
+/// The key of one call in the table.
 #[derive(Debug)]
 pub(in crate::blocking) struct Ticket(u64);
 
 impl InFlight {
-    /// Enters a call. Tells also whether the poller must be woken, as the call's deadline comes before it would look.
+    /// Enters a call. Also returns whether to wake the event loop, because the call's deadline comes before its next
+    /// check.
     ///
     /// # Errors
     ///
-    /// The exchange, if the server has ended: nobody would cancel the call any more.
+    /// The connection, if the server has ended: no thread would cancel the call any more.
     #[allow(clippy::result_large_err, reason = "the exchange is moved once, at the end of a server")]
     pub(in crate::blocking) fn begin(
         &self,
@@ -59,13 +61,13 @@ impl InFlight {
             return Err(connection);
         }
         let began = Instant::now();
-        let look = call
+        let check = call
             .deadline()
             .map_or(began + PEER_CHECK_INTERVAL, |deadline| deadline.min(began + PEER_CHECK_INTERVAL));
-        let wake = table.next_look.is_none_or(|next| look < next);
+        let wake = table.next_check.is_none_or(|next| check < next);
         if wake {
-            // Others need not wake it again until it has looked.
-            table.next_look = Some(look);
+            // Other calls need not wake the loop again until it has checked.
+            table.next_check = Some(check);
         }
         table.next += 1;
         let id = table.next;
@@ -73,34 +75,34 @@ impl InFlight {
         Ok((Ticket(id), wake))
     }
 
-    /// Takes a call out whose handler has returned; nothing if it has been answered without the handler.
+    /// Takes out a call whose handler has returned. Returns nothing if it was answered without the handler.
     pub(in crate::blocking) fn end(&self, ticket: &Ticket) -> Option<ServerConnection> {
-        self.table().calls.remove(&ticket.0).map(|running| running.connection)
+        self.table().calls.remove(&ticket.0).map(|entry| entry.connection)
     }
 
-    /// Takes out the calls whose time is over, and tells when to look again. Their handlers are `leaked` from now on.
+    /// Takes out the calls past their deadline, and returns when to check again. Their handlers are `leaked` from now
+    /// on.
     pub(in crate::blocking) fn expired(
         &self,
         now: Instant,
         leaked: &AtomicUsize,
     ) -> (Vec<InFlightCall>, Option<Instant>) {
         let mut table = self.table();
-        let is_over =
-            |running: &InFlightCall| running.call.deadline().is_some_and(|deadline| deadline <= now);
+        let is_over = |entry: &InFlightCall| entry.call.deadline().is_some_and(|deadline| deadline <= now);
         let expired: Vec<_> =
-            table.calls.extract_if(|_, running| is_over(running)).map(|(_, running)| running).collect();
-        // Before the table is let go: a handler that ends finds that it was counted.
+            table.calls.extract_if(|_, entry| is_over(entry)).map(|(_, entry)| entry).collect();
+        // Count before unlocking the table, or a handler that ends in between uncounts itself first.
         leaked.fetch_add(expired.len(), Ordering::Relaxed);
-        let earliest = table.calls.values().map(|running| running.next_look(now)).min();
-        // The call that set the look may have ended. Looking then all the same spares the next calls, whose deadlines
-        // are later as a rule, from waking the poller one by one.
-        let planned = table.next_look.filter(|&look| look > now);
-        table.next_look = [earliest, planned].into_iter().flatten().min();
-        (expired, table.next_look)
+        let earliest = table.calls.values().map(|entry| entry.next_check(now)).min();
+        // The call that set this check may have ended. The check is kept all the same: the next calls usually have
+        // later deadlines, and would otherwise each wake the loop.
+        let planned = table.next_check.filter(|&check| check > now);
+        table.next_check = [earliest, planned].into_iter().flatten().min();
+        (expired, table.next_check)
     }
 
-    /// Takes out the calls whose peers have closed their connections for good and take no answer. Their handlers
-    /// are `leaked` from now on.
+    /// Takes out the calls whose peers have closed their connections for good and take no answer. Their handlers are
+    /// `leaked` from now on.
     pub(in crate::blocking) fn abandoned_by_peer(
         &self,
         now: Instant,
@@ -112,22 +114,22 @@ impl InFlight {
             return Vec::new();
         }
         table.seen = Some(now);
-        let is_forsaken = |running: &InFlightCall| {
-            now.saturating_duration_since(running.began) >= PEER_CHECK_INTERVAL
-                && socket::is_gone(&running.connection.stream, is_scarce)
+        let is_abandoned = |entry: &InFlightCall| {
+            now.saturating_duration_since(entry.began) >= PEER_CHECK_INTERVAL
+                && socket::is_gone(&entry.connection.stream, is_scarce)
         };
-        let forsaken: Vec<_> =
-            table.calls.extract_if(|_, running| is_forsaken(running)).map(|(_, running)| running).collect();
-        leaked.fetch_add(forsaken.len(), Ordering::Relaxed);
-        forsaken
+        let abandoned: Vec<_> =
+            table.calls.extract_if(|_, entry| is_abandoned(entry)).map(|(_, entry)| entry).collect();
+        leaked.fetch_add(abandoned.len(), Ordering::Relaxed);
+        abandoned
     }
 
-    /// Takes out all calls and lets no more in. Their handlers are `leaked` from now on.
+    /// Takes out all calls and closes the table. Their handlers are `leaked` from now on.
     pub(in crate::blocking) fn close(&self, leaked: &AtomicUsize) -> Vec<InFlightCall> {
         let mut table = self.table();
         table.is_closed = true;
         leaked.fetch_add(table.calls.len(), Ordering::Relaxed);
-        table.calls.drain().map(|(_, running)| running).collect()
+        table.calls.drain().map(|(_, entry)| entry).collect()
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -136,15 +138,15 @@ impl InFlight {
 }
 
 impl InFlightCall {
-    /// When to look at it next.
-    fn next_look(&self, now: Instant) -> Instant {
-        let look =
+    /// Returns when to check this call next.
+    fn next_check(&self, now: Instant) -> Instant {
+        let check =
             if now.saturating_duration_since(self.began) < PEER_CHECK_INTERVAL { self.began } else { now }
                 + PEER_CHECK_INTERVAL;
-        self.call.deadline().map_or(look, |deadline| deadline.min(look))
+        self.call.deadline().map_or(check, |deadline| deadline.min(check))
     }
 }
 
-/// A call that goes on for so long is looked at, whether its peer is still there, and again after as long: a crowd of callers
-/// that have gone must not take all places meanwhile.
+/// The interval after which the loop checks whether the peer of a long call is still connected. Without that, a crowd
+/// of callers that have disconnected would take all permits.
 const PEER_CHECK_INTERVAL: Duration = Duration::from_millis(250);

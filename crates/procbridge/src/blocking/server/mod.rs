@@ -1,4 +1,4 @@
-//! The blocking server: its threads, and what they share.
+//! The blocking server: its threads, and the state they share.
 
 mod acceptors;
 mod connection;

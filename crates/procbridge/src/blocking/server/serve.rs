@@ -1,4 +1,4 @@
-//! An accepted connection is served: its request is answered, or it becomes a session.
+//! Serves an accepted connection: answers its request, or turns it into a session.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,7 +26,7 @@ use crate::session::state::{Reader, SessionPermits};
 use crate::telemetry::log::LogClass;
 
 impl ServerContext {
-    /// Serves one connection as far as that goes without waiting for the peer.
+    /// Serves one connection, as far as that needs no wait for the peer.
     pub(in crate::blocking) fn serve(
         self: &Arc<Self>,
         (socket, address): Accepted,
@@ -35,15 +35,15 @@ impl ServerContext {
     ) {
         let peer = Peer::of(&socket, address);
         let admitted = self.admission.connection(&peer).or_else(|refusal| {
-            let may_enter = !self.control.is_stopping() && self.admission.check(peers, &peer).is_ok();
+            let may_enter = !self.shutdown.is_stopping() && self.admission.check(peers, &peer).is_ok();
             if may_enter && self.sessions.evict_idle(&peer, self.admission.whose_place()) {
                 self.admission.connection(&peer)
             } else {
                 Err(refusal)
             }
         });
-        let (permit, held) = match admitted {
-            Ok(shares) => shares,
+        let (permit, bytes) = match admitted {
+            Ok(permits) => permits,
             Err(refusal) => return self.admission.refuse_connection(&socket, &peer, &refusal),
         };
         let mut connection = ServerConnection::new(
@@ -51,14 +51,14 @@ impl ServerContext {
             Transport::accepted(socket),
             peer,
             permit,
-            held,
-            self.control.is_stopping(),
+            bytes,
+            self.shutdown.is_stopping(),
         );
         if let Err(refusal) = self.admission.check(peers, &peer) {
             connection.refuse(&self.admission, &refusal);
             return self.finish_connection(connection, WaitUntil::None);
         }
-        // Whoever connects sends at once, as a rule.
+        // A client that connects usually sends at once.
         if let Err(error) = connection.stream.limit_wait(FIRST_READ_TIMEOUT) {
             return self.admission.log_dropped(&peer, &error);
         }
@@ -70,13 +70,13 @@ impl ServerContext {
                 Progress::Over => return self.finish_connection(connection, WaitUntil::None),
                 Progress::Waiting => {}
             }
-            // A place is for those who keep the server waiting. Without one they have a moment.
+            // A connection that keeps the server waiting needs a permit. Without one, it gets a moment.
             let now = Instant::now();
             let inline_end = *inline_end.get_or_insert(now + INLINE_ACCEPT_TIME);
             match self.admission.waiting(&peer) {
-                Ok(share) => {
-                    connection.waiting = Some(share);
-                    return self.poller.wait_for_request(&self.admission, connection, arriving);
+                Ok(permit) => {
+                    connection.waiting = Some(permit);
+                    return self.event_loop.wait_for_request(&self.admission, connection, arriving);
                 }
                 Err(_) if now < inline_end => {}
                 Err(refusal) => {
@@ -87,20 +87,20 @@ impl ServerContext {
         }
     }
 
-    /// Answers a request that the poller has completed.
+    /// Answers a request that the event loop has completed.
     pub(in crate::blocking) fn answer_on_a_thread(
         self: &Arc<Self>,
         connection: ServerConnection,
         request: Request,
     ) {
         let (server, arriving) = (self.clone(), self.arriving.try_acquire(1));
-        // If there is no thread the connection is closed: dropping the closure drops what it holds.
+        // Without a thread the connection is closed: dropping the closure drops it.
         if let Err(error) = spawn("procbridge-server", move || server.answer(connection, request, arriving)) {
             self.admission.log.write(LogClass::Accept, || format!("cannot start a thread: {error}"));
         }
     }
 
-    /// Attends to the session that a connection has become, as long as calls come.
+    /// Serves the session that a connection has become, as long as calls come.
     fn begin_session(self: &Arc<Self>, connection: ServerConnection, arriving: Option<Permit>) {
         if let Some(served) = self.enter_session(connection) {
             drop(arriving);
@@ -108,7 +108,7 @@ impl ServerContext {
         }
     }
 
-    /// Has a thread attend to the session that a connection has become.
+    /// Starts a thread that serves the session that a connection has become.
     pub(in crate::blocking) fn begin_session_on_a_thread(self: &Arc<Self>, connection: ServerConnection) {
         if let Some(served) = self.enter_session(connection) {
             self.dispatch(&served);
@@ -122,7 +122,7 @@ impl ServerContext {
             socket::set_no_delay(&stream);
         }
         let (connection, bytes) = incoming.into_session();
-        let hold = SessionPermits {
+        let permits = SessionPermits {
             permit: Some(permit),
             session: self.admission.stats.sessions.open(),
             bytes: Some(bytes),
@@ -135,25 +135,25 @@ impl ServerContext {
             self.admission.clone(),
             None,
             Reader::None,
-            hold,
+            permits,
         );
-        let poller = self.poller.waker();
-        session.set_blocked_waker(poller);
-        // The HELLO goes out before any handler begins.
+        let event_loop = self.event_loop.waker();
+        session.set_blocked_waker(event_loop);
+        // The HELLO is sent before any handler begins.
         session.flush();
         let served = self.sessions.enter(session);
-        // First it is among those that are found when the server stops, then it looks whether that has been: one of the two
-        // is in time.
-        if self.control.is_stopping() {
+        // Enter before checking for the stop: either the stop finds the session, or this check finds the stop.
+        // Otherwise the session is never ended.
+        if self.shutdown.is_stopping() {
             end_in_order(&served.session);
         }
-        if self.control.has_ended() {
+        if self.shutdown.has_ended() {
             self.close_session(&served.session);
         }
         Some(served)
     }
 
-    /// Runs the handler of a call on a session, which `began` just now, and queues its answer. Tells when it ended.
+    /// Runs the handler of a call on a session, which begins at `began`, and queues its answer. Returns when it ended.
     pub(in crate::blocking) fn run(
         &self,
         session: &Arc<Session>,
@@ -162,8 +162,8 @@ impl ServerContext {
     ) -> Instant {
         let ended = serve_call::answer(&self.router, session, &work, began);
         drop(work);
-        if self.control.is_stopping() {
-            self.control.notify();
+        if self.shutdown.is_stopping() {
+            self.shutdown.notify();
         }
         ended
     }
@@ -185,39 +185,39 @@ impl ServerContext {
             return refuse(connection, reply_error::timed_out());
         }
         drop(arriving);
-        let (ticket, wake) = match self.running.begin(call.clone(), connection) {
+        let (ticket, wake) = match self.in_flight.begin(call.clone(), connection) {
             Ok(begun) => begun,
             Err(connection) => return refuse(connection, reply_error::stopping()),
         };
         if wake {
-            self.poller.wake();
+            self.event_loop.wake();
         }
         let (packet, _) = self.router.answer(&call, config, &self.admission.stats, Instant::now());
         let packet = packet.unwrap_or_else(|| reply_error::stopping().packet(call.version(), &config.limits));
-        match self.running.end(&ticket) {
+        match self.in_flight.end(&ticket) {
             Some(mut connection) => {
                 let (packet, _space) = connection.incoming.take_space(&self.admission, packet);
                 connection.incoming.reply(packet);
                 self.finish_connection(connection, WaitUntil::WriteTimeout);
             }
-            // It was answered without this handler.
+            // The call was answered without this handler.
             None => {
-                self.control.leaked.fetch_sub(1, Ordering::Relaxed);
+                self.shutdown.leaked.fetch_sub(1, Ordering::Relaxed);
             }
         }
         drop(slot);
-        if self.control.is_stopping() {
-            self.control.notify();
+        if self.shutdown.is_stopping() {
+            self.shutdown.notify();
         }
     }
 
-    fn finish_connection(&self, mut connection: ServerConnection, patience: WaitUntil) {
-        if connection.write(&self.admission, patience) {
-            self.poller.linger(&self.admission, connection);
+    fn finish_connection(&self, mut connection: ServerConnection, wait_until: WaitUntil) {
+        if connection.write(&self.admission, wait_until) {
+            self.event_loop.linger(&self.admission, connection);
         }
     }
 }
 
-/// How long an acceptor waits for the next bytes of a request before the poller takes over, as near as the system's coarse
-/// clock comes to it.
+/// How long an acceptor waits for the next bytes of a request before the event loop takes over. The system's coarse
+/// clock rounds it.
 const FIRST_READ_TIMEOUT: Duration = Duration::from_millis(1);

@@ -1,7 +1,7 @@
-//! Accepting, and threads: each acceptor serves what it accepts, and another stands ready before it begins.
+//! The server: each accepting thread serves what it accepts, and another thread is idle before it begins.
 //!
-//! A request that is there at once is read, answered and closed on the thread that accepted it. Everything that has to
-//! be waited for goes to the poller, so that a silent connection holds no thread.
+//! A request that has arrived on accept is read, answered and closed on the accepting thread. The event loop does all
+//! waiting, so a silent connection takes no thread.
 
 use std::fmt;
 use std::io;
@@ -35,10 +35,10 @@ use crate::telemetry::log_thread::{FLUSH_TIMEOUT, LOG_THREAD};
 pub struct Server {
     listeners: Vec<Listener>,
     config: ServerConfig,
-    control: Arc<Shutdown>,
+    shutdown: Arc<Shutdown>,
 }
 
-/// A server on a thread of its own, see [`Server::spawn`]. Dropping it stops the server and waits for that.
+/// A server on a thread of its own, see [`Server::spawn`]. Dropping it stops the server and waits until it has ended.
 #[derive(Debug)]
 pub struct RunningServer {
     handle: ServerHandle,
@@ -47,13 +47,13 @@ pub struct RunningServer {
 }
 
 impl Server {
-    /// Listens at `endpoint` with the default settings. Connections queue from now on; they are served by
-    /// [`serve`](Self::serve) or [`spawn`](Self::spawn).
+    /// Listens at `endpoint` with the default settings. Connections queue from now on, until [`serve`](Self::serve) or
+    /// [`spawn`](Self::spawn) serves them.
     ///
     /// # Errors
     ///
     /// - `InvalidEndpoint`: the endpoint's text is wrong.
-    /// - `Listen`: another server is there, or the system does not allow it.
+    /// - `Listen`: another server listens there, or the operating system does not allow it.
     /// - `Denied`: other machines could reach the endpoint, see [`ServerConfig::allow_remote`].
     pub fn bind<E>(endpoint: E) -> Result<Self, Error>
     where
@@ -63,18 +63,18 @@ impl Server {
         Self::bind_with(endpoint, ServerConfig::default())
     }
 
-    /// The same with other settings.
+    /// Listens at `endpoint`, with the settings in `config`.
     ///
     /// # Errors
     ///
-    /// Those of [`bind`](Self::bind), and `InvalidInput`: a setting is one under which nothing could work.
+    /// Those of [`bind`](Self::bind), and `InvalidInput`: a setting has a value with which no call could succeed.
     pub fn bind_with<E>(endpoint: E, config: ServerConfig) -> Result<Self, Error>
     where
         E: TryInto<Endpoint>,
         Error: From<E::Error>,
     {
         config.check()?;
-        Self { listeners: Vec::new(), config, control: Arc::default() }.and_bind(endpoint)
+        Self { listeners: Vec::new(), config, shutdown: Arc::default() }.and_bind(endpoint)
     }
 
     /// Listens at one more endpoint.
@@ -91,47 +91,47 @@ impl Server {
         Ok(self)
     }
 
-    /// Where this server listens, with the ports that the system chose. A name with several addresses is several
-    /// endpoints.
+    /// Returns the endpoints at which this server listens, with the ports that the system chose. A name with several
+    /// addresses gives several endpoints.
     pub fn endpoints(&self) -> Vec<Endpoint> {
         self.listeners.iter().map(|listener| listener.endpoint.clone()).collect()
     }
 
-    /// The means to stop this server from another thread.
+    /// Returns a handle that stops this server from another thread.
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle { control: self.control.clone() }
+        ServerHandle { shutdown: self.shutdown.clone() }
     }
 
     /// Serves until the server is stopped, see [`ServerHandle::stop`].
     ///
     /// # Errors
     ///
-    /// - `Io`: the system gives no thread or no descriptor to begin with. Later failures are logged and overcome.
+    /// - `Io`: the operating system cannot start a thread or open a descriptor at the start. Later failures are logged
+    ///   and retried.
     ///
     /// # Blocking
     ///
-    /// Until the server is stopped and the calls in flight are answered, the latter for at most the
-    /// [drain time](ServerConfig::with_drain_timeout). A handler that is still at work then is left behind on its
-    /// thread.
+    /// Until the server is stopped and the calls in flight are answered: graceful shutdown, for at most the [drain
+    /// timeout](ServerConfig::with_drain_timeout). A handler that still runs then is left on its thread.
     pub fn serve(self, router: Router) -> Result<(), Error> {
         let failed = |error: io::Error| Error::io(ErrorKind::Io, "cannot start the server", error);
-        let Self { mut listeners, config, control } = self;
-        control.serve();
+        let Self { mut listeners, config, shutdown } = self;
+        shutdown.serve();
         let mut admission = Admission::new(config, MAX_CONNECTIONS, &router.routes.names());
         admission.set_streams(&router.routes.streams());
-        admission.leaked = control.leaked.clone();
+        admission.leaked = shutdown.leaked.clone();
         let admission = Arc::new(admission);
         let server = Arc::new(ServerContext {
             router,
             arriving: Semaphore::new(usize::MAX),
-            poller: EventLoop::new().map_err(failed)?,
-            running: InFlight::default(),
+            event_loop: EventLoop::new().map_err(failed)?,
+            in_flight: InFlight::default(),
             sessions: SessionTable::new(),
-            lacking: Mutex::default(),
+            unstarted: Mutex::default(),
             admission,
-            control: control.clone(),
+            shutdown: shutdown.clone(),
         });
-        let poller = {
+        let event_loop = {
             let server = server.clone();
             spawn("procbridge-poller", move || server.run_event_loop()).map_err(failed)?
         };
@@ -141,23 +141,23 @@ impl Server {
             let socket = Arc::new(socket);
             let weak = Arc::downgrade(&socket);
             sockets.push(weak.clone());
-            control.watch(socket, file, listener.peers);
+            shutdown.watch(socket, file, listener.peers);
             started = started.and_then(|()| server.begin_accepting(weak, listener.peers));
         }
         if started.is_err() {
-            control.advance(Phase::Aborting);
+            shutdown.advance(Phase::Aborting);
         }
         server.finish(&sockets);
-        let _ = poller.join();
+        let _ = event_loop.join();
         LOG_THREAD.flush(FLUSH_TIMEOUT);
         started.map_err(failed)
     }
 
-    /// Serves on a thread of its own. Good for tests, and for programs that do something else meanwhile.
+    /// Serves on a thread of its own. Useful for tests, and for programs that do something else meanwhile.
     ///
     /// # Errors
     ///
-    /// - `Io`: the system gives no thread.
+    /// - `Io`: the operating system cannot start a thread.
     pub fn spawn(self, router: Router) -> Result<RunningServer, Error> {
         let (handle, endpoints) = (self.handle(), self.endpoints());
         let thread = thread::Builder::new()
@@ -169,22 +169,22 @@ impl Server {
 }
 
 impl RunningServer {
-    /// Where the server listens; the first of several endpoints.
+    /// Returns the endpoint at which the server listens; the first of several.
     pub fn endpoint(&self) -> Endpoint {
         self.endpoints.first().cloned().unwrap_or_else(|| Endpoint::tcp("127.0.0.1", 0))
     }
 
-    /// All endpoints at which the server listens.
+    /// Returns all endpoints at which the server listens.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
     }
 
-    /// The means to stop the server from another thread.
+    /// Returns a handle that stops the server from another thread.
     pub fn handle(&self) -> ServerHandle {
         self.handle.clone()
     }
 
-    /// Stops the server as [`ServerHandle::stop`] does.
+    /// Stops the server as [`ServerHandle::stop`] does, and waits until it has ended.
     ///
     /// # Errors
     ///
@@ -198,8 +198,8 @@ impl RunningServer {
     }
 
     fn end(&mut self) -> Result<(), Error> {
-        // A fork of the server's process has neither its threads nor the right to stop it.
-        if !self.handle.control.is_ours() {
+        // A fork of the server's process has none of its threads, and must not stop it.
+        if !self.handle.shutdown.is_ours() {
             return Ok(());
         }
         self.handle.stop();
@@ -220,5 +220,5 @@ impl fmt::Debug for Server {
     }
 }
 
-/// A thread may be needed for each, so there are fewer than a task-based server would allow.
+/// The default connection limit. Each connection may need a thread, so it is lower than a task-based server's.
 const MAX_CONNECTIONS: usize = 512;

@@ -1,4 +1,4 @@
-//! The sessions of a server, and what is known of each: whether its handlers are quick, and whether a thread reads it.
+//! The sessions of a server, with what is known of each: whether its handlers are quick, and whether a thread reads it.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,15 +17,15 @@ use crate::session::eviction::Eviction;
 #[derive(Debug)]
 pub(in crate::blocking) struct ServedSession {
     pub(in crate::blocking) session: Arc<Session>,
-    /// The turn of the thread that attends to it; whoever had an earlier one is relieved.
-    pub(in crate::blocking) turn: AtomicU32,
-    /// When the attending thread began to run a handler, in microseconds of the server's clock; 0 when it does not.
+    /// The number of the current thread that serves it; a thread with an earlier number stops serving.
+    pub(in crate::blocking) thread_number: AtomicU32,
+    /// When the serving thread began to run a handler, in microseconds of the server's clock; 0 if none runs.
     pub(in crate::blocking) since: AtomicU64,
     /// Whether each call gets a thread.
     pub(in crate::blocking) spread: AtomicBool,
-    /// Handlers in a row that were quick.
+    /// How many handlers in a row were quick.
     pub(in crate::blocking) quick: AtomicU32,
-    /// Whether the poller watches it.
+    /// Whether the event loop watches it.
     pub(in crate::blocking) watched: AtomicBool,
 }
 
@@ -34,19 +34,19 @@ pub(in crate::blocking) struct ServedSession {
 pub(in crate::blocking) struct SessionTable {
     pub(in crate::blocking) list: Mutex<Vec<Arc<ServedSession>>>,
     pub(in crate::blocking) clock: Instant,
-    /// Whether a handler has run since the poller last looked.
+    /// Whether a handler has run since the event loop last checked.
     pub(in crate::blocking) active: AtomicBool,
-    /// How often it has looked since then.
+    /// How many checks have found no handler since then.
     pub(in crate::blocking) quiet: AtomicU32,
-    /// How long after a look the next one comes as long as calls do, in microseconds.
+    /// The interval between checks while calls come, in microseconds.
     pub(in crate::blocking) pause: AtomicU64,
     pub(in crate::blocking) pool: ThreadPool,
     pub(in crate::blocking) eviction: Eviction,
 }
 
 impl ServedSession {
-    /// Whether it has ended while no thread attends to it, and its peer must hear why: a handler that reads for all may find
-    /// that the peer breaks the protocol.
+    /// Whether it has ended while no thread serves it, and its peer must learn why. A handler that reads as the leader
+    /// may find that the peer breaks the protocol.
     pub(in crate::blocking) fn is_left(&self) -> bool {
         self.watched.load(Ordering::Acquire) && self.session.must_linger()
     }
@@ -58,14 +58,14 @@ impl SessionTable {
             list: Mutex::default(),
             clock: Instant::now(),
             active: AtomicBool::new(false),
-            quiet: AtomicU32::new(QUIET_LOOKS),
-            pause: AtomicU64::new(FIRST_LOOK_MICROS),
+            quiet: AtomicU32::new(QUIET_CHECKS),
+            pause: AtomicU64::new(FIRST_CHECK_MICROS),
             pool: ThreadPool::default(),
             eviction: Eviction::new(Instant::now()),
         }
     }
 
-    /// Ends the session that has been idle longest, so that `newcomer` has its place. Tells whether one was ended.
+    /// Ends the session that has been idle longest, to free its permit for `newcomer`. Returns whether one was ended.
     pub(in crate::blocking) fn evict_idle(&self, newcomer: &Peer, whose: Whose) -> bool {
         let sessions = || self.open().iter().map(|served| served.session.clone()).collect();
         self.eviction.evict_one(newcomer, whose, sessions, Instant::now())
@@ -75,7 +75,7 @@ impl SessionTable {
     pub(in crate::blocking) fn enter(&self, session: Arc<Session>) -> Arc<ServedSession> {
         let served = Arc::new(ServedSession {
             session,
-            turn: AtomicU32::new(0),
+            thread_number: AtomicU32::new(0),
             since: AtomicU64::new(0),
             spread: AtomicBool::new(false),
             quick: AtomicU32::new(0),
@@ -85,24 +85,25 @@ impl SessionTable {
         served
     }
 
-    /// All sessions that have not ended, or go on with one-way calls, or whose end nobody has seen to. No session is
-    /// waited for under the lock of all.
+    /// Returns all sessions that have not ended, still run one-way calls, or ended unnoticed by any thread. Waits for
+    /// no session under the lock of the table.
     pub(in crate::blocking) fn open(&self) -> Vec<Arc<ServedSession>> {
         let mut list = self.list();
         list.retain(|served| !served.session.is_over() || served.is_left());
         list.clone()
     }
 
-    /// The sessions that have no thread, and what they wait for. Tells also when to look again at those that are busy.
+    /// Returns the sessions without a thread, with the events they wait for. Also returns when to check the busy ones
+    /// again.
     pub(in crate::blocking) fn waiting(&self) -> (Vec<(Arc<ServedSession>, PollFlags)>, Option<Instant>) {
         let (mut waiting, mut again) = (Vec::new(), None);
         for served in self.open() {
             let is_watched = served.watched.load(Ordering::Acquire);
             let Some(wants) = served.session.interest() else {
-                again = again.or_else(|| Some(Instant::now() + BUSY_LOOK));
+                again = again.or_else(|| Some(Instant::now() + BUSY_CHECK));
                 continue;
             };
-            // At a socket that was stopped there is nothing to wait for.
+            // On a socket that was shut down there is nothing to wait for.
             if wants.has_ended {
                 continue;
             }
@@ -120,44 +121,44 @@ impl SessionTable {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long after a look the next one comes.
+    /// Returns the interval between checks.
     pub(in crate::blocking) fn pause(&self) -> Duration {
         Duration::from_micros(self.pause.load(Ordering::Relaxed))
     }
 
-    /// A handler of `served` is slow: from now on each call gets a thread.
+    /// Marks a session as slow: from now on each of its calls gets a thread.
     pub(in crate::blocking) fn spread(&self, served: &ServedSession) {
         served.spread.store(true, Ordering::Relaxed);
         served.quick.store(0, Ordering::Relaxed);
-        self.pause.store(FIRST_LOOK_MICROS, Ordering::Relaxed);
+        self.pause.store(FIRST_CHECK_MICROS, Ordering::Relaxed);
     }
 
-    /// A time of this server's own clock.
+    /// Converts `time` to microseconds of the server's clock; at least 1.
     pub(in crate::blocking) fn micros(&self, time: Instant) -> u64 {
         let since = time.saturating_duration_since(self.clock);
         u64::try_from(since.as_micros()).unwrap_or(u64::MAX).max(1)
     }
 
-    /// Removes a session that has ended. If one-way calls go on, `waker` is woken after the last of them, and the next look at
-    /// all sessions removes it.
+    /// Removes a session that has ended. If one-way calls still run, the last of them wakes `waker`, and the next check
+    /// of all sessions removes it.
     pub(in crate::blocking) fn let_go(&self, served: &Arc<ServedSession>, waker: &Waker) {
-        // Register before the look, or the last call may end in between unnoticed.
+        // Register before checking, or the end of the last call in between is missed.
         served.session.set_standby(waker);
         self.list().retain(|other| !Arc::ptr_eq(other, served) || !other.session.is_over());
     }
 
-    /// Lets the threads go that stand ready.
+    /// Ends the idle threads.
     pub(in crate::blocking) fn close(&self) {
         self.pool.close();
     }
 }
 
-/// When to look at it when calls begin to come, in microseconds. Each look doubles the time until the next.
-pub(in crate::blocking) const FIRST_LOOK_MICROS: u64 = 2_000;
-/// Looks without a call after which the poller stops looking.
-pub(in crate::blocking) const QUIET_LOOKS: u32 = 4;
-/// How soon the poller looks again at a session that another thread has.
-pub(in crate::blocking) const BUSY_LOOK: Duration = Duration::from_millis(2);
+/// The first interval between checks when calls begin to come, in microseconds. Each check doubles it.
+pub(in crate::blocking) const FIRST_CHECK_MICROS: u64 = 2_000;
+/// How many checks without a call before the event loop stops checking.
+pub(in crate::blocking) const QUIET_CHECKS: u32 = 4;
+/// How soon the event loop checks a session again whose lock another thread has.
+pub(in crate::blocking) const BUSY_CHECK: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
 mod tests {
@@ -184,7 +185,7 @@ mod tests {
         sessions.let_go(&served, &waker);
         assert_eq!((bell.rung(), sessions.open().len()), (0, 1));
         serve_call::answer(&Router::new(), &ends.session, &begun, Instant::now());
-        assert!(bell.rung() > 0, "nobody looks at it again");
+        assert!(bell.rung() > 0, "no thread checks it again");
         assert!(sessions.open().is_empty());
     }
 
@@ -204,7 +205,7 @@ mod tests {
             });
         });
         held.recv().unwrap();
-        let (done, hears) = mpsc::channel();
+        let (done, receiver) = mpsc::channel();
         let looker = thread::spawn(move || {
             let Ends { session, socket: _socket, .. } = other;
             assert_eq!(sessions.open().len(), 1);
@@ -216,7 +217,7 @@ mod tests {
             ends.session.try_flush();
             done.send(()).unwrap();
         });
-        assert!(hears.recv_timeout(Duration::from_secs(20)).is_ok(), "it waits for the session");
+        assert!(receiver.recv_timeout(Duration::from_secs(20)).is_ok(), "it waits for the session");
         open.send(()).unwrap();
         account.join().unwrap();
         looker.join().unwrap();

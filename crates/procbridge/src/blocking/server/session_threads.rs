@@ -1,10 +1,9 @@
-//! The sessions of a server: which thread reads each, and which serves its calls.
+//! The threads of a server's sessions: which one reads each session, and which ones serve its calls.
 //!
-//! The thread that reads a session also runs the handlers of the calls it finds, one after the other, and writes their
-//! answers with one write: that is the fastest way for handlers that are quick. The poller watches the clock: when a
-//! handler holds the thread for longer than a moment, another thread takes the session over, and from then on each call
-//! of that session gets a thread, until its handlers are quick again. A session in which nothing happens is watched by
-//! the poller and holds no thread.
+//! The thread that reads a session also runs the handlers of the calls it finds, one after the other. It writes their
+//! answers with one write. That is fastest for quick handlers. The event loop watches the clock: if a handler occupies
+//! the thread for more than 1.5 ms, another thread takes over the session. From then on each call of that session gets
+//! a thread, until its handlers are quick again. The event loop watches an idle session, which needs no thread.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +13,7 @@ use rustix::event::PollFlags;
 
 use crate::blocking::serve_call;
 use crate::blocking::server::context::ServerContext;
-use crate::blocking::server::session_table::{BUSY_LOOK, FIRST_LOOK_MICROS, QUIET_LOOKS, ServedSession};
+use crate::blocking::server::session_table::{BUSY_CHECK, FIRST_CHECK_MICROS, QUIET_CHECKS, ServedSession};
 use crate::blocking::thread_pool::SPAWN_RETRY;
 use crate::blocking::wait::{self, Parker};
 use crate::session::leader::{Follower, Step};
@@ -22,49 +21,49 @@ use crate::session::served_call::IncomingCall;
 use crate::telemetry::log::LogClass;
 
 impl ServerContext {
-    /// Does what is due at `now`, and tells when something will be.
-    pub(in crate::blocking) fn look_at_sessions(self: &Arc<Self>, now: Instant) -> Option<Instant> {
+    /// Does what is due at `now`, and returns the next due time.
+    pub(in crate::blocking) fn check_sessions(self: &Arc<Self>, now: Instant) -> Option<Instant> {
         let mut next = None;
         let mut is_busy = self.sessions.active.swap(false, Ordering::AcqRel);
-        let waker = self.poller.waker();
+        let waker = self.event_loop.waker();
         for served in self.sessions.open() {
             is_busy |= self.hand_over_reading(&served);
             let is_watched = served.watched.load(Ordering::Acquire);
             let standby = is_watched.then_some(&waker);
-            let Some(glance) = served.session.scan(now, standby, &self.control.leaked) else {
-                next = wait::soonest(next, Some(now + BUSY_LOOK));
+            let Some(scan) = served.session.scan(now, standby, &self.shutdown.leaked) else {
+                next = wait::soonest(next, Some(now + BUSY_CHECK));
                 continue;
             };
-            if is_watched && (glance.has_work || served.is_left()) {
+            if is_watched && (scan.has_work || served.is_left()) {
                 self.dispatch(&served);
             }
-            for call in glance.expired {
+            for call in scan.expired {
                 let method = call.method().unwrap_or_default().to_string();
                 self.admission.log.write(LogClass::Timeout, || {
-                    format!("method {method:?} is past its time limit and still runs")
+                    format!("method {method:?} is past its deadline and still runs")
                 });
             }
-            next = wait::soonest(next, glance.next);
+            next = wait::soonest(next, scan.next);
         }
         if self.sessions.pool.ensure_spare(THREAD) {
             next = wait::soonest(next, Some(now + SPAWN_RETRY));
         }
         let quiet = if is_busy { 0 } else { self.sessions.quiet.load(Ordering::Relaxed) + 1 };
-        self.sessions.quiet.store(quiet.min(QUIET_LOOKS), Ordering::Relaxed);
-        if quiet >= QUIET_LOOKS {
-            self.sessions.pause.store(FIRST_LOOK_MICROS, Ordering::Relaxed);
+        self.sessions.quiet.store(quiet.min(QUIET_CHECKS), Ordering::Relaxed);
+        if quiet >= QUIET_CHECKS {
+            self.sessions.pause.store(FIRST_CHECK_MICROS, Ordering::Relaxed);
             return next;
         }
-        // Handlers prove quick as long as no look finds one that is not: then looks become rare.
+        // As long as no check finds a slow handler, the checks become rarer.
         let pause = self.sessions.pause();
         self.sessions.pause.store(
-            (2 * self.sessions.pause.load(Ordering::Relaxed)).min(LAST_LOOK_MICROS),
+            (2 * self.sessions.pause.load(Ordering::Relaxed)).min(LAST_CHECK_MICROS),
             Ordering::Relaxed,
         );
         wait::soonest(next, Some(now + pause))
     }
 
-    /// A session that waited is `ready`.
+    /// Handles the readiness of a session that no thread reads, or that has bytes to write.
     pub(in crate::blocking) fn wake_session(self: &Arc<Self>, served: &Arc<ServedSession>, ready: PollFlags) {
         served.session.try_flush();
         if served.watched.load(Ordering::Acquire) && ready != PollFlags::OUT {
@@ -72,7 +71,8 @@ impl ServerContext {
         }
     }
 
-    /// Has another thread attend to `served` if a handler holds the one that does. Tells whether one is at work.
+    /// Lets another thread take over `served` if a handler has occupied its thread for too long. Returns whether a
+    /// handler runs that has not been slow so far.
     fn hand_over_reading(self: &Arc<Self>, served: &Arc<ServedSession>) -> bool {
         let since = served.since.load(Ordering::SeqCst);
         if since == 0 {
@@ -88,36 +88,36 @@ impl ServerContext {
         true
     }
 
-    /// Has a thread attend to `served`, instead of the one that may do so now.
+    /// Starts a thread that serves `served`, in place of the current one, if any.
     pub(in crate::blocking) fn dispatch(self: &Arc<Self>, served: &Arc<ServedSession>) {
-        served.turn.fetch_add(1, Ordering::AcqRel);
+        served.thread_number.fetch_add(1, Ordering::AcqRel);
         served.watched.store(false, Ordering::Release);
         let (owner, session) = (self.clone(), served.clone());
-        let attended = self.sessions.pool.run(THREAD, move || owner.run_session(&session));
-        if let Err(error) = attended {
+        let started = self.sessions.pool.run(THREAD, move || owner.run_session(&session));
+        if let Err(error) = started {
             served
                 .session
                 .admission
                 .log
                 .write(LogClass::Accept, || format!("cannot start a thread: {error}"));
-            self.poller.wake_by(Instant::now() + SPAWN_RETRY);
+            self.event_loop.wake_by(Instant::now() + SPAWN_RETRY);
         }
     }
 
-    /// Reads a session and serves its calls, until somebody else does, nothing happens, or it ends.
+    /// Reads a session and serves its calls, until another thread takes over, it is idle, or it ends.
     pub(in crate::blocking) fn run_session(self: &Arc<Self>, served: &Arc<ServedSession>) {
-        let mine = served.turn.load(Ordering::Acquire);
+        let own_number = served.thread_number.load(Ordering::Acquire);
         let session = &served.session;
         let mut follower = Follower::new(Instant::now(), wait::own_waker);
         let mut quiet = follower.now + SLOW_SESSION_TIMEOUT;
         loop {
-            let turn = session.turn(&mut follower, |state, waker| state.next_call(session, waker));
+            let step = session.turn(&mut follower, |state, waker| state.next_call(session, waker));
             let is_quiet = quiet <= follower.now;
-            match turn {
+            match step {
                 Step::Done(Some(work)) => {
                     let goes_on = self.serve_call(served, work, &mut follower.now);
-                    if !goes_on || served.turn.load(Ordering::Acquire) != mine {
-                        // What the peer does not take now is left to the poller: no thread waits for that.
+                    if !goes_on || served.thread_number.load(Ordering::Acquire) != own_number {
+                        // The event loop writes what the peer does not take now: no thread waits for that.
                         session.flush();
                         return;
                     }
@@ -129,29 +129,29 @@ impl ServerContext {
                     Parker::this().park(Some(quiet));
                     follower.now = Instant::now();
                 }
-                turn if !is_quiet => {
-                    if wait::progress(session, &mut follower, turn, Some(quiet)) {
+                step if !is_quiet => {
+                    if wait::progress(session, &mut follower, step, Some(quiet)) {
                         quiet = follower.now + SLOW_SESSION_TIMEOUT;
                     }
                 }
-                turn => {
-                    // The poller watches it, and writes what the peer has not taken yet.
-                    wait::yield_leadership(session, turn, follower.waker());
+                step => {
+                    // The event loop watches it, and writes what the peer has not taken yet.
+                    wait::yield_leadership(session, step, follower.waker());
                     if session.has_ended() {
                         return self.end_session(served);
                     }
                     session.shrink();
                     served.watched.store(true, Ordering::Release);
-                    // A handler may read for all, and find calls that nobody attends to.
-                    session.set_standby(&self.poller.waker());
-                    return self.poller.wake();
+                    // A handler may be the leader, and find calls that no thread serves.
+                    session.set_standby(&self.event_loop.waker());
+                    return self.event_loop.wake();
                 }
             }
         }
     }
 
-    /// Runs the handler of a call, beginning `now`, which is moved on to its end. Tells whether this thread goes on
-    /// attending.
+    /// Runs the handler of a call, which begins at `now`; sets `now` to its end. Returns whether this thread goes on
+    /// serving the session.
     fn serve_call(
         self: &Arc<Self>,
         served: &Arc<ServedSession>,
@@ -159,11 +159,11 @@ impl ServerContext {
         now: &mut Instant,
     ) -> bool {
         if work.call.unread().is_some_and(|size| size >= LARGE_REQUEST) {
-            // Other calls of the session go on meanwhile.
+            // Other calls of the session are served meanwhile.
             self.dispatch(served);
             work.call.read_ahead(&self.admission);
             if let Some(deadline) = work.call.deadline() {
-                self.poller.wake_by(deadline);
+                self.event_loop.wake_by(deadline);
             }
             *now = self.run(&served.session, work, *now);
             return false;
@@ -174,10 +174,10 @@ impl ServerContext {
             *now = self.run(&served.session, work, began);
             return true;
         }
-        // One-way calls of a burst that each got a thread would all be at work before the first of them has ended.
+        // If each one-way call of a burst got a thread, all would run before the first has ended.
         if served.spread.load(Ordering::Relaxed) && !work.call.is_one_way {
             if let Some(deadline) = deadline {
-                self.poller.wake_by(deadline);
+                self.event_loop.wake_by(deadline);
             }
             self.dispatch(served);
             *now = self.run(&served.session, work, began);
@@ -189,48 +189,49 @@ impl ServerContext {
             return false;
         }
         let start = self.sessions.micros(began);
-        // In one order with the poller's plan: else each could miss what the other has just stored.
+        // `SeqCst`, in one order with the event loop's plan: otherwise each could miss what the other has just stored.
         served.since.store(start, Ordering::SeqCst);
         if !self.sessions.active.load(Ordering::Acquire) {
             self.sessions.active.store(true, Ordering::Release);
         }
-        let look = began + self.sessions.pause();
-        self.poller.wake_by(deadline.map_or(look, |deadline| deadline.min(look)));
+        let check = began + self.sessions.pause();
+        self.event_loop.wake_by(deadline.map_or(check, |deadline| deadline.min(check)));
         *now = self.run(&served.session, work, began);
-        if *now - began >= SLOW {
+        let lasted = *now - began;
+        if lasted >= SLOW {
             self.sessions.spread(served);
         }
-        if *now - began >= SLOW_ENOUGH_TO_COUNT {
-            // Answers go out together as long as they come quickly; these would wait for the handlers behind them.
+        if lasted >= SLOW_ENOUGH_TO_COUNT {
+            // Quick answers are written together; this one would wait for the handlers behind it.
             served.session.flush();
         }
-        // Not this one any more: it took long, and somebody else attends now, and may be at work like this thread.
+        // False if the handler was slow: another thread serves the session now, and may run a handler too.
         served.since.compare_exchange(start, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// A session has ended; what its peer still sends is dropped for a while if it must hear why.
+    /// Handles the end of a session. If the peer must learn why, what it still sends is dropped for a while.
     fn end_session(self: &Arc<Self>, served: &Arc<ServedSession>) {
-        self.sessions.let_go(served, &self.poller.waker());
+        self.sessions.let_go(served, &self.event_loop.waker());
         if served.session.must_linger() {
-            self.poller.linger_session(&self.admission, served.session.clone());
+            self.event_loop.linger_session(&self.admission, served.session.clone());
         }
-        self.control.notify();
+        self.shutdown.notify();
     }
 }
 
-/// The name of the threads that attend to sessions.
+/// The name of the threads that serve sessions.
 const THREAD: &str = "procbridge-session";
-/// How long a handler may hold the thread that reads its session.
+/// How long a handler may occupy the thread that reads its session.
 const SLOW: Duration = Duration::from_micros(1_500);
-/// To inflate and check a request of this size holds the thread for longer than another thread takes to begin.
+/// Inflating and checking a request of this size takes longer than starting another thread.
 const LARGE_REQUEST: usize = 256 * 1024;
-/// How long one may run before what it answers does not wait for the next.
+/// The running time from which a handler's answer does not wait for the next one.
 const SLOW_ENOUGH_TO_COUNT: Duration = Duration::from_micros(100);
-/// The longest time until the next: how long a slow handler may hold up a session after many quick ones.
-const LAST_LOOK_MICROS: u64 = 32_000;
-/// Handlers that take less are not worth a thread each.
+/// The longest interval between checks: how long a slow handler may delay a session after many quick ones.
+const LAST_CHECK_MICROS: u64 = 32_000;
+/// A handler that takes less is not worth a thread of its own.
 const QUICK_HANDLER: Duration = Duration::from_micros(100);
-/// How many of them in a row show that a session's handlers are quick again.
+/// How many quick handlers in a row show that a session is quick again.
 const STEADY_CALLS: u32 = 64;
-/// How long a session may be quiet before the poller watches it.
+/// How long a session may be idle before the event loop watches it.
 const SLOW_SESSION_TIMEOUT: Duration = Duration::from_millis(200);

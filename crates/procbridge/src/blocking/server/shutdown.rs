@@ -1,4 +1,4 @@
-//! The life of a server: who stops it, and how everybody who waits hears of it.
+//! The graceful shutdown of a server: its phases, and how waiting threads are notified.
 
 use std::fmt;
 use std::mem;
@@ -12,32 +12,32 @@ use crate::net::process::Creator;
 use crate::net::socket::{self, Accepted};
 use crate::net::socket_file::SocketFile;
 
-/// Stops a server from anywhere, see [`Server::handle`](crate::Server::handle).
+/// A handle that stops a server from any thread, see [`Server::handle`](crate::Server::handle).
 #[derive(Clone)]
 pub struct ServerHandle {
-    pub(in crate::blocking) control: Arc<Shutdown>,
+    pub(in crate::blocking) shutdown: Arc<Shutdown>,
 }
 
-/// The state of a server's life.
+/// The shutdown state of a server.
 #[derive(Debug, Default)]
 pub(in crate::blocking) struct Shutdown {
     phase: Mutex<Phase>,
     changed: Condvar,
     /// The process that serves.
     server: OnceLock<Creator>,
-    gates: Mutex<Listeners>,
-    /// Handlers at work for nobody.
+    listeners: Mutex<Listeners>,
+    /// How many handlers run after their callers were answered without them.
     pub(in crate::blocking) leaked: Arc<AtomicUsize>,
 }
 
-/// The sockets that listen, and what was in their queues when they ceased to.
+/// The sockets that listen, and the connections that were in their backlogs when they stopped.
 #[derive(Debug, Default)]
 struct Listeners {
     open: Vec<Open>,
     last: Vec<(Accepted, AllowedPeers)>,
 }
 
-/// A socket that listens, and its file, which goes first.
+/// A socket that listens, with its file, which is removed first.
 #[derive(Debug)]
 struct Open {
     file: Option<SocketFile>,
@@ -49,32 +49,32 @@ struct Open {
 pub(in crate::blocking) enum Phase {
     #[default]
     Serving,
-    /// No new work; what runs is finished.
+    /// No new work is accepted; calls in flight finish.
     Draining,
-    /// What runs is not waited for any longer.
+    /// The server no longer waits for calls in flight.
     Aborting,
-    /// Everybody has been answered.
+    /// All calls have been answered.
     Ended,
 }
 
 impl ServerHandle {
-    /// Stops the server in an orderly way: new connections are refused from now on, requests that have not fully
-    /// arrived are answered with the code `unavailable`, the calls in flight are finished within the
-    /// [drain time](crate::ServerConfig::with_drain_timeout) and then answered with the code `cancelled`. Returns at once;
-    /// [`Server::serve`](crate::Server::serve) returns when it is done.
+    /// Begins a graceful shutdown. New connections are refused from now on. Requests that have not fully arrived are
+    /// answered with the code `unavailable`. The calls in flight may finish within the [drain
+    /// timeout](crate::ServerConfig::with_drain_timeout); the rest is answered with the code `cancelled`. Returns at
+    /// once; [`Server::serve`](crate::Server::serve) returns when the shutdown is done.
     pub fn stop(&self) {
-        self.control.advance(Phase::Draining);
+        self.shutdown.advance(Phase::Draining);
     }
 
     /// Stops the server without waiting for the calls in flight, which are answered with the code `cancelled`.
     pub fn abort(&self) {
-        self.control.advance(Phase::Aborting);
+        self.shutdown.advance(Phase::Aborting);
     }
 
-    /// Handlers that are still at work although their callers have been answered without them: they ran past their
-    /// time limit.
+    /// Returns how many handlers still run although their callers were answered without them, because they ran past
+    /// their deadline.
     pub fn leaked_handlers(&self) -> usize {
-        self.control.leaked.load(Ordering::Relaxed)
+        self.shutdown.leaked.load(Ordering::Relaxed)
     }
 }
 
@@ -88,10 +88,10 @@ impl Shutdown {
     }
 
     fn listeners(&self) -> MutexGuard<'_, Listeners> {
-        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends listening at `socket` when the server is stopped, or now if that has happened.
+    /// Closes the listener `socket` when the server is stopped, or now if it is.
     pub(in crate::blocking) fn watch(
         &self,
         socket: Arc<OwnedFd>,
@@ -112,12 +112,12 @@ impl Shutdown {
         self.phase() == Phase::Ended
     }
 
-    /// Has this process be the one that serves.
+    /// Marks this process as the one that serves.
     pub(in crate::blocking) fn serve(&self) {
         self.server.get_or_init(Creator::this);
     }
 
-    /// Whether no other process serves. In a fork of a server the sockets are the server's.
+    /// Whether no other process serves. In a fork of a server, the sockets belong to the parent.
     pub(in crate::blocking) fn is_ours(&self) -> bool {
         self.server.get().is_none_or(|server| server.is_this())
     }
@@ -133,15 +133,15 @@ impl Shutdown {
         self.changed.notify_all();
     }
 
-    /// Ends listening: who connects from now on is refused, and threads that wait in accept return. Who has connected is
-    /// among the [last](Self::drain_backlog): closing would reset what is in the queue of the system, with the requests that
-    /// may have arrived.
+    /// Stops listening: new connections are refused, and threads blocked in accept return. Connections in the system's
+    /// backlog are accepted for [`drain_backlog`](Self::drain_backlog): closing the socket would reset them, with
+    /// requests that may have arrived.
     pub(in crate::blocking) fn close_listeners(&self) {
         let Listeners { open, last } = &mut *self.listeners();
         for Open { file, socket, peers } in open.drain(..) {
             // The next server may listen here from now on, while this one finishes its calls.
             drop(file);
-            // From here on nobody waits in accept who does not wait there yet.
+            // From here on no further thread blocks in accept.
             let _ = rustix::io::ioctl_fionbio(&socket, true);
             let mut take = || {
                 while last.len() < MAX_BACKLOG
@@ -152,22 +152,22 @@ impl Shutdown {
             };
             take();
             socket::stop_listening(&socket);
-            // A Unix socket keeps what came between the two.
+            // A Unix socket keeps connections that came between the two.
             take();
         }
     }
 
-    /// Takes the connections that were in the queues when the server was stopped.
+    /// Takes the connections that were in the backlogs when the server was stopped.
     pub(in crate::blocking) fn drain_backlog(&self) -> Vec<(Accepted, AllowedPeers)> {
         mem::take(&mut self.listeners().last)
     }
 
-    /// Tells those who wait that something has changed.
+    /// Wakes the waiting threads after a change.
     pub(in crate::blocking) fn notify(&self) {
         self.changed.notify_all();
     }
 
-    /// Waits until the server's stage is past `stage`, or `deadline`.
+    /// Waits until the server's phase is past `phase`, or `deadline`.
     pub(in crate::blocking) fn wait_past(&self, phase: Phase, deadline: Option<Instant>) {
         let mut current = self.lock();
         while *current <= phase {
@@ -181,7 +181,7 @@ impl Shutdown {
         }
     }
 
-    /// Waits until something was reported, or `deadline`.
+    /// Waits for a notification, or until `deadline`.
     pub(in crate::blocking) fn wait_change(&self, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now());
         let _ = self.changed.wait_timeout(self.lock(), left);
@@ -190,9 +190,9 @@ impl Shutdown {
 
 impl fmt::Debug for ServerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerHandle").field("stage", &self.control.phase()).finish_non_exhaustive()
+        f.debug_struct("ServerHandle").field("phase", &self.shutdown.phase()).finish_non_exhaustive()
     }
 }
 
-/// More than any queue of the system holds: the settings have no larger number for it.
+/// More than any backlog of the system: its setting allows no larger number.
 const MAX_BACKLOG: usize = u16::MAX as usize;

@@ -62,7 +62,7 @@ fn events_that_wait_are_bounded_together() {
     }
     let text = "x".repeat(64 << 10);
     for n in 0..4 {
-        // One after the other, so that the first have more than their part when the last come.
+        // One after the other, so that the first sessions exceed their fair share when the last come.
         for _ in 0..100 {
             hub.publish(&n.to_string(), &text).unwrap();
         }
@@ -86,18 +86,18 @@ fn subscriptions_are_bounded_and_the_last_places_are_for_small_ones() {
             *if text.contains("in a session") { &mut own } else { &mut all } += 1;
         }
     }
-    // Some have all that a session may have, and the others nothing.
+    // Some sessions have all that a session may have, and the others nothing.
     let full = (HUB_PATTERNS - RESERVED_PATTERNS) / SESSION_PATTERNS;
     assert_eq!((own, all), (full, (each + 1) * (many.len() - full)));
     let mut small = Ends::server(Reader::None);
     subscribe(&mut small, &hub, &topics("small", FEW_PATTERNS)).unwrap();
     assert_eq!(hub.publish("small.7", &1).unwrap(), 1);
-    // Topics that are named twice are one, and what has ended is given back.
+    // Topics that are named twice count once, and the permits of a subscription that has ended are released.
     many.iter().for_each(|ends| ends.session.close(End::Closed));
     assert_eq!(hub.inner.registry().patterns, FEW_PATTERNS);
 }
 
-/// The least of many times is what it costs, whatever else the machine does.
+/// The least of many measurements is the cost, whatever else the machine does.
 #[test]
 fn an_event_costs_by_the_subscriptions_that_it_concerns() {
     let cost = |hub: &Hub| {

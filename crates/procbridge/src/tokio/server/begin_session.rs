@@ -1,4 +1,4 @@
-//! A connection becomes a session of the server, with a task of its own.
+//! Turns a connection into a session of the server, with a task of its own.
 
 use std::sync::Arc;
 
@@ -31,22 +31,23 @@ pub(in crate::tokio) fn begin(
         socket::set_no_delay(&socket);
     }
     let (connection, bytes) = incoming.into_session();
-    let hold = SessionPermits {
+    let permits = SessionPermits {
         permit: Some(permit),
         session: admission.stats.sessions.open(),
         bytes: Some(bytes),
         answers: None,
     };
     let session =
-        Session::new(connection, socket.socket().clone(), peer, admission, None, Reader::Task, hold);
-    // The HELLO goes out before any handler begins.
+        Session::new(connection, socket.socket().clone(), peer, admission, None, Reader::Task, permits);
+    // The HELLO is sent before any handler begins.
     session.flush();
-    let id = server.control.sessions.enter(&session);
-    // Whoever ends the server finds the session from here on, or this finds that the server ends.
-    if server.control.has_reached(Phase::Draining) {
+    let id = server.shutdown.sessions.enter(&session);
+    // Enter before checking for the stop: either the stop finds the session, or this check finds the stop. Otherwise
+    // the session is never ended.
+    if server.shutdown.has_reached(Phase::Draining) {
         drain(&session);
     }
-    if server.control.has_reached(Phase::Aborting) {
+    if server.shutdown.has_reached(Phase::Aborting) {
         abort(&session);
     }
     ::tokio::spawn(SessionTask::new(

@@ -1,5 +1,5 @@
-//! The server's side of one connection, from its first byte to its end: a request is read, a handler answers, the
-//! answer is written, and the connection ends well. One task.
+//! The server's side of one connection, as one task: reads a request, runs its handler, writes the answer, and closes
+//! without losing it.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -23,37 +23,37 @@ use crate::tokio::server::context::{ServerContext, TaskGuard};
 use crate::tokio::server::shutdown::{Deadline, Interrupted, Phase};
 use crate::tokio::transport::{Readiness, Transport};
 
-/// One accepted connection and what it holds of the server's limits.
+/// An accepted connection, with its permits.
 #[derive(Debug)]
 pub(in crate::tokio) struct ServerConnection {
     stream: Transport,
     incoming: ClassicServer,
     peers: AllowedPeers,
-    /// A server that stops waits for those who hold it: a connection that waits for its request looks once more then.
+    /// A stopping server waits for this guard. A connection that waits for its request reads once more then.
     busy: TaskGuard,
-    hold: ConnectionPermits,
+    permits: ConnectionPermits,
     /// Whether the request did not arrive in time.
     is_late: bool,
 }
 
-/// What a connection has become.
+/// The use of a connection, as its first request decides.
 enum FirstRequest {
-    /// One for this call.
+    /// A connection for this call only.
     Call(Call),
     Session,
 }
 
-/// What a connection holds as long as it is open.
+/// The permits that a connection holds while it is open.
 #[derive(Debug)]
 struct ConnectionPermits {
     permit: Permit,
-    /// The space of a large answer.
+    /// The permit for the bytes of a large answer.
     answer: Option<Permit>,
     _alive: TaskGuard,
 }
 
 impl ServerConnection {
-    /// Lets a connection in, or turns it away.
+    /// Admits a connection, or refuses it.
     pub(in crate::tokio) fn admit(
         server: &ServerContext,
         (socket, address): Accepted,
@@ -61,24 +61,25 @@ impl ServerConnection {
     ) -> Option<Box<Self>> {
         let admission = &server.admission;
         let peer = Peer::of(&socket, address);
-        // A server that stops takes no sessions: they would only have to be ended.
-        let terms = admission.config.terms.clone().filter(|_| !server.control.has_reached(Phase::Draining));
+        // A stopping server accepts no sessions: it would have to end them at once.
+        let settings =
+            admission.config.terms.clone().filter(|_| !server.shutdown.has_reached(Phase::Draining));
         let admitted = admission.connection(&peer).or_else(|refusal| {
-            let control = &server.control;
-            let may_enter = !control.has_reached(Phase::Draining) && admission.check(peers, &peer).is_ok();
-            if may_enter && control.sessions.evict_idle(&peer, admission.whose_place()) {
+            let shutdown = &server.shutdown;
+            let may_enter = !shutdown.has_reached(Phase::Draining) && admission.check(peers, &peer).is_ok();
+            if may_enter && shutdown.sessions.evict_idle(&peer, admission.whose_place()) {
                 admission.connection(&peer)
             } else {
                 Err(refusal)
             }
         });
         match admitted {
-            Ok((permit, held)) => Some(Box::new(Self {
+            Ok((permit, bytes)) => Some(Box::new(Self {
                 stream: Transport::accepted(socket),
-                incoming: ClassicServer::new(admission, peer, held, terms),
+                incoming: ClassicServer::new(admission, peer, bytes, settings),
                 peers,
                 busy: server.busy(),
-                hold: ConnectionPermits { permit, answer: None, _alive: server.alive() },
+                permits: ConnectionPermits { permit, answer: None, _alive: server.alive() },
                 is_late: false,
             })),
             Err(refusal) => {
@@ -90,48 +91,48 @@ impl ServerConnection {
 
     /// Serves the connection to its end.
     pub(in crate::tokio) async fn serve(mut self: Box<Self>, server: Arc<ServerContext>) {
-        let changed = pin!(server.control.changed());
+        let changed = pin!(server.shutdown.changed());
         let timer = pin!(sleep_until(self.incoming.deadline().into()));
-        let mut patience = Deadline::new(&server.control, changed, timer);
+        let mut waiter = Deadline::new(&server.shutdown, changed, timer);
         if let Err(refusal) = server.admission.check(self.peers, &self.incoming.peer) {
             self.incoming.refuse(&server.admission, &refusal);
         } else {
-            match self.request(&server, &mut patience).await {
-                Some(FirstRequest::Call(call)) => self.answer(&server, &mut patience, call).await,
+            match self.request(&server, &mut waiter).await {
+                Some(FirstRequest::Call(call)) => self.answer(&server, &mut waiter, call).await,
                 Some(FirstRequest::Session) => {
-                    let Self { stream, incoming, busy, hold, .. } = *self;
-                    return begin_session::begin(&server, stream, incoming, hold.permit, busy);
+                    let Self { stream, incoming, busy, permits, .. } = *self;
+                    return begin_session::begin(&server, stream, incoming, permits.permit, busy);
                 }
                 None => {}
             }
         }
-        // A connection that lingers is one that the server waits for, and needs a place among them; without one it is
-        // closed at once.
-        if self.write(&server, &mut patience).await
+        // The server waits for a lingering connection, which needs a permit. Without one the connection is closed at
+        // once.
+        if self.write(&server, &mut waiter).await
             && let Ok(_waiting) = server.admission.waiting(&self.incoming.peer)
         {
-            // From here on it holds a socket and a place, but no packet, and a server that stops does not wait for it.
+            // From here on it holds a socket and a permit, but no packet; a stopping server does not wait for it.
             let Self {
                 stream,
                 incoming,
                 busy,
-                hold: ConnectionPermits { permit: _place, answer, _alive },
+                permits: ConnectionPermits { permit: _permit, answer, _alive },
                 is_late,
                 ..
             } = *self;
             drop((incoming, busy, answer));
             let linger_timeout = server.admission.config.linger_timeout;
             let limit = if is_late { linger_timeout.min(MIN_REPLY_TIME) } else { linger_timeout };
-            linger(stream, &server, &mut patience, clock::now().checked_add(limit)).await;
+            linger(stream, &server, &mut waiter, clock::now().checked_add(limit)).await;
         }
     }
 
-    /// Reads the request, or the offer of a session. There is none if the peer closes, breaks a rule, is too slow, or comes
-    /// too late for a server that stops; the answer to that is queued.
+    /// Reads the request, or the offer of a session. Returns nothing if the peer closes, breaks a rule, is too slow, or
+    /// comes too late for a stopping server; then the refusal is queued.
     async fn request(
         &mut self,
         server: &ServerContext,
-        patience: &mut Deadline<'_, '_>,
+        waiter: &mut Deadline<'_, '_>,
     ) -> Option<FirstRequest> {
         let admission = &server.admission;
         let soon = clock::now() + FIRST_READ_TIMEOUT;
@@ -141,14 +142,14 @@ impl ServerConnection {
                 Progress::Waiting => {}
                 progress => return self.begin(server, progress),
             }
-            // A place is for those who keep the server waiting. Without one they have a moment.
+            // A connection that keeps the server waiting needs a permit. Without one, it gets a moment.
             waiting = waiting.or_else(|| admission.waiting(&self.incoming.peer).ok());
             let deadline = if waiting.is_some() { self.incoming.deadline() } else { soon };
             let woken = if deadline <= clock::now() {
                 Interrupted::Late
             } else {
                 let stream = &mut self.stream;
-                patience
+                waiter
                     .unless(Phase::Draining, Some(deadline), |context| stream.poll(Readiness::Read, context))
                     .await
             };
@@ -163,7 +164,7 @@ impl ServerConnection {
                     reply_error::too_slow()
                 }
                 Interrupted::Late => admission.full(),
-                // What has arrived by now is served.
+                // A request that has arrived by now is served.
                 Interrupted::Stopped => match self.read(server) {
                     Progress::Waiting => reply_error::stopping(),
                     progress => return self.begin(server, progress),
@@ -192,39 +193,39 @@ impl ServerConnection {
         }
     }
 
-    /// Queues the answer to a call, which is its handler's if there is a place for it and it is done in time.
-    async fn answer(&mut self, server: &ServerContext, patience: &mut Deadline<'_, '_>, call: Call) {
-        let ServerContext { admission, control, .. } = server;
+    /// Queues the answer to a call. It is the handler's if the call gets a permit and the handler ends in time.
+    async fn answer(&mut self, server: &ServerContext, waiter: &mut Deadline<'_, '_>, call: Call) {
+        let ServerContext { admission, shutdown, .. } = server;
         let handled = match admission.call(&self.incoming.account(), call.method()) {
             Err(refusal) => Err(refusal),
             Ok(_) if call.deadline().is_some_and(|deadline| deadline <= clock::now()) => {
                 Err(reply_error::timed_out())
             }
-            Ok(_) if control.has_reached(Phase::Aborting) => Err(reply_error::stopping()),
-            Ok(slot) => handle(server, &self.stream, patience, &call, slot).await,
+            Ok(_) if shutdown.has_reached(Phase::Aborting) => Err(reply_error::stopping()),
+            Ok(slot) => handle(server, &self.stream, waiter, &call, slot).await,
         };
         let packet =
             handled.unwrap_or_else(|refusal| refusal.packet(call.version(), &admission.config.limits));
         let (packet, space) = self.incoming.take_space(admission, packet);
-        self.hold.answer = space;
+        self.permits.answer = space;
         self.incoming.reply(packet);
     }
 
-    /// Writes what is queued, waiting for the peer as long as it takes something and the server has time. Tells whether
-    /// the connection must linger.
-    async fn write(&mut self, server: &ServerContext, patience: &mut Deadline<'_, '_>) -> bool {
+    /// Writes what is queued. Waits for the peer as long as it takes some of it and the server has time. Returns
+    /// whether the connection must linger.
+    async fn write(&mut self, server: &ServerContext, waiter: &mut Deadline<'_, '_>) -> bool {
         let Self { stream, incoming, .. } = self;
         let admission = &server.admission;
         while !incoming.transmit().is_empty() {
             let error = match stream.write(incoming.transmit()) {
                 Ok(0) => {
                     let deadline = clock::now().checked_add(admission.config.write_timeout);
-                    let room = |context: &mut Context<'_>| stream.poll(Readiness::Write, context);
-                    match patience.unless(Phase::Aborting, deadline, room).await {
+                    let writable = |context: &mut Context<'_>| stream.poll(Readiness::Write, context);
+                    match waiter.unless(Phase::Aborting, deadline, writable).await {
                         Interrupted::Done(Ok(())) => continue,
                         Interrupted::Done(Err(error)) => error.to_string(),
-                        Interrupted::Late => "takes no more of its answer".to_string(),
-                        Interrupted::Stopped => "had not taken its answer when the server ended".to_string(),
+                        Interrupted::Late => "stopped reading its answer".to_string(),
+                        Interrupted::Stopped => "had not read its answer when the server ended".to_string(),
                     }
                 }
                 Ok(count) => {
@@ -240,21 +241,21 @@ impl ServerConnection {
     }
 }
 
-/// What the handler of `call` gives, or what is answered in its place.
+/// Returns the result of the handler of `call`, or the refusal in its place.
 async fn handle(
     server: &ServerContext,
     stream: &Transport,
-    patience: &mut Deadline<'_, '_>,
+    waiter: &mut Deadline<'_, '_>,
     call: &Call,
     slot: Option<Permit>,
 ) -> Result<Packet, Refusal> {
     let ServerContext { admission, router, .. } = server;
-    let mut running = router.start(call.clone(), admission, slot, Instant::now())?;
+    let mut handler = router.start(call.clone(), admission, slot, Instant::now())?;
     let woken = loop {
-        let work = |context: &mut Context<'_>| Pin::new(&mut running).poll(context);
-        let look = clock::now().checked_add(PEER_CHECK_INTERVAL);
-        let next = [look, call.deadline()].into_iter().flatten().min();
-        let woken = patience.unless(Phase::Aborting, next, work).await;
+        let work = |context: &mut Context<'_>| Pin::new(&mut handler).poll(context);
+        let check = clock::now().checked_add(PEER_CHECK_INTERVAL);
+        let next = [check, call.deadline()].into_iter().flatten().min();
+        let woken = waiter.unless(Phase::Aborting, next, work).await;
         let is_late = call.deadline().is_some_and(|deadline| deadline <= clock::now());
         if !matches!(woken, Interrupted::Late) || is_late {
             break woken;
@@ -264,37 +265,37 @@ async fn handle(
         }
     };
     match woken {
-        Interrupted::Done(handled) => running.finish(&admission.config, handled).0,
+        Interrupted::Done(handled) => handler.finish(&admission.config, handled).0,
         Interrupted::Late => {
             let method = call.method().unwrap_or_default();
-            admission.log.write(LogClass::Timeout, || format!("method {method:?} is past its time limit"));
+            admission.log.write(LogClass::Timeout, || format!("method {method:?} is past its deadline"));
             Err(reply_error::timed_out())
         }
         Interrupted::Stopped => Err(reply_error::cancelled()),
     }
 }
 
-/// Reads and drops what a peer still sends that has been answered already, within the bounds of PB-CON-13: closing at
-/// once would destroy the answer on its way.
+/// Reads and drops what the peer still sends after its answer, within the bounds of PB-CON-13. Closing at once would
+/// destroy the answer on its way.
 async fn linger(
     mut stream: Transport,
     server: &ServerContext,
-    patience: &mut Deadline<'_, '_>,
+    waiter: &mut Deadline<'_, '_>,
     deadline: Option<Instant>,
 ) {
-    let mut semaphore = LINGER_BYTES;
+    let mut bytes_left = LINGER_BYTES;
     while deadline.is_none_or(|deadline| clock::now() < deadline) {
         match stream.discard() {
             Ok(Read::Bytes(count)) => {
                 server.admission.stats.received(count);
-                let Some(left) = semaphore.checked_sub(count) else { return };
-                semaphore = left;
-                // A peer that sends as fast as it is read must not keep the thread.
+                let Some(left) = bytes_left.checked_sub(count) else { return };
+                bytes_left = left;
+                // Yield: a peer that sends as fast as it is read must not keep the thread.
                 ::tokio::task::yield_now().await;
             }
             Ok(Read::Nothing) => {
                 let more = |context: &mut Context<'_>| stream.poll(Readiness::Read, context);
-                let Interrupted::Done(Ok(())) = patience.unless(Phase::Aborting, deadline, more).await else {
+                let Interrupted::Done(Ok(())) = waiter.unless(Phase::Aborting, deadline, more).await else {
                     return;
                 };
             }
@@ -303,8 +304,8 @@ async fn linger(
     }
 }
 
-/// A call that goes on for so long is looked at, whether its peer is still there, and again after as long.
+/// The interval at which the server checks whether the peer of a long call is still connected.
 const PEER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a request may take to arrive that finds no place among those that are waited for. Clients that send at
-/// once are served so, however many others keep silent.
+/// How long a request may take to arrive if its connection finds no permit to wait. So clients that send at once are
+/// served, however many others stay silent.
 const FIRST_READ_TIMEOUT: Duration = Duration::from_millis(20);

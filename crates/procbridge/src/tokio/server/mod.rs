@@ -1,4 +1,4 @@
-//! The async server: its tasks, and what they share.
+//! The async server: its tasks, and the state they share.
 
 mod begin_session;
 pub(super) mod connection;

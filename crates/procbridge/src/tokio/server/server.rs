@@ -1,4 +1,4 @@
-//! Accepting: one task for each endpoint, and one for each connection.
+//! The server: one task accepts at each endpoint, and one serves each connection.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -44,11 +44,11 @@ use crate::tokio::server::shutdown::{Deadline, Interrupted, OpenListener, Phase,
 pub struct Server {
     listeners: Vec<Listener>,
     config: ServerConfig,
-    control: Arc<Shutdown>,
+    shutdown: Arc<Shutdown>,
 }
 
-/// A server in a task of its own, see [`Server::spawn`]. Dropping it stops the server as [`ServerHandle::stop`] does, and
-/// does not wait for that.
+/// A server in a task of its own, see [`Server::spawn`]. Dropping it stops the server as [`ServerHandle::stop`] does,
+/// and does not wait until it has ended.
 #[derive(Debug)]
 pub struct RunningServer {
     handle: ServerHandle,
@@ -57,19 +57,19 @@ pub struct RunningServer {
 }
 
 impl Server {
-    /// Listens at `endpoint` with the default settings. Connections queue from now on; they are served by
-    /// [`serve`](Self::serve) or [`spawn`](Self::spawn). It needs no runtime yet.
+    /// Listens at `endpoint` with the default settings. Connections queue from now on, until [`serve`](Self::serve) or
+    /// [`spawn`](Self::spawn) serves them. It needs no runtime yet.
     ///
     /// # Errors
     ///
     /// - `InvalidEndpoint`: the endpoint's text is wrong.
-    /// - `Listen`: another server is there, or the system does not allow it.
+    /// - `Listen`: another server listens there, or the operating system does not allow it.
     /// - `Denied`: other machines could reach the endpoint, see [`ServerConfig::allow_remote`].
     ///
     /// # Blocking
     ///
-    /// Not for addresses, `localhost` and Unix sockets. Any other host name is looked up by the system's resolver, which
-    /// may take its time.
+    /// Never for addresses, `localhost` and Unix sockets. The system's resolver looks up any other host name, which may
+    /// take a while.
     pub fn bind<E>(endpoint: E) -> Result<Self, Error>
     where
         E: TryInto<Endpoint>,
@@ -78,11 +78,11 @@ impl Server {
         Self::bind_with(endpoint, ServerConfig::default())
     }
 
-    /// The same with other settings.
+    /// Listens at `endpoint`, with the settings in `config`.
     ///
     /// # Errors
     ///
-    /// Those of [`bind`](Self::bind), and `InvalidInput`: a setting is one under which nothing could work.
+    /// Those of [`bind`](Self::bind), and `InvalidInput`: a setting has a value with which no call could succeed.
     ///
     /// # Blocking
     ///
@@ -93,7 +93,7 @@ impl Server {
         Error: From<E::Error>,
     {
         config.check()?;
-        Self { listeners: Vec::new(), config, control: Arc::default() }.and_bind(endpoint)
+        Self { listeners: Vec::new(), config, shutdown: Arc::default() }.and_bind(endpoint)
     }
 
     /// Listens at one more endpoint.
@@ -114,24 +114,24 @@ impl Server {
         Ok(self)
     }
 
-    /// Where this server listens, with the ports that the system chose. A name with several addresses is several
-    /// endpoints.
+    /// Returns the endpoints at which this server listens, with the ports that the system chose. A name with several
+    /// addresses gives several endpoints.
     pub fn endpoints(&self) -> Vec<Endpoint> {
         self.listeners.iter().map(|listener| listener.endpoint.clone()).collect()
     }
 
-    /// The means to stop this server from another task or thread.
+    /// Returns a handle that stops this server from another task or thread.
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle { control: self.control.clone() }
+        ServerHandle { shutdown: self.shutdown.clone() }
     }
 
-    /// Serves until the server is stopped, see [`ServerHandle::stop`]. It is over when the calls in flight are answered,
-    /// for which they have the [drain time](ServerConfig::with_drain_timeout). A blocking handler that is still at work
-    /// then is left behind on its thread.
+    /// Serves until the server is stopped, see [`ServerHandle::stop`]. The future is ready when the calls in flight are
+    /// answered: graceful shutdown, for at most the [drain timeout](ServerConfig::with_drain_timeout). A blocking
+    /// handler that still runs then is left on its thread.
     ///
     /// # Errors
     ///
-    /// - `Io`: the system does not let the runtime watch the sockets. Later failures are logged and overcome.
+    /// - `Io`: the runtime cannot register the sockets. Later failures are logged and retried.
     ///
     /// # Panics
     ///
@@ -139,32 +139,32 @@ impl Server {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future stops the server as [`ServerHandle::abort`] does: nobody can connect any more, socket files are
-    /// removed, and the calls in flight are answered with the code `cancelled` by their tasks, as soon as the runtime
-    /// gets to them.
+    /// Dropping the future stops the server as [`ServerHandle::abort`] does. New connections are refused, and socket
+    /// files are removed. The tasks of the calls in flight answer them with the code `cancelled`, as soon as the
+    /// runtime polls them.
     pub async fn serve(self, router: Router) -> Result<(), Error> {
-        let Self { mut listeners, config, control } = self;
-        control.serve();
+        let Self { mut listeners, config, shutdown } = self;
+        shutdown.serve();
         let mut admission = Admission::new(config, MAX_CONNECTIONS, &router.routes.names());
-        admission.leaked = control.leaked.clone();
+        admission.leaked = shutdown.leaked.clone();
         admission.set_streams(&router.routes.streams());
         admission.clock = clock::now;
         admission.discard = call_task::discard;
         let admission = Arc::new(admission);
         let (work, tasks) = (watch::Sender::new(()), watch::Sender::new(()));
-        let server = Arc::new(ServerContext { admission, control, router, work, tasks });
-        // Whatever becomes of this future, its tasks hear that it is over.
-        let _end = End { control: server.control.clone() };
+        let server = Arc::new(ServerContext { admission, shutdown, router, work, tasks });
+        // However this future ends, its tasks are notified.
+        let _end = End { shutdown: server.shutdown.clone() };
         let mut acceptors = Vec::new();
         for listener in &mut listeners {
-            let Some(gate) = listener.open() else { continue };
-            let gate = OpenListener::open(gate, listener.peers)
+            let Some(open) = listener.open() else { continue };
+            let open = OpenListener::open(open, listener.peers)
                 .map_err(|error| Error::io(ErrorKind::Io, "cannot start the server", error))?;
-            let gate = Arc::new(gate);
-            server.control.watch(&gate);
-            acceptors.push(::tokio::spawn(accept(server.clone(), gate)));
+            let open = Arc::new(open);
+            server.shutdown.watch(&open);
+            acceptors.push(::tokio::spawn(accept(server.clone(), open)));
         }
-        let mut clock = pin!(server.control.sessions.keep_time());
+        let mut clock = pin!(server.shutdown.sessions.keep_time());
         let mut finish = pin!(server.finish(acceptors));
         poll_fn(|context| {
             // It never ends.
@@ -176,7 +176,7 @@ impl Server {
         Ok(())
     }
 
-    /// Serves in a task of its own. Good for tests, and for programs that do something else meanwhile.
+    /// Serves in a task of its own. Useful for tests, and for programs that do something else meanwhile.
     ///
     /// # Panics
     ///
@@ -188,17 +188,17 @@ impl Server {
 }
 
 impl RunningServer {
-    /// Where the server listens; the first of several endpoints.
+    /// Returns the endpoint at which the server listens; the first of several.
     pub fn endpoint(&self) -> Endpoint {
         self.endpoints.first().cloned().unwrap_or_else(|| Endpoint::tcp("127.0.0.1", 0))
     }
 
-    /// All endpoints at which the server listens.
+    /// Returns all endpoints at which the server listens.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
     }
 
-    /// The means to stop the server from another task or thread.
+    /// Returns a handle that stops the server from another task or thread.
     pub fn handle(&self) -> ServerHandle {
         self.handle.clone()
     }
@@ -211,7 +211,7 @@ impl RunningServer {
     ///
     /// # Cancel safety
     ///
-    /// Once it has been polled the server stops, also if this future is dropped.
+    /// Once the future was polled the server stops, even if the future is dropped.
     pub async fn stop(mut self) -> Result<(), Error> {
         self.handle.stop();
         let Some(task) = self.task.take() else { return Ok(()) };
@@ -228,47 +228,47 @@ impl Drop for RunningServer {
 }
 
 impl ServerContext {
-    /// Waits for the stop, then for the calls in flight within their time, then for everybody to hear of the end.
+    /// Waits for the stop, then for the calls in flight within the drain timeout, then for all tasks to end.
     async fn finish(&self, acceptors: Vec<JoinHandle<()>>) {
-        let changed = pin!(self.control.changed());
+        let changed = pin!(self.shutdown.changed());
         let timer = pin!(time::sleep(Duration::ZERO));
-        let mut patience = Deadline::new(&self.control, changed, timer);
-        patience.unless(Phase::Draining, None, |_| Poll::<()>::Pending).await;
+        let mut waiter = Deadline::new(&self.shutdown, changed, timer);
+        waiter.unless(Phase::Draining, None, |_| Poll::<()>::Pending).await;
         for acceptor in acceptors {
             let _ = acceptor.await;
         }
         let deadline = clock::now().checked_add(self.admission.config.drain_timeout);
         let mut answered = pin!(self.work.closed());
-        patience.unless(Phase::Aborting, deadline, |context| answered.as_mut().poll(context)).await;
-        self.control.advance(Phase::Aborting);
-        // What remains takes no time, unless a handler holds its thread; then it is left behind.
+        waiter.unless(Phase::Aborting, deadline, |context| answered.as_mut().poll(context)).await;
+        self.shutdown.advance(Phase::Aborting);
+        // The rest takes no time, unless a handler blocks its thread; then it is left behind.
         let _ = time::timeout(FLUSH_GRACE, self.tasks.closed()).await;
     }
 }
 
 /// Accepts connections at one endpoint and starts a task for each, until the server stops.
-async fn accept(server: Arc<ServerContext>, gate: Arc<OpenListener>) {
-    let changed = pin!(server.control.changed());
+async fn accept(server: Arc<ServerContext>, listener: Arc<OpenListener>) {
+    let changed = pin!(server.shutdown.changed());
     let timer = pin!(time::sleep(Duration::ZERO));
-    let mut patience = Deadline::new(&server.control, changed, timer);
+    let mut waiter = Deadline::new(&server.shutdown, changed, timer);
     let start = |accepted| {
-        if let Some(connection) = ServerConnection::admit(&server, accepted, gate.peers) {
+        if let Some(connection) = ServerConnection::admit(&server, accepted, listener.peers) {
             ::tokio::spawn(connection.serve(server.clone()));
         }
     };
     let log = &server.admission.log;
     let mut backoff = AcceptBackoff::new();
-    while !server.control.has_reached(Phase::Draining) {
-        match gate.accept() {
+    while !server.shutdown.has_reached(Phase::Draining) {
+        match listener.accept() {
             Ok(accepted) => {
                 backoff.reset();
                 start(accepted);
-                // As long as connections are queued nothing else here waits.
+                // Yield: while connections are queued, this loop waits for nothing else.
                 consume_budget().await;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let arrival = |context: &mut Context<'_>| gate.poll_arrival(context);
-                if let Interrupted::Done(Err(_)) = patience.unless(Phase::Draining, None, arrival).await {
+                let arrival = |context: &mut Context<'_>| listener.poll_arrival(context);
+                if let Interrupted::Done(Err(_)) = waiter.unless(Phase::Draining, None, arrival).await {
                     // The runtime is ending, and this task with it.
                     return;
                 }
@@ -277,17 +277,17 @@ async fn accept(server: Arc<ServerContext>, gate: Arc<OpenListener>) {
                 log.write(LogClass::Accept, || format!("cannot accept: {error}"));
                 if Errno::from_io_error(&error).is_none_or(AcceptBackoff::is_needed) {
                     let until = clock::now() + backoff.pause();
-                    patience.unless(Phase::Draining, Some(until), |_| Poll::<()>::Pending).await;
+                    waiter.unless(Phase::Draining, Some(until), |_| Poll::<()>::Pending).await;
                 }
             }
         }
     }
-    for accepted in gate.drain_backlog() {
+    for accepted in listener.drain_backlog() {
         start(accepted);
     }
 }
 
-/// Waits for the log to take the server's last lines.
+/// Waits until the log has written the server's last lines.
 async fn flush_log() {
     let last = LOG_THREAD.last();
     let taken = async {
@@ -300,12 +300,12 @@ async fn flush_log() {
 
 /// Ends the server when it is dropped.
 struct End {
-    control: Arc<Shutdown>,
+    shutdown: Arc<Shutdown>,
 }
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.control.advance(Phase::Aborting);
+        self.shutdown.advance(Phase::Aborting);
     }
 }
 
@@ -315,9 +315,9 @@ impl fmt::Debug for Server {
     }
 }
 
-/// A connection costs a task and a socket, so there are more than a server of threads would allow.
+/// The default connection limit. A connection costs a task and a socket, so it is higher than a thread-based server's.
 const MAX_CONNECTIONS: usize = 4096;
-/// How often a server that has ended looks whether the log has taken its lines.
+/// The interval at which an ended server checks whether the log has written its lines.
 const DRAIN_POLL: Duration = Duration::from_millis(1);
-/// How long a server that has ended waits for its tasks to end.
+/// How long an ended server waits for its tasks to end.
 const FLUSH_GRACE: Duration = Duration::from_secs(1);

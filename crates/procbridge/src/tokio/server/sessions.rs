@@ -1,4 +1,4 @@
-//! The sessions of a server, to be told of its end, and when it is time to look at them.
+//! The sessions of a server: the list to end them all, and the clock that notifies them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
@@ -21,7 +21,7 @@ use crate::tokio::clock;
 #[derive(Debug)]
 pub(in crate::tokio) struct Sessions {
     inner: Mutex<Inner>,
-    /// Told when something is planned before everything else.
+    /// Notified when something is planned before everything else.
     planned: Notify,
     eviction: Eviction,
 }
@@ -30,9 +30,9 @@ pub(in crate::tokio) struct Sessions {
 struct Inner {
     next: u64,
     open: HashMap<u64, Weak<Session>>,
-    /// From when on ticks are counted.
+    /// The start of the first tick.
     start: Instant,
-    /// Which sessions are to be looked at when, in ticks.
+    /// Which sessions to notify at each tick.
     due: BTreeMap<u64, Vec<u64>>,
 }
 
@@ -58,12 +58,12 @@ impl Sessions {
         id
     }
 
-    /// The session `id` has ended.
+    /// Removes the session `id`, which has ended.
     pub(in crate::tokio) fn leave(&self, id: u64) {
         self.lock().open.remove(&id);
     }
 
-    /// Has the session `id` [look at the clock](Session::notify_task) at `due`, or up to a tick later.
+    /// Plans that the session `id` [checks the clock](Session::notify_task) at `due`, or up to a tick later.
     pub(in crate::tokio) fn plan(&self, id: u64, due: Instant) {
         let mut inner = self.lock();
         let tick = due.saturating_duration_since(inner.start).as_secs() / TICK.as_secs() + 1;
@@ -75,7 +75,7 @@ impl Sessions {
         }
     }
 
-    /// Keeps the time for all sessions, which need no timers for what is far away.
+    /// Notifies all sessions in time, so they need no timers for what is due much later.
     pub(in crate::tokio) async fn keep_time(&self) {
         loop {
             let next = self.notify_due();
@@ -94,10 +94,10 @@ impl Sessions {
         }
     }
 
-    /// Has the sessions look at the clock that are to do so now, and tells when others are.
+    /// Notifies the sessions that must check the clock now, and returns when the next ones must.
     fn notify_due(&self) -> Option<Instant> {
         let now = clock::now();
-        let mut rung: Vec<(u64, Arc<Session>)> = Vec::new();
+        let mut to_notify: Vec<(u64, Arc<Session>)> = Vec::new();
         let mut next = {
             let mut inner = self.lock();
             let tick = now.saturating_duration_since(inner.start).as_secs() / TICK.as_secs();
@@ -105,31 +105,31 @@ impl Sessions {
                 && *first.key() <= tick
             {
                 let ids = first.remove();
-                rung.extend(ids.iter().filter_map(|&id| Some((id, inner.open.get(&id)?.upgrade()?))));
+                to_notify.extend(ids.iter().filter_map(|&id| Some((id, inner.open.get(&id)?.upgrade()?))));
             }
             let next =
                 inner.due.first_key_value().map(|(&tick, _)| TICK * u32::try_from(tick).unwrap_or(u32::MAX));
             next.and_then(|next| inner.start.checked_add(next))
         };
-        // None of them waits for another one that is busy.
-        for (id, _) in rung.iter().filter(|(_, session)| !session.try_notify_task()) {
+        // No session waits for another one that is busy.
+        for (id, _) in to_notify.iter().filter(|(_, session)| !session.try_notify_task()) {
             self.plan(*id, now);
             next = next.into_iter().chain([now + TICK]).min();
         }
         next
     }
 
-    /// Ends the session that has been idle longest, so that `newcomer` has its place. Tells whether one was ended.
+    /// Ends the session that has been idle longest, to free its permit for `newcomer`. Returns whether one was ended.
     pub(in crate::tokio) fn evict_idle(&self, newcomer: &Peer, whose: Whose) -> bool {
         self.eviction.evict_one(newcomer, whose, || self.open(), clock::now())
     }
 
-    /// Has all sessions end with the calls that are in flight.
+    /// Lets all sessions finish the calls in flight, and then end.
     pub(in crate::tokio) fn drain(&self) {
         self.open().iter().for_each(|session| drain(session));
     }
 
-    /// Ends all sessions. Calls in flight are answered that they were cancelled.
+    /// Ends all sessions. Calls in flight are answered with the code `cancelled`.
     pub(in crate::tokio) fn abort(&self) {
         self.open().iter().for_each(|session| abort(session));
     }
@@ -151,16 +151,16 @@ pub(in crate::tokio) fn drain(session: &Session) {
 pub(in crate::tokio) fn abort(session: &Session) {
     refuse(session, &reply_error::cancelled());
     session.close(End::Closed);
-    // One that has ended before may linger.
+    // A session that ended before may linger.
     session.notify_task();
 }
 
 fn refuse(session: &Session, refusal: &Refusal) {
-    // Their handlers are dropped, and count as leaked only where they cannot be.
+    // Their handlers are dropped; only those that cannot be dropped count as leaked.
     session.refuse_all(refusal, &Default::default());
 }
 
-/// How exactly the time is kept.
+/// The precision of the clock.
 const TICK: Duration = Duration::from_secs(1);
-/// What sessions are told when the server stops.
+/// The goodbye reason that sessions are sent when the server stops.
 const STOPPING: &str = "the server is stopping";

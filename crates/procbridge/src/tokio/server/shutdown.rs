@@ -1,4 +1,4 @@
-//! The life of a server: who stops it, and how everybody who waits hears of it.
+//! The graceful shutdown of a server: its phases, and how waiting tasks are notified.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -23,13 +23,13 @@ use crate::tokio::clock;
 use crate::tokio::server::sessions::Sessions;
 use crate::tokio::transport::SessionSocket;
 
-/// Stops a server from anywhere, see [`Server::handle`](crate::tokio::Server::handle).
+/// A handle that stops a server from any task or thread, see [`Server::handle`](crate::tokio::Server::handle).
 #[derive(Clone)]
 pub struct ServerHandle {
-    pub(in crate::tokio) control: Arc<Shutdown>,
+    pub(in crate::tokio) shutdown: Arc<Shutdown>,
 }
 
-/// The state of a server's life.
+/// The shutdown state of a server.
 #[derive(Debug, Default)]
 pub(in crate::tokio) struct Shutdown {
     /// A [`Phase`].
@@ -37,26 +37,26 @@ pub(in crate::tokio) struct Shutdown {
     changed: Notify,
     /// The process that serves.
     server: OnceLock<Creator>,
-    gates: Mutex<Vec<Weak<OpenListener>>>,
+    listeners: Mutex<Vec<Weak<OpenListener>>>,
     pub(in crate::tokio) sessions: Sessions,
-    /// Handlers at work for nobody.
+    /// How many handlers run after their callers were answered without them.
     pub(in crate::tokio) leaked: Arc<AtomicUsize>,
 }
 
-/// How far a server's end has come. It begins below all of these.
+/// The phase of a server's shutdown. A serving server is below all of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tokio) enum Phase {
-    /// No new work; what runs is finished.
+    /// No new work is accepted; calls in flight finish.
     Draining = 1,
-    /// What runs is not waited for any longer.
+    /// The server no longer waits for calls in flight.
     Aborting = 2,
 }
 
-/// What a task waits with besides what it waits for: a timer, and an ear for the server's end. They are made once and
-/// serve all waits of the task, which keeps the task small.
+/// The timer and the shutdown notification that limit each wait of a task. They are made once and used by all waits of
+/// the task, which keeps the task small.
 #[derive(Debug)]
 pub(in crate::tokio) struct Deadline<'task, 'server> {
-    control: &'server Shutdown,
+    shutdown: &'server Shutdown,
     changed: Pin<&'task mut Notified<'server>>,
     timer: Pin<&'task mut Sleep>,
 }
@@ -66,40 +66,40 @@ pub(in crate::tokio) struct Deadline<'task, 'server> {
 pub(in crate::tokio) struct OpenListener {
     socket: SessionSocket,
     pub(in crate::tokio) peers: AllowedPeers,
-    /// The socket's file, until the gate is closed.
+    /// The socket's file, until the listener is closed.
     file: Mutex<Option<SocketFile>>,
-    /// The connections that were in the queue when the gate was closed.
+    /// The connections that were in the backlog when the listener was closed.
     last: Mutex<Vec<Accepted>>,
 }
 
-/// Why a wait is over.
+/// Why a wait ended.
 #[derive(Debug)]
 pub(in crate::tokio) enum Interrupted<T> {
     Done(T),
-    /// The server has reached the stage.
+    /// The server has reached the phase.
     Stopped,
     /// The deadline has passed.
     Late,
 }
 
 impl ServerHandle {
-    /// Stops the server in an orderly way: new connections are refused from now on, requests that have not fully
-    /// arrived are answered with the code `unavailable`, the calls in flight are finished within the
-    /// [drain time](crate::ServerConfig::with_drain_timeout) and then answered with the code `cancelled`. Returns at
-    /// once; [`Server::serve`](crate::tokio::Server::serve) returns when it is done.
+    /// Begins a graceful shutdown. New connections are refused from now on. Requests that have not fully arrived are
+    /// answered with the code `unavailable`. The calls in flight may finish within the [drain
+    /// timeout](crate::ServerConfig::with_drain_timeout); the rest is answered with the code `cancelled`. Returns at
+    /// once; [`Server::serve`](crate::tokio::Server::serve) returns when the shutdown is done.
     pub fn stop(&self) {
-        self.control.advance(Phase::Draining);
+        self.shutdown.advance(Phase::Draining);
     }
 
     /// Stops the server without waiting for the calls in flight, which are answered with the code `cancelled`.
     pub fn abort(&self) {
-        self.control.advance(Phase::Aborting);
+        self.shutdown.advance(Phase::Aborting);
     }
 
-    /// Blocking handlers that are still at work although their callers have been answered without them: they ran past
-    /// their time limit. Async handlers are dropped and never count.
+    /// Returns how many blocking handlers still run although their callers were answered without them, because they ran
+    /// past their deadline. Async handlers are dropped and never count.
     pub fn leaked_handlers(&self) -> usize {
-        self.control.leaked.load(Ordering::Relaxed)
+        self.shutdown.leaked.load(Ordering::Relaxed)
     }
 }
 
@@ -108,52 +108,52 @@ impl Shutdown {
         self.phase.load(Ordering::Acquire) >= phase as u8
     }
 
-    /// Ends with the next change of the stage.
+    /// Returns a future that is ready at the next change of the phase.
     pub(in crate::tokio) fn changed(&self) -> Notified<'_> {
         self.changed.notified()
     }
 
-    /// Has this process be the one that serves.
+    /// Marks this process as the one that serves.
     pub(in crate::tokio) fn serve(&self) {
         self.server.get_or_init(Creator::this);
     }
 
     pub(in crate::tokio) fn advance(&self, phase: Phase) {
-        // In a fork of a server the sockets are the server's.
+        // In a fork of a server, the sockets belong to the parent.
         if self.server.get().is_some_and(|server| !server.is_this()) {
             return;
         }
-        // First, so that whoever hears of the stop finds that nobody can connect or call any more.
-        for gate in self.gates().iter().filter_map(Weak::upgrade) {
-            gate.close();
+        // Close before notifying, or a task that is notified finds that clients can still connect.
+        for listener in self.listeners().iter().filter_map(Weak::upgrade) {
+            listener.close();
         }
         self.sessions.drain();
         if self.phase.fetch_max(phase as u8, Ordering::AcqRel) < phase as u8 {
             self.changed.notify_waiters();
         }
-        // Those that have come since.
+        // Sessions that were entered meanwhile.
         match phase {
             Phase::Draining => self.sessions.drain(),
             Phase::Aborting => self.sessions.abort(),
         }
     }
 
-    /// Closes `gate` when the server is stopped, or now if that has happened.
-    pub(in crate::tokio) fn watch(&self, gate: &Arc<OpenListener>) {
-        self.gates().push(Arc::downgrade(gate));
+    /// Closes `listener` when the server is stopped, or now if it is.
+    pub(in crate::tokio) fn watch(&self, listener: &Arc<OpenListener>) {
+        self.listeners().push(Arc::downgrade(listener));
         if self.has_reached(Phase::Draining) {
-            gate.close();
+            listener.close();
         }
     }
 
-    fn gates(&self) -> MutexGuard<'_, Vec<Weak<OpenListener>>> {
-        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
+    fn listeners(&self) -> MutexGuard<'_, Vec<Weak<OpenListener>>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl OpenListener {
-    pub(in crate::tokio) fn open(gate: listener::OpenListener, peers: AllowedPeers) -> io::Result<Self> {
-        let listener::OpenListener { socket, file } = gate;
+    pub(in crate::tokio) fn open(listener: listener::OpenListener, peers: AllowedPeers) -> io::Result<Self> {
+        let listener::OpenListener { socket, file } = listener;
         rustix::io::ioctl_fionbio(&socket, true)?;
         Ok(Self {
             socket: SessionSocket::new(socket)?,
@@ -163,22 +163,23 @@ impl OpenListener {
         })
     }
 
-    /// Takes the next connection, without waiting.
+    /// Accepts the next connection, without waiting.
     pub(in crate::tokio) fn accept(&self) -> io::Result<Accepted> {
         self.socket.attempt(Interest::READABLE, |socket| Ok(socket::accept(socket)?))
     }
 
-    /// Ready when there is a connection.
+    /// Becomes ready when a connection has arrived.
     pub(in crate::tokio) fn poll_arrival(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket.poll_readable(context)
     }
 
-    /// Ends listening. Who connects from now on is refused; who has connected is among the [last](Self::drain_backlog).
+    /// Stops listening: new connections are refused. Connections in the backlog are accepted for
+    /// [`drain_backlog`](Self::drain_backlog).
     fn close(&self) {
         // The next server may listen here from now on, while this one finishes its calls.
         drop(self.file.lock().unwrap_or_else(PoisonError::into_inner).take());
         let mut last = self.lock();
-        // Closing resets what is in the queue of the system, with the requests that may have arrived.
+        // Closing the socket would reset the connections in the backlog, with requests that may have arrived.
         let mut take = || {
             while last.len() < MAX_BACKLOG
                 && let Ok(accepted) = socket::accept(self.socket.as_fd())
@@ -188,11 +189,12 @@ impl OpenListener {
         };
         take();
         socket::stop_listening(self.socket.as_fd());
-        // A Unix socket keeps what came between the two.
+        // A Unix socket keeps connections that came between the two.
         take();
     }
 
-    /// Takes the connections that were there when the gate was closed. It is closed now if a stop has missed it.
+    /// Takes the connections that were in the backlog when the listener was closed. Closes it now if a stop has missed
+    /// it.
     pub(in crate::tokio) fn drain_backlog(&self) -> Vec<Accepted> {
         self.close();
         std::mem::take(&mut *self.lock())
@@ -205,15 +207,15 @@ impl OpenListener {
 
 impl<'task, 'server> Deadline<'task, 'server> {
     pub(in crate::tokio) fn new(
-        control: &'server Shutdown,
+        shutdown: &'server Shutdown,
         changed: Pin<&'task mut Notified<'server>>,
         timer: Pin<&'task mut Sleep>,
     ) -> Self {
-        Self { control, changed, timer }
+        Self { shutdown, changed, timer }
     }
 
-    /// Waits until `work` is ready, unless the server reaches `stage` or `deadline` comes first. What is there at the same
-    /// time counts in this order.
+    /// Waits until `work` is ready, the server reaches `phase`, or `deadline` passes. If several hold at a time, the
+    /// first of these counts.
     pub(in crate::tokio) async fn unless<T>(
         &mut self,
         phase: Phase,
@@ -222,17 +224,17 @@ impl<'task, 'server> Deadline<'task, 'server> {
     ) -> Interrupted<T> {
         poll_fn(|context| match work(context) {
             Poll::Ready(done) => Poll::Ready(Interrupted::Done(done)),
-            Poll::Pending if self.poll_stage(phase, context).is_ready() => Poll::Ready(Interrupted::Stopped),
+            Poll::Pending if self.poll_phase(phase, context).is_ready() => Poll::Ready(Interrupted::Stopped),
             Poll::Pending => self.poll_deadline(deadline, context).map(|()| Interrupted::Late),
         })
         .await
     }
 
-    fn poll_stage(&mut self, phase: Phase, context: &mut Context<'_>) -> Poll<()> {
-        while !self.control.has_reached(phase) {
-            // It hears of every change since it was made, so none is missed between the look and the wait.
+    fn poll_phase(&mut self, phase: Phase, context: &mut Context<'_>) -> Poll<()> {
+        while !self.shutdown.has_reached(phase) {
+            // The future has seen every change since it was made, so none between the check and the wait is lost.
             ready!(self.changed.as_mut().poll(context));
-            self.changed.set(self.control.changed());
+            self.changed.set(self.shutdown.changed());
         }
         Poll::Ready(())
     }
@@ -245,10 +247,10 @@ impl<'task, 'server> Deadline<'task, 'server> {
 
 impl fmt::Debug for ServerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stopping = self.control.has_reached(Phase::Draining);
+        let stopping = self.shutdown.has_reached(Phase::Draining);
         f.debug_struct("ServerHandle").field("stopping", &stopping).finish_non_exhaustive()
     }
 }
 
-/// More than any queue of the system holds: the settings have no larger number for it.
+/// More than any backlog of the system: its setting allows no larger number.
 const MAX_BACKLOG: usize = u16::MAX as usize;

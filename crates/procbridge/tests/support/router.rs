@@ -1,0 +1,29 @@
+//! The methods that most tests call.
+
+use procbridge::{Call, ItemSink, Refusal, Router, ServerConfig};
+use serde_json::Value;
+
+use super::door::Door;
+use super::faces::{Face, TestServer, Transport};
+
+/// What answers at once, what fails, what waits at `door`, what streams.
+pub fn router(door: &Door) -> Router {
+    let door = door.clone();
+    Router::new()
+        .method("echo", |value: Value| value)
+        .method("sum", |xs: Vec<i64>| xs.iter().sum::<i64>())
+        .method("err", || Err::<(), _>(Refusal::new("generated error").with_code("test.generated")))
+        .method("panic", || -> u8 { panic!("on purpose") })
+        .method("big", |size: usize| "x".repeat(size))
+        .method("wait", move |call: &Call| door.pass(call))
+        .stream("count", |n: u64, items: &mut ItemSink| -> Result<u64, Refusal> {
+            (0..n).try_for_each(|i| items.send(&i))?;
+            Ok(n * 10)
+        })
+}
+
+/// A server of them, and the door.
+pub fn start(face: Face, transport: Transport, config: ServerConfig) -> (TestServer, Door) {
+    let door = Door::default();
+    (TestServer::start(face, transport, router(&door), config), door)
+}
