@@ -137,8 +137,8 @@ pub(crate) fn summary(verdicts: &[Verdict]) -> String {
     )
 }
 
-/// The goals as lines with a summary, and the names of those whose gates are missed. `everything`: figures that depend on
-/// the machine count too.
+/// Returns the goals as lines with a summary, and the names of those whose gates are missed. `everything`: figures that
+/// depend on the machine count too.
 pub(crate) fn report(verdicts: &[Verdict], everything: bool) -> (String, Vec<&'static str>) {
     let mut text = String::new();
     let mut missed: Vec<&'static str> = Vec::new();

@@ -62,8 +62,8 @@ impl Figure {
 }
 
 impl Condition {
-    /// Whether the figure means the same on every machine, so that a check can demand it: a count, a size, or a ratio to a
-    /// limit that contains the same work. Any other ratio of times measures the kernel and the processor as well as us.
+    /// Whether the figure means the same on every machine: a count, a size, or a ratio to a limit with the same work. Only
+    /// such a figure has a gate. Any other ratio of times measures the kernel and the processor as well as us.
     pub(crate) fn travels(&self) -> bool {
         !TIMES.contains(&self.top.metric)
             || self.bottom.is_some_and(|bottom| bottom.case.starts_with("same-work"))

@@ -15,7 +15,7 @@ use crate::results::{CaseResult, GroupResult, Sample};
 /// The rows.
 pub(crate) const NAMES: [&str; 3] = ["client", "server", "core"];
 
-/// What the tables call them.
+/// The names of the rows in tables.
 const LABELS: [&str; 3] = ["blocking session, client", "blocking session, server", "core alone, both sides"];
 
 /// Few: only what happens by the clock varies.
@@ -57,7 +57,7 @@ fn count(name: &str, place: &Place) -> Result<Sample, String> {
     Ok(Sample::from([("instructions".to_string(), each)]))
 }
 
-/// The instructions of the whole program that has both sides of the core.
+/// Counts the whole program that has both sides of the core.
 fn core(place: &Place, calls: u64) -> Result<u64, String> {
     let report = place.directory.join("core.callgrind");
     let mut probe = start(place, Some(&report), &["core", &calls.to_string()])?;
@@ -66,7 +66,7 @@ fn core(place: &Place, calls: u64) -> Result<u64, String> {
     total(&report)
 }
 
-/// The instructions of the client's, or the server's, whole program.
+/// Counts the client's, or the server's, whole program.
 fn side(name: &str, place: &Place, calls: u64) -> Result<u64, String> {
     let endpoint = place.endpoint(Transport::Unix)?;
     let report = place.directory.join(format!("{name}.callgrind"));
@@ -87,7 +87,7 @@ fn start(place: &Place, report: Option<&Path>, arguments: &[&str]) -> Result<Chi
     let mut command = match report {
         None => Command::new(probe),
         Some(report) => {
-            // What an earlier run has left would be taken for what this one counted.
+            // The report of an earlier run would be taken for that of this one.
             let _ = fs::remove_file(report);
             let mut command = Command::new("valgrind");
             command.args(["--tool=callgrind", "--quiet"]);
@@ -99,7 +99,7 @@ fn start(place: &Place, report: Option<&Path>, arguments: &[&str]) -> Result<Chi
     Child::start(command, Cores::Only(0), &place.directory)
 }
 
-/// The sum that callgrind wrote.
+/// Reads the sum that callgrind wrote.
 fn total(report: &Path) -> Result<u64, String> {
     let text = fs::read_to_string(report).map_err(|error| format!("{}: {error}", report.display()))?;
     sum(&text).ok_or_else(|| format!("{}: no totals", report.display()))

@@ -126,12 +126,12 @@ fn mebibytes(case: &CaseResult, metric: &str) -> String {
     case.median(metric).map_or_else(dash, |kib| number(kib / 1024.0))
 }
 
-/// The row of the limit with the same work, if the group has one.
+/// Returns the row of the limit with the same work, if the group has one.
 fn same_work(group: &GroupResult) -> Option<&CaseResult> {
     group.cases.iter().find(|case| case.name.starts_with("same-work"))
 }
 
-/// The ratio to the limit with the same work, round by round.
+/// Returns the ratio to the limit with the same work, round by round.
 fn to_same_work(group: &GroupResult, case: &CaseResult, metric: &str) -> String {
     let limit = same_work(group).map(|limit| limit.figures(metric)).unwrap_or_default();
     spread(Spread::of_ratios(&case.figures(metric), &limit))

@@ -23,7 +23,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 const HEADER: usize = 11;
 /// The largest body that a reader accepts, as ProcBridge by default.
 const MAX_BODY: usize = 16 << 20;
-/// The bytes of one read. What has arrived is in the cache when it is checked.
+/// The bytes of one read: few enough that the cache still has them when they are checked.
 const READ: usize = 64 << 10;
 
 /// A request, whichever type its payload has.
@@ -109,7 +109,7 @@ impl Incoming {
         }
     }
 
-    /// The envelope of the packet that ends there.
+    /// Returns the envelope of the packet that ends at `end`.
     pub(crate) fn envelope(&self, end: usize) -> &[u8] {
         &self.bytes[FRONT..end]
     }

@@ -1,7 +1,7 @@
 //! `same-work`: the ping-pong of `raw` with what the protocol asks of every implementation, and nothing else.
 //!
-//! Both sides write a `Value` as text into a packet, check header, call id and deadline of the packet that arrives, and parse
-//! its payload into a `Value`.
+//! Both sides write a `Value` as text into a packet. Both check header, call id and deadline of the packet that arrives, and
+//! parse its payload into a `Value`.
 
 use std::io::Write;
 

@@ -111,7 +111,7 @@ fn tune(socket: &Socket) -> Result<()> {
 
 /// Whether a payload is a string of plain text, found out while it arrives. Any other goes to serde_json.
 struct Scan {
-    /// What stands before the payload.
+    /// The text before the payload.
     envelope: &'static [u8],
     /// Up to where the packet has been looked at.
     seen: usize,
@@ -132,7 +132,7 @@ impl Scan {
         }
     }
 
-    /// The payload with its quotes, if all of it is plain text.
+    /// Returns the payload with its quotes, if all of it is plain text.
     fn string<'a>(&self, envelope: &'a [u8]) -> Option<&'a [u8]> {
         let payload = envelope.strip_prefix(self.envelope)?.strip_suffix(b"}")?;
         let is_string = payload.len() >= 2 && payload.starts_with(b"\"") && payload.ends_with(b"\"");
