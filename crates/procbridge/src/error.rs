@@ -23,7 +23,7 @@ struct Inner {
     is_sessionless: bool,
 }
 
-/// What happened. The numbers are those of the specification, the same in every language, and are only added to.
+/// The kind of an error. The numbers are those of the specification, the same in every language, and are only added to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(u16)]
@@ -55,7 +55,7 @@ pub enum ErrorKind {
     Io = 12,
 }
 
-/// What is known about a failed call.
+/// The knowledge about a failed call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The server answered: it has dealt with the call.

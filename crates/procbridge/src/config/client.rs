@@ -216,7 +216,7 @@ impl ClientConfig {
         self
     }
 
-    /// Blocking face: sets how long a thread that waits on a session spins before it sleeps. At most 50 us; off by
+    /// Sets, for the blocking face, how long a thread that waits on a session spins before it sleeps. At most 50 us; off by
     /// default.
     ///
     /// Waking a sleeping thread on another core takes long, on a virtual machine longer than all the rest of a call.

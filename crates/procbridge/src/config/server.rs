@@ -233,7 +233,7 @@ impl ServerConfig {
         self
     }
 
-    /// Blocking face: sets how many threads wait for connections on each endpoint, each serving what it accepts.
+    /// Sets, for the blocking face, how many threads wait for connections on each endpoint, each serving what it accepts.
     /// Default twice the number of cores, at least 4 and at most 8. More threads are started while handlers keep these
     /// busy. 0 is raised to 1, and more than 256 are 256.
     #[must_use]
@@ -242,7 +242,7 @@ impl ServerConfig {
         self
     }
 
-    /// Blocking face: sets how long a thread that waits on a session spins before it sleeps. At most 50 us; off by
+    /// Sets, for the blocking face, how long a thread that waits on a session spins before it sleeps. At most 50 us; off by
     /// default.
     ///
     /// Waking a sleeping thread on another core takes long, on a virtual machine longer than all the rest of a call.

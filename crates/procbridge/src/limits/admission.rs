@@ -38,7 +38,7 @@ pub(crate) struct Admission {
     requests: Semaphore,
     answers: Semaphore,
     accounts: Accounts,
-    /// What all sessions together have made this side inflate.
+    /// The bytes that all sessions together have made this side inflate.
     inflated: Mutex<Allowance>,
     /// The names of the methods that stream, sorted.
     streams: Mutex<Vec<Box<str>>>,

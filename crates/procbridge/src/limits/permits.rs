@@ -1,7 +1,7 @@
 //! Semaphores of counted resources: dropping a permit returns its units.
 //!
 //! A semaphore that peers share leaves something for the next peer. The share of an account shrinks with the cube of
-//! what is free, in any order of arrival: one account alone gets two thirds of the limit. The last eighth is a reserve:
+//! what is free, in any order of arrival. One account alone gets two thirds of the limit. The last eighth is a reserve:
 //! its units go to accounts that have next to none.
 //!
 //! There are levels. A process, or over TCP an address, has an account of all that its connections take together. Its
@@ -34,7 +34,7 @@ struct Inner {
     resource: Resource,
 }
 
-/// What a semaphore counts; an account has a counter for each.
+/// The units of a semaphore; an account has a counter for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resource {
     /// Calls whose handlers run.
@@ -51,7 +51,7 @@ pub(crate) enum Resource {
     Other,
 }
 
-/// What one peer has taken of a server's semaphores: a session, the classic connections of one process, a process, or a
+/// The units that one peer has taken of a server's semaphores: a session, the classic connections of one process, a process, or a
 /// user.
 #[derive(Debug, Default)]
 pub(crate) struct Account {

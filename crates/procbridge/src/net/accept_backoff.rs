@@ -1,4 +1,4 @@
-//! What a server does when accepting a connection fails. Both faces share it.
+//! The pause of a server that cannot accept a connection. Both faces share it.
 
 use std::time::Duration;
 

@@ -30,8 +30,7 @@ pub(crate) struct BacklogRetry {
 }
 
 /// The timeout of each attempt at a TCP address. Within one machine a connection is made at once, or the server's
-/// backlog is full and the system has dropped the attempt; the system retries only after a second, and then doubles
-/// that.
+/// backlog is full and the system has dropped the attempt. The system retries after a second, and then doubles that.
 #[derive(Debug)]
 pub(crate) struct SynRetry {
     timeout: Option<Duration>,
@@ -65,8 +64,8 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// - `Denied`: the server runs neither as the user of this process nor as root, and the endpoint does not allow its
-    ///   user (`?user=NAME`, or `?user=any` for every user). If the user namespace of this process does not map the
+    /// - `Denied`: the server runs neither as the user of this process nor as root. The endpoint may allow its user
+    ///   (`?user=NAME`, or `?user=any` for every user). If the user namespace of this process does not map the
     ///   server's user, only a client that `sends_token` refuses it.
     pub fn check_server(&self, peer: &Peer, sends_token: bool) -> Result<(), Error> {
         let Some(uid) = peer.uid() else { return Ok(()) };
@@ -109,8 +108,8 @@ pub(crate) fn unix_server(endpoint: &Endpoint, socket: impl AsFd, sends_token: b
 ///
 /// # Errors
 ///
-/// - `ConnectionRefused`: the socket is connected to itself. A client that connects within its own machine to a port
-///   where no server listens may get this very port as its own, and the system then connects the socket to itself.
+/// - `ConnectionRefused`: the socket is connected to itself. No server listens at the port. The client
+///   has got this very port as its own, so the system connects the socket to itself.
 pub(crate) fn tcp_server(socket: impl AsFd, address: SocketAddr) -> io::Result<Peer> {
     let own = SocketAddr::try_from(rustix::net::getsockname(&socket)?).ok();
     let is_itself = own.is_some_and(|own| {
@@ -177,7 +176,7 @@ pub(crate) fn unresolved(endpoint: &Endpoint, host: &str, error: io::Error) -> E
     Error::unsent(ErrorKind::Connect, message).with_source(error)
 }
 
-/// Returns the error of a failed connect, in the caller's terms.
+/// Returns the error of a failed connect, worded for the caller.
 pub(crate) fn cannot_connect(endpoint: &Endpoint, error: io::Error) -> Error {
     let (kind, reason) = match error.kind() {
         io::ErrorKind::TimedOut => (ErrorKind::Timeout, "no connection within the timeout".to_string()),

@@ -1,6 +1,6 @@
 //! The life cycle of a Unix socket's file: one owner, the right mode from the first instant, no stale file in the way.
 //!
-//! A file is stale if no process has it bound. A datagram socket finds out: the kernel refuses its connect with
+//! A file is stale if no process has it bound. A datagram socket finds out. The kernel refuses its connect with
 //! "connection refused" when the file has no owner, and with "wrong type" when it has one. So no connection is ever
 //! opened to a live server (some servers die of a connection that sends nothing).
 //!

@@ -1,4 +1,4 @@
-//! What has arrived for an outgoing call, and how the call ended.
+//! The slot of an outgoing call: items and answer as they arrive, and how the call ended.
 
 use std::collections::VecDeque;
 use std::task::Waker;
@@ -33,7 +33,7 @@ pub(crate) enum CallEnd {
     },
 }
 
-/// What has arrived for a call.
+/// The items and the answer that have arrived for a call.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     pub(crate) answer: Option<CallEnd>,

@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(second.rung(), 1);
     }
 
-    /// Has the peer answer the calls that were sent.
+    /// Makes the peer answer the calls that were sent.
     fn answer_calls(ends: &mut Ends) {
         let mut sent = [0; 1024];
         let count = ends.socket.read(&mut sent).unwrap();

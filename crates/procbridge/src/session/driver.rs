@@ -16,7 +16,7 @@ use crate::session::session::Session;
 use crate::session::state::{ReceiveGate, State};
 use crate::session::waker::keep_waker;
 
-/// What the task that [drives](crate::session::state::Reader::Task) a session finds to do.
+/// The work that the task finds which [drives](crate::session::state::Reader::Task) a session.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     /// Whether there are incoming calls that no handler has begun, or packets that have not been handed out.
@@ -189,7 +189,7 @@ impl Session {
         self.try_with(State::notify).is_some()
     }
 
-    /// Ready when the calls that outlive the session have been served.
+    /// Returns `Ready` when the calls that outlive the session have been served.
     pub(crate) fn poll_drained(&self, waker: &Waker) -> Poll<()> {
         let mut state = self.lock();
         if state.served.is_empty() {
@@ -218,7 +218,7 @@ impl Session {
         });
     }
 
-    /// Ready when the caller does not wait for the answer to `id` any longer.
+    /// Returns `Ready` when the caller does not wait for the answer to `id` any longer.
     pub(crate) fn poll_cancelled(&self, id: CallId, waker: &Waker) -> Poll<()> {
         self.with(|state| match state.served.get_mut(id) {
             Some(served) if !served.call.is_cancelled() => {

@@ -14,7 +14,7 @@ use crate::session::session::Session;
 use crate::session::state::{End, State};
 use crate::session::waker::keep_waker;
 
-/// What a scan found in a session.
+/// The findings of a scan of one session.
 #[derive(Debug)]
 pub(crate) struct IdleScan {
     /// Whether there are incoming calls that no handler has begun to serve.

@@ -39,7 +39,7 @@ pub(crate) struct KeepaliveConfig {
     pub(crate) idle: Option<Duration>,
 }
 
-/// What the session has to do now.
+/// The next step of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeepaliveAction {
     Nothing,

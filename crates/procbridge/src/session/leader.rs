@@ -2,8 +2,8 @@
 //!
 //! The *leader* is the one thread that reads the socket and hands out what arrives for all. A *follower* is a thread
 //! that waits for its own event, parked until the leader wakes it. A leader that has what it waited for steps down and
-//! promotes a follower: it wakes one, which becomes the leader. What a thread does between two system calls happens
-//! under one lock; a call whose answer comes at once takes the lock twice.
+//! promotes a follower: it wakes one, which becomes the leader. A thread works between two system calls under one lock; a call whose answer
+//! comes at once takes the lock twice.
 
 use std::io;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub(crate) struct Follower {
     own: fn() -> Waker,
 }
 
-/// What a thread does next.
+/// The next step of a thread.
 #[derive(Debug)]
 pub(crate) enum Step<T> {
     /// The event that it waited for, with its value. The thread is not the leader any longer.

@@ -159,7 +159,7 @@ impl State {
         }
     }
 
-    /// Has the task that drives the session end a call at `deadline`. Most calls have the same timeout, so only the
+    /// Makes the task that drives the session end a call at `deadline`. Most calls have the same timeout, so only the
     /// first of many wakes the task.
     #[cfg(feature = "tokio")]
     fn schedule(&mut self, deadline: Instant) {
@@ -270,7 +270,7 @@ impl PendingCall {
         self.took(charged, item.read())
     }
 
-    /// Ready when the next item or the end has arrived.
+    /// Returns `Ready` when the next item or the end has arrived.
     #[cfg(test)]
     pub(crate) fn poll_arrival(&mut self, waker: &Waker) -> Poll<()> {
         self.session.with(|state| match state.calls.get_mut(self.id) {

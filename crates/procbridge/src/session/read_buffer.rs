@@ -10,7 +10,7 @@ thread_local! {
 }
 
 impl State {
-    /// Has the session read into the buffer of this thread from here on.
+    /// Makes the session read into the buffer of this thread from here on.
     pub(super) fn borrow_read_buffer(&mut self) {
         let mut buffer = READ_BUFFER.take();
         buffer.reserve_exact(SIZE);

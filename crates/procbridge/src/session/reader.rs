@@ -91,8 +91,7 @@ impl State {
     }
 
     /// Hands out a portion of the events, and returns whether there may be more. Packets stay queued while unserved
-    /// calls use up the concurrency limit: those calls may be quick, and a one-way call beyond the limit would be
-    /// dropped.
+    /// calls use up the concurrency limit. Those calls may be quick, and a one-way call beyond the limit would be dropped.
     pub(super) fn dispatch(&mut self, context: &SessionContext) -> bool {
         for _ in 0..EVENTS_PER_LOCK {
             self.has_undispatched = self.is_full_of_ready();

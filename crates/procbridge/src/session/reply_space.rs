@@ -79,7 +79,7 @@ impl Session {
         Ok(())
     }
 
-    /// Ready when there is send-queue space for a large answer, or the caller does not wait for it. A one-way call may
+    /// Returns `Ready` when there is send-queue space for a large answer, or the caller does not wait for it. A one-way call may
     /// outlive the session, where nothing would free space any more.
     pub(crate) fn poll_send_space(&self, id: CallId, waker: &Waker) -> Poll<()> {
         self.with(|state| {

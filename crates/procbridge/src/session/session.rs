@@ -202,7 +202,7 @@ impl Session {
         !self.is_shut.load(Ordering::Acquire)
     }
 
-    /// Why the session is over, if it is.
+    /// Returns why the session is over, if it is.
     pub(crate) fn end_reason(&self) -> Option<End> {
         self.lock().end.as_deref().cloned()
     }

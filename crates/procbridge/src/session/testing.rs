@@ -61,7 +61,7 @@ impl Ends {
         Self { session, peer, socket: far }
     }
 
-    /// Has the session read what the peer has queued.
+    /// Makes the session read what the peer has queued.
     pub(crate) fn deliver(&mut self) {
         while !self.peer.transmit().is_empty() {
             self.socket.write_all(self.peer.transmit()).unwrap();
@@ -70,7 +70,7 @@ impl Ends {
         self.read();
     }
 
-    /// Has the peer read what the session has written.
+    /// Makes the peer read what the session has written.
     pub(crate) fn collect(&mut self) {
         self.socket.set_nonblocking(true).unwrap();
         let mut bytes = [0; 4096];
@@ -82,7 +82,7 @@ impl Ends {
         self.socket.set_nonblocking(false).unwrap();
     }
 
-    /// Has the session read what has arrived.
+    /// Makes the session read what has arrived.
     pub(crate) fn read(&self) {
         while self.session.read(|buffer| Read::of(socket::receive(&self.session, buffer))) {}
     }

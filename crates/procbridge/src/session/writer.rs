@@ -12,8 +12,8 @@ use crate::session::state::{End, Flushed, Reader, State};
 
 impl State {
     /// Flushes what is queued soon: the task that drives the session does it, with one write for all that is queued
-    /// until then. It is flushed at once if that is [enough](Self::is_enough), or if no task drives the session and no
-    /// leader is about to write before it reads.
+    /// until then. It is flushed at once if that is [enough](Self::is_enough). So it is if no task drives the session and
+    /// no leader is about to write before it reads.
     pub(crate) fn flush_soon(&mut self, context: &SessionContext) {
         if self.reader == Reader::Task && !self.is_enough() {
             self.is_flush_pending = true;
@@ -161,7 +161,7 @@ impl Session {
         self.with(|state| state.flush(self))
     }
 
-    /// Ready when nothing that was queued waits for the socket any longer; false if the session ended first.
+    /// Returns `Ready` when nothing that was queued waits for the socket any longer; false if the session ended first.
     pub(crate) fn poll_written(&self, waker: &Waker) -> Poll<bool> {
         self.with(|state| {
             if state.is_flush_pending {
