@@ -101,7 +101,7 @@ impl PartialEq for Body {
 impl Eq for Body {}
 
 /// A part of this size is not moved again.
-const PART: usize = 512 * 1024;
+const PART: usize = 2 * 1024 * 1024;
 
 /// Unused capacity that is not worth giving back.
 const SLACK: usize = 4 * 1024;

@@ -15,6 +15,7 @@ use crate::client::connections::{OneShotPermit, Route};
 use crate::client::request::{self, CallOptions, ResultForm};
 use crate::client::retry::Retry;
 use crate::config::client::{ClientConfig, Sessions};
+use crate::config::tuning::{STALE, STALE_READS};
 use crate::error::{Error, Outcome};
 use crate::session::concurrency_limit::{QueuedCall, Started};
 use crate::session::{CallEnd, PendingCall, Session};
@@ -316,7 +317,7 @@ fn finished(mut pending: PendingCall, answer: Option<CallEnd>, time: CallTimeout
 fn refresh(session: &Arc<Session>) {
     if session.become_leader(None) {
         // The bound is for a server that floods its client: a caller that waits for an answer reads the rest.
-        for _ in 0..MAX_READS {
+        for _ in 0..STALE_READS {
             if !wait::read_now(session) {
                 break;
             }
@@ -326,7 +327,3 @@ fn refresh(session: &Arc<Session>) {
     }
     session.note_seen();
 }
-
-/// The idle time after which a session is read before use: the peer may have said goodbye.
-const STALE: Duration = Duration::from_secs(1);
-const MAX_READS: usize = 64;

@@ -5,3 +5,4 @@ pub(crate) mod client;
 pub(crate) mod cores;
 pub(crate) mod server;
 pub(crate) mod token;
+pub(crate) mod tuning;

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::classic::client::CallTimeout;
 use crate::client::request::{self, CallOptions, ResultForm};
+use crate::config::tuning::STALE;
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::session::{CallEnd, PendingCall};
 use crate::tokio::caller::Caller;
@@ -200,7 +201,7 @@ impl Prepared {
                 client.run_on_session(session, packet, time, is_idempotent).await.map(End::Answered)
             });
         }
-        match session.begin_copied(&packet, time.started.checked_sub(flow::STALE), time.deadline, waker) {
+        match session.begin_copied(&packet, time.started.checked_sub(STALE), time.deadline, waker) {
             Ok(Some(pending)) => State::Session(OnSession { client, pending, packet, time, is_idempotent }),
             begun => {
                 let failed = begun.err().map(request::refused);

@@ -14,6 +14,7 @@ use crate::client::connections::{OneShotPermit, Route};
 use crate::client::request::{self, CallOptions, ResultForm};
 use crate::client::retry::Retry;
 use crate::config::client::{ClientConfig, Sessions};
+use crate::config::tuning::{STALE, STALE_READS};
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::net::socket::{self, Read};
 use crate::session::concurrency_limit::{QueuedCall, Started};
@@ -401,7 +402,7 @@ fn is_stale(session: &Session, now: Instant) -> bool {
 /// Reads what has arrived on a session.
 fn refresh(session: &Arc<Session>) {
     // The bound is for a peer that sends as fast as it is read: the session's task reads on.
-    for _ in 0..MAX_READS {
+    for _ in 0..STALE_READS {
         if !session.read_all(|buffer| Read::of(socket::receive(session, buffer))) {
             break;
         }
@@ -410,10 +411,6 @@ fn refresh(session: &Arc<Session>) {
     session.note_seen();
 }
 
-/// The most reads of a stale session before it is used.
-const MAX_READS: u32 = 32;
-/// The idle time after which a session is read before use.
-pub(super) const STALE: Duration = Duration::from_secs(1);
 /// The text size from which a thread for blocking work inflates and checks it.
 const APART: usize = 128 * 1024;
 /// The largest call that is kept until it is answered, to retry it if it was not run.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::blocking::server::context::ServerContext;
 use crate::blocking::server::shutdown::Phase;
 use crate::blocking::thread_pool::spawn;
+use crate::config::tuning::{FLUSH_GRACE, STOPPING};
 use crate::reply_error::{self};
 use crate::session::Session;
 use crate::session::state::End;
@@ -87,9 +88,5 @@ pub(in crate::blocking) fn end_in_order(session: &Session) {
     session.goodbye(STOPPING);
 }
 
-/// The goodbye reason that sessions are sent when the server stops.
-const STOPPING: &str = "the server is stopping";
-/// How long a stopped server waits for its threads to release the sockets.
-const FLUSH_GRACE: Duration = Duration::from_secs(1);
 /// The interval between checks: a call can end between a check and the wait for a change.
 const DRAIN_POLL: Duration = Duration::from_millis(20);

@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::blocking::server::connection::ServerConnection;
+use crate::config::tuning::PEER_CHECK_INTERVAL;
 use crate::net::socket;
 use crate::service::call::Call;
 
@@ -146,7 +147,3 @@ impl InFlightCall {
         self.call.deadline().map_or(check, |deadline| deadline.min(check))
     }
 }
-
-/// The interval after which the loop checks whether the peer of a long call is still connected. Without that, a crowd
-/// of callers that have disconnected would take all permits.
-const PEER_CHECK_INTERVAL: Duration = Duration::from_millis(250);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::config::tuning::MAX_BACKLOG;
 use crate::net::listener::AllowedPeers;
 use crate::net::process::Creator;
 use crate::net::socket::{self, Accepted};
@@ -193,6 +194,3 @@ impl fmt::Debug for ServerHandle {
         f.debug_struct("ServerHandle").field("phase", &self.shutdown.phase()).finish_non_exhaustive()
     }
 }
-
-/// More than any backlog of the system: its setting allows no larger number.
-const MAX_BACKLOG: usize = u16::MAX as usize;

@@ -10,6 +10,7 @@ use ::tokio::time::sleep_until;
 use procbridge_proto::Packet;
 
 use crate::classic::server::{ClassicServer, LINGER_BYTES, MIN_REPLY_TIME, Progress};
+use crate::config::tuning::PEER_CHECK_INTERVAL;
 use crate::limits::permits::Permit;
 use crate::net::listener::AllowedPeers;
 use crate::net::socket::{Accepted, Read};
@@ -304,8 +305,6 @@ async fn linger(
     }
 }
 
-/// The interval at which the server checks whether the peer of a long call is still connected.
-const PEER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a request may take to arrive if its connection finds no permit to wait. So clients that send at once are
 /// served, however many others stay silent.
 const FIRST_READ_TIMEOUT: Duration = Duration::from_millis(20);

@@ -15,6 +15,7 @@ use ::tokio::time;
 use rustix::io::Errno;
 
 use crate::config::server::ServerConfig;
+use crate::config::tuning::FLUSH_GRACE;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::limits::admission::Admission;
@@ -319,5 +320,3 @@ impl fmt::Debug for Server {
 const MAX_CONNECTIONS: usize = 4096;
 /// The interval at which an ended server checks whether the log has written its lines.
 const DRAIN_POLL: Duration = Duration::from_millis(1);
-/// How long an ended server waits for its tasks to end.
-const FLUSH_GRACE: Duration = Duration::from_secs(1);

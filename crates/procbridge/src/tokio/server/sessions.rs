@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use ::tokio::sync::Notify;
 
+use crate::config::tuning::STOPPING;
 use crate::limits::admission::Whose;
 use crate::peer::Peer;
 use crate::reply_error::{self, Refusal};
@@ -162,5 +163,3 @@ fn refuse(session: &Session, refusal: &Refusal) {
 
 /// The precision of the clock.
 const TICK: Duration = Duration::from_secs(1);
-/// The goodbye reason that sessions are sent when the server stops.
-const STOPPING: &str = "the server is stopping";

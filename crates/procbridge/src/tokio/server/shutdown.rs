@@ -15,6 +15,7 @@ use ::tokio::sync::Notify;
 use ::tokio::sync::futures::Notified;
 use ::tokio::time::Sleep;
 
+use crate::config::tuning::MAX_BACKLOG;
 use crate::net::listener::{self, AllowedPeers};
 use crate::net::process::Creator;
 use crate::net::socket::{self, Accepted};
@@ -251,6 +252,3 @@ impl fmt::Debug for ServerHandle {
         f.debug_struct("ServerHandle").field("stopping", &stopping).finish_non_exhaustive()
     }
 }
-
-/// More than any backlog of the system: its setting allows no larger number.
-const MAX_BACKLOG: usize = u16::MAX as usize;
