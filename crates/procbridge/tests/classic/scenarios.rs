@@ -647,7 +647,7 @@ fn late_senders_are_served_however_many_are_silent() {
 #[test]
 fn peers_that_linger_take_no_places_from_others() {
     everywhere(|server, client, transport| {
-        let config = ServerConfig::new().with_max_connections(8).with_max_waiting(4);
+        let config = ServerConfig::new().with_max_connections(32).with_max_waiting(4);
         let (server, _) = start(server, transport, config);
         let _lingering: Vec<_> = (0..30)
             .map(|_| {
