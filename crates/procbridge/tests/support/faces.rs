@@ -2,8 +2,8 @@
 
 use std::process;
 #[cfg(feature = "tokio")]
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
+#[cfg(feature = "tokio")]
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use procbridge::{
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+#[cfg(feature = "tokio")]
 use super::WATCHDOG;
 use super::wire::{RawStream, raw};
 
