@@ -112,7 +112,7 @@ fn nothing_else_changes() {
             assert_eq!((plain.code, plain.stderr.as_str()), (loud.code, error.1), "{command:?}");
         }
     }
-    let idempotent = run(&["call", ":1", "m", "-v", "--idempotent"]);
+    let idempotent = run(&["call", ":1", "m", "-v", "--idempotent", "--timeout", "1s"]);
     assert_eq!(idempotent.code, Some(4), "{idempotent:?}");
 }
 
