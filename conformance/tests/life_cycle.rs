@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use demo::{Demo, WATCHDOG, binary, request};
 use serde_json::json;
 
-/// A shell that sets something up and then becomes the server.
+/// Returns a shell that sets something up and then becomes the server.
 fn after(setup: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{setup}; exec \"$0\" \"$@\"")]).arg(binary());
@@ -47,7 +47,7 @@ fn the_socket_is_private_under_any_mask_and_gone_at_the_end() {
 #[test]
 fn other_users_are_refused() {
     if !rustix::process::geteuid().is_root() {
-        // Only root can become somebody else; CI is root.
+        // Only root can become another user; CI is root.
         return;
     }
     const NOBODY: u32 = 65534;
@@ -55,8 +55,8 @@ fn other_users_are_refused() {
     let open =
         |path: &Path| fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     open(dir.path());
-    // The binary may stand where nobody else can reach it. Another process copies it: a file that this one has written to
-    // may still be open in a child that another test begins, and then it cannot be run.
+    // The binary may stand where no other user can reach it. Another process copies it. A file that this process has
+    // written to may still be open in a child that another test begins, and then it cannot be run.
     let copy = dir.path().join("procbridge");
     assert!(Command::new("cp").arg(binary()).arg(&copy).status().unwrap().success());
     let name = format!("unix:@procbridge-life-{}", std::process::id());

@@ -121,7 +121,7 @@ fn strangers_are_not_answered() {
             let mut stream = demo.connect(endpoint);
             let _ = stream.write_all(bytes);
             let mut answer = Vec::new();
-            // What it still had to send may reset the connection: nobody waits for strangers.
+            // Its late bytes may reset the connection: the server does not wait for it.
             let _ = stream.read_to_end(&mut answer);
             assert_eq!(answer, b"");
         }
@@ -162,14 +162,14 @@ fn a_refusal_can_be_read_by_a_peer_that_is_still_sending() {
 fn what_is_announced_is_not_allocated() {
     let demo = Demo::start(&[]);
     for endpoint in &demo.endpoints {
-        // What 300 connections cost whatever they announce is another matter.
+        // The cost of 300 connections that announce nothing is another matter.
         let small = flood(&demo, endpoint, 100);
         let more = flood(&demo, endpoint, 16 << 20).saturating_sub(small);
         assert!(more < 8 * 1024, "{endpoint}: 300 headers cost {more} KiB more than small ones");
     }
 }
 
-/// The KiB that are resident while 300 connections have announced bodies of `length` bytes.
+/// Returns the KiB that are resident while 300 connections have announced bodies of `length` bytes.
 fn flood(demo: &Demo, endpoint: &str, length: u32) -> usize {
     demo.check(endpoint);
     let streams: Vec<Stream> = (0..300)

@@ -40,7 +40,7 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
-/// The binary that was built beside this test.
+/// Returns the binary that was built beside this test.
 pub fn binary() -> PathBuf {
     if let Some(path) = env::var_os("PROCBRIDGE_BIN") {
         return path.into();
@@ -57,7 +57,7 @@ impl Demo {
         Self::start_as(Command::new(binary()), options)
     }
 
-    /// The same, by a command that runs the binary with the arguments that are added to it.
+    /// Does the same by a command that runs the binary with the arguments that are added to it.
     pub fn start_as(mut command: Command, options: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = format!("unix:{}/demo.sock", dir.path().display());
@@ -106,7 +106,7 @@ impl Demo {
         }
     }
 
-    /// Resident memory in KiB.
+    /// Returns the resident memory in KiB.
     pub fn resident(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -190,7 +190,7 @@ impl Write for Stream {
     }
 }
 
-/// A 1.1 request packet.
+/// Returns a 1.1 request packet.
 pub fn request(body: &str) -> Vec<u8> {
     let length = u32::try_from(body.len()).unwrap().to_le_bytes();
     [&b"pb\x01\x01\0\0\0"[..], &length, body.as_bytes()].concat()
