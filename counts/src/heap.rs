@@ -7,7 +7,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Stats, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// What was counted until now.
+/// The counts until now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heap {
     /// How often memory was asked for, or more of it.

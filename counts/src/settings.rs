@@ -1,4 +1,4 @@
-//! What is called, how, and how often.
+//! The method that is called, the way of calling, and the number of calls.
 
 use procbridge::{ClientConfig, Endpoint, ServerConfig, Sessions};
 use serde_json::value::RawValue;
@@ -32,7 +32,7 @@ impl Calls {
     }
 }
 
-/// The defaults, with room for many connections.
+/// Returns the defaults, with places for many connections.
 pub(crate) fn server() -> ServerConfig {
     ServerConfig::new().with_max_connections(4_096).with_drain_timeout(std::time::Duration::from_millis(100))
 }

@@ -32,7 +32,7 @@ pub(crate) fn call(calls: &Calls) -> Result<()> {
     runtime()?.block_on(make(calls))
 }
 
-/// The same with a server in this thread too.
+/// Does the same with a server in this thread too.
 pub(crate) fn both(calls: &Calls) -> Result<()> {
     runtime()?.block_on(async {
         let server = Server::bind_with(calls.endpoint.clone(), settings::server())?.spawn(router());

@@ -1,4 +1,4 @@
-//! What the targets have in common: an input's first bytes, portions of the rest, and packets by hand.
+//! The code that the targets share: an input's first bytes, portions of the rest, and packets by hand.
 
 use std::collections::BTreeMap;
 
@@ -26,14 +26,14 @@ pub fn portions(input: &[u8], seed: u8) -> Vec<&[u8]> {
     all
 }
 
-/// A session packet.
+/// Returns a session packet.
 pub fn packet(kind: Status, flags: u8, id: u32, content: &[u8]) -> Vec<u8> {
     let length = u32::try_from(content.len() + 4).unwrap();
     let header = Header { flags, ..Header::classic(Version::V1_1, kind, length) };
     [&header.encode()[..], &id.to_le_bytes(), content].concat()
 }
 
-/// A session with its opening call in flight: the opener and the acceptor.
+/// Returns a session with its opening call in flight: the opener and the acceptor.
 pub fn session(limits: Limits, opener: Settings, acceptor: Settings) -> [Connection; 2] {
     let mut client = Connection::client(limits).with_session(opener);
     let mut server = Connection::server(limits).with_session(acceptor);
@@ -48,17 +48,17 @@ pub fn session(limits: Limits, opener: Settings, acceptor: Settings) -> [Connect
     [client, server]
 }
 
-/// A small request.
+/// Returns a small request.
 pub fn request(limits: &Limits) -> Packet {
     Packet::request(Version::V1_1, Some("m"), None).finish(limits).unwrap()
 }
 
-/// A small request whose caller welcomes items.
+/// Returns a small request whose caller welcomes items.
 pub fn streamed(limits: &Limits) -> Packet {
     Packet::request(Version::V1_1, Some("m"), None).stream().finish(limits).unwrap()
 }
 
-/// Everything that waits to be written.
+/// Returns everything that waits to be written.
 pub fn said(end: &mut Connection) -> Vec<u8> {
     let mut said = Vec::new();
     while !end.transmit().is_empty() {

@@ -48,7 +48,7 @@ fuzz_target!(|input: &[u8]| {
     server.finish();
 });
 
-/// What a program does that has one budget for all of its sessions.
+/// The actions of a program that has one budget for all of its sessions.
 struct Server {
     sessions: Vec<Caller>,
     /// Calls that hold a place: their session, and their text if it was not read.
@@ -88,7 +88,7 @@ impl Server {
         self.send(at, &packet);
     }
 
-    /// A piece of an earlier request, which may have ended.
+    /// Sends a piece of an earlier request, which may have ended.
     fn piece(&mut self, at: usize, pick: usize, flags: u8) {
         let id = self.sessions[at].id(pick);
         self.send(at, &packet(Status::REQUEST, flags, id, &[b' '; 2048]));
@@ -140,7 +140,7 @@ impl Server {
         while self.sessions.iter().map(held).sum::<usize>() > BUDGET {
             let Some(largest) = self.sessions.iter_mut().max_by_key(|caller| held(caller)) else { return };
             if !largest.end.shed() {
-                // What is left is room for the next read.
+                // The rest is room for the next read.
                 assert!(held(largest) <= READ, "{} B held by no request", held(largest));
                 return;
             }
@@ -205,7 +205,7 @@ impl Server {
 }
 
 impl Caller {
-    /// The id of an earlier call.
+    /// Returns the id of an earlier call.
     fn id(&self, pick: usize) -> u32 {
         let calls = self.last_id / 2 + 1;
         1 + 2 * (pick as u32 % calls)

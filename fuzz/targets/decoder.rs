@@ -43,7 +43,7 @@ fn connection(how: u8) -> Connection {
     connection
 }
 
-/// What comes of these portions, each taken in at once.
+/// Returns the outcome of these portions, each taken in at once.
 fn seen(how: u8, portions: &[&[u8]]) -> Seen {
     let (mut connection, mut arrived) = (connection(how), 0);
     for portion in portions {
@@ -54,7 +54,7 @@ fn seen(how: u8, portions: &[&[u8]]) -> Seen {
     end(how, connection)
 }
 
-/// What comes of `bytes` if they are read as the faces read: as much at a time as there is room for.
+/// Returns the outcome of `bytes` if they are read as the faces read: as much at a time as there is room for.
 fn read(how: u8, mut bytes: &[u8]) -> Seen {
     let (mut connection, mut arrived) = (connection(how), 0);
     while !bytes.is_empty() {
@@ -82,8 +82,8 @@ fn end(how: u8, mut connection: Connection) -> Seen {
     Seen { events, said, wants_input, ending, is_session }
 }
 
-/// Memory follows what arrived, not what was announced: a buffer at most doubles, and has room for one read, which in a
-/// session is of 96 KiB.
+/// Checks that memory follows the bytes that arrived, not those announced. A buffer at most doubles, and has room for one
+/// read, which in a session is of 96 KiB.
 fn check_held(connection: &Connection, arrived: usize) {
     let read = if connection.is_session() { 200 * 1024 } else { 8 * 1024 };
     let held = connection.held_bytes();

@@ -32,7 +32,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// What `serde_json` says of a body.
+/// The verdict of `serde_json` on a body.
 enum Oracle<'a> {
     /// An object of allowed depth: the keys as they are read, and the text of their values.
     Object(Vec<(Option<String>, &'a str)>),
@@ -62,7 +62,7 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// The members, if `refused` is none; else nothing, once it is the right error.
+    /// Returns the members if `refused` is none, else nothing, once it is the right error.
     fn members(&self, refused: Option<&ProtocolError>) -> Option<&[(Option<String>, &'a str)]> {
         match (self, refused) {
             (Self::Refused(is_right), Some(error)) => assert!(is_right(error), "{error:?}"),
@@ -100,7 +100,7 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Members<'a> {
     }
 }
 
-/// How deep arrays and objects are nested in `json`, which is JSON.
+/// Returns how deep arrays and objects are nested in `json`, which is JSON.
 fn depth(json: &str) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0, 0, false, false);
     for byte in json.bytes() {
@@ -117,17 +117,17 @@ fn depth(json: &str) -> usize {
     deepest
 }
 
-/// The last member of this name, be it null.
+/// Returns the last member of this name, which may be null.
 fn last<'a>(members: &[(Option<String>, &'a str)], name: &str) -> Option<&'a str> {
     members.iter().rev().find(|(key, _)| key.as_deref() == Some(name)).map(|&(_, value)| value)
 }
 
-/// The same, where null is as good as none.
+/// Returns the same, where null is as good as none.
 fn not_null<'a>(members: &[(Option<String>, &'a str)], name: &str) -> Option<&'a str> {
     last(members, name).filter(|&value| value != "null")
 }
 
-/// A string that has a meaning; not one with half a surrogate pair.
+/// Returns a string that has a meaning; not one with half a surrogate pair.
 fn string(json: &str) -> Option<String> {
     serde_json::from_str(json).ok()
 }
@@ -147,7 +147,7 @@ fn request(version: Version, body: &[u8], limits: Limits, oracle: &Oracle<'_>) {
         Some(Event::Closed { error: Some(error) }) => Err(error),
         other => panic!("{other:?}"),
     };
-    // What is wrong with a method's name is found once everything else is right.
+    // A wrong method name is found once everything else is right.
     let about_method = |error: &ProtocolError| {
         matches!(error, ProtocolError::InvalidMethod { .. } | ProtocolError::MethodTooLong { .. })
     };
@@ -191,7 +191,7 @@ fn request(version: Version, body: &[u8], limits: Limits, oracle: &Oracle<'_>) {
     read_back(&request);
 }
 
-/// A request with the same parts says the same.
+/// Checks that a request with the same parts says the same.
 fn read_back(request: &Request) {
     let token = request.token();
     let envelope =
@@ -210,7 +210,7 @@ fn read_back(request: &Request) {
     assert_eq!(again.token(), request.token());
 }
 
-/// What a client is told of an answer with this body.
+/// Returns what a client gets for an answer with this body.
 fn answer(version: Version, status: Status, body: &[u8], limits: Limits) -> Result<Response, ProtocolError> {
     let mut client = Connection::client(limits);
     client.call(Packet::request(version, Some("m"), None).finish(&limits).unwrap()).unwrap();
@@ -233,7 +233,7 @@ fn good(version: Version, body: &[u8], limits: Limits, oracle: &Oracle<'_>) {
     assert_eq!(good.clone().into_payload().as_deref(), expected);
 }
 
-/// What is left to a parser and then checked is what is checked at once.
+/// Checks that text left to a parser and then checked is the text that is checked at once.
 fn left_to_a_parser(body: &[u8], limits: Limits) {
     let checked = answer(Version::V1_1, Status::GOOD, body, limits);
     let left = answer(Version::V1_1, Status::GOOD, body, limits.with_results_unchecked());
@@ -262,7 +262,7 @@ fn bad(version: Version, body: &[u8], limits: Limits, oracle: &Oracle<'_>) {
         Some(message) if message.starts_with('"') => {
             assert!(string(message).is_none_or(|message| message == bad.message()));
         }
-        // What was thrown need not be a string.
+        // A thrown value need not be a string.
         Some(message) => assert_eq!(bad.message(), message),
     }
     if version == Version::V1_0 {
@@ -279,7 +279,7 @@ fn bad(version: Version, body: &[u8], limits: Limits, oracle: &Oracle<'_>) {
     assert_eq!(bad.data(), not_null(members, "data"));
 }
 
-/// What may be sent as a payload is JSON of at most 128 levels.
+/// Checks that a payload that may be sent is JSON of at most 128 levels.
 fn written(body: &[u8]) {
     let Ok(text) = str::from_utf8(body) else { return };
     let is_json = serde_json::from_str::<&RawValue>(text).is_ok_and(|value| depth(value.get()) <= 128);

@@ -24,7 +24,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// Any bytes as a compressed body.
+/// Takes any bytes as a compressed body.
 fn arrives(codec: Codec, limit: u32, content: &[u8], cut: usize) {
     let whole = answer(Some(codec), limit, &[content]);
     if content.len() > limit as usize {
@@ -44,7 +44,7 @@ fn arrives(codec: Codec, limit: u32, content: &[u8], cut: usize) {
     }
 }
 
-/// What the core compresses it reads, within a limit that is exact; and damage to it costs no more than the call.
+/// Checks that the core reads what it compresses, within an exact limit, and that damage costs no more than the call.
 fn is_sent(codec: Codec, content: &[u8], times: usize) {
     let text = String::from_utf8_lossy(content).repeat(times.min(40_000 / content.len().max(1)));
     let payload = serde_json::to_string(&text).unwrap();
@@ -69,7 +69,7 @@ fn is_sent(codec: Codec, content: &[u8], times: usize) {
     }
 }
 
-/// What a caller with this limit is told of an answer that comes in these pieces.
+/// Returns what a caller with this limit gets for an answer that comes in these pieces.
 fn answer(codec: Option<Codec>, limit: u32, pieces: &[&[u8]]) -> Result<Response, ProtocolError> {
     let limits = Limits::default().with_max_body(limit);
     let [mut client, _] = session(limits, Settings::new(), Settings::new());
@@ -109,7 +109,7 @@ fn answer(codec: Option<Codec>, limit: u32, pieces: &[&[u8]]) -> Result<Response
     answer
 }
 
-/// What the library makes of a body, if that is allowed.
+/// Inflates a body as the library does, if that is allowed.
 fn lz4(content: &[u8], limit: u32) -> Option<Vec<u8>> {
     let (size, block) = content.split_first_chunk()?;
     let size = usize::try_from(u32::from_le_bytes(*size)).ok().filter(|&size| size <= limit as usize)?;
@@ -117,7 +117,7 @@ fn lz4(content: &[u8], limit: u32) -> Option<Vec<u8>> {
     if text.len() == size { Some(text) } else { None }
 }
 
-/// The same, for one frame.
+/// Does the same for one frame.
 fn zstd(content: &[u8], limit: u32) -> Option<Vec<u8>> {
     if !content.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]) {
         return None;

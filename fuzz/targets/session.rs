@@ -1,5 +1,5 @@
-//! Sessions. Either two ends that do what the input says, against the model of the tests; or one end with calls in flight
-//! that is given any bytes.
+//! Sessions. Either two ends do what the input says, against the model of the tests. Or one end with calls in flight
+//! is given any bytes.
 #![no_main]
 
 #[path = "../../crates/procbridge-proto/tests/session_model/world.rs"]
@@ -71,7 +71,7 @@ fn both_ends(input: &[u8]) {
 fn body(size: u8, more: u8) -> Body {
     let codec = [None, None, Some(Codec::Lz4), Some(Codec::Zstd)][usize::from(more & 3)];
     let size = usize::from(size);
-    // What is large costs much time, and few of it are enough.
+    // Large inputs cost much time, and few of them are enough.
     let size = match more >> 2 {
         0..57 => size % 60,
         57..62 => 900 + 20 * size,
@@ -84,7 +84,7 @@ fn body(size: u8, more: u8) -> Body {
 /// No body is larger. The memory of one that was written can be used for one that arrives.
 const LARGEST: usize = 256 * 1024;
 
-/// Any bytes to an end of a session.
+/// Gives any bytes to an end of a session.
 fn one_end(input: &[u8]) {
     let ([how, seed], bytes) = choices(input);
     let whole = seen(how, &[bytes], false);
@@ -93,12 +93,12 @@ fn one_end(input: &[u8]) {
     assert_eq!(whole, seen(how, &bytes.chunks(1).collect::<Vec<_>>(), false));
     check(&whole.0, &whole.1, how & 2 != 0);
     check_credit(&whole.0);
-    // A program that acts on what it is told says more, which depends on when it is told. What must hold is the same.
+    // A program that acts on what it is told says more, which depends on when it is told. The same must hold.
     let (events, said) = seen(how, &portions, true);
     check(&events, &said, how & 2 != 0);
 }
 
-/// Either end with calls of its own in flight, and what it was told so far.
+/// Returns either end with calls of its own in flight, and what it was told so far.
 fn established(how: u8) -> (Connection, Vec<Event>) {
     let limits = Limits::default().with_max_body(if how & 4 == 0 { 100_000 } else { 300 });
     let acceptor = Settings::new().with_max_calls(3).with_stream_window(WINDOW);
@@ -140,7 +140,7 @@ fn seen(how: u8, portions: &[&[u8]], acts: bool) -> (Vec<Event>, Vec<u8>) {
     (events, told)
 }
 
-/// What a program does that answers at once and takes every item.
+/// Acts as a program that answers at once and takes every item.
 fn act(end: &mut Connection, event: &Event) {
     let limits = Limits::default();
     let good = || Packet::good(Version::V1_1).finish(&limits).unwrap();
@@ -151,7 +151,7 @@ fn act(end: &mut Connection, event: &Event) {
                 // There may be no credit, and the call may be gone.
                 let _ = end.item(*id, item);
             }
-            // One in four waits until it is cancelled, or for ever.
+            // One in four waits until it is cancelled, or without an end.
             if id.number() % 8 < 6 && end.reply(*id, good()).is_ok() {
                 assert_eq!(end.reply(*id, good()), Err(Misuse::UnknownCall));
             }
@@ -162,7 +162,7 @@ fn act(end: &mut Connection, event: &Event) {
     }
 }
 
-/// What must hold of any input: one end of each call and of the session.
+/// Checks what must hold of any input: one end of each call and of the session.
 fn check(events: &[Event], said: &[u8], ends: bool) {
     let mut ended = BTreeSet::new();
     let mut requests = BTreeSet::new();
@@ -186,7 +186,7 @@ fn check(events: &[Event], said: &[u8], ends: bool) {
     answers(said);
 }
 
-/// A program that takes no items is given no more than it said it takes ahead.
+/// Checks that a program that takes no items is given no more than it said it takes ahead.
 fn check_credit(events: &[Event]) {
     let mut items = BTreeMap::new();
     for event in events {
@@ -200,7 +200,7 @@ fn check_credit(events: &[Event]) {
 /// Items that an end takes ahead.
 const WINDOW: u32 = 2;
 
-/// Memory follows what arrived: buffers at most double, and have room for a read of 96 KiB.
+/// Checks that memory follows the bytes that arrived: buffers at most double, and have room for a read of 96 KiB.
 fn check_held(end: &Connection, arrived: usize) {
     let held = end.held_bytes();
     assert!(held <= 2 * arrived + 200 * 1024, "{held} B held for {arrived} B");

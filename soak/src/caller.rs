@@ -46,7 +46,7 @@ impl Caller {
         }
     }
 
-    /// The same, given up after `patience`: `None`. The blocking face has its time limit for that.
+    /// Calls, and gives the call up after `timeout`: `None`. The blocking face has a timeout of its own for that.
     pub(crate) fn ask_briefly(
         &self,
         method: &str,

@@ -24,7 +24,7 @@ pub(crate) struct Crowd {
     next: Arc<AtomicU64>,
     seed: u64,
     callers: Group,
-    /// They go on as long as anybody waits for an event.
+    /// They go on as long as a subscriber waits for an event.
     publishers: Group,
 }
 
@@ -63,7 +63,7 @@ impl Crowd {
         thread::sleep(time);
     }
 
-    /// Ends everybody's work, and sees that it ends.
+    /// Ends all work, and checks that it ends.
     pub(crate) fn finish(&mut self) {
         self.failures.extend(self.callers.finish());
         self.failures.extend(self.publishers.finish());
@@ -110,7 +110,7 @@ impl Crowd {
     }
 }
 
-/// What somebody needs to work.
+/// The state that a worker needs.
 #[derive(Debug)]
 pub(crate) struct Work {
     pub(crate) tally: Arc<Tally>,
@@ -120,13 +120,13 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// On its own, without an end.
+    /// Returns work of its own, without an end.
     pub(crate) fn alone(first: u64) -> Self {
         let next = Arc::new(AtomicU64::new(first));
         Self { tally: Arc::default(), next, stop: Arc::default(), dice: Dice::new(first) }
     }
 
-    /// The same for somebody else.
+    /// Returns the same for another worker.
     pub(crate) fn split(&mut self) -> Self {
         let dice = Dice::new(self.dice.below(usize::MAX) as u64);
         Self { tally: self.tally.clone(), next: self.next.clone(), stop: self.stop.clone(), dice }
@@ -136,7 +136,7 @@ impl Work {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// A number for a call.
+    /// Returns a number for a call.
     pub(crate) fn number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
@@ -216,8 +216,8 @@ fn killed(face: Face, place: &str, mut work: Work) {
 /// Programs that were started to be killed.
 static PROGRAMS: AtomicU64 = AtomicU64::new(0);
 
-/// Each of them has so many numbers for its calls, which nobody else has.
+/// Each of them has so many numbers for its calls, apart from all others.
 const FOR_THE_KILLED: u64 = 1 << 32;
 
-/// How long the last calls may take, which have a time limit of 30 s.
+/// The longest time for the last calls, which have a timeout of 30 s.
 const STUCK: Duration = Duration::from_secs(60);

@@ -40,7 +40,7 @@ use crate::caller::Face;
 use crate::crowd::{Crowd, Work};
 use crate::process::Process;
 
-/// What is on the heap is exact where resident memory is not, of which allocators keep some.
+/// Memory on the heap is exact where resident memory is not: allocators keep some.
 #[global_allocator]
 static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// One face for so many minutes.
+/// Runs one face for so many minutes.
 fn run(face: Face, minutes: u64) -> ExitCode {
     let dir = tempfile::tempdir().unwrap();
     let record = dir.path().join("record");
@@ -73,7 +73,7 @@ fn run(face: Face, minutes: u64) -> ExitCode {
     let mut crowd = Crowd::new(face, server.endpoints.clone());
     let time = Duration::from_secs(60 * minutes);
 
-    // What is used for the first time stays, and is no leak.
+    // Memory of first use stays, and is no leak.
     crowd.work(time / 20);
     let start = server.at_rest();
     println!("{face}: at rest after {} s of work {start}", (time / 20).as_secs());
@@ -109,7 +109,7 @@ fn run(face: Face, minutes: u64) -> ExitCode {
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Calls until it is killed, or whoever started it is gone.
+/// Calls until it is killed, or its parent is gone.
 fn call(face: Face, endpoint: &str, number: u64) {
     std::thread::spawn(|| {
         let _ = std::io::stdin().read(&mut [0]);

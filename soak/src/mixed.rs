@@ -31,7 +31,7 @@ pub(crate) fn clients(face: Face, at: &Endpoint, config: &ClientConfig, threads:
     }
 }
 
-/// Some call.
+/// Makes some call.
 fn one(caller: &Caller, work: &mut Work) {
     match work.dice.below(20) {
         0..11 => {
@@ -83,7 +83,7 @@ fn ask(caller: &Caller, method: &str, size: usize, limit: Duration, work: &mut W
     }
 }
 
-/// A call whose caller loses patience.
+/// Makes a call that its caller gives up.
 fn give_up(caller: &Caller, work: &mut Work) {
     let payload = (work.number(), work.dice.text(10));
     let patience = Duration::from_millis(1 + work.dice.below(60) as u64);
@@ -121,7 +121,7 @@ fn tell(caller: &Caller, work: &mut Work) {
     }
 }
 
-/// A call that the method refuses, with the call's number.
+/// Makes a call that the method refuses, with the call's number.
 fn unwilling(caller: &Caller, work: &mut Work) {
     let payload = (work.number(), work.dice.text(100));
     let error = match caller.ask("unwilling", &payload, LONG) {
@@ -136,11 +136,11 @@ fn unwilling(caller: &Caller, work: &mut Work) {
 
 fn failed(number: u64, error: &Error, work: &mut Work) {
     work.tally.error(number, error);
-    // As long as nobody serves, everybody would be back at once.
+    // As long as no server listens, all workers would be back at once.
     if error.remote().is_none() && !error.is_timeout() {
         work.pause(20);
     }
 }
 
-/// What no call needs here.
+/// A timeout that no call here reaches.
 const LONG: Duration = Duration::from_secs(30);

@@ -20,7 +20,7 @@ pub(crate) struct Process {
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-/// What it holds.
+/// The resources that the process holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Figures {
     descriptors: usize,
@@ -86,7 +86,7 @@ impl Process {
         Figures { descriptors, threads: field("Threads:"), heap_kib, resident_kib: field("VmRSS:") }
     }
 
-    /// Its figures once everybody is gone and nothing has changed for longer than any of its time limits.
+    /// Returns its figures once no client is left and nothing has changed for longer than any of its timeouts.
     pub(crate) fn at_rest(&mut self) -> Figures {
         let (began, mut figures, mut since) = (Instant::now(), self.figures(), Instant::now());
         while since.elapsed() < QUIET && began.elapsed() < 6 * QUIET {
@@ -109,7 +109,7 @@ impl Drop for Process {
 }
 
 impl Figures {
-    /// What there is more of than before. Of memory a little more is allowed.
+    /// Returns the figures that have grown. Memory may grow a little.
     pub(crate) fn grown_since(&self, before: &Self) -> Option<String> {
         let is_same = self.descriptors <= before.descriptors
             && self.threads <= before.threads
@@ -135,5 +135,5 @@ const QUIET: Duration = Duration::from_secs(12);
 /// The tables and buffers of a server that has had much to do.
 const HEAP_KIB: usize = 512;
 
-/// What an allocator keeps, however long it goes on.
+/// The memory that an allocator keeps, however long it goes on.
 const MORE_KIB: usize = 32 * 1024;

@@ -130,7 +130,7 @@ impl Stream {
         }))
     }
 
-    /// The next packet: kind and body. Nothing at the end.
+    /// Returns the next packet: kind and body. Nothing at the end.
     fn packet(&mut self) -> Option<(u8, Vec<u8>)> {
         let mut header = [0; 11];
         self.fill(&mut header)?;
@@ -162,13 +162,13 @@ impl Stream {
     }
 }
 
-/// A packet as a classic connection has them.
+/// Returns a packet as a classic connection has them.
 fn classic(kind: u8, flags: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).unwrap().to_le_bytes();
     [&[b'p', b'b', 1, 1, kind, flags, 0][..], &length, body].concat()
 }
 
-/// A packet of a session.
+/// Returns a packet of a session.
 fn packet(kind: u8, id: u32, content: &[u8]) -> Vec<u8> {
     classic(kind, 0, &[&id.to_le_bytes(), content].concat())
 }
@@ -181,5 +181,5 @@ const BAD: u8 = 2;
 const HELLO: u8 = 3;
 const GOODBYE: u8 = 9;
 
-/// What a server never takes: its time limits are of 10 s.
+/// A time that a server never takes: its timeouts are of 10 s.
 const STUCK: Duration = Duration::from_secs(30);

@@ -17,7 +17,7 @@ pub(crate) enum End {
     Refused,
     NotSent,
     Unknown,
-    /// It was written, and nobody waited for an end: a call without answer, or one that was given up.
+    /// It was written, and its caller did not wait for an end: a call without answer, or one that was given up.
     Left,
 }
 
@@ -25,7 +25,7 @@ pub(crate) enum End {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     ends: Mutex<Vec<(u64, End)>>,
-    /// What was said of those that failed, and how often.
+    /// The errors of those that failed, and how often each came.
     words: Mutex<BTreeMap<String, u64>>,
     events: Mutex<u64>,
 }

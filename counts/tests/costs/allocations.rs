@@ -15,7 +15,7 @@ const TABLE: &[(&str, f64)] = &[
     ("tokio classic, client", 11.00),
     ("tokio classic, server", 9.00),
 ];
-/// What a figure may be worse than the table before it is a failure.
+/// A figure that is worse than the table by more than this is a failure.
 const TOLERANCE: f64 = 0.04;
 
 #[test]
@@ -32,7 +32,7 @@ fn measure() -> Vec<(String, f64)> {
         [("blocking", "session"), ("tokio", "session"), ("blocking", "classic"), ("tokio", "classic")]
     {
         let server = Server::start(Tool::Nothing, face);
-        // What is made once, with the first calls.
+        // Memory that is taken once, with the first calls.
         server.call(Tool::Nothing, face, style, 200, 1);
         let before = heap(&server).allocations;
         let (client, _) = server.call(Tool::Nothing, face, style, CALLS - WARM, 1);

@@ -1,8 +1,9 @@
 //! Classic calls that a server on one thread finds all at once.
 //!
-//! Whether such a server meets a connection before or with its request, and whether it sleeps before the next one, is decided
-//! by the scheduler, and each costs system calls and allocations. So the server's only thread is held in a handler until all
-//! connections and requests wait for it. Then it serves them in an order that nothing outside of it can change.
+//! The scheduler decides whether such a server meets a connection before or with its request. It also decides whether the
+//! server sleeps before the next one. Each costs system calls and allocations. So the server's only thread is held in a
+//! handler until all connections and requests wait for it. Then it serves them in an order that nothing outside of it can
+//! change.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -10,7 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use crate::memory::request;
 use crate::probe::{Counted, Server, Tool};
 
-/// What a server of the tokio face takes for one call, as `tool` counts it.
+/// Returns the cost of one call in a server of the tokio face, as `tool` counts it.
 pub(crate) fn of_one_call(tool: Tool) -> Counted {
     let count = |calls| {
         let server = Server::start(tool, "tokio");
@@ -20,7 +21,7 @@ pub(crate) fn of_one_call(tool: Tool) -> Counted {
     each(count)
 }
 
-/// What one call takes, if `count` makes bursts of so many calls and tells what was counted.
+/// Returns the cost of one call, if `count` makes bursts of so many calls and returns their cost.
 pub(crate) fn each(count: impl Fn(usize) -> Counted) -> Counted {
     count(CALLS).each(count(2 * CALLS), ROUNDS * CALLS)
 }
@@ -51,7 +52,7 @@ fn is_answered(mut stream: UnixStream) {
     assert_eq!(answer.get(4), Some(&GOOD), "{}", String::from_utf8_lossy(&answer));
 }
 
-/// What the clients of the probe ask for.
+/// The requests that the clients of the probe send.
 const ECHO: &str = r#"{"method":"echo","payload":{"a":1,"b":[1,2,3],"s":"hello"}}"#;
 const GOOD: u8 = 1;
 const CALLS: usize = 100;

@@ -1,6 +1,6 @@
 //! Instructions of a call, counted by callgrind: those of the second thousand calls.
 //!
-//! What happens by the clock, a look at the sessions every few milliseconds, is in them too, and more of it than without
+//! Work by the clock, a look at the sessions every few milliseconds, is in them too. There is more of it than without
 //! callgrind, in which everything takes longer. That is a few per cent and the reason for the tolerance.
 
 use crate::probe::{Counted, Server, Tool, run};
@@ -17,7 +17,7 @@ const TABLE: &[(&str, f64)] = &[
     ("tokio classic, client", 12_030.0),
     ("tokio classic, server", 10_800.0),
 ];
-/// What a figure may be worse than the table before it is a failure.
+/// A figure that is worse than the table by more than this is a failure.
 const TOLERANCE: f64 = 0.06;
 
 #[test]
@@ -43,7 +43,7 @@ fn measure() -> Vec<(String, f64)> {
     measured
 }
 
-/// What the two sides of `calls` take. They are counted one after the other: the other side answers at full speed.
+/// Returns the cost of both sides of `calls`. They are counted one after the other: the other side runs at full speed.
 fn client_and_server(face: &str, style: &str, calls: usize) -> (Counted, Counted) {
     let server = Server::start(Tool::Nothing, face);
     let (_, client) = server.call(Tool::Callgrind, face, style, calls, 1);

@@ -1,4 +1,4 @@
-//! What a call costs, in figures that do not depend on the clock or on what else the machine does. Each has a table of
+//! The cost of a call, in figures that do not depend on the clock or on what else the machine does. Each has a table of
 //! what was reached last; a test fails when a figure is more than a little worse than that.
 //!
 //! To measure again, and to see all figures in the form of the tables:
@@ -29,8 +29,8 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-/// Compares what is measured with a table. A figure that is worse than there by more than `tolerance` (0.05 is 5 %) is a
-/// failure, unless it is not when it is measured again: a look at the clock now and then is in most of them.
+/// Compares measured figures with a table. A figure fails that is worse by more than `tolerance` (0.05 is 5 %), twice in a
+/// row. Most figures contain a look at the clock now and then.
 fn check(table: &[(&str, f64)], tolerance: f64, measure: impl Fn() -> Vec<(String, f64)>) {
     let mut best: Vec<(String, f64)> = watched(&measure);
     for _ in 1..ATTEMPTS {

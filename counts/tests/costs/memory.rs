@@ -17,7 +17,7 @@ const TABLE: &[(&str, f64)] = &[
     ("tokio session", 1731.0),
     ("tokio classic", 1395.0),
 ];
-/// What a figure may be worse than the table before it is a failure.
+/// A figure that is worse than the table by more than this is a failure.
 const TOLERANCE: f64 = 0.05;
 
 /// The heap of a server.
@@ -36,7 +36,7 @@ pub(crate) fn heap(server: &Server) -> Heap {
     Heap { allocations: number(0), bytes: number(1) }
 }
 
-/// The heap in use, once nothing more is given back. A session that was busy is given a while to be so again.
+/// Returns the heap in use, once nothing more is freed. A session that was busy gets a while to become so.
 fn settled(server: &Server) -> f64 {
     let deadline = Instant::now() + Duration::from_secs(10);
     let mut last = heap(server).bytes;
@@ -50,7 +50,7 @@ fn settled(server: &Server) -> f64 {
     }
 }
 
-/// A session that has made its first call.
+/// Returns a session that has made its first call.
 fn session(server: &Server) -> UnixStream {
     let mut stream = UnixStream::connect(server.path()).unwrap();
     stream.write_all(&request(SESSION, r#"{"method":"$/ping"}"#)).unwrap();
@@ -63,7 +63,7 @@ pub(crate) fn request(flags: u8, body: &str) -> Vec<u8> {
     [&[b'p', b'b', 1, 1, 0, flags, 0][..], &length, body.as_bytes()].concat()
 }
 
-/// The next packet: its status, and its content if that is all of its body.
+/// Returns the next packet: its status, and its content if that is all of its body.
 fn packet(stream: &mut UnixStream) -> (u8, Value) {
     let mut header = [0; 11];
     stream.read_exact(&mut header).unwrap();
@@ -103,7 +103,7 @@ fn measure() -> Vec<(String, f64)> {
     measured
 }
 
-/// The memory of a server's process that is in use.
+/// Returns the memory of a server's process that is in use.
 fn resident(server: &Server) -> f64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 
-/// What counts.
+/// The tool that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tool {
     Nothing,
@@ -46,7 +46,7 @@ impl Tool {
         command
     }
 
-    /// What the tool has counted.
+    /// Returns the counts of the tool.
     fn read(self, report: &Path) -> Counted {
         let text = fs::read_to_string(report).unwrap_or_default();
         match self {
@@ -71,7 +71,7 @@ impl Tool {
     }
 }
 
-/// What a tool has counted.
+/// The counts of a tool.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counted {
     /// Instructions, system calls or allocations.
@@ -81,7 +81,7 @@ pub(crate) struct Counted {
 }
 
 impl Counted {
-    /// What each of `calls` took, where `self` was counted with that many calls less than `more`.
+    /// Returns the cost of each of `calls`, where `self` was counted with that many calls less than `more`.
     pub(crate) fn each(self, more: Self, calls: usize) -> Self {
         let each = |few: f64, many: f64| (many - few) / calls as f64;
         Self { all: each(self.all, more.all), transfers: each(self.transfers, more.transfers) }
@@ -105,12 +105,12 @@ impl Server {
         self.dir.path().join("socket")
     }
 
-    /// A directory that is there as long as this is.
+    /// Returns a directory that is there as long as this is.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// The number of its process, if no tool runs it.
+    /// Returns the number of its process, if no tool runs it.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -131,7 +131,7 @@ impl Server {
         }
     }
 
-    /// The state of each thread, and how often it has given up its core.
+    /// Returns the state of each thread, and how often it has given up its core.
     fn threads(&self) -> Vec<(String, String)> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
         let status = |task: std::io::Result<fs::DirEntry>| {
@@ -146,7 +146,7 @@ impl Server {
         tasks.filter_map(status).collect()
     }
 
-    /// Has a probe make calls, and tells what it printed and what the tool has counted of it.
+    /// Runs a probe that makes calls, and returns what it printed and what the tool has counted of it.
     pub(crate) fn call(
         &self,
         tool: Tool,
@@ -174,7 +174,7 @@ impl Drop for Server {
     }
 }
 
-/// The first core that this process may use.
+/// Returns the first core that this process may use.
 fn core() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();

@@ -22,7 +22,7 @@ const TABLE: &[(&str, f64)] = &[
     ("tokio classic, server, all", 5.02),
     ("tokio session, 64 in flight, both sides", 0.109),
 ];
-/// What a figure may be worse than the table before it is a failure.
+/// A figure that is worse than the table by more than this is a failure.
 const TOLERANCE: f64 = 0.08;
 
 #[test]
@@ -55,7 +55,7 @@ fn measure() -> Vec<(String, f64)> {
     measured
 }
 
-/// Both sides are in one thread, whose order of things is its own.
+/// Measures with both sides in one thread, whose order of things is its own.
 fn sixty_four_in_flight() -> f64 {
     let dir = tempfile::tempdir().unwrap();
     let count = |calls: usize| {

@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let vector = serde_json::from_slice(&fs::read(&path)?)?;
                 let name = path.file_stem().unwrap_or_default();
                 seed(folder == "session", &vector, |target, input| {
-                    // What is long says little that its beginning does not.
+                    // The later parts of a long input say little that its beginning does not.
                     let input = &input[..input.len().min(LONGEST)];
                     fs::write(corpus.join(target).join(Path::new(folder).with_extension(name)), input)
                 })?;
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// An input begins with the choices that its target makes of its first bytes.
+/// Returns an input, which begins with the choices that its target makes of its first bytes.
 fn seed(
     is_session: bool,
     vector: &Value,
@@ -70,7 +70,7 @@ fn seed(
     write("inflate", input(&[8, 100], &bytes[HEADER_LENGTH..]))
 }
 
-/// The bytes that the parts stand for (`spec/vectors/README.md`).
+/// Returns the bytes that the parts stand for (`spec/vectors/README.md`).
 fn bytes(parts: &Value, id: u32) -> Vec<u8> {
     let number = |value: &Value| value.as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or(0);
     let mut out = Vec::new();
