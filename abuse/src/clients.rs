@@ -24,7 +24,7 @@ struct Work {
     numbers: AtomicU32,
 }
 
-/// A clock that this process and its parent share.
+/// Returns a clock that this process and its parent share.
 pub(crate) fn clock() -> Duration {
     Duration::try_from(rustix::time::clock_gettime(ClockId::Monotonic)).unwrap_or_default()
 }

@@ -208,7 +208,7 @@ impl Session {
         Ok(session)
     }
 
-    /// The id of the next call.
+    /// Returns the id of the next call.
     pub(crate) fn next_id(&mut self) -> u32 {
         let id = self.next;
         self.next += 2;

@@ -59,7 +59,7 @@ impl<'a> Field<'a> {
         &self.server.tcp
     }
 
-    /// One of the two transports, in turn.
+    /// Returns one of the two transports, in turn.
     pub(crate) fn either(&self, turn: usize) -> &At {
         if turn.is_multiple_of(2) { self.unix() } else { self.tcp() }
     }
@@ -78,7 +78,7 @@ impl<'a> Field<'a> {
         self.sleep(Duration::MAX);
     }
 
-    /// The full figure, or the smaller one in the short form.
+    /// Returns the full figure, or the smaller one in the short form.
     pub(crate) fn scaled(&self, full: usize, short: usize) -> usize {
         if self.is_short { short } else { full }
     }

@@ -126,7 +126,7 @@ impl Honest {
         Ok(Self { started, records, process, reader: Some(reader) })
     }
 
-    /// The time since the start.
+    /// Returns the time since the start.
     pub(crate) fn now(&self) -> Duration {
         clients::clock().saturating_sub(self.started)
     }
@@ -137,7 +137,7 @@ impl Honest {
         CLASSES.into_iter().map(|class| (class, share(&records, class, window))).collect()
     }
 
-    /// The end of the last call after `since` that was not answered right, or not within [`SOON`].
+    /// Returns the end of the last call after `since` that was not answered right, or not within [`SOON`].
     pub(crate) fn last_trouble(&self, since: Duration) -> Option<Duration> {
         let records = self.records.lock().unwrap();
         let troubles = records.iter().filter(|record| {

@@ -79,7 +79,7 @@ impl Hostile {
         Ok(Self { address, shared, thread: Some(thread) })
     }
 
-    /// The endpoint, as clients take it.
+    /// Returns the endpoint, as clients take it.
     pub(crate) fn endpoint(&self) -> String {
         format!("tcp:{}", self.address)
     }
@@ -110,7 +110,7 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// The milliseconds that a line of `abuse-peer` begins with: the longest.
+    /// Returns the milliseconds that a line of `abuse-peer` begins with: the longest.
     pub(crate) fn longest_call(&self) -> f64 {
         let times = self.output.lines().filter_map(|line| line.split(' ').next()?.parse::<f64>().ok());
         times.fold(0.0, f64::max)

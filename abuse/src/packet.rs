@@ -29,45 +29,45 @@ pub(crate) const HEADER: usize = 11;
 /// The largest text that a side takes by default.
 pub(crate) const MAX_BODY: usize = 16 << 20;
 
-/// A header that announces so many bytes.
+/// Returns a header that announces so many bytes.
 pub(crate) fn header(kind: u8, flags: u8, options: u8, length: u32) -> [u8; HEADER] {
     let [a, b, c, d] = length.to_le_bytes();
     [b'p', b'b', 1, 1, kind, flags, options, a, b, c, d]
 }
 
-/// A packet in classic framing.
+/// Returns a packet in classic framing.
 pub(crate) fn classic(kind: u8, flags: u8, options: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).expect("a body fits its length");
     [&header(kind, flags, options, length)[..], body].concat()
 }
 
-/// A classic request.
+/// Returns a classic request.
 pub(crate) fn request(body: &str) -> Vec<u8> {
     classic(REQUEST, 0, 0, body.as_bytes())
 }
 
-/// A classic request that offers a session.
+/// Returns a classic request that offers a session.
 pub(crate) fn offer(body: &str) -> Vec<u8> {
     classic(REQUEST, SESSION, BOTH_CODECS, body.as_bytes())
 }
 
-/// A packet of a session.
+/// Returns a packet of a session.
 pub(crate) fn packet(kind: u8, flags: u8, id: u32, content: &[u8]) -> Vec<u8> {
     let length = u32::try_from(content.len() + 4).expect("a content fits its length");
     [&header(kind, flags, 0, length)[..], &id.to_le_bytes(), content].concat()
 }
 
-/// A request in a session.
+/// Returns a request in a session.
 pub(crate) fn call(id: u32, body: &str) -> Vec<u8> {
     packet(REQUEST, 0, id, body.as_bytes())
 }
 
-/// The text of a call.
+/// Returns the text of a call.
 pub(crate) fn text(method: &str, payload: &str) -> String {
     format!(r#"{{"method":"{method}","payload":{payload}}}"#)
 }
 
-/// A text that calls a method with a string of so many bytes.
+/// Returns a text that calls a method with a string of so many bytes.
 pub(crate) fn long_text(method: &str, bytes: usize) -> String {
     text(method, &format!("\"{}\"", "x".repeat(bytes)))
 }

@@ -45,7 +45,7 @@ fn field(status: &str, name: &str) -> usize {
     value.trim().trim_end_matches(" kB").parse().unwrap_or_default()
 }
 
-/// The time of all threads, ended ones included: fields 14 and 15, in hundredths of a second.
+/// Returns the time of all threads, ended ones included: fields 14 and 15, in hundredths of a second.
 fn processor_time(stat: &str) -> Duration {
     let behind_name = stat.rsplit(')').next().unwrap_or_default();
     let ticks = behind_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
@@ -82,7 +82,7 @@ impl Watch {
         Self { inner, thread: Some(thread) }
     }
 
-    /// The most descriptors and threads that were seen.
+    /// Returns the most descriptors and threads that were seen.
     pub(crate) fn end(mut self) -> (usize, usize) {
         self.stop();
         (self.inner.descriptors.load(Ordering::Relaxed), self.inner.threads.load(Ordering::Relaxed))

@@ -61,7 +61,7 @@ impl Figures {
     }
 }
 
-/// The line of a run: its figures, and the bounds that do not hold.
+/// Returns the line of a run: its figures, and the bounds that do not hold.
 pub(crate) fn line(scenario: &Scenario, target: Target, measured: &Measured, breaches: &[Breach]) -> String {
     let Figures {
         goodput,
@@ -97,7 +97,7 @@ pub(crate) const TABLE: &str = "\
 | scenario | server | goodput of the class that lost most | p99 before, during | MiB more, afterwards | descriptors, threads | server's processors before, during | recovery, at rest | also | |
 |---|---|---|---|---|---|---|---|---|---|";
 
-/// A row of the table.
+/// Returns a row of the table.
 pub(crate) fn row(scenario: &Scenario, target: Target, measured: &Measured, breaches: &[Breach]) -> String {
     let Figures {
         goodput,

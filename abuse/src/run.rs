@@ -103,7 +103,7 @@ pub(crate) fn run(scenario: &Scenario, target: Target, is_short: bool) -> io::Re
     Ok(measured)
 }
 
-/// The window in which `wait` returns.
+/// Returns the window in which `wait` returns.
 fn measure(honest: &Honest, wait: impl FnOnce()) -> Window {
     let from = honest.now();
     wait();

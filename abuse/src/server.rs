@@ -112,7 +112,7 @@ impl Server {
         self.child.id()
     }
 
-    /// A directory that is gone with the server.
+    /// Returns a directory that is gone with the server.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -163,12 +163,12 @@ pub(crate) fn within(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     }
 }
 
-/// The programs of the library that stand beside this one.
+/// Returns the programs of the library that stand beside this one.
 pub(crate) fn peer() -> PathBuf {
     beside("abuse-peer")
 }
 
-/// The command line.
+/// Returns the command line.
 pub(crate) fn procbridge() -> PathBuf {
     std::env::var_os("PROCBRIDGE_BIN").map_or_else(|| beside("procbridge"), PathBuf::from)
 }
@@ -180,7 +180,7 @@ fn beside(name: &str) -> PathBuf {
     [dir.join(name), dir.join("..").join(name)].into_iter().find(|path| path.exists()).unwrap_or_default()
 }
 
-/// A command for a program that is killed when the thread that starts it ends, however that is.
+/// Returns a command for a program that is killed when the thread that starts it ends, however that is.
 pub(crate) fn tied(program: &Path, files: Option<u64>) -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("tied").arg(files.map_or_else(|| "-".to_string(), |files| files.to_string())).arg(program);

@@ -44,13 +44,13 @@ pub(crate) struct Breach {
 }
 
 impl Measured {
-    /// The class that lost most, and the ratio that it kept.
+    /// Returns the class that lost most, and the ratio that it kept.
     pub(crate) fn goodput(&self) -> (Class, f64) {
         let ratios = CLASSES.map(|class| (class, kept(&self.reference[&class], &self.during[&class])));
         ratios.into_iter().min_by(|a, b| a.1.total_cmp(&b.1)).expect("there are classes")
     }
 
-    /// The class whose p99 grew most, what it was and what it is.
+    /// Returns the class whose p99 grew most, what it was and what it is.
     pub(crate) fn p99(&self) -> (Class, Duration, Duration) {
         let times = CLASSES.map(|class| (class, self.reference[&class].p99, self.during[&class].p99));
         times
@@ -67,7 +67,7 @@ impl Measured {
         mib(self.after.resident_kib) - mib(self.before.resident_kib)
     }
 
-    /// The bounds that the honest clients' figures break.
+    /// Returns the bounds that the honest clients' figures break.
     pub(crate) fn breaches_of_service(&self, scenario: &Scenario) -> Vec<Breach> {
         let bounds = &scenario.bounds;
         let mut breaches = Vec::new();
@@ -96,7 +96,7 @@ impl Measured {
         breaches
     }
 
-    /// All bounds that do not hold.
+    /// Returns all bounds that do not hold.
     pub(crate) fn breaches(&self, scenario: &Scenario, target: Target) -> Vec<Breach> {
         let bounds = &scenario.bounds;
         let mut breaches = self.breaches_of_service(scenario);
@@ -159,7 +159,7 @@ impl Measured {
 /// How often the two sides of a call wait for a processor, at most.
 const SLEEPS_OF_A_CALL: u32 = 4;
 
-/// The part of its right answers a second that a class kept. One call may lie on the edge of a window.
+/// Returns the part of its right answers a second that a class kept. One call may lie on the edge of a window.
 fn kept(before: &Share, during: &Share) -> f64 {
     if before.right == 0 {
         return 1.0;

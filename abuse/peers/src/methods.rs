@@ -57,7 +57,7 @@ fn publish(hub: &Hub, event: &Publishing) -> Result<usize, Refusal> {
     Ok(hub.publish(&event.topic, payload)?)
 }
 
-/// A string of so many bytes, which costs its handler no more than a copy.
+/// Returns a string of so many bytes, which costs its handler no more than a copy.
 fn big(bytes: usize) -> Result<Box<RawValue>, Refusal> {
     static LAST: Mutex<Option<(usize, Box<RawValue>)>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,7 +68,7 @@ fn big(bytes: usize) -> Result<Box<RawValue>, Refusal> {
     text.ok_or_else(|| Refusal::new("there is no text"))
 }
 
-/// The methods, as functions that block.
+/// Returns the methods, as functions that block.
 pub(crate) fn blocking() -> Router {
     let hub = Hub::new();
     let publisher = hub.clone();
@@ -113,7 +113,7 @@ pub(crate) fn blocking() -> Router {
         .events(&hub)
 }
 
-/// The methods, as async functions.
+/// Returns the methods, as async functions.
 pub(crate) fn asynchronous() -> procbridge::tokio::Router {
     use procbridge::tokio::{ItemSink, Router};
     let hub = Hub::new();

@@ -140,7 +140,7 @@ const STALLED: Bounds = Bounds { memory: 390.0, threads: 400, ..BOUNDS };
 /// What it takes to make an answer of 16 MiB.
 const MAKING: Duration = Duration::from_millis(25);
 
-/// A call that is answered with nearly 16 MiB.
+/// Returns a call that is answered with nearly 16 MiB.
 fn large(field: &Field<'_>) -> String {
     if field.server.target == Target::Demo {
         // Its items are collected: about 15 MiB.

@@ -184,7 +184,7 @@ pub(super) fn send_in_pieces(
     Ok(())
 }
 
-/// The text of a call that sleeps, filled up to so many bytes.
+/// Returns the text of a call that sleeps, filled up to so many bytes.
 fn sleep_text(seconds: f64, bytes: usize) -> Vec<u8> {
     let start = format!(r#"{{"method":"sleep","payload":{seconds},"pad":""#);
     let mut text = start.into_bytes();

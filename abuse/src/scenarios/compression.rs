@@ -116,7 +116,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 /// What is inflated at a time is bounded by the calls that are admitted.
 const INFLATED: Bounds = Bounds { memory: 390.0, ..BOUNDS };
 
-/// A text of so many bytes that is worth nothing.
+/// Returns a text of so many bytes that is worth nothing.
 fn text(bytes: usize) -> Vec<u8> {
     let mut text = br#"{"method":"sleep","payload":3,"pad":""#.to_vec();
     text.resize(bytes - 2, b'a');

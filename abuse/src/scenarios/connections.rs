@@ -445,7 +445,7 @@ fn endless(field: &Field<'_>, first: &[u8]) {
     });
 }
 
-/// Bytes without a pattern that are the same each time.
+/// Returns bytes without a pattern that are the same each time.
 pub(super) fn noise(seed: usize, count: usize) -> Vec<u8> {
     let mut state = seed as u64 ^ 0x9e37_79b9_7f4a_7c15;
     let mut next = || {

@@ -15,7 +15,7 @@ mod texts;
 
 use crate::scenario::Scenario;
 
-/// All of them, in the order in which they are run.
+/// Returns all of them, in the order in which they are run.
 pub(crate) fn all() -> Vec<Scenario> {
     [
         connections::SCENARIOS,

@@ -206,7 +206,7 @@ fn until(limit: Duration, is_so: impl Fn() -> bool) -> bool {
     true
 }
 
-/// The processes of `sleep` with that length.
+/// Returns the processes of `sleep` with that length.
 fn running(length: &str) -> Vec<Pid> {
     let wanted = format!("sleep\0{length}\0");
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();

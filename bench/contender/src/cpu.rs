@@ -46,7 +46,7 @@ impl Used {
     }
 }
 
-/// A process and all that came of it.
+/// Returns a process and all its descendants.
 fn family(root: u32) -> Vec<u32> {
     let parents: Vec<(u32, u32)> = numbers("/proc")
         .into_iter()

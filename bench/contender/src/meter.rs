@@ -34,7 +34,7 @@ impl Meter {
         Instant::now()
     }
 
-    /// A call, or a batch of them, has ended. Returns when.
+    /// Counts a call, or a batch of them, that has ended. Returns when.
     pub(crate) fn ended(&mut self, calls: u64) -> Instant {
         let now = Instant::now();
         let nanoseconds = u64::try_from((now - self.last).as_nanos()).unwrap_or(u64::MAX);

@@ -21,7 +21,7 @@ pub const SMALL_REQUEST: usize = 11 + 4 + 27 + 31 + 1;
 pub const SMALL_ANSWER: usize = 11 + 4 + 11 + 31 + 1;
 
 impl Payload {
-    /// The payload as a value. The string is words of plain ASCII, with nothing in it that needs an escape.
+    /// Returns the payload as a value. The string is words of plain ASCII, with nothing in it that needs an escape.
     pub fn value(self) -> Value {
         match self {
             Self::Small => json!({"a": 1, "b": [1, 2, 3], "s": "hello"}),
@@ -29,7 +29,7 @@ impl Payload {
         }
     }
 
-    /// The payload as JSON text, in memory of exactly its length.
+    /// Returns the payload as JSON text, in memory of exactly its length.
     pub fn text(self) -> String {
         match self {
             Self::Small => self.value().to_string(),
@@ -43,7 +43,7 @@ impl Payload {
         }
     }
 
-    /// Bytes of a whole request and of a whole answer, as ProcBridge has them on the wire in a session.
+    /// Returns the bytes of a whole request and of a whole answer, as ProcBridge has them on the wire in a session.
     pub fn on_the_wire(self) -> (usize, usize) {
         match self {
             Self::Small => (SMALL_REQUEST, SMALL_ANSWER),

@@ -30,7 +30,7 @@ impl Report {
         report
     }
 
-    /// A report that has only what is [`put`](Self::put) into it.
+    /// Returns a report that has only what is [`put`](Self::put) into it.
     pub fn empty() -> Self {
         Self::default()
     }
@@ -47,7 +47,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// A figure of a process's status, in KiB; 0 if there is none.
+/// Returns a figure of a process's status, in KiB; 0 if there is none.
 pub(crate) fn memory(process: &str, key: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));

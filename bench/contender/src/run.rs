@@ -31,18 +31,18 @@ pub struct Run {
 
 /// One worker of an async contender, whose futures may go to any thread.
 pub trait Caller: Send + 'static {
-    /// One call and its answer.
+    /// Makes one call and takes its answer.
     fn call(&mut self) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// One worker of an async contender, whose futures stay on the thread.
 pub trait LocalCaller: 'static {
-    /// One call and its answer.
+    /// Makes one call and takes its answer.
     fn call(&mut self) -> impl Future<Output = Result<()>>;
 }
 
 impl Run {
-    /// A thread for each call in flight. `connect` is told the worker's number and gives what makes one call.
+    /// Runs a thread for each call in flight. `connect` is told the worker's number and gives what makes one call.
     ///
     /// # Errors
     ///
@@ -122,7 +122,7 @@ impl Run {
         })
     }
 
-    /// One worker that times itself what it does: only the times that it returns count.
+    /// Runs one worker that times its own work: only the times that it returns count.
     ///
     /// # Errors
     ///

@@ -70,7 +70,7 @@ impl Place {
         Ok(Self { built, directory, sockets: Cell::new(0) })
     }
 
-    /// A place to listen that nothing else has used.
+    /// Returns a place to listen that nothing else has used.
     pub(crate) fn endpoint(&self, transport: Transport) -> Result<String, String> {
         match transport {
             Transport::Unix => {
@@ -92,7 +92,7 @@ impl Drop for Place {
 }
 
 impl Case {
-    /// The cores of server and client.
+    /// Returns the cores of server and client.
     pub(crate) fn cores(&self) -> (Cores, Cores) {
         match self.pin {
             Pin::One => (Cores::Only(0), Cores::Only(0)),
@@ -214,7 +214,7 @@ fn sample(report: &Value, used: Duration) -> Result<Sample, String> {
     Ok(sample)
 }
 
-/// A figure in KiB of a process and its children.
+/// Returns a figure in KiB of a process and its children.
 fn resident(process: u32, key: &str) -> f64 {
     let mut sum = 0.0;
     let text = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();

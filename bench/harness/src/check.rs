@@ -54,7 +54,7 @@ impl Verdict {
         }
     }
 
-    /// The state in words; of a known limit also the goal and what is held instead.
+    /// Returns the state in words; of a known limit also the goal and what is held instead.
     pub(crate) fn text(&self) -> String {
         let Condition { bound: goal, .. } = self.condition;
         match self.state() {
@@ -95,7 +95,7 @@ fn figure(spread: Option<Spread>) -> String {
     }
 }
 
-/// All conditions whose rows the run was to measure.
+/// Returns all conditions whose rows the run was to measure.
 pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
     let planned =
         |figure: Figure| results.group(figure.group).is_some_and(|group| group.case(figure.case).is_some());
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(missed, ["S1"]);
     }
 
-    /// A condition whose goal is at most 2 and whose nearest figure is 4, so its gate lies at 4.6.
+    /// Returns a condition whose goal is at most 2 and whose nearest figure is 4, so its gate lies at 4.6.
     fn held(reached: Option<f64>) -> Verdict {
         let s1 = goals::all().into_iter().find(|condition| condition.goal == "S1").unwrap();
         let nearest = Some(Nearest { figure: 4.0, limited_by: "the weather" });

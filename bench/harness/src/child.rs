@@ -67,7 +67,7 @@ impl Child {
         if line == "ready" { Ok(()) } else { Err(format!("{line:?} instead of \"ready\"")) }
     }
 
-    /// The next line that it prints.
+    /// Returns the next line that it prints.
     pub(crate) fn line(&mut self, within: Duration) -> Result<String, String> {
         self.lines.recv_timeout(within).map_err(|error| match error {
             RecvTimeoutError::Timeout => format!("said nothing within {within:?}{}", self.complaint()),
@@ -92,7 +92,7 @@ impl Child {
         }
     }
 
-    /// The last thing that it complained about.
+    /// Returns the last thing that it complained about.
     fn complaint(&self) -> String {
         let text = fs::read_to_string(&self.errors).unwrap_or_default();
         let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();

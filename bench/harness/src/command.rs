@@ -85,7 +85,7 @@ fn measure(options: &Options) -> Result<Results, String> {
     Ok(results)
 }
 
-/// A row that is only there to be compared with does not call for its group.
+/// Whether a case is asked for. A case that is only there to be compared with does not call for its group.
 fn is_named(options: &Options, group: &str, cases: &[Case]) -> bool {
     cases.iter().any(|case| options.wants(group, &case.name, false))
 }
@@ -94,7 +94,7 @@ fn wants_any(options: &Options, group: &str, names: &[&str]) -> bool {
     names.iter().any(|name| options.wants(group, name, false))
 }
 
-/// All rows that there are.
+/// Returns all rows that there are.
 pub(crate) fn rows(full: bool) -> Vec<(String, String)> {
     let mut rows = Vec::new();
     let mut add = |group: &str, case: &str| rows.push((group.to_string(), case.to_string()));

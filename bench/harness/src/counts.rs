@@ -74,7 +74,7 @@ fn traced(command: &Command, to: &Path) -> Command {
     traced
 }
 
-/// The sum of all calls in a table that strace wrote.
+/// Returns the sum of all calls in a table that strace wrote.
 fn total(file: &Path) -> Result<u64, String> {
     let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(sum(&text))

@@ -30,7 +30,7 @@ fn grouped(figure: f64) -> String {
     if figure < 0.0 { format!("-{text}") } else { text }
 }
 
-/// A count in a few signs: `940`, `12 k`, `1.2 M`.
+/// Returns a count in a few signs: `940`, `12 k`, `1.2 M`.
 pub(crate) fn short(figure: f64) -> String {
     let (value, unit) = match figure {
         1e6.. => (figure / 1e6, " M"),

@@ -78,7 +78,7 @@ impl Condition {
         }
     }
 
-    /// The bound that a check demands: what is known to be reached, with the margin.
+    /// Returns the bound that a check demands: what is known to be reached, with the margin.
     pub(crate) fn gate(&self) -> Bound {
         let part = match self.margin {
             Margin::None => 0.0,
@@ -136,7 +136,7 @@ const NEAREST: &[(&str, &str, f64, &str)] = &[
     ("J1", "envelope split of 50 B, time of serde_json's RawValue", 0.440, "the fixed cost of a call"),
 ];
 
-/// All conditions, in the order of the goals.
+/// Returns all conditions, in the order of the goals.
 pub(crate) fn all() -> Vec<Condition> {
     let mut all = conditions();
     for condition in &mut all {
@@ -151,7 +151,7 @@ fn nearest(table: &[(&str, &str, f64, &'static str)], condition: &Condition) -> 
     Some(Nearest { figure, limited_by })
 }
 
-/// A table, a line for each.
+/// Returns the conditions: a table, with a line for each.
 #[rustfmt::skip]
 fn conditions() -> Vec<Condition> {
     use Bound::{AtLeast, AtMost};

@@ -42,14 +42,14 @@ impl Machine {
     }
 }
 
-/// The first line that a command prints, empty if it cannot.
+/// Returns the first line that a command prints, empty if it cannot.
 pub(crate) fn said(program: impl AsRef<OsStr>, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let text = output.map(|output| output.stdout).unwrap_or_default();
     String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_string()
 }
 
-/// The version of a crate in the lock file of bench/.
+/// Returns the version of a crate in the lock file of bench/.
 pub(crate) fn locked(name: &str) -> Option<String> {
     let lock = fs::read_to_string("bench/Cargo.lock").ok()?;
     let (_, rest) = lock.split_once(&format!("name = \"{name}\"\nversion = \""))?;

@@ -52,7 +52,7 @@ impl Options {
         self.only.is_empty() || self.only.iter().any(|only| names(only, group, case, first))
     }
 
-    /// The first of those that are asked for that names nothing at all.
+    /// Returns the first of those that are asked for that names nothing at all.
     pub(crate) fn unknown(&self, rows: &[(String, String)]) -> Option<&str> {
         let known = |only: &str| rows.iter().any(|(group, case)| names(only, group, case, false));
         self.only.iter().map(String::as_str).find(|only| !known(only))

@@ -22,7 +22,7 @@ const OF_SAME_WORK: &str = "p50 of the same work";
 /// A column: its head, and what stands in it for a case of a group.
 type Column = (&'static str, fn(&GroupResult, &CaseResult) -> String);
 
-/// The tables of all groups.
+/// Returns the tables of all groups.
 pub(crate) fn tables(results: &Results, detail: Detail) -> String {
     let tables = results.groups.iter().map(|group| match detail {
         Detail::Terminal => format!("## {} ({})\n\n{}", group.title, group.name, table(group, detail)),
@@ -50,7 +50,7 @@ fn table(group: &GroupResult, detail: Detail) -> String {
     aligned(&rows)
 }
 
-/// A table of Markdown that can be read as it stands.
+/// Returns a table of Markdown that can be read as it stands.
 fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let widths: Vec<usize> =
@@ -137,7 +137,7 @@ fn to_same_work(group: &GroupResult, case: &CaseResult, metric: &str) -> String 
     spread(Spread::of_ratios(&case.figures(metric), &limit))
 }
 
-/// The ratio to the first row, round by round.
+/// Returns the ratio to the first row, round by round.
 fn to_first(group: &GroupResult, case: &CaseResult, metric: &str) -> String {
     let first = group.cases.first().map(|first| first.figures(metric)).unwrap_or_default();
     spread(Spread::of_ratios(&case.figures(metric), &first))
@@ -157,7 +157,7 @@ fn dash() -> String {
     "-".to_string()
 }
 
-/// The arguments that repeat a row.
+/// Returns the arguments that repeat a row.
 fn repeat(group: &str, case: &CaseResult) -> String {
     let full = crate::plan::groups(true);
     let planned = full.iter().find(|planned| planned.name == group);
@@ -218,7 +218,7 @@ fn remark(group: &GroupResult) -> &'static str {
     }
 }
 
-/// The page of the documentation.
+/// Returns the page of the documentation.
 pub(crate) fn page(results: &Results, verdicts: &[Verdict]) -> String {
     let machine = &results.machine;
     let versions: Vec<String> =

@@ -31,7 +31,7 @@ const SPINNING: [&str; 3] = ["blocking", "blocking-spin", "tokio"];
 const TEXTS: [&str; 2] = ["blocking-text", "tokio-text"];
 const RAW: [&str; 4] = ["tarpc-json-raw", "zeromq-raw", "libzmq-raw", "nng-raw"];
 
-/// All groups that are measured in rounds. The quick plan has the limits and us, the full one everybody.
+/// Returns all groups that are measured in rounds. The quick plan has the limits and us, the full one everybody.
 pub(crate) fn groups(full: bool) -> Vec<Group> {
     let mut groups = vec![
         one_in_flight("latency-unix", "One call in flight, Unix socket, one core", Transport::Unix),
@@ -143,7 +143,7 @@ impl Shape {
         Self { payload, millis, warm, ..self }
     }
 
-    /// A row with the system's own name; none if there is no such system.
+    /// Returns a row with the system's own name; none if there is no such system.
     fn case(self, system: &str) -> Option<Case> {
         self.pair(system, system, system, systems::named(system)?.label)
     }

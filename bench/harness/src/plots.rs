@@ -14,7 +14,7 @@ pub(crate) const TITLES: [(&str, &str); 4] = [
     ("memory.svg", "Memory of idle connections"),
 ];
 
-/// The drawings for which there are figures, with the names of their files.
+/// Returns the drawings for which there are figures, with the names of their files.
 pub(crate) fn all(results: &Results) -> Vec<(&'static str, String)> {
     let [(latency_file, _), (throughput_file, _), (payload_file, _), (memory_file, _)] = TITLES;
     [
@@ -98,7 +98,7 @@ fn memory(results: &Results) -> Option<String> {
     Some(lines(TITLES[3].1, under, &across, &up, &drawn))
 }
 
-/// A line for each system; its cases are called `SYSTEM-STEP`.
+/// Returns a line for each system; its cases are called `SYSTEM-STEP`.
 fn drawn(group: &GroupResult, systems: &[&str], steps: &[(String, f64)], metric: &str) -> Vec<Line> {
     let line = |name: &&str| {
         let points: Vec<(f64, f64)> = steps

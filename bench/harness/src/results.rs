@@ -40,7 +40,7 @@ impl Results {
         self.groups.iter().find(|group| group.name == name)
     }
 
-    /// A figure of a case in every round.
+    /// Returns a figure of a case in every round.
     pub(crate) fn figures(&self, group: &str, case: &str, metric: &str) -> Vec<Option<f64>> {
         self.group(group)
             .and_then(|group| group.case(case))

@@ -53,7 +53,7 @@ impl Group {
     }
 }
 
-/// The order of a round.
+/// Returns the order of a round.
 fn order(cases: usize, round: usize) -> Vec<usize> {
     if round.is_multiple_of(2) { (0..cases).collect() } else { (0..cases).rev().collect() }
 }

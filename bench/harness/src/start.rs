@@ -98,7 +98,7 @@ fn answer(path: &str, packet: &[u8]) -> std::io::Result<()> {
     }
 }
 
-/// The sizes of the programs, stripped.
+/// Returns the sizes of the programs, stripped.
 pub(crate) fn sizes(place: &Place, faults: &mut Vec<String>) -> GroupResult {
     let mut group = GroupResult::new("size", "The smallest server, stripped, built for size");
     for (name, label) in PROGRAMS {

@@ -87,7 +87,7 @@ const fn neighbour(name: &'static str, label: &'static str, package: &'static st
     System { name, label, program: Program::Neighbours, package: Some(package) }
 }
 
-/// The system of that name.
+/// Returns the system of that name.
 pub(crate) fn named(name: &str) -> Option<&'static System> {
     SYSTEMS.iter().find(|system| system.name == name)
 }
@@ -98,7 +98,7 @@ impl System {
         matches!(self.program, Program::Limits | Program::Ours)
     }
 
-    /// The command, without its arguments. Programs lie in `built`.
+    /// Returns the command, without its arguments. Programs lie in `built`.
     pub(crate) fn command(&self, built: &Path) -> Command {
         let peers = peers();
         match self.program {

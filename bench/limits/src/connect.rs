@@ -42,7 +42,7 @@ pub(crate) fn call(run: &Run) -> Result<Report> {
     })
 }
 
-/// A classic packet has no call id.
+/// Returns the sizes of a classic request and answer, which have no call id.
 fn sizes() -> (usize, usize) {
     let (request, answer) = Payload::Small.on_the_wire();
     (request - 4, answer - 4)

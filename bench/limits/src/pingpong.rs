@@ -35,7 +35,7 @@ pub(crate) fn call(run: &Run) -> Result<Report> {
     })
 }
 
-/// The first bytes of a connection tell how long its messages are.
+/// Returns the first bytes of a connection, which tell how long its messages are.
 pub(crate) fn sizes_to(request: usize, answer: usize) -> [u8; 16] {
     (request as u128 | (answer as u128) << 64).to_le_bytes()
 }

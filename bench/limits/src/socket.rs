@@ -25,7 +25,7 @@ impl Listener {
         })
     }
 
-    /// The next connection, with its options as the system has them.
+    /// Returns the next connection, with its options as the system has them.
     pub(crate) fn accept(&self) -> io::Result<Socket> {
         match self {
             Self::Unix(listener) => Ok(Socket::Unix(listener.accept()?.0)),
@@ -33,7 +33,7 @@ impl Listener {
         }
     }
 
-    /// A thread for each connection, for ever.
+    /// Runs a thread for each connection, without end.
     pub(crate) fn serve_each(&self, serve: fn(Socket)) -> Result<()> {
         loop {
             let socket = self.accept()?;

@@ -16,7 +16,7 @@ pub enum Carry {
 }
 
 impl Carry {
-    /// The server's part: the answer to a request, or nothing if the request is to be sent back as it is.
+    /// Returns the answer of the server to a request, or nothing if the request is to be sent back as it is.
     pub fn answer(self, request: &[u8]) -> Result<Option<Vec<u8>>> {
         match self {
             Self::Tree => {
@@ -45,7 +45,7 @@ impl Content {
         }
     }
 
-    /// The bytes of a request.
+    /// Returns the bytes of a request.
     pub fn request(&self) -> Result<Bytes> {
         match self {
             Self::Tree(value, length) => Ok(written(value, *length)?.into()),

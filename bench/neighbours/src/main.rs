@@ -82,7 +82,7 @@ fn block_on(server: impl Future<Output = Result<()>>) -> Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(server)
 }
 
-/// The address, for what has TCP only.
+/// Returns the address, for what has TCP only.
 fn tcp_only(endpoint: &Endpoint) -> Result<std::net::SocketAddr> {
     match endpoint {
         Endpoint::Tcp(address) => Ok(*address),

@@ -40,12 +40,12 @@ impl Kind {
         Self { form: Form::Text, ..self }
     }
 
-    /// The client looks before it waits.
+    /// Makes the client look before it waits.
     pub(crate) fn with_spin(self) -> Self {
         Self { spin: true, ..self }
     }
 
-    /// The payload as text, if it goes out as such.
+    /// Returns the payload as text, if it goes out as such.
     pub(crate) fn raw(self, payload: Payload) -> Result<Option<Box<RawValue>>> {
         let is_text = match self.form {
             Form::BySize => payload.is_bulk(),

@@ -14,7 +14,7 @@ use crate::settings::{self, Kind};
 /// What goes on beside the small calls.
 const LARGE: Payload = Payload::Bytes((16 << 20) - 64);
 
-/// The first large call of a session, which is opened by a small one outside the time.
+/// Measures the first large call of a session, which is opened by a small one outside the time.
 pub(crate) fn first(run: &Run) -> Result<Report> {
     let payload = Kind::SESSION.raw(run.payload)?.ok_or("this is about large payloads")?;
     let endpoint = settings::endpoint(&run.endpoint)?;

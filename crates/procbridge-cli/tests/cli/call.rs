@@ -324,7 +324,7 @@ fn a_socket_with_nearly_the_same_name_is_offered() {
     drop((server, different));
 }
 
-/// The program as a user who may do nothing, if the tests run as one who may do everything.
+/// Returns the program as a user who may do nothing, if the tests run as one who may do everything.
 fn powerless(directory: &Path, args: &[&str]) -> Option<Command> {
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     // Where the program was built may be out of that user's reach. Another process copies it: a file that this one has

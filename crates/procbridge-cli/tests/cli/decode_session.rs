@@ -7,14 +7,14 @@ fn decode(args: &[&str], packets: &[Vec<u8>]) -> Run {
     run_with(program(&[&["decode", "-"], args].concat()), &packets.concat())
 }
 
-/// A client's first packet.
+/// Returns a client's first packet.
 fn offer() -> Vec<u8> {
     let mut offer = packet(0, r#"{"method":"sum","payload":[1]}"#);
     (offer[5], offer[6]) = (0x05, 0x03);
     offer
 }
 
-/// Everything that was decoded, as a program reads it.
+/// Returns everything that was decoded, as a program reads it.
 #[track_caller]
 fn lines(args: &[&str], packets: &[Vec<u8>]) -> Vec<Value> {
     let run = decode(&[args, &["--json"]].concat(), packets);

@@ -9,7 +9,7 @@ use crate::support::{
     wait_until,
 };
 
-/// A program that watches, and will miss nothing from now on.
+/// Returns a program that watches, and will miss nothing from now on.
 fn watching(endpoint: &str, args: &[&str]) -> Talking {
     let watch = Talking::start(&[&["watch", endpoint], args].concat());
     let note = watch.note();

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::support::{Pipe, Run, Serving, is_alive, program_after, run, wait_until_dead};
 
-/// A server that gives every call to a line of shell.
+/// Returns a server that gives every call to a line of shell.
 fn shell(line: &str, options: &[&str]) -> Serving {
     Serving::start(&[&["127.0.0.1:0", "--shell", "--exec", line], options].concat())
 }
@@ -98,7 +98,7 @@ fn too_much_output_is_an_error_and_the_end_of_the_command() {
     assert!(run.stderr.ends_with("  code: too_large\n"), "{run:?}");
 }
 
-/// A line of shell whose child tells its process number and then outlives everything.
+/// Returns a line of shell whose child tells its process number and then outlives everything.
 fn clinging(pipe: &Pipe) -> String {
     format!("sleep 1000 & echo $! > '{}'; wait", pipe.path.display())
 }

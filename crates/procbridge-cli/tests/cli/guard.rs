@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::{Pipe, Running, Serving, is_alive, program, run, signal, wait_until, wait_until_dead};
 
-/// The processes that have `name=1` in their environment.
+/// Returns the processes that have `name=1` in their environment.
 fn processes_with(name: &str) -> Vec<String> {
     let mark = format!("{name}=1");
     let has_mark = |id: &String| {
@@ -18,7 +18,7 @@ fn processes_with(name: &str) -> Vec<String> {
     ids.filter(|id| id.parse::<u32>().is_ok()).filter(has_mark).filter(|id| is_alive(id)).collect()
 }
 
-/// The guard of a server.
+/// Returns the guard of a server.
 fn guard_of(server: u32) -> Option<String> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let mut ids = entries.filter_map(|entry| entry.file_name().into_string().ok());
@@ -149,7 +149,7 @@ impl Drop for First {
     }
 }
 
-/// The children of a process that have ended and are not collected.
+/// Returns the children of a process that have ended and are not collected.
 fn zombies(parent: u32) -> usize {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let is_zombie = |entry: &fs::DirEntry| {

@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 
 use crate::support::{Serving, end_of, on_a_thread, program, stats, wait_until};
 
-/// A command, the reader of its output and that of its notes.
+/// Returns a command, the reader of its output and that of its notes.
 fn piped(args: &[&str]) -> (Child, PipeReader, BufReader<std::process::ChildStderr>) {
     let (reader, writer) = std::io::pipe().unwrap();
     let mut command = program(args);

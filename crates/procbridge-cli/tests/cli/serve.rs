@@ -177,7 +177,7 @@ fn explicit_null_writes_the_key() {
     }
 }
 
-/// A server with one slow call in flight.
+/// Returns a server with one slow call in flight.
 fn busy(options: &[&str]) -> (Serving, Running) {
     let server = Serving::start(&[&["127.0.0.1:0", "--demo", "--verbose"], options].concat());
     let call = server.begin_call(&["sleep", "30"]);

@@ -6,7 +6,7 @@ use crate::support::{Run, Running, Serving, program, run, run_with, wait_until};
 
 const TOKEN: &str = "open \"sesame\"";
 
-/// The program, with the secret in its environment.
+/// Returns the program, with the secret in its environment.
 fn knowing(args: &[&str]) -> Command {
     let mut command = program(args);
     command.env("PROCBRIDGE_TOKEN", TOKEN);

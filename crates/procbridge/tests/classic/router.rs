@@ -20,7 +20,7 @@ fn ask(client: &TestClient, method: &str, payload: Value) -> Value {
     client.request(method, &payload).unwrap()
 }
 
-/// The server's counters, once a call's end has been counted that has been answered already.
+/// Returns the server's counters, once a call's end has been counted that has been answered already.
 fn stats(client: &TestClient, is_settled: impl Fn(&Value) -> bool) -> Value {
     let mut stats = json!(null);
     eventually(|| {

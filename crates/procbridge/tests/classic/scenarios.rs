@@ -332,7 +332,7 @@ fn a_socket_file_is_there_while_its_server_is() {
     });
 }
 
-/// A server that does `act` with each of its connections, and the client's error about it.
+/// Returns a server that does `act` with each of its connections, and the client's error about it.
 fn error_from(face: Face, config: ClientConfig, act: fn(RawStream)) -> Error {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = Endpoint::from(listener.local_addr().unwrap());

@@ -83,7 +83,7 @@ impl Subscriber for Recorder {
 }
 
 impl Recorder {
-    /// The one call that was told of since the last look: method, peer, traceparent and outcome.
+    /// Returns the one call that was told of since the last look: method, peer, traceparent and outcome.
     fn call(&self) -> [Option<String>; 4] {
         let mut told = Vec::new();
         eventually(|| {

@@ -17,7 +17,7 @@ const DEAF: usize = 4;
 /// What the server may hold for one that does not read: what is queued, and what waits in the queue of events.
 const HELD_KIB: usize = 40 * 1024;
 
-/// A session with a streamed call and credit without end. What comes is not read.
+/// Returns a session with a streamed call and credit without end. What comes is not read.
 fn deaf(victim: &Victim, request: &str) -> RawStream {
     let mut stream = raw(&victim.endpoint);
     stream.open_session();
@@ -26,7 +26,7 @@ fn deaf(victim: &Victim, request: &str) -> RawStream {
     stream
 }
 
-/// The 99th percentile of 300 calls.
+/// Returns the 99th percentile of 300 calls.
 fn p99(client: &TestClient) -> Duration {
     let mut took: Vec<_> = (0..300)
         .map(|n| {

@@ -104,7 +104,7 @@ impl Drop for Victim {
     }
 }
 
-/// The memory of a process that is in use, in KiB.
+/// Returns the memory of a process that is in use, in KiB.
 fn memory_of(process: &str) -> usize {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -152,7 +152,7 @@ fn alone() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A number that the environment may set.
+/// Returns a number that the environment may set.
 fn setting(name: &str, default: usize) -> usize {
     env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }

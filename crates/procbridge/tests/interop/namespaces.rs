@@ -220,7 +220,7 @@ fn change_directory(face: Face, base: &Path) {
     }
 }
 
-/// A directory that the user may write to.
+/// Returns a directory that the user may write to.
 fn directory(uid: Option<u32>) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     if uid.is_some() {

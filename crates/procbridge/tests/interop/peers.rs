@@ -155,7 +155,7 @@ impl PeerClient {
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{command}: {error} in {line:?}"))
     }
 
-    /// The one result of one call, as JSON text.
+    /// Returns the one result of one call, as JSON text.
     fn ok(&mut self, command: &str) -> String {
         let answers = self.ask(command);
         let result = answers.results.first().unwrap();
@@ -188,7 +188,7 @@ struct Payload {
     skip: BTreeMap<String, String>,
 }
 
-/// The payloads that a peer does not change by itself.
+/// Returns the payloads that a peer does not change by itself.
 fn payloads(peer: Peer) -> Vec<Payload> {
     let text = fs::read_to_string(root().join("tests/peers/payloads.json")).unwrap();
     let all: Vec<Payload> = serde_json::from_str(&text).unwrap();

@@ -23,7 +23,7 @@ use crate::support::wire::{
 };
 use crate::support::{each_face, eventually, watched};
 
-/// A server by hand: it gives each connection to `serve` on a thread, with the connection's number.
+/// Returns a server by hand: it gives each connection to `serve` on a thread, with the connection's number.
 fn by_hand(serve: impl Fn(RawStream, usize) + Send + Sync + 'static) -> (Endpoint, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("tcp:{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -52,7 +52,7 @@ fn client(face: Face, endpoint: &Endpoint, config: ClientConfig) -> TestClient {
     TestClient::new(face, endpoint, config)
 }
 
-/// The error of whatever a client did.
+/// Returns the error of whatever a client did.
 fn error<T>(result: Result<T, Error>) -> Error {
     result.err().unwrap()
 }
@@ -212,7 +212,7 @@ fn next(subscription: &mut TestSubscription) -> Result<procbridge::Event, Error>
     subscription.next().unwrap()
 }
 
-/// A server that takes a session and ends it at once.
+/// Returns a server that takes a session and ends it at once.
 fn leaving() -> (Endpoint, Arc<AtomicUsize>) {
     by_hand(|mut stream, _| {
         drop(stream.packet());
@@ -271,7 +271,7 @@ fn a_stream_is_not_waited_for_where_nothing_is_said() {
     });
 }
 
-/// A server by hand that holds a session and reads nothing behind the opening.
+/// Returns a server by hand that holds a session and reads nothing behind the opening.
 fn deaf() -> Endpoint {
     by_hand(|mut stream, _| {
         drop(stream.packet());

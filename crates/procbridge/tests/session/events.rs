@@ -167,7 +167,7 @@ fn what_cannot_be_subscribed_is_told() {
     });
 }
 
-/// A server to which `$/subscribe` is a method like any other.
+/// Returns a server to which `$/subscribe` is a method like any other.
 fn answers_everything() -> Router {
     Router::new().fallback(|_: &Call, _: Value| Ok(Value::Null))
 }

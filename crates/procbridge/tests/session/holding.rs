@@ -26,7 +26,7 @@ fn flood(mut stream: impl Write, packets: &[u8]) {
 
 const FLOODED: Duration = Duration::from_secs(8);
 
-/// A server that answers one call on a session, and at the next one sends `packets` only.
+/// Returns a server that answers one call on a session, and at the next one sends `packets` only.
 fn flooding_server(packets: Vec<u8>) -> Endpoint {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = Endpoint::from(listener.local_addr().unwrap());

@@ -149,7 +149,7 @@ fn calls_beyond_the_limit_of_the_server_are_told() {
     });
 }
 
-/// A method that waits until it hears that nobody waits for it, and tells.
+/// Returns a method that waits until it hears that nobody waits for it, and tells.
 fn listening() -> (Router, mpsc::Receiver<(bool, Duration)>) {
     let (sender, heard) = mpsc::channel();
     let router = Router::new().method("sum", |xs: Vec<i64>| xs.iter().sum::<i64>()).method(

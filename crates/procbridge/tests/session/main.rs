@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 
 use crate::support::faces::{Face, TestClient, TestServer, refusal};
 
-/// A client that has its session.
+/// Returns a client that has its session.
 fn opened(server: &TestServer, face: Face) -> TestClient {
     opened_with(server, face, ClientConfig::new())
 }
@@ -40,7 +40,7 @@ fn opened_with(server: &TestServer, face: Face, config: ClientConfig) -> TestCli
     client
 }
 
-/// The message and the code of a bad response.
+/// Returns the message and the code of a bad response.
 fn remote(result: Result<Value, Error>) -> (String, String) {
     let (message, code, _) = refusal(result);
     (message, code.unwrap())

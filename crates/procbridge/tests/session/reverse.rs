@@ -51,7 +51,7 @@ fn calls_nest_in_both_directions() {
     });
 }
 
-/// A server that calls its caller back, in every way there is.
+/// Returns a server that calls its caller back, in every way there is.
 fn caller() -> Router {
     Router::new()
         .method("back", |call: &Call, (method, payload): (String, Value)| -> Result<Value, Refusal> {

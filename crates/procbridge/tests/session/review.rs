@@ -66,7 +66,7 @@ impl Bare {
         self.stream.packet().unwrap()
     }
 
-    /// The next whole GOOD or BAD: its call and its body.
+    /// Returns the next whole GOOD or BAD: its call and its body.
     fn answer(&mut self) -> (u32, Value) {
         loop {
             let packet = self.packet();

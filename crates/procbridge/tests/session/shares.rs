@@ -32,7 +32,7 @@ fn greedy(server: &TestServer, calls: u32, method: &str, payload: &str) -> RawSt
     session
 }
 
-/// A client of `face` that opens a connection for each call.
+/// Returns a client of `face` that opens a connection for each call.
 fn classic(server: &TestServer, face: Face) -> TestClient {
     let kind = ClientKind { face, sessions: Sessions::Never };
     TestClient::new(kind, &server.endpoint, ClientConfig::new())

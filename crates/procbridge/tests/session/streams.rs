@@ -12,7 +12,7 @@ use crate::support::router::start;
 use crate::support::{WATCHDOG, eventually, everywhere_with_sessions};
 use crate::{opened, opened_with};
 
-/// A stream of texts without end. It tells how many were sent, and why it ended.
+/// Returns a stream of texts without end. It tells how many were sent, and why it ended.
 fn endless(size: usize) -> (Router, Arc<AtomicUsize>, mpsc::Receiver<Option<String>>) {
     let sent = Arc::new(AtomicUsize::new(0));
     let (sender, ended) = mpsc::channel();

@@ -117,7 +117,7 @@ impl TestServer {
         Self { dir: Some(dir), ..Self::start_at(face, &endpoint.parse().unwrap(), methods, config) }
     }
 
-    /// A server at a place of the test's choice.
+    /// Returns a server at a place of the test's choice.
     pub fn start_at(
         face: Face,
         endpoint: &Endpoint,
@@ -199,7 +199,7 @@ impl TestServer {
         TestClient::new(kind, &self.endpoint, ClientConfig::default())
     }
 
-    /// A bare connection, for bytes that no client would send.
+    /// Returns a bare connection, for bytes that no client would send.
     pub fn connect(&self) -> RawStream {
         raw(&self.endpoint)
     }
@@ -356,7 +356,7 @@ impl TestClient {
         }
     }
 
-    /// A number that the server has counted.
+    /// Returns a number that the server has counted.
     pub fn counted(&self, kind: &str, key: &str) -> u64 {
         let stats = self.request("$/stats", &Value::Null).unwrap();
         stats.get(kind).and_then(|kind| kind.get(key)).and_then(Value::as_u64).unwrap()
@@ -397,7 +397,7 @@ impl Iterator for TestSubscription {
     }
 }
 
-/// The message, the code and the data of a bad response.
+/// Returns the message, the code and the data of a bad response.
 pub fn refusal(result: Result<Value, Error>) -> (String, Option<String>, Option<String>) {
     let error = result.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Remote, Outcome::Replied), "{error:?}");
@@ -406,7 +406,7 @@ pub fn refusal(result: Result<Value, Error>) -> (String, Option<String>, Option<
     (remote.message().to_string(), remote.code().map(str::to_string), data)
 }
 
-/// The code of a bad response.
+/// Returns the code of a bad response.
 pub fn code_of(result: Result<Value, Error>) -> String {
     let (message, code, _) = refusal(result);
     code.unwrap_or_else(|| panic!("no code: {message}"))

@@ -55,17 +55,17 @@ enum Direction {
 }
 
 impl Proxy {
-    /// A proxy that forwards.
+    /// Returns a proxy that forwards.
     pub fn start(transport: Transport, upstream: &Endpoint) -> Self {
         Self::with(transport, upstream, State::default(), false)
     }
 
-    /// One that keeps all bytes.
+    /// Returns one that keeps all bytes.
     pub fn recording(transport: Transport, upstream: &Endpoint) -> Self {
         Self::with(transport, upstream, State::default(), true)
     }
 
-    /// One that accepts, and forwards nothing until it is opened.
+    /// Returns one that accepts, and forwards nothing until it is opened.
     pub fn shut(transport: Transport, upstream: &Endpoint) -> Self {
         Self::with(transport, upstream, State { is_shut: true, ..State::default() }, false)
     }
@@ -129,7 +129,7 @@ impl Proxy {
         std::mem::take(&mut state.seen)
     }
 
-    /// Bytes forwarded to the server, and to clients.
+    /// Returns bytes forwarded to the server, and to clients.
     pub fn forwarded(&self) -> (usize, usize) {
         self.shared.state.lock().unwrap().forwarded
     }

@@ -22,7 +22,7 @@ pub fn router(door: &Door) -> Router {
         })
 }
 
-/// A server of them, and the door.
+/// Returns a server of them, and the door.
 pub fn start(face: Face, transport: Transport, config: ServerConfig) -> (TestServer, Door) {
     let door = Door::default();
     (TestServer::start(face, transport, router(&door), config), door)

@@ -38,12 +38,12 @@ pub fn packet_of(kind: u8, flags: u8, body: impl AsRef<[u8]>) -> Vec<u8> {
     out
 }
 
-/// A classic request.
+/// Returns a classic request.
 pub fn packet(body: &str) -> Vec<u8> {
     packet_of(REQUEST, 0, body)
 }
 
-/// A classic request that offers a session, with more flags.
+/// Returns a classic request that offers a session, with more flags.
 pub fn offer(flags: u8, body: &str) -> Vec<u8> {
     packet_of(REQUEST, SESSION | flags, body)
 }
@@ -56,7 +56,7 @@ pub fn hello(terms: &str) -> Vec<u8> {
 /// The terms of a session without limits of its own.
 pub const TERMS: &str = r#"{"session":1}"#;
 
-/// A packet of a session.
+/// Returns a packet of a session.
 pub fn session_packet(kind: u8, flags: u8, id: u32, content: impl AsRef<[u8]>) -> Vec<u8> {
     packet_of(kind, flags, [&id.to_le_bytes(), content.as_ref()].concat())
 }
@@ -70,18 +70,18 @@ pub struct RawPacket {
 }
 
 impl RawPacket {
-    /// A packet whose body is still to be read.
+    /// Returns a packet whose body is still to be read.
     fn announced(header: [u8; HEADER]) -> Self {
         let [_, _, _, _, kind, flags, _, length @ ..] = header;
         Self { kind, flags, body: vec![0; u32::from_le_bytes(length) as usize] }
     }
 
-    /// The call id of a packet of a session.
+    /// Returns the call id of a packet of a session.
     pub fn id(&self) -> u32 {
         u32::from_le_bytes(*self.body.first_chunk().unwrap())
     }
 
-    /// The content of a packet of a session.
+    /// Returns the content of a packet of a session.
     pub fn content(&self) -> &[u8] {
         self.body.get(4..).unwrap()
     }
@@ -92,7 +92,7 @@ impl RawPacket {
     }
 }
 
-/// The status code and the body of the one packet that `bytes` are; nothing if there are none.
+/// Returns the status code and the body of the one packet that `bytes` are; nothing if there are none.
 fn one_answer(bytes: &[u8]) -> Option<(u8, Value)> {
     let (header, body) = bytes.split_at_checked(HEADER)?;
     assert_eq!(header.get(..2), Some(&b"pb"[..]));
@@ -129,7 +129,7 @@ impl RawStream {
         }
     }
 
-    /// The status code and the body of the one packet that arrives before the end; nothing if there is none.
+    /// Returns the status code and the body of the one packet that arrives before the end; nothing if there is none.
     pub fn answer(&mut self) -> Option<(u8, Value)> {
         let mut bytes = Vec::new();
         self.read_to_end(&mut bytes).unwrap();
@@ -144,7 +144,7 @@ impl RawStream {
         assert_eq!((answer.kind, answer.id()), (GOOD, 1));
     }
 
-    /// The next packet; nothing at the end of input.
+    /// Returns the next packet; nothing at the end of input.
     pub fn packet(&mut self) -> Option<RawPacket> {
         let mut header = [0; HEADER];
         self.read_exact(&mut header).ok()?;
@@ -187,7 +187,7 @@ impl AsFd for RawStream {
     }
 }
 
-/// A connection to a TCP server from another address of this machine.
+/// Returns a connection to a TCP server from another address of this machine.
 pub fn raw_from(endpoint: &Endpoint, source: [u8; 4]) -> RawStream {
     use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
     let text = endpoint.to_string();
@@ -200,7 +200,7 @@ pub fn raw_from(endpoint: &Endpoint, source: [u8; 4]) -> RawStream {
     stream
 }
 
-/// The first of `streams` to have something to read.
+/// Returns the first of `streams` to have something to read.
 pub fn first_readable(streams: &[RawStream]) -> usize {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut polled: Vec<_> = streams.iter().map(|stream| PollFd::new(stream, PollFlags::IN)).collect();
@@ -266,7 +266,7 @@ impl AsyncStream {
         }
     }
 
-    /// The next packet.
+    /// Returns the next packet.
     pub async fn packet(&mut self) -> std::io::Result<RawPacket> {
         let mut header = [0; HEADER];
         self.read_exact(&mut header).await?;
@@ -293,12 +293,12 @@ impl AsyncStream {
         Ok(bytes)
     }
 
-    /// The status code and the body of the one packet that arrives before the end.
+    /// Returns the status code and the body of the one packet that arrives before the end.
     pub async fn answer(&mut self) -> (u8, Value) {
         one_answer(&self.read_to_end().await.unwrap()).unwrap_or_else(|| panic!("no answer"))
     }
 
-    /// The code of the bad response that arrives before the end.
+    /// Returns the code of the bad response that arrives before the end.
     pub async fn code(&mut self) -> String {
         let (status, body) = self.answer().await;
         assert_eq!(status, BAD, "{body}");

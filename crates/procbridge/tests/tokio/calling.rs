@@ -193,7 +193,7 @@ fn a_silent_server_ends_a_call_at_its_limit() {
     });
 }
 
-/// The error from a server that answers with `bytes`, whatever is asked.
+/// Returns the error from a server that answers with `bytes`, whatever is asked.
 async fn answered_with(place: &Place, bytes: &'static [u8]) -> Error {
     async fn serve(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, bytes: &[u8]) {
         stream.read_exact(&mut [0; REQUEST]).await.unwrap();

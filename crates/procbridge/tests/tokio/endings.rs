@@ -59,7 +59,7 @@ impl Drop for Front {
     }
 }
 
-/// A server made by hand: what it does with each connection is up to the test.
+/// Returns a server made by hand: what it does with each connection is up to the test.
 async fn by_hand<T>(serve: impl Fn(usize, AsyncStream) -> T + Send + 'static) -> (Endpoint, JoinHandle<()>)
 where
     T: Future<Output = ()> + Send + 'static,

@@ -16,7 +16,7 @@ fn told(seen: &Seen, text: String) {
     seen.lock().unwrap().push(text);
 }
 
-/// The router with a layer that tells of every call.
+/// Returns the router with a layer that tells of every call.
 fn with_layer(router: Router, name: &'static str, seen: &Seen) -> Router {
     let seen = seen.clone();
     router.layer(move |call: Call, next: Next| {

@@ -135,7 +135,7 @@ async fn cut<T>(polls: usize, work: impl Future<Output = T>) -> Option<T> {
     .await
 }
 
-/// The number of `kind` that the server has counted so far.
+/// Returns the number of `kind` that the server has counted so far.
 async fn counted(client: &Client, kind: &str, key: &str) -> u64 {
     let stats: Value = client.request("$/stats", &()).await.unwrap();
     stats[kind][key].as_u64().unwrap()

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::support::faces::code_of;
 use crate::{Dropped, counted, eventually, everywhere, with_sessions};
 
-/// All items of a stream.
+/// Returns all items of a stream.
 pub(crate) async fn all<T: DeserializeOwned>(mut items: Items<T>) -> Result<Vec<T>, Error> {
     let mut taken = Vec::new();
     while let Some(item) = poll_fn(|context| Pin::new(&mut items).poll_next(context)).await {

@@ -16,20 +16,20 @@ pub(crate) fn request(stream: &mut TcpStream) -> (u8, String) {
     (header[4], String::from_utf8_lossy(&body).into_owned())
 }
 
-/// A HELLO, which makes a connection a session.
+/// Returns a HELLO, which makes a connection a session.
 pub(crate) fn hello() -> Vec<u8> {
     let mut hello = packet(3, "{\"session\":1}");
     hello[5] = 1;
     hello
 }
 
-/// A packet of a session, written by hand.
+/// Returns a packet of a session, written by hand.
 pub(crate) fn session_packet(status: u8, flags: u8, id: u32, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 4).unwrap().to_le_bytes();
     [&b"pb\x01\x01"[..], &[status, flags, 0], &length, &id.to_le_bytes(), body].concat()
 }
 
-/// A packet, written by hand.
+/// Returns a packet, written by hand.
 pub(crate) fn packet(status: u8, body: &str) -> Vec<u8> {
     let length = u32::try_from(body.len()).unwrap().to_le_bytes();
     [&b"pb\x01\x01"[..], &[status, 0, 0], &length, body.as_bytes()].concat()

@@ -90,7 +90,7 @@ pub(crate) fn fill(pipe: &PipeWriter) {
     rustix::io::ioctl_fionbio(pipe, false).unwrap();
 }
 
-/// The first line that comes by a pipe, which stays open.
+/// Returns the first line that comes by a pipe, which stays open.
 pub(crate) fn first_line(mut pipe: PipeReader) -> (String, PipeReader) {
     let read = on_a_thread(move || {
         let (mut line, mut byte) = (Vec::new(), [0]);
@@ -103,7 +103,7 @@ pub(crate) fn first_line(mut pipe: PipeReader) -> (String, PipeReader) {
     read.recv_timeout(WATCHDOG).unwrap()
 }
 
-/// The exit code of a process, once it has ended.
+/// Returns the exit code of a process, once it has ended.
 #[track_caller]
 pub(crate) fn end_of(mut child: Child) -> Option<i32> {
     let id = child.id();

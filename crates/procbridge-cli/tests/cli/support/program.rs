@@ -35,7 +35,7 @@ impl Run {
         assert!(self.stderr.starts_with(stderr), "{self:?}");
     }
 
-    /// The one line of JSON that it printed, and nothing else.
+    /// Returns the one line of JSON that it printed, and nothing else.
     #[track_caller]
     pub(crate) fn envelope(&self) -> serde_json::Value {
         assert_eq!((self.stderr.as_str(), self.stdout.matches('\n').count()), ("", 1), "{self:?}");
@@ -43,7 +43,7 @@ impl Run {
     }
 }
 
-/// The program, away from the environment of whoever runs the tests.
+/// Returns the program, away from the environment of whoever runs the tests.
 pub(crate) fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_procbridge"));
     command
@@ -133,19 +133,19 @@ impl Talking {
         Self { child, stdout, stderr }
     }
 
-    /// The next line on standard output.
+    /// Returns the next line on standard output.
     #[track_caller]
     pub(crate) fn line(&self) -> String {
         self.stdout.recv_timeout(WATCHDOG).unwrap()
     }
 
-    /// The next line on standard error.
+    /// Returns the next line on standard error.
     #[track_caller]
     pub(crate) fn note(&self) -> String {
         self.stderr.recv_timeout(WATCHDOG).unwrap()
     }
 
-    /// The next line on standard error that has `words` in it.
+    /// Returns the next line on standard error that has `words` in it.
     #[track_caller]
     pub(crate) fn note_with(&self, words: &str) -> String {
         loop {
@@ -160,7 +160,7 @@ impl Talking {
         signal(self.child.id(), name);
     }
 
-    /// The exit code once it has ended, and the lines that nobody has read.
+    /// Returns the exit code once it has ended, and the lines that nobody has read.
     pub(crate) fn end(mut self) -> (Option<i32>, Vec<String>, Vec<String>) {
         let rest = |lines: &Receiver<String>| {
             let mut rest = Vec::new();

@@ -34,7 +34,7 @@ impl Serving {
         Self::start_as(by(env, &program(&[&["serve"], args].concat())))
     }
 
-    /// A server that `command` starts.
+    /// Returns a server that `command` starts.
     pub(crate) fn start_as(mut command: Command) -> Self {
         command.stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -49,7 +49,7 @@ impl Serving {
         &self.endpoints[0]
     }
 
-    /// A demo that gives each call a connection of its own.
+    /// Returns a demo that gives each call a connection of its own.
     pub(crate) fn classic() -> Self {
         Self::start(&["127.0.0.1:0", "--demo", "--no-sessions"])
     }
@@ -70,7 +70,7 @@ impl Serving {
         });
     }
 
-    /// A call that is not waited for.
+    /// Returns a call that is not waited for.
     pub(crate) fn begin_call(&self, args: &[&str]) -> Running {
         Running::start(program(&self.arguments(args)), b"")
     }
@@ -92,12 +92,12 @@ impl Serving {
         signal(self.id(), name);
     }
 
-    /// The next line on standard error.
+    /// Returns the next line on standard error.
     pub(crate) fn line(&self) -> String {
         self.lines.recv_timeout(WATCHDOG).unwrap()
     }
 
-    /// The exit code once it has ended, and what else it said.
+    /// Returns the exit code once it has ended, and what else it said.
     pub(crate) fn end(mut self) -> (Option<i32>, Vec<String>) {
         let mut lines = Vec::new();
         loop {
@@ -119,7 +119,7 @@ impl Drop for Serving {
     }
 }
 
-/// A server that takes one connection and its request, and does `answer` then.
+/// Returns a server that takes one connection and its request, and does `answer` then.
 pub(crate) fn fake(answer: impl FnOnce(&mut TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = listener.local_addr().unwrap().to_string();
@@ -131,12 +131,12 @@ pub(crate) fn fake(answer: impl FnOnce(&mut TcpStream) + Send + 'static) -> Stri
     endpoint
 }
 
-/// A server that answers these bytes and closes.
+/// Returns a server that answers these bytes and closes.
 pub(crate) fn lying(bytes: Vec<u8>) -> String {
     fake(move |stream| stream.write_all(&bytes).unwrap())
 }
 
-/// A server that answers every connection with these bytes.
+/// Returns a server that answers every connection with these bytes.
 pub(crate) fn always(bytes: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = listener.local_addr().unwrap().to_string();
