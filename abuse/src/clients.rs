@@ -91,7 +91,7 @@ impl Work {
                 sessions[place] = None;
             }
             let record = Record { class, began, ended: self.now(), end, told };
-            // Without a reader there is nobody to make calls for.
+            // Without a reader the calls serve nothing.
             if io::stdout().write_all(record.to_line().as_bytes()).is_err() {
                 return;
             }

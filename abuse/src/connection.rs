@@ -1,4 +1,4 @@
-//! Connections whose every step has a time limit, and sessions on them.
+//! Connections whose every step has a timeout, and sessions on them.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -91,12 +91,12 @@ impl Connection {
         Ok(Self { socket })
     }
 
-    /// How long each read may take from now on.
+    /// Sets how long each read may take from now on.
     pub(crate) fn wait_at_most(&self, limit: Duration) -> io::Result<()> {
         Ok(set_socket_timeout(&self.socket, Timeout::Recv, Some(limit))?)
     }
 
-    /// How long each write may take from now on.
+    /// Sets how long each write may take from now on.
     pub(crate) fn write_within(&self, limit: Duration) -> io::Result<()> {
         Ok(set_socket_timeout(&self.socket, Timeout::Send, Some(limit))?)
     }

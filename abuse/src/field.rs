@@ -10,7 +10,7 @@ use rustix::time::ClockId;
 use crate::connection::{At, Session};
 use crate::server::Server;
 
-/// What attackers have and share.
+/// The state that attackers have and share.
 #[derive(Debug)]
 pub(crate) struct Field<'a> {
     pub(crate) server: &'a Server,
@@ -30,7 +30,7 @@ pub(crate) struct Fact {
     pub(crate) bound: Bound,
 }
 
-/// What a figure may be.
+/// The values that a figure may have.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Bound {
     AtMost(f64),
@@ -98,18 +98,18 @@ impl<'a> Field<'a> {
             }
             act(turn)?;
             turn += 1;
-            // What could not be done in time is left out.
+            // Actions for which there was no time are left out.
             next = (next + period).max(Instant::now().checked_sub(Duration::from_millis(20)).unwrap_or(next));
             self.sleep(next.saturating_duration_since(Instant::now()));
         }
     }
 
-    /// The same, where a failure has been dealt with.
+    /// Does the same, where a failure has been dealt with.
     pub(crate) fn steadily(&self, a_second: u32, act: impl FnMut(usize) -> io::Result<()>) {
         let _ = self.at_rate(a_second, act);
     }
 
-    /// Has so many threads attack until all are done.
+    /// Lets so many threads attack until all are done.
     pub(crate) fn crowd(&self, threads: usize, attack: impl Fn(usize) + Sync) {
         thread::scope(|scope| {
             for number in 0..threads {
@@ -119,7 +119,7 @@ impl<'a> Field<'a> {
         });
     }
 
-    /// Has so many threads attack until the end, each again and again on a session of its own.
+    /// Lets so many threads attack until the end, each again and again on a session of its own.
     pub(crate) fn sessions(
         &self,
         threads: usize,
@@ -173,7 +173,7 @@ impl<'a> Field<'a> {
         self.facts.lock().unwrap().push(Fact { name, value, bound });
     }
 
-    /// What was found out, and the processor time of all attackers.
+    /// Returns the findings, and the processor time of all attackers.
     pub(crate) fn findings(self) -> (Vec<Fact>, Duration) {
         (self.facts.into_inner().unwrap(), self.cpu.into_inner().unwrap())
     }

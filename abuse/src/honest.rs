@@ -61,7 +61,7 @@ pub(crate) struct Honest {
     reader: Option<JoinHandle<()>>,
 }
 
-/// What one class had of a window.
+/// The results of one class in a window.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Share {
     /// Right answers.
@@ -131,7 +131,7 @@ impl Honest {
         clients::clock().saturating_sub(self.started)
     }
 
-    /// What each class had of a window.
+    /// Returns the results of each class in a window.
     pub(crate) fn shares(&self, window: Window) -> BTreeMap<Class, Share> {
         let records = self.records.lock().unwrap();
         CLASSES.into_iter().map(|class| (class, share(&records, class, window))).collect()
@@ -146,7 +146,7 @@ impl Honest {
         troubles.map(|record| record.ended).max()
     }
 
-    /// What was told to a client that was not answered right in a window.
+    /// Returns the errors of a client that was not answered right in a window.
     pub(crate) fn complaint(&self, window: Window) -> Option<String> {
         let records = self.records.lock().unwrap();
         let failed = records.iter().find(|record| record.end != End::Right && window.contains(record.began));
@@ -189,7 +189,7 @@ fn share(records: &[Record], class: Class, window: Window) -> Share {
     }
 }
 
-/// What an answer takes at most when all is well, on a busy machine too.
+/// The longest time of an answer when all is well, on a busy machine too.
 const SOON: Duration = Duration::from_millis(250);
 
 /// How long clients that are told to stop may take: each step of a call has a second.

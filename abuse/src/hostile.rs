@@ -26,7 +26,7 @@ struct Shared {
     connections: AtomicUsize,
 }
 
-/// One connection of it. What is done to it ends when this says so.
+/// One connection of it, which says when the attack on it ends.
 #[derive(Debug)]
 pub(crate) struct Victim {
     pub(crate) connection: Connection,
@@ -98,7 +98,7 @@ impl Drop for Hostile {
     }
 }
 
-/// What became of a client.
+/// The outcome of a client.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ended {
     /// How long it took. Nothing if it was killed for taking too long.

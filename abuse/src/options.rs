@@ -3,7 +3,7 @@
 use crate::scenario::Scenario;
 use crate::server::Target;
 
-/// What is to be done.
+/// The run that is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) is_short: bool,
@@ -16,7 +16,7 @@ pub(crate) struct Options {
     pub(crate) names: Vec<String>,
 }
 
-/// What `--help` prints.
+/// The text of `--help`.
 pub(crate) const USAGE: &str = "\
 usage: scripts/abuse [--short] [--face FACE] [--table] [--list] [SCENARIO..]
 

@@ -72,7 +72,7 @@ pub(crate) fn long_text(method: &str, bytes: usize) -> String {
     text(method, &format!("\"{}\"", "x".repeat(bytes)))
 }
 
-/// What a header says: kind, flags and length. Nothing if it is no header of version 1.1.
+/// Returns kind, flags and length of a header. Nothing if it is no header of version 1.1.
 pub(crate) fn read_header(header: &[u8; HEADER]) -> Option<(u8, u8, usize)> {
     let &[b'p', b'b', 1, 1, kind, flags, _, a, b, c, d] = header else { return None };
     Some((kind, flags, u32::from_le_bytes([a, b, c, d]) as usize))

@@ -1,4 +1,4 @@
-//! What the system says of a process.
+//! The figures that the system has of a process.
 
 use std::fs;
 use std::io;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// What a process holds at a moment.
+/// The resources of a process at a moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) resident_kib: usize,

@@ -14,10 +14,10 @@ use crate::verdict::Measured;
 
 /// Runs it.
 ///
-/// The reference for goodput and p99 is the time just before the attack. Where that comparison breaks a bound and the
-/// attackers took a tenth of a processor or more, the clients are measured again afterwards, beside a load that takes as
-/// much processor at the same priority, and that is the reference: attackers are on this machine, and what they take
-/// from the clients there is not the server's doing.
+/// The reference for goodput and p99 is the time just before the attack. Where that comparison breaks a bound, attackers
+/// may have taken a tenth of a processor or more. The clients are then measured again afterwards, beside a load that
+/// takes as much processor at the same priority, and that is the reference. Attackers are on this machine, and the
+/// processor time that they take from the clients is not the server's doing.
 pub(crate) fn run(scenario: &Scenario, target: Target, is_short: bool) -> io::Result<Measured> {
     let server = Server::start(target, scenario.settings, scenario.files)?;
     let pid = server.pid();
@@ -152,6 +152,6 @@ const LOST: Duration = Duration::from_secs(12);
 /// How long an orderly stop may take.
 const STOP: Duration = Duration::from_secs(12);
 
-/// What a server may keep, which tells no leak. Blocking servers keep threads for 5 s, for which the short form has no time.
+/// A server may keep so much, which is no leak. Blocking servers keep threads for 5 s, for which the short form has no time.
 const SPARE_DESCRIPTORS: usize = 4;
 const SPARE_THREADS: usize = 12;

@@ -12,7 +12,7 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// The faults that it repeats, by their numbers, or `-`.
     pub(crate) faults: &'static str,
-    /// What the attackers do.
+    /// The attack itself.
     pub(crate) about: &'static str,
     /// The attack; it returns when it is over and all its sockets are closed.
     pub(crate) attack: fn(&Field<'_>),
@@ -34,7 +34,7 @@ pub(crate) struct Scenario {
     pub(crate) bounds: Bounds,
 }
 
-/// What must hold during and after an attack.
+/// The bounds that must hold during and after an attack.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     /// The least part of its goodput that each class of clients keeps.
@@ -57,7 +57,7 @@ pub(crate) struct Bounds {
     pub(crate) rest: Duration,
 }
 
-/// What holds unless a scenario says otherwise.
+/// The bounds unless a scenario says otherwise.
 pub(crate) const BOUNDS: Bounds = Bounds {
     goodput: 0.8,
     p99: Duration::from_millis(25),

@@ -130,7 +130,7 @@ impl Server {
         Ok(())
     }
 
-    /// Has it stop in an orderly way, and tells how long that took. Nothing if it did not.
+    /// Makes it stop in an orderly way, and returns how long that took. Nothing if it did not.
     pub(crate) fn stop(mut self, limit: Duration) -> Option<Duration> {
         let began = Instant::now();
         drop(self.stdin.take());

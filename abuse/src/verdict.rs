@@ -1,4 +1,4 @@
-//! What was measured, beside what it may be.
+//! Measured figures, beside their bounds.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub(crate) struct Measured {
     /// Processors in use by the server before and during the attack, and by the attackers.
     pub(crate) cores: [f64; 3],
     pub(crate) recovery: Duration,
-    /// What a sleeping thread overslept at p99 meanwhile: the machine's doing, not the server's.
+    /// The time that a sleeping thread overslept at p99 meanwhile: the machine's doing, not the server's.
     pub(crate) oversleep: Duration,
     pub(crate) rest: Option<Duration>,
     pub(crate) after: Figures,

@@ -16,7 +16,7 @@ pub(crate) fn call(face: Face, endpoint: &str, calls: u32, limit: Duration) {
     );
 }
 
-/// The same for one call that needs a session.
+/// Does the same for one call that needs a session.
 pub(crate) fn require(face: Face, endpoint: &str, limit: Duration) {
     let config = ClientConfig::new().with_sessions(Sessions::Required);
     calls_with(face, endpoint, 1, config.with_call_timeout(limit).with_connect_timeout(limit));

@@ -110,7 +110,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             field.sessions(20, |_, session| {
                 field.at_rate(20, |_| {
                     let calls = calls(session);
-                    // What does not go at once is left out with the session.
+                    // Bytes that do not go at once are left out with the session.
                     let written = session.connection.offer(&calls)?;
                     if written == calls.len() { Ok(()) } else { Err(std::io::ErrorKind::WouldBlock.into()) }
                 })
@@ -127,8 +127,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         attack: rounds,
         targets: ALL_SERVERS,
         time: (Duration::from_secs(6), Duration::from_secs(2)),
-        // The demo server's allocator gives back over 10 s what nobody uses (docs/decisions/0025), and its threads keep some of
-        // it for 5 s before: 60 MiB were left after 8 s, 30 MiB after 15 s.
+        // The demo server's allocator gives unused memory back over 10 s (docs/decisions/0025). Its threads keep some of
+        // it for 5 s before. 60 MiB were left after 8 s, 30 MiB after 15 s.
         bounds: Bounds { memory: 390.0, rest: Duration::from_secs(30), ..BOUNDS },
         ..USUAL
     },
@@ -137,7 +137,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 /// Answers share 256 MiB; what is being made stands beside them.
 const STALLED: Bounds = Bounds { memory: 390.0, threads: 400, ..BOUNDS };
 
-/// What it takes to make an answer of 16 MiB.
+/// The time that making an answer of 16 MiB takes.
 const MAKING: Duration = Duration::from_millis(25);
 
 /// Returns a call that is answered with nearly 16 MiB.

@@ -193,7 +193,7 @@ fn sleep_text(seconds: f64, bytes: usize) -> Vec<u8> {
     text
 }
 
-/// All of them bring all but a byte, wait for each other, and bring the last one.
+/// Lets all of them send all but a byte, wait for each other, and send the last one.
 fn bodies_at_once(field: &Field<'_>) {
     let (count, whole) = (64, packet::classic(REQUEST, 0, 0, &sleep_text(0.3, MAX_BODY)));
     let (barrier, answered, refused) = (Barrier::new(count), AtomicUsize::new(0), AtomicUsize::new(0));
@@ -258,7 +258,7 @@ fn session_bodies_at_once(field: &Field<'_>) {
     field.at_least("answered or refused", ended.into_inner() as f64, count as f64);
 }
 
-/// One session: a body of 16 MiB in pieces, and small calls between them. The reader measures the small ones.
+/// Sends a body of 16 MiB in pieces, and small calls between them, on one session. The reader measures the small ones.
 fn small_beside_large(field: &Field<'_>) {
     let large = packet::long_text("echo", MAX_BODY - 100);
     let mut times = Vec::new();

@@ -16,8 +16,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "9 sessions, full of slow calls",
         attack: |field| slow_calls(field, 9, 127),
         targets: ALL_SERVERS,
-        // The demo server's allocator gives back over 10 s what 800 threads leave, and these end after 5 s: 26 MiB were resident
-        // after 8 s, 16 after 16 s, 9 after 20 s.
+        // The demo server's allocator gives the memory of 800 threads back over 10 s, and these end after 5 s. 26 MiB
+        // were resident after 8 s, 16 after 16 s, 9 after 20 s.
         bounds: Bounds { rest: Duration::from_secs(30), ..FULL },
         ..USUAL
     },

@@ -254,7 +254,7 @@ fn accept(victim: &mut Victim, answer: &[u8]) -> std::io::Result<()> {
     victim.connection.send(&[hello, packet::packet(GOOD, 0, 1, answer)].concat())
 }
 
-/// Has a client make calls of 500 ms at such a server. Each must have ended in time.
+/// Lets a client make calls of 500 ms at such a server. Each must have ended in time.
 fn timed(field: &Field<'_>, calls: u32, treat: impl Fn(&mut Victim) + Send + Sync + 'static) -> Ended {
     let Ok(server) = Hostile::start(treat) else { return Ended::default() };
     let (endpoint, calls) = (server.endpoint(), calls.to_string());
@@ -281,7 +281,7 @@ fn timed(field: &Field<'_>, calls: u32, treat: impl Fn(&mut Victim) + Send + Syn
     }
 }
 
-/// Has a client need a session, and counts how often it comes.
+/// Makes a client need a session, and counts how often it comes.
 fn coming(field: &Field<'_>, mode: &str, treat: impl Fn(&mut Victim) + Send + Sync + 'static) {
     let Ok(server) = Hostile::start(treat) else { return };
     let (began, endpoint) = (Instant::now(), server.endpoint());

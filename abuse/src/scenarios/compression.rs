@@ -113,7 +113,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// What is inflated at a time is bounded by the calls that are admitted.
+/// The calls that are admitted bound how much is inflated at a time.
 const INFLATED: Bounds = Bounds { memory: 390.0, ..BOUNDS };
 
 /// Returns a text of so many bytes that is worth nothing.

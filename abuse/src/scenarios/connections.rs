@@ -304,7 +304,7 @@ fn enter(at: &At, bytes: &[u8]) -> Option<Connection> {
     Some(connection)
 }
 
-/// Two crowds, and one connection of each kind whose end is timed.
+/// Runs two crowds, and one connection of each kind whose end is timed.
 fn for_a_minute(field: &Field<'_>) {
     field.crowd(4, |number| match number {
         0 => crowd(field, 1_000, |_| b"pb\x01\x01\0".to_vec()),

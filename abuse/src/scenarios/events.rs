@@ -167,7 +167,7 @@ fn unread(field: &Field<'_>, subscribers: usize, megabytes: usize) {
     field.tell("MB published", f64::from(published));
 }
 
-/// All of them have patterns that match no event, and each of them is looked at.
+/// Subscribes with patterns that match no event, each of which the server looks at.
 fn many_subscriptions(field: &Field<'_>) {
     let mut open = field.open_sessions(20);
     let mut begun = 0_u32;

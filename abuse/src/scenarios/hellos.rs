@@ -1,4 +1,4 @@
-//! What an opener says of itself.
+//! The HELLO of an opener.
 
 use std::io;
 use std::time::Duration;

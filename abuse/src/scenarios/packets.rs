@@ -302,7 +302,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 /// Packets are read and dropped, and nothing is kept for them.
 const FLOOD: Bounds = Bounds { memory: 32.0, ..BOUNDS };
 
-/// So many sessions, each with such packets so many times a second. A session that is ended comes again.
+/// Opens so many sessions, each with such packets so many times a second. A session that is ended comes again.
 fn floods(
     field: &Field<'_>,
     sessions: usize,

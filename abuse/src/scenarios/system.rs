@@ -1,4 +1,4 @@
-//! What a server has of its system: descriptors, its log, its commands, its end.
+//! The resources that a server has of its system: descriptors, its log, its commands, its end.
 
 use std::fs;
 use std::io::{self, Read};
@@ -133,7 +133,7 @@ fn is_good(answer: &io::Result<packet::Packet>) -> bool {
     answer.as_ref().is_ok_and(|answer| answer.kind == GOOD)
 }
 
-/// A demo server that logs each call into a pipe of 4 KiB, of which the first line was read, and nothing more will be.
+/// Starts a demo server that logs each call into a pipe of 4 KiB. The first line was read, and nothing more will be.
 fn unread_server(path: &Path) -> io::Result<(Child, OwnedFd)> {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     rustix::pipe::fcntl_setpipe_size(&writer, 4_096)?;

@@ -89,7 +89,7 @@ fn a_byte_order_mark_is_no_part_of_json() {
     // Packets in hexadecimal.
     fs::write(&file, format!("{MARK}70 62 01 01 01 00 00 02 00 00 00 7b 7d\r\n")).unwrap();
     assert_eq!(run(&["decode", &format!("@{file}")]).code, Some(0));
-    // What a command answers.
+    // The answer of a command.
     for (line, expected) in [
         ("printf '\\357\\273\\277{\"a\":1}\\r\\n'", expected),
         ("printf '\\357\\273\\277'", "null\n"),

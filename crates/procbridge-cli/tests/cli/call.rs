@@ -327,7 +327,7 @@ fn a_socket_with_nearly_the_same_name_is_offered() {
 /// Returns the program as a user who may do nothing, if the tests run as one who may do everything.
 fn powerless(directory: &Path, args: &[&str]) -> Option<Command> {
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
-    // Where the program was built may be out of that user's reach. Another process copies it: a file that this one has
+    // Where the program was built may be out of that user's reach. Another process copies it. A file that this one has
     // written to may still be open in a child that another test begins, and then it cannot be run.
     let copy = directory.join("procbridge");
     assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_procbridge")).arg(&copy).status().unwrap().success());
@@ -376,7 +376,7 @@ fn a_server_that_denies_a_user_is_exit_3() {
 
 #[test]
 fn a_time_limit_is_exit_5() {
-    // Whoever looks at the clock first, the server that was told the limit or the caller.
+    // Either may look at the clock first: the server that got the timeout, or the caller.
     let server = Serving::demo();
     for _ in 0..5 {
         let slow = server.call(&["sleep", "30", "--timeout", "50ms"]);
@@ -460,7 +460,7 @@ fn a_server_that_is_killed_in_a_call_is_exit_6() {
     let killed = call.end();
     assert_eq!(killed.code, Some(6), "{killed:?}");
     assert_eq!(killed.envelope()["error"]["outcome"], json!("unknown"));
-    // And then nobody is there: a thread in accept may keep the socket for a moment longer than the connections are kept.
+    // Then no server is there. A thread in `accept` may keep the socket for a moment longer than the connections are kept.
     let endpoint = server.endpoint().to_string();
     server.end();
     let later = run(&["call", &endpoint, "sum", "[1]"]);

@@ -82,7 +82,7 @@ fn a_command_that_fails_is_an_error_with_its_last_words() {
     assert!(answers("nosuchcommand", &["m"]).stderr.contains("nosuchcommand"));
     let long = answers("head -c 5000 /dev/zero | tr '\\0' x >&2; exit 1", &["m"]);
     assert!(long.stderr.starts_with(&format!("error: {}\n", "x".repeat(1024))), "{long:?}");
-    // What it says on standard error without failing is nobody's.
+    // Text on standard error without a failure goes nowhere.
     answers("echo warning >&2; echo 1", &["m"]).prints("1\n");
 }
 
@@ -141,7 +141,7 @@ fn a_command_that_closes_its_output_gets_all_its_input() {
     let server = shell(&format!("exec >/dev/null 2>&1; cat > '{got}'"), &[]);
     server.call(&["m", &format!("@{sent}")]).prints("null\n");
     assert_eq!(fs::metadata(&got).unwrap().len(), 1_000_003);
-    // What it leaves running with its input open holds nothing up.
+    // A process that it leaves running with its input open holds nothing up.
     let pipe = Pipe::new(directory.path());
     let line = format!("exec >/dev/null 2>&1; sleep 1000 <&0 & echo $! > '{}'", pipe.path.display());
     let server = shell(&line, &[]);
@@ -190,15 +190,15 @@ fn a_command_whose_answer_nobody_wants_outlives_its_caller() {
     assert_eq!(begun.read(), "begun");
     let done = Pipe { path: done.into() };
     assert_eq!(done.read(), "done");
-    // A time limit holds for it all the same.
+    // A timeout holds for it all the same.
     let server = shell(&clinging(&begun), &["--timeout", "1s"]);
     server.call(&["m", "--notify"]).prints("");
     let child = begun.read();
     wait_until_dead(&child);
 }
 
-/// A script that may not be run yet. Another process writes it: a file that this one has written to may still be open in
-/// a child that another test begins, and then it cannot be run.
+/// Returns a script that may not be run yet. Another process writes it. A file that this one has written to may still be
+/// open in a child that another test begins, and then it cannot be run.
 fn script(directory: &Path) -> String {
     let path = format!("{}/script", directory.display());
     let write = "printf '#!/bin/sh\necho 1\n' > \"$0\"";

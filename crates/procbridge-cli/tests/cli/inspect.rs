@@ -105,7 +105,7 @@ fn pings_fail_as_calls_do() {
 
 #[test]
 fn what_a_later_version_tells_besides_is_no_fault() {
-    // Without what may be left out, and with keys that nobody knows.
+    // Without the optional parts, and with unknown keys.
     let method = "{\"name\":\"a\",\"kind\":\"later\",\"since\":3}";
     let described =
         format!("{{\"payload\":{{\"name\":\"n\",\"new\":1,\"methods\":[{method}],\"protocol\":[]}}}}");
@@ -294,7 +294,7 @@ fn the_variable_is_the_default_endpoint() {
         parsed(&with(&[command]));
     }
     assert_eq!(with(&["ping", "-n", "1"]).code, Some(0));
-    // What is given and is no endpoint is a mistake, not something else.
+    // A value that is no endpoint is a mistake, not something else.
     assert_eq!(with(&["list", "8000"]).code, Some(2));
 }
 

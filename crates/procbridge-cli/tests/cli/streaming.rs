@@ -66,7 +66,7 @@ fn with_the_envelope_items_are_marked() {
         (&json!(true), &Value::Null, &json!(2))
     );
     assert_eq!((run.code, lines.len(), run.stderr.as_str()), (Some(0), 3, ""));
-    // What came before a failure is kept.
+    // Items before a failure are kept.
     let bad = fake(|stream| {
         stream.write_all(&hello()).unwrap();
         stream.write_all(&session_packet(4, 0, 1, b"{\"payload\":\"a\"}")).unwrap();
@@ -101,7 +101,7 @@ fn a_call_without_an_answer_prints_nothing_and_arrives() {
     numbers.sort_unstable();
     assert_eq!(numbers, (0..20).collect::<Vec<_>>());
     assert_eq!(watch.end().0, Some(0));
-    // An error of the method is nobody's.
+    // A one-way call does not learn the error of the method.
     server.call(&["err", "--notify"]).prints("");
     Serving::classic().call(&["err", "--notify"]).prints("");
     let envelope = server.call(&["err", "--notify", "--json"]).envelope();
@@ -149,7 +149,7 @@ fn a_signal_is_told_to_a_server_with_sessions() {
     let (sender, told) = std::sync::mpsc::channel();
     let endpoint = fake(move |stream| {
         stream.write_all(&[hello(), session_packet(7, 0, 0, b"{}")].concat()).unwrap();
-        // Whoever answers a ping has taken the session in.
+        // A server that answers a ping has taken the session in.
         assert_eq!(request(stream).0, 8);
         sender.send(None).unwrap();
         sender.send(Some(request(stream))).unwrap();

@@ -1,4 +1,4 @@
-//! What a terminal is shown: no peer commands it, and nothing is hidden from the person before it.
+//! The text that a terminal shows: no peer commands it, and nothing is hidden from its user.
 
 use std::fs::File;
 use std::io::Read;
@@ -45,7 +45,7 @@ fn is_harmless(shown: &str) {
     assert_eq!(wrong, None, "{shown:?}");
 }
 
-/// JSON text with the characters in it as they are, as far as JSON allows that.
+/// Returns JSON text with the characters in it as they are, as far as JSON allows that.
 fn raw(value: &Value) -> String {
     value.to_string()
 }

@@ -1,4 +1,4 @@
-//! The shared secret: who brings it is answered, and nobody is shown it.
+//! The shared secret: a client that has it is answered, and it is never shown.
 
 use std::process::Command;
 
@@ -59,7 +59,7 @@ fn every_command_that_reaches_a_server_brings_it() {
         }
     }
     let watching = Running::start(knowing(&["watch", endpoint, "a", "-n", "1"]), b"");
-    // Somebody watches when the event has somebody to go to.
+    // The watch is in force when the event reaches a subscriber.
     wait_until("somebody watches", || run_knowing(&["emit", endpoint, "a", "1"]).stdout == "1\n");
     assert_eq!(watching.end().stdout, "{\"topic\":\"a\",\"payload\":1}\n");
 }
@@ -126,6 +126,6 @@ fn help_pages_and_completions_name_it() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(run(&["completions", shell]).stdout.contains("token"), "{shell}");
     }
-    // What the environment holds is not told in the help.
+    // The help does not show the values of the environment.
     assert!(!run_knowing(&["call", "--help"]).stdout.contains("sesame"));
 }

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 
 use crate::support::{Serving, Talking, lying, packet, program, run, run_with};
 
-/// What was told, without the times.
+/// Returns the notes, without the times.
 fn told(stderr: &str) -> Vec<String> {
     stderr
         .lines()

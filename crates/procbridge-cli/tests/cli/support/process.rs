@@ -28,7 +28,7 @@ pub(crate) fn signal(id: u32, name: &str) {
     }
 }
 
-/// A signal that stops a process takes its time to reach all threads, and the others go on meanwhile.
+/// Waits until all threads have stopped. A signal takes its time to reach them, and the others go on meanwhile.
 fn wait_until_stopped(id: u32) {
     let end = Instant::now() + WATCHDOG;
     let has_stopped = |task: std::fs::DirEntry| {
@@ -41,7 +41,7 @@ fn wait_until_stopped(id: u32) {
     }
 }
 
-/// Whether a process is there and is more than a corpse that nobody collects.
+/// Whether a process is there and is more than a zombie.
 pub(crate) fn is_alive(id: &str) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     status.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
@@ -81,7 +81,7 @@ impl Pipe {
     }
 }
 
-/// Fills a pipe that nobody reads.
+/// Fills a pipe without a reader.
 pub(crate) fn fill(pipe: &PipeWriter) {
     rustix::io::ioctl_fionbio(pipe, true).unwrap();
     for size in [4096, 1] {

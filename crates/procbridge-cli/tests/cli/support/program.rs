@@ -7,7 +7,7 @@ use std::thread;
 
 use super::process::{WATCHDOG, all, lines, on_a_thread, signal};
 
-/// What a run left behind.
+/// The output of a run.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: Option<i32>,
@@ -16,19 +16,19 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// A success that printed exactly this, and nothing on standard error.
+    /// Checks for a success that printed exactly this, and nothing on standard error.
     #[track_caller]
     pub(crate) fn prints(&self, stdout: &str) {
         assert_eq!((self.code, self.stdout.as_str(), self.stderr.as_str()), (Some(0), stdout, ""));
     }
 
-    /// A failure with nothing on standard output and exactly this on standard error.
+    /// Checks for a failure with nothing on standard output and exactly this on standard error.
     #[track_caller]
     pub(crate) fn fails(&self, code: i32, stderr: &str) {
         assert_eq!((self.code, self.stdout.as_str(), self.stderr.as_str()), (Some(code), "", stderr));
     }
 
-    /// A failure with exactly this on standard output, and words on standard error that begin like this.
+    /// Checks for a failure with exactly this on standard output, and words on standard error that begin like this.
     #[track_caller]
     pub(crate) fn fails_with(&self, code: i32, stdout: &str, stderr: &str) {
         assert_eq!((self.code, self.stdout.as_str()), (Some(code), stdout), "{self:?}");
@@ -43,7 +43,7 @@ impl Run {
     }
 }
 
-/// Returns the program, away from the environment of whoever runs the tests.
+/// Returns the program, away from the environment of the tests.
 pub(crate) fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_procbridge"));
     command
@@ -54,15 +54,15 @@ pub(crate) fn program(args: &[&str]) -> Command {
     command
 }
 
-/// The program, in a shell that sets something up and then becomes it. Others than bash keep the end of children to
-/// themselves.
+/// Returns the program, in a shell that sets something up and then becomes it. Shells other than bash keep the end of
+/// children to themselves.
 pub(crate) fn program_after(setup: &str, args: &[&str]) -> Command {
     let mut shell = Command::new("bash");
     shell.args(["-c", &format!("{setup}; exec \"$0\" \"$@\"")]);
     by(shell, &program(args))
 }
 
-/// `program`, by a `command` that becomes the one that its arguments name.
+/// Returns `program`, run by a `command` that becomes the one that its arguments name.
 pub(crate) fn by(mut command: Command, program: &Command) -> Command {
     command.arg(program.get_program()).args(program.get_args());
     for (name, _) in program.get_envs() {
@@ -160,7 +160,7 @@ impl Talking {
         signal(self.child.id(), name);
     }
 
-    /// Returns the exit code once it has ended, and the lines that nobody has read.
+    /// Returns the exit code once it has ended, and the lines that were not read.
     pub(crate) fn end(mut self) -> (Option<i32>, Vec<String>, Vec<String>) {
         let rest = |lines: &Receiver<String>| {
             let mut rest = Vec::new();

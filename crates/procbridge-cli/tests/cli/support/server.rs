@@ -10,7 +10,7 @@ use super::packet::request;
 use super::process::{WATCHDOG, lines, signal, wait_until};
 use super::program::{Run, Running, by, program, run};
 
-/// What a server has counted.
+/// Returns the counters of a server.
 pub(crate) fn stats(endpoint: &str) -> serde_json::Value {
     serde_json::from_str(&run(&["stats", endpoint]).stdout).unwrap()
 }
@@ -28,7 +28,7 @@ impl Serving {
     }
 
     pub(crate) fn start(args: &[&str]) -> Self {
-        // Whoever runs these tests may ignore that a terminal hangs up, and then so do they and the server.
+        // The parent of these tests may ignore that a terminal hangs up, and then so do they and the server.
         let mut env = Command::new("env");
         env.arg("--default-signal=HUP");
         Self::start_as(by(env, &program(&[&["serve"], args].concat())))
@@ -58,7 +58,7 @@ impl Serving {
         run(&self.arguments(args))
     }
 
-    /// Another command than `call`.
+    /// Runs another command than `call`.
     pub(crate) fn run(&self, command: &str, args: &[&str]) -> Run {
         run(&[&[command, self.endpoint()], args].concat())
     }
