@@ -1,4 +1,4 @@
-//! What a function takes and returns, seen from the caller: every form of handler, every form of failure.
+//! The arguments and results of functions, seen from the caller: every form of handler, every form of failure.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What programs may do with the public types: send them to threads, keep them, and join the futures of calls.
+//! The uses that programs have for the public types: send them to threads, keep them, and join the futures of calls.
 
 use std::error::Error as _;
 
@@ -98,7 +98,7 @@ mod futures {
             .events(hub)
     }
 
-    /// What `futures::future::join_all` does.
+    /// Awaits all, as `futures::future::join_all` does.
     async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
         let mut futures: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
         let mut outputs: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
@@ -217,7 +217,7 @@ mod futures {
     }
 }
 
-/// As anyhow's `{:#}` does.
+/// Formats as anyhow's `{:#}` does.
 fn chain(error: &Error) -> String {
     let mut words = error.to_string();
     let mut source = error.source();

@@ -1,4 +1,4 @@
-//! What stands around the methods: layers, descriptions, the protocol's own methods and what is counted, on both faces.
+//! The parts around the methods: layers, descriptions, the protocol's own methods and their counters, on both faces.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -80,7 +80,7 @@ fn describe_shows_schemas() {
     #[derive(serde::Deserialize, schemars::JsonSchema)]
     #[allow(dead_code, reason = "only its shape matters")]
     struct Query {
-        /// What to look for.
+        /// The words to look for.
         text: String,
         #[serde(default)]
         limit: u32,
@@ -114,7 +114,7 @@ fn what_is_switched_off_is_a_method_like_any() {
         let (_server, client) = serve(face, router.clone(), off());
         assert_eq!(ask(&client, "$/ping", json!(1)), json!("mine"));
         assert_eq!(ask(&client, "$/stats", json!(1)), json!(["$/stats", 1]));
-        // What is switched on is the protocol's, and no others are.
+        // Methods of the protocol are those that are switched on, and no others.
         let (_server, client) = serve(face, router, ServerConfig::new());
         assert_eq!(ask(&client, "$/ping", json!(1)), json!(1));
         assert_eq!(ask(&client, "$/other", json!(1)), json!(["$/other", 1]));
@@ -180,7 +180,7 @@ fn stats_counts_calls_connections_and_bytes() {
         let bytes = |stats: &Value, way: &str| stats["bytes"][way].as_u64().unwrap();
         let before = (bytes(&found, "in"), bytes(&found, "out"));
 
-        // What one call moves is counted to the byte.
+        // The bytes that one call moves are counted exactly.
         let request = packet(r#"{"method":"good","payload":12345}"#);
         let mut raw = server.connect();
         std::io::Write::write_all(&mut raw, &request).unwrap();
@@ -354,7 +354,7 @@ fn a_call_tells_its_trace() {
         let meta = json!({"traceparent": parent, "tracestate": "a=1,b=2", "other": {}});
         assert_eq!(ask(&meta), json!([parent, "a=1,b=2"]));
         assert_eq!(ask(&json!({"traceparent": parent, "tracestate": 1})), json!([parent, null]));
-        // What is malformed is as good as absent.
+        // A malformed value is as good as absent.
         assert_eq!(ask(&json!({"traceparent": "x", "tracestate": "a=1"})), json!([null, null]));
         assert_eq!(ask(&json!([parent])), json!([null, null]));
         server.stop();

@@ -543,7 +543,7 @@ fn a_stop_does_not_lose_calls_that_have_just_arrived() {
     everywhere(|server, client, transport| {
         for _ in 0..5 {
             let (server, _) = start(server, transport, ServerConfig::new());
-            // Requests that are on their way when the stop comes, also those that nobody has accepted yet.
+            // Requests that are on their way when the stop comes, also those that were not accepted yet.
             let mut streams: Vec<_> = (0..100)
                 .map(|n| {
                     let mut stream = server.connect();

@@ -10,7 +10,7 @@ use procbridge::{
 use crate::support::faces::{FACES, Face, TestClient, TestServer, Transport};
 use crate::support::watched;
 
-/// What becomes of a setting.
+/// The effect of a setting.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Does {
     /// Calls and sessions go on as without it.

@@ -1,4 +1,4 @@
-//! What the layer `trace` tells of each call, on both faces. A process has one subscriber.
+//! The spans and events of the layer `trace` for each call, on both faces. A process has one subscriber.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -145,7 +145,7 @@ fn scenario(face: Face, recorder: &Recorder) {
         let (status, [method, _, traceparent, outcome]) = call(&json!({"method": name}));
         assert_eq!((status, method, traceparent, outcome), (2, text(name), None, text(expected)));
     }
-    // What a caller chose is shown so that it forges nothing.
+    // Text that a caller chose is shown so that it forges nothing.
     let (_, [method, ..]) = call(&json!({"method": "a\n\u{1b}[31m"}));
     assert_eq!(method, text("a\\n\\u{1b}[31m"));
     let (_, [method, ..]) = call(&json!({}));

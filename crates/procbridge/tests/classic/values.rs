@@ -287,7 +287,7 @@ fn meta_goes_as_it_was_written_in_tokio() {
     });
 }
 
-/// What a handler decides by must not be hidden by what another program adds.
+/// An entry that a handler decides by must not be hidden by one that another program adds.
 #[test]
 fn an_odd_entry_of_meta_hides_no_other() {
     let (told, tells) = mpsc::channel();
@@ -314,7 +314,7 @@ fn an_odd_entry_of_meta_hides_no_other() {
     });
 }
 
-/// What becomes of a kind of value: the text that is answered, or the words that refuse it.
+/// The outcome of a kind of value: the text that is answered, or the words that refuse it.
 #[test]
 fn every_kind_of_value_is_sent_as_what_it_is_or_refused_with_words() {
     use std::collections::{BTreeMap, HashMap};
@@ -440,13 +440,13 @@ fn a_float_that_is_not_finite_is_refused_on_every_way_out() {
             words(client.notify("result", &f64::NAN).unwrap_err()),
             "the payload cannot be sent: JSON has no NaN"
         );
-        // What is added to a refusal is left out, and the refusal is answered.
+        // Values that were added to a refusal are left out, and the refusal is answered.
         assert!(Refusal::new("no").with_data(&f64::NAN).data().is_none());
         server.stop().unwrap();
     });
 }
 
-/// What comes, read as a type that it does not fit.
+/// A payload is read as a type that it does not fit.
 #[test]
 fn a_value_that_does_not_fit_its_type_is_refused_with_words() {
     #[derive(Debug, Serialize, Deserialize)]

@@ -29,7 +29,7 @@ fn crowd(face: Face, victim: &Victim, meanwhile: impl FnOnce()) -> Vec<(usize, R
         Face::Tokio => {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-            // What is held back is not in flight.
+            // A call that is held back is not in flight.
             let config = ClientConfig::new().without_hold();
             let client = procbridge::tokio::Client::connect_with(&victim.endpoint, config).unwrap();
             runtime.block_on(client.request::<Value>("echo", &())).unwrap();

@@ -14,10 +14,10 @@ use crate::{Victim, alone, tell};
 /// Far more credit than anything here uses.
 const PLENTY: &str = r#"{"items":1000000000,"bytes":1000000000000}"#;
 const DEAF: usize = 4;
-/// What the server may hold for one that does not read: what is queued, and what waits in the queue of events.
+/// Memory that the server may hold for a peer that does not read: queued packets, and the queue of events.
 const HELD_KIB: usize = 40 * 1024;
 
-/// Returns a session with a streamed call and credit without end. What comes is not read.
+/// Returns a session with a streamed call and credit without end. Its items are not read.
 fn deaf(victim: &Victim, request: &str) -> RawStream {
     let mut stream = raw(&victim.endpoint);
     stream.open_session();

@@ -68,7 +68,7 @@ fn ends(calls: Vec<Call>) -> Vec<(usize, Result<Value, Error>)> {
     calls.into_iter().map(|call| (call.number, call.end)).collect()
 }
 
-/// Every combination of faces and transports, in turns.
+/// Returns every combination of faces and transports, in turns.
 fn combination(round: usize) -> (Face, Face, Transport) {
     let transport = if round.is_multiple_of(2) { Transport::Tcp } else { Transport::Unix };
     (FACES[round / 2 % FACES.len()], FACES[round / 4 % FACES.len()], transport)

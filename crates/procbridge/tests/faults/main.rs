@@ -1,4 +1,4 @@
-//! What becomes of calls when a server dies, stops, or cannot be reached any more, and of a server whose clients do not
+//! The outcome of calls when a server dies, stops, or is out of reach, and the memory of a server whose clients do not
 //! read. The server is a process of its own: this program again, told by its environment to be one.
 #![allow(
     clippy::unwrap_used,
@@ -63,7 +63,7 @@ impl Victim {
             .map_while(Result::ok)
             .find_map(|line| line.strip_prefix("ready ").map(str::to_string))
             .unwrap();
-        // What else it says is passed on.
+        // Its other lines are passed on.
         thread::spawn(move || {
             lines.map_while(Result::ok).for_each(|line| drop(writeln!(std::io::stderr(), "server: {line}")));
         });
@@ -74,12 +74,12 @@ impl Victim {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// How many calls its handlers have begun.
+    /// Returns how many calls its handlers have begun.
     fn begun(&self) -> usize {
         usize::try_from(fs::metadata(&self.record).unwrap().len()).unwrap() / server::LINE
     }
 
-    /// How often each call was begun.
+    /// Returns how often each call was begun.
     fn runs(&self) -> HashMap<usize, usize> {
         let mut runs = HashMap::new();
         let text = fs::read_to_string(&self.record).unwrap();
@@ -90,7 +90,7 @@ impl Victim {
         runs
     }
 
-    /// Its memory that is in use, in KiB.
+    /// Returns its memory that is in use, in KiB.
     fn memory(&self) -> usize {
         memory_of(&self.child.id().to_string())
     }
@@ -146,7 +146,7 @@ fn tell(figures: &str) {
     let _ = writeln!(std::io::stdout(), "figures: {figures}");
 }
 
-/// These tests measure, so that they go one after the other.
+/// Locks out the other tests: these measure, so that they go one after the other.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)

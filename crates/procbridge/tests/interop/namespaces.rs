@@ -185,7 +185,7 @@ fn charge(face: Face, endpoint: &Endpoint) {
     }
 }
 
-/// Is refused by the server, as soon as there is one.
+/// Checks that the server refuses a client, as soon as there is a server.
 fn denied(face: Face, endpoint: &Endpoint) {
     let client = TestClient::new(face, endpoint, ClientConfig::new());
     let mut answer = None;

@@ -1,4 +1,4 @@
-//! The published packages of the other languages, in both directions: what they send, what they understand, and how
+//! The published packages of the other languages, in both directions. The tests show what they send and understand, and how
 //! their known faults look from here (`tests/peers/README.md` has the measurements).
 //!
 //! `scripts/peers` installs them; `scripts/test` does that first.
@@ -34,7 +34,7 @@ enum Peer {
 
 const BOTH: [Transport; 2] = [Transport::Tcp, Transport::Unix];
 
-/// Where `scripts/peers` has installed the packages: beside what cargo builds, unless that was said.
+/// Returns the directory in which `scripts/peers` has installed the packages: beside what cargo builds, unless set otherwise.
 fn installed() -> PathBuf {
     let beside = || Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers");
     env::var_os("PROCBRIDGE_PEERS").map_or_else(beside, PathBuf::from)
@@ -428,7 +428,7 @@ fn answers_that_node_cuts_short_are_a_definite_error() {
     with_each(&[Peer::Node], |peer, face, transport| {
         let server = PeerServer::start(peer, transport);
         let client = server.client(face, ClientConfig::new());
-        // What its system's buffers take is what it sends; a reader that drains them fast enough gets more of it.
+        // It sends as much as its system's buffers take; a reader that drains them fast enough gets more of it.
         let started = Instant::now();
         match client.request("big", &json!({"bytes": 16_000_000})) {
             Ok(whole) => assert_eq!(whole.as_str().unwrap().len(), 16_000_000),
@@ -513,7 +513,7 @@ fn the_comparison_of_payloads_is_strict() {
     }
 }
 
-/// What a call came to, whichever way it took.
+/// Returns the outcome of a call, whichever way it took.
 fn outcome(result: Result<Value, Error>) -> Result<String, (ErrorKind, Outcome, String)> {
     result.map(|value| value.to_string()).map_err(|error| (error.kind(), error.outcome(), error.to_string()))
 }
@@ -542,8 +542,8 @@ fn request(client: &TestClient, (method, payload): (Option<&str>, &Value)) -> Re
     }
 }
 
-/// Checks that a client which offers sessions has sent nothing to a classic server but one 1.1 request on each connection,
-/// the offer in bytes 5 and 6 apart, and one answer back.
+/// Checks what a client which offers sessions has sent to a classic server. That is one 1.1 request on each connection,
+/// with the offer in bytes 5 and 6, and it got one answer back.
 fn is_classic_but_for_the_offer(seen: &Seen) {
     let (header, body) = seen.to_server.split_at(HEADER);
     assert_eq!(header[..5], *b"pb\x01\x01\0");
@@ -653,7 +653,7 @@ fn no_classic_server_sees_a_byte_of_a_session_but_the_offer() {
             assert!(request == classic.to_server, "{method:?}");
             assert!(offered.to_client == classic.to_client, "{method:?}");
         }
-        // What else a client can do says no more to it.
+        // Other uses of the client say no more to it.
         offering.notify("sum", &json!([1])).unwrap();
         let [seen] = &proxy.take_seen(1)[..] else { panic!("one call, one connection") };
         assert_eq!(

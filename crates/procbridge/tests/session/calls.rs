@@ -66,7 +66,7 @@ fn calls_before_the_session_have_connections_of_their_own() {
                 thread::spawn(move || client.request("sum", &json!([n])).unwrap() == json!(n))
             })
             .collect();
-        // Nobody has heard of a session yet, so that none waits for another one's.
+        // No client has heard of a session yet, so that none waits for another one's.
         proxy.wait_for_connections(8);
         proxy.open();
         assert!(callers.into_iter().all(|caller| caller.join().unwrap()));
@@ -375,7 +375,7 @@ fn compressed_calls_are_the_same_calls() {
             let counted = client.stream("count", &json!(100)).unwrap();
             assert_eq!(counted.map(Result::unwrap).count(), 100);
         }
-        // Who does not ask for it gets none.
+        // A client that does not ask for it gets none.
         let client = opened_with(&server, client, ClientConfig::new());
         assert_eq!(client.request("big", &json!(3_000)).unwrap(), json!("x".repeat(3_000)));
         server.stop();

@@ -1,5 +1,5 @@
-//! What a client makes of servers that are full, slow, silent, or gone in the middle: what is told, what is sent again, how
-//! often it dials. The servers are made by hand, or are at a limit.
+//! Clients of servers that are full, slow, silent, or gone in the middle. The tests look at errors, retries, and how
+//! often they dial. The servers are made by hand, or are at a limit.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! The ends of sessions: servers that stop, peers that are silent, sessions that nobody uses.
+//! The ends of sessions: servers that stop, peers that are silent, sessions without use.
 
 use std::fs;
 use std::io::Write;
@@ -36,7 +36,7 @@ fn a_server_that_stops_finishes_what_runs() {
         server.stop_soon();
         // A stream goes on to its end.
         assert_eq!(items.map(Result::unwrap).count(), 999);
-        // A new call does not come in any more once the server has said so, and nobody else is there.
+        // A new call does not come in any more once the server has said so, and there is no other server.
         let mut error = None;
         eventually(|| {
             error = client.request("sum", &json!([1])).err();
@@ -98,7 +98,7 @@ fn calls_move_to_the_server_that_takes_the_place() {
             // Without an error, at any time.
             eventually(|| client.request("which", &json!(null)).unwrap() == json!(n));
             if n == 1 {
-                // What ran on the old one is finished there.
+                // Calls that ran on the old one are finished there.
                 door.open();
             }
             server.stop();
@@ -147,7 +147,7 @@ fn a_client_that_goes_away_is_noticed_by_its_handlers() {
         }
         door.wait_for_callers(3);
         drop(client);
-        // The handlers return without the door being opened, and the server has nobody to wait for.
+        // The handlers return without the door being opened, and the server waits for no peer.
         let started = Instant::now();
         server.stop();
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
@@ -343,7 +343,7 @@ fn a_protocol_error_that_a_handler_reads_is_told_too() {
         wrong.write_all(&session_packet(HELLO, 0, 0, r#"{"session":1,"max_calls":8}"#)).unwrap();
         wrong.write_all(&session_packet(REQUEST, 0, 3, r#"{"method":"ask"}"#)).unwrap();
         assert_eq!(wrong.packet().unwrap().kind, REQUEST);
-        // Of who reads nobody tells.
+        // There is no sign by which to learn which thread reads.
         thread::sleep(Duration::from_millis(500));
         let mut bytes = session_packet(REQUEST, 0, 2, r#"{"method":"sum","payload":[1]}"#);
         // More than the sockets hold: it is all taken, so that the reason arrives.

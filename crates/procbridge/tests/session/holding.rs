@@ -1,4 +1,4 @@
-//! Who holds a thread, a task or a place for how long: time limits hold whatever a peer sends, and no peer, handler or
+//! The time for which a peer holds a thread, a task or a place. Timeouts hold whatever a peer sends. No peer, handler or
 //! idle connection holds up others.
 
 use std::io::Write;
@@ -13,7 +13,7 @@ use crate::support::faces::{FACES, TestClient, TestServer, Transport};
 use crate::support::wire::{GOOD, GOODBYE, ITEM, PONG, REQUEST, RawStream, TERMS, hello, session_packet};
 use crate::support::{eventually, watched};
 
-/// Many packets of one kind.
+/// Returns many packets of one kind.
 fn many(kind: u8, id: u32) -> Vec<u8> {
     session_packet(kind, 0, id, "{}").repeat(4_000)
 }

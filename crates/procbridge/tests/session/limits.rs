@@ -15,7 +15,7 @@ use crate::support::router::start;
 use crate::support::{WATCHDOG, everywhere_with_sessions, watched};
 use crate::{opened, opened_with, remote};
 
-/// So many threads that call `method` and wait for its answer.
+/// Starts so many threads that call `method` and wait for its answer.
 fn calling(client: &TestClient, count: usize, method: &'static str) -> Vec<Caller> {
     let call = |_| {
         let client = client.clone();
@@ -107,7 +107,7 @@ fn calls_that_wait_for_their_turn_end_with_their_session() {
         server.stop();
         assert!(first.into_iter().all(|caller| caller.join().unwrap().is_err()));
         for call in held {
-            // Nobody is there any more, which is told at once.
+            // There is no server any more, which the call learns at once.
             let error = call.join().unwrap().unwrap_err();
             assert_eq!((error.kind(), error.outcome()), (ErrorKind::Connect, Outcome::NotSent), "{error:?}");
         }
@@ -149,7 +149,7 @@ fn calls_beyond_the_limit_of_the_server_are_told() {
     });
 }
 
-/// Returns a method that waits until it hears that nobody waits for it, and tells.
+/// Returns a method that waits until its caller is gone, and reports that.
 fn listening() -> (Router, mpsc::Receiver<(bool, Duration)>) {
     let (sender, heard) = mpsc::channel();
     let router = Router::new().method("sum", |xs: Vec<i64>| xs.iter().sum::<i64>()).method(

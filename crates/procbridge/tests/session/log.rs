@@ -1,4 +1,4 @@
-//! What a program's log may do while a line is written to it. A process has one log.
+//! The actions that a program's log may take while a line is written to it. A process has one log.
 
 use std::io::Write;
 use std::sync::OnceLock;

@@ -1,4 +1,4 @@
-//! What a hostile or unlucky peer must not bring about in a session: hangs, lost answers, memory and work without
+//! Harm that a hostile or unlucky peer must not do in a session: hangs, lost answers, memory and work without
 //! bound.
 
 use std::collections::HashMap;
@@ -114,7 +114,7 @@ fn a_reader_that_gives_up_passes_the_seat_to_one_who_still_waits() {
 
 #[test]
 fn a_call_that_comes_while_a_handler_reads_is_served() {
-    // The handler waits for its caller, and reads for all meanwhile. Whoever attended to the session finds it quiet and
+    // The handler waits for its caller, and reads for all meanwhile. The event loop finds the session quiet and
     // leaves it.
     let router = Router::new()
         .method("back", |call: &Call| -> Result<(), Refusal> { Ok(call.session()?.request("never", &())?) })
@@ -148,7 +148,7 @@ fn take_nothing() {
     assert_eq!(session.answer().0, 3);
 }
 
-/// What the threads of sessions have used in this process, in hundredths of a second.
+/// Returns the processor time of the threads of sessions in this process, in hundredths of a second.
 fn ticks() -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
     let used = tasks.filter_map(|task| {
@@ -206,7 +206,7 @@ fn a_subscription_that_is_cancelled_at_once_is_answered() {
     session.send(&[subscribe, session_packet(CANCEL, 0, 3, b"{}")].concat());
     let (id, answer) = session.answer();
     assert_eq!((id, &answer["code"]), (3, &json!(code::CANCELLED)));
-    // It is not counted as a handler at work for nobody, or only until its thread is done.
+    // It is not counted as a leaked handler, or only until its thread is done.
     eventually(|| scene.server.handle().leaked_handlers() == 0);
 }
 

@@ -135,7 +135,7 @@ fn a_notification_outlives_its_caller() {
     assert_eq!(heard, [(0, false), (1, false), (2, false), (3, false), (4, false)]);
 }
 
-/// A one-way call goes on when its caller is gone, and has its time limit all the same.
+/// A one-way call goes on when its caller is gone, and has its timeout all the same.
 #[test]
 fn a_one_way_call_has_its_time_limit_after_its_session() {
     let (told, hears) = mpsc::channel();

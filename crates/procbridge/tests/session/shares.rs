@@ -1,4 +1,4 @@
-//! What a peer that takes all it can leaves to the others.
+//! The share of other peers beside one that takes all it can.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::support::wire::{
 };
 use crate::support::{eventually, everywhere_with_sessions, watched};
 
-/// A session made by hand that sends requests of `method`, and waits until the server has looked at all of them.
+/// Opens a session by hand that sends requests of `method`, and waits until the server has looked at all of them.
 fn greedy(server: &TestServer, calls: u32, method: &str, payload: &str) -> RawStream {
     let mut session = raw(&server.endpoint);
     session.open_session();
@@ -143,7 +143,7 @@ fn requests_of_one_session_do_not_take_all_bytes() {
     });
 }
 
-/// Fault H2: no bit of a request switches the server's time limit off.
+/// Fault H2: no bit of a request switches the server's timeout off.
 #[test]
 fn only_a_stream_is_free_of_the_handlers_time_limit() {
     everywhere_with_sessions(|server, client, transport| {
@@ -179,7 +179,7 @@ fn what_inflates_to_far_more_than_was_sent_is_refused_after_a_while() {
                 for id in (3..).step_by(2).take(24) {
                     session.write_all(&session_packet(REQUEST, bits, id, &content)).unwrap();
                 }
-                // What is large is answered `overloaded` or, echoed by a ping, in pieces; each ends once.
+                // A large request is answered `overloaded` or, echoed by a ping, in pieces; each ends once.
                 let (mut good, mut refused) = (0, 0);
                 while good + refused < 24 {
                     let packet = session.packet().unwrap();
@@ -201,7 +201,7 @@ fn what_inflates_to_far_more_than_was_sent_is_refused_after_a_while() {
     }
 }
 
-/// Fault H7: answers that nobody reads are bounded together.
+/// Fault H7: unread answers are bounded together.
 #[test]
 fn answers_that_are_not_read_are_refused_beyond_a_share() {
     everywhere_with_sessions(|server, client, transport| {
@@ -351,7 +351,7 @@ fn a_compressed_call_is_answered_in_a_form_that_its_caller_reads() {
     });
 }
 
-/// What is large is read beside the session: its time limit and its cancelling hold all the same.
+/// A large body is read beside the session: its timeout and its cancelling hold all the same.
 #[test]
 fn a_large_call_has_its_time_limit_and_is_cancelled_as_any_other() {
     everywhere_with_sessions(|server, client, transport: Transport| {

@@ -17,7 +17,7 @@ struct State {
 }
 
 impl Door {
-    /// Waits until it is open, or nobody waits for the answer any more. Tells whether it was open.
+    /// Waits until it is open, or the caller is gone. Returns whether it was open.
     pub fn pass(&self, call: &Call) -> bool {
         let (state, changed) = &*self.state;
         let mut now = state.lock().unwrap();

@@ -39,7 +39,7 @@ impl From<Face> for ClientKind {
     }
 }
 
-/// What a server serves.
+/// The methods that a server serves.
 pub enum Methods {
     /// Blocking functions, which both faces serve.
     Blocking(Router),
@@ -184,7 +184,7 @@ impl TestServer {
         drop(self.end());
     }
 
-    /// The same; the directory of its socket stays for another server.
+    /// Does the same; the directory of its socket stays for another server.
     pub fn end(mut self) -> Option<tempfile::TempDir> {
         self.stop_soon();
         match self.inner {
@@ -239,7 +239,7 @@ impl TestClient {
         }
     }
 
-    /// JSON text there and back, untouched.
+    /// Calls with JSON text there and back, untouched.
     pub fn request_text(&self, method: Option<&str>, payload: &str) -> Result<String, Error> {
         let payload = RawValue::from_string(payload.to_string()).unwrap();
         let answer: Result<Box<RawValue>, Error> = match self {
@@ -267,7 +267,7 @@ impl TestClient {
     }
 }
 
-/// What a call has of its own.
+/// The options that one call has for itself.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     pub timeout: Option<Duration>,

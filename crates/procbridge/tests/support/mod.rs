@@ -1,4 +1,4 @@
-//! What tests share: both faces behind one pair of types, the protocol by hand, a watchdog on all that waits.
+//! Code that tests share: both faces behind one pair of types, the protocol by hand, a watchdog on all that waits.
 #![allow(unreachable_pub, reason = "a module of a test program")]
 #![allow(dead_code, reason = "each program uses its part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may stop at the first surprise")]
@@ -53,8 +53,8 @@ pub fn block_on<T>(runtime: &tokio::runtime::Runtime, work: impl Future<Output =
     watched(|| runtime.block_on(work))
 }
 
-/// Runs `test` in a process of its own, for what is counted or set once in a process: this program again, which runs the
-/// test called `name` and no other.
+/// Runs `test` in a process of its own, for values that are counted or set once in a process. That is this program again,
+/// which runs the test called `name` and no other.
 pub fn in_own_process(name: &str, test: impl FnOnce()) {
     const NAME: &str = "PROCBRIDGE_TEST_IN_OWN_PROCESS";
     if env::var(NAME).is_ok_and(|asked| asked == name) {
@@ -93,7 +93,7 @@ pub fn everywhere(scenario: fn(Face, ClientKind, Transport)) {
     }
 }
 
-/// The same for what needs sessions.
+/// Does the same for tests that need sessions.
 pub fn everywhere_with_sessions(scenario: fn(Face, Face, Transport)) {
     for &server in FACES {
         for &client in FACES {
@@ -105,7 +105,7 @@ pub fn everywhere_with_sessions(scenario: fn(Face, Face, Transport)) {
     }
 }
 
-/// Waits for something that must come by itself, of which nobody tells.
+/// Waits for something that must come by itself, without a signal.
 #[track_caller]
 pub fn eventually(mut done: impl FnMut() -> bool) {
     let late = Instant::now() + WATCHDOG / 2;

@@ -17,7 +17,7 @@ pub struct Proxy {
     _dir: tempfile::TempDir,
 }
 
-/// What went over one connection.
+/// The bytes that went over one connection.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub to_server: Vec<u8>,
@@ -101,7 +101,7 @@ impl Proxy {
         Self { endpoint, shared, _dir: dir }
     }
 
-    /// From now on nothing is forwarded: both sides see a peer that is silent.
+    /// Stops forwarding from now on: both sides see a peer that is silent.
     pub fn cut(&self) {
         self.shared.state.lock().unwrap().is_shut = true;
     }
@@ -122,7 +122,7 @@ impl Proxy {
         (state.accepted, state.ended)
     }
 
-    /// What went over the connections, once `count` of them have ended since the last time.
+    /// Returns the bytes of the connections, once `count` of them have ended since the last time.
     pub fn take_seen(&self, count: usize) -> Vec<Seen> {
         let state = self.shared.state.lock().unwrap();
         let mut state = self.shared.changed.wait_while(state, |state| state.seen.len() < count).unwrap();
@@ -203,7 +203,7 @@ impl Shared {
         drop(self.changed.wait_while(state, |state| state.is_shut).unwrap());
         to.shut(Shutdown::Write);
         if matches!(direction, Direction::ToClient) {
-            // Nobody answers any more what the client still sends.
+            // No peer answers any more what the client still sends.
             to.shut(Shutdown::Read);
             from.shut(Shutdown::Both);
         }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::door::Door;
 use super::faces::{Face, TestServer, Transport};
 
-/// What answers at once, what fails, what waits at `door`, what streams.
+/// Returns methods that answer at once, that fail, that wait at `door`, and that stream.
 pub fn router(door: &Door) -> Router {
     let door = door.clone();
     Router::new()

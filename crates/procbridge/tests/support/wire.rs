@@ -29,7 +29,7 @@ pub const MORE: u8 = 0x08;
 /// The length of a packet's header.
 pub const HEADER: usize = 11;
 
-/// Any packet of version 1.1.
+/// Returns any packet of version 1.1.
 pub fn packet_of(kind: u8, flags: u8, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let mut out = vec![b'p', b'b', 1, 1, kind, flags, 0];
@@ -48,7 +48,7 @@ pub fn offer(flags: u8, body: &str) -> Vec<u8> {
     packet_of(REQUEST, SESSION | flags, body)
 }
 
-/// HELLO, as an accepting server writes it.
+/// Returns HELLO, as an accepting server writes it.
 pub fn hello(terms: &str) -> Vec<u8> {
     packet_of(HELLO, SESSION, terms)
 }
@@ -86,7 +86,7 @@ impl RawPacket {
         self.body.get(4..).unwrap()
     }
 
-    /// The same as JSON.
+    /// Returns the same as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(self.content()).unwrap()
     }
@@ -161,7 +161,7 @@ impl RawStream {
         };
     }
 
-    /// How long a read waits; without a limit for ever.
+    /// Sets how long a read waits; without a limit, it waits for any time.
     pub fn wait_at_most(&self, limit: Option<Duration>) {
         match self {
             Self::Tcp(stream) => stream.set_read_timeout(limit).unwrap(),
@@ -169,7 +169,7 @@ impl RawStream {
         }
     }
 
-    /// The same connection once more.
+    /// Returns the same connection once more.
     pub fn another(&self) -> Self {
         match self {
             Self::Tcp(stream) => Self::Tcp(stream.try_clone().unwrap()),

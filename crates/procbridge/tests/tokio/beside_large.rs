@@ -1,6 +1,6 @@
-//! How long a small call waits beside calls of 16 MiB on the same session, and beside the same calls on another one: a
-//! measurement, run by hand in a release build. What the second takes is the machine's: the large calls keep its processors
-//! busy. What the first takes beyond that is the session's. The same is measured beside threads that only compute.
+//! The latency of a small call beside calls of 16 MiB, on the same session and on another one. This is a
+//! measurement, run by hand in a release build. The second figure shows the machine: the large calls keep its processors
+//! busy. The rest of the first figure shows the session. The same is measured beside threads that only compute.
 //!
 //! `cargo test --release -p procbridge --all-features --test tokio -- --ignored --nocapture beside_large`
 #![allow(clippy::print_stdout, reason = "a measurement")]
@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 
 use crate::two_threads;
 
-/// Measures small calls for some seconds, while a method is called with 16 MiB again and again if there is one, on the session
-/// of the small calls or on another one.
+/// Measures small calls for some seconds. A large method, if there is one, is called with 16 MiB again and again. That is
+/// on the session of the small calls or on another one.
 fn measure(large: Option<&'static str>, is_shared: bool) {
     let runtime = || two_threads().enable_all().build().unwrap();
     let (serving, calling) = (runtime(), runtime());

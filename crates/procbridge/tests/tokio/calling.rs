@@ -251,7 +251,7 @@ fn a_name_is_tried_at_all_its_addresses() {
         let port = server.endpoint().port().unwrap();
         let client = Client::connect(format!("localhost:{port}")).unwrap();
         assert_eq!(client.request::<Value>("echo", &1).await.unwrap(), json!(1));
-        // A name that nobody knows is an error of connecting, and has not been sent.
+        // An unknown name is an error of connecting, and the call has not been sent.
         let unknown = Client::connect("no-such-host.invalid:1").unwrap();
         let error = unknown.request::<Value>("m", &()).await.unwrap_err();
         assert_eq!(error.outcome(), Outcome::NotSent);

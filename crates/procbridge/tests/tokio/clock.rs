@@ -77,7 +77,7 @@ fn the_times_of_a_server_are_those_of_a_clock_that_was_stopped() {
     });
 }
 
-/// What has arrived and the clock that goes on by itself come at the same time there. What has arrived counts.
+/// An answer has arrived at the same time as the clock goes on by itself there. The answer counts.
 #[test]
 fn a_call_is_answered_or_late_by_a_clock_that_never_went() {
     in_no_time(|| async {

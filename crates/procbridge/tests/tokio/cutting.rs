@@ -76,7 +76,7 @@ fn a_call_may_be_given_up_while_its_handler_is_at_work() {
         inside.recv().await.unwrap();
         call.abort();
         assert!(call.await.unwrap_err().is_cancelled());
-        // The handler is not disturbed, and its answer finds nobody.
+        // The handler is not disturbed, and its answer goes nowhere.
         opened.add_permits(1);
         outside.recv().await.unwrap();
         assert_eq!(client.request::<i32>("echo", &7).await.unwrap(), 7);
@@ -212,7 +212,7 @@ fn whatever_is_dropped_at_any_of_its_polls_leaves_the_session_at_work() {
     });
 }
 
-/// The server has not yet seen the end of those before.
+/// Checks for the error of a server that has not yet seen the end of earlier connections.
 fn overloaded(error: Error) {
     assert_eq!(error.remote().and_then(|remote| remote.code()), Some(code::OVERLOADED), "{error}");
 }

@@ -187,12 +187,12 @@ fn a_killed_server_ends_each_call_in_one_class() {
                 let error = call.await.unwrap().unwrap_err();
                 match (error.kind(), error.outcome()) {
                     (ErrorKind::Disconnected, Outcome::Unknown) => unknown += 1,
-                    // It was sent again and found nobody.
+                    // It was sent again and found no server.
                     (ErrorKind::Connect | ErrorKind::Disconnected, Outcome::NotSent) => {}
                     other => panic!("{other:?}: {error}"),
                 }
             }
-            // What ran is not said not to have been sent.
+            // A call that ran is not said not to have been sent.
             assert!(unknown >= begun.load(Ordering::Relaxed));
             server.handle().abort();
             server.stop().await.unwrap();

@@ -1,4 +1,4 @@
-//! What a function takes and returns, seen from the caller: every form of handler, every form of failure.
+//! The arguments and results of functions, seen from the caller: every form of handler, every form of failure.
 
 use std::cell::Cell;
 use std::sync::mpsc;
@@ -252,7 +252,7 @@ fn a_handler_past_its_limit_is_dropped_and_its_caller_told() {
         let message = "the method did not finish within its timeout".to_string();
         let expected = (message, Some(code::TIMEOUT.to_string()), None);
         assert_eq!(refusal(client.request("wait", &()).await), expected);
-        // It is dropped before the answer is sent, and whoever kept the call is told.
+        // It is dropped before the answer is sent, and code that kept the call learns of it.
         dropped.try_recv().unwrap();
         let call: Call = saved.try_recv().unwrap();
         assert!(call.is_cancelled());

@@ -1,4 +1,4 @@
-//! What a server bears: too many, too slow, too large.
+//! The load that a server bears: too many, too slow, too large.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -70,7 +70,7 @@ fn silent_connections_beyond_the_limit_are_told_and_keep_nobody_out() {
         for _ in 0..10 {
             silent.push(AsyncStream::connect(&server.endpoint()).await.unwrap());
         }
-        // Who sends at once is served, whether or not all places for those who do not are taken.
+        // A client that sends at once is served, whether or not all places for silent ones are taken.
         for n in 0..20 {
             assert_eq!(client.request::<i32>("echo", &n).await.unwrap(), n);
         }
@@ -134,7 +134,7 @@ fn slow_requests_are_ended_at_their_limit() {
     });
 }
 
-/// What the server has to say within `time`.
+/// Returns the server's answer within `time`.
 async fn half_open_for(time: Duration, connection: &mut AsyncStream) -> Option<Vec<u8>> {
     tokio::time::timeout(time, connection.read_to_end()).await.ok().map(Result::unwrap)
 }
@@ -185,7 +185,7 @@ fn a_peer_that_takes_nothing_of_its_answer_is_left() {
         let body = format!(r#"{{"method":"echo","payload":"{}"}}"#, "x".repeat(15_000_000));
         greedy.write(&packet(&body)).await.unwrap();
         eventually(async || client.request::<i32>("echo", &1).await.is_ok()).await;
-        // What there is of the answer ends in the middle.
+        // The part of the answer that is there ends in the middle.
         assert!(greedy.read_to_end().await.map_or(0, |bytes| bytes.len()) < body.len());
     });
 }

@@ -1,5 +1,5 @@
-//! The async face by itself: handlers, limits, the end of a server, and futures that are dropped half-way. What both faces
-//! must do alike is in `classic` and `session`.
+//! The async face by itself: handlers, limits, the end of a server, and futures that are dropped half-way. The tests
+//! that both faces must pass alike are in `classic` and `session`.
 #![cfg(feature = "tokio")]
 #![allow(
     clippy::unwrap_used,
@@ -110,7 +110,7 @@ impl Drop for Dropped {
     }
 }
 
-/// Looks again and again, with everybody else running in between, until it is so.
+/// Looks again and again, with all other tasks running in between, until it is so.
 async fn eventually(mut it_is_so: impl AsyncFnMut() -> bool) {
     while !it_is_so().await {
         tokio::task::yield_now().await;

@@ -58,7 +58,7 @@ fn ten_thousand_calls_are_in_flight_on_one_session() {
         let calls: Vec<_> =
             (0..10_000).map(|n| tokio::spawn(client.call("wait").payload(&n).send::<u32>())).collect();
         eventually(async || open.receiver_count() == 10_002).await;
-        // Those that wait keep nobody else waiting.
+        // Calls that wait hold no other calls up.
         assert_eq!(client.request::<u32>("echo", &7).await.unwrap(), 7);
         open.send(true).unwrap();
         for (n, call) in calls.into_iter().enumerate() {

@@ -118,7 +118,7 @@ fn thousands_of_idle_connections_do_not_hold_up_the_end() {
     });
 }
 
-/// How many descriptors this process may have, after asking for as many as there are.
+/// Returns how many descriptors this process may have, after asking for as many as there are.
 fn descriptors() -> usize {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
@@ -197,7 +197,7 @@ fn an_endpoint_is_free_again_when_its_server_has_ended() {
         for round in 0..3 {
             for endpoint in [&place.endpoint, &unique] {
                 let server = Server::bind(endpoint).unwrap().spawn(router(&door));
-                // Whoever keeps a handle keeps nothing else.
+                // A handle keeps nothing else alive.
                 handles.push(server.handle());
                 let client = Client::connect(server.endpoint()).unwrap();
                 assert_eq!(client.request::<i32>("echo", &round).await.unwrap(), round);

@@ -57,7 +57,7 @@ fn a_stream_is_its_items_and_its_end() {
         assert_eq!(items.next().await.unwrap().unwrap(), "two");
         assert!(items.next().await.is_none());
         assert!(items.next().await.is_none());
-        // Who asks for no stream gets an array.
+        // A caller that asks for no stream gets an array.
         assert_eq!(client.request::<Vec<u32>>("count", &3).await.unwrap(), [0, 1, 2]);
         assert_eq!(client.request::<Vec<u32>>("count", &0).await.unwrap(), Vec::<u32>::new());
         let items = client.stream::<Value>("echo", &json!({"a": 1})).await.unwrap();
@@ -182,7 +182,7 @@ fn a_sink_that_is_kept_sends_nothing_more() {
     });
 }
 
-/// What of a stream's handler is taken back is in no array either: what cannot be written, and what is not waited for.
+/// Items of a stream's handler that are taken back are in no array either: unwritable ones, and those not waited for.
 #[test]
 fn what_was_not_sent_is_in_no_array() {
     everywhere(|place| async move {
