@@ -1,4 +1,4 @@
-//! What must hold for any input: no split changes an outcome, nothing panics, what is written is read back.
+//! Properties that must hold for any input: no split changes an outcome, nothing panics, what is written is read back.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -12,7 +12,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptes
 use proptest::{prop_assert, prop_assert_eq, sample};
 use serde_json::Value;
 
-/// Everything that can be seen of a connection after it took in `portions`.
+/// Returns everything that can be seen of a connection after it took in `portions`.
 fn seen(server: bool, portions: &[&[u8]], end: bool) -> (Vec<Event>, Vec<u8>, bool) {
     let limits = Limits::default().with_max_body(1 << 20).with_max_method(16);
     let mut connection = if server { Connection::server(limits) } else { client(limits) };
@@ -34,7 +34,7 @@ fn client(limits: Limits) -> Connection {
     client
 }
 
-/// JSON text of any shape, with white space, escapes and numbers that no `Value` would write.
+/// Returns JSON text of any shape, with white space, escapes and numbers that no `Value` would write.
 fn json_text() -> impl Strategy<Value = String> + Clone {
     let space = sample::select(vec!["", "", "", " ", "\n\t"]);
     let number = "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,5})?([eE][+-]?[0-9]{1,3})?";
@@ -64,7 +64,7 @@ fn json_text() -> impl Strategy<Value = String> + Clone {
     })
 }
 
-/// Packets that are right, packets with a byte changed, and noise.
+/// Returns packets that are right, packets with a byte changed, and noise.
 fn input() -> impl Strategy<Value = Vec<u8>> {
     let packet = (any::<bool>(), sample::select(vec![0_u8, 0, 0, 1, 1, 2, 3]), json_text(), json_text())
         .prop_map(|(old, status, first, second)| {

@@ -1,5 +1,5 @@
-//! Random work on both ends of a session against a simple model of it: every call ends exactly once, in a way that
-//! fits what both sides did, and everything arrives intact and in order, however the bytes are cut.
+//! Random work on both ends of a session against a simple model of it. Every call ends exactly once, in a way that
+//! fits what both sides did. Everything arrives intact and in order, however the bytes are cut.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -49,7 +49,7 @@ fn terms() -> impl Strategy<Value = Settings> {
     )
 }
 
-/// A packet that is right or nearly so.
+/// Returns a packet that is right or nearly so.
 fn packet() -> impl Strategy<Value = Vec<u8>> {
     let kind = prop_oneof![0..10_u8, any::<u8>()];
     let flags =
@@ -78,7 +78,7 @@ fn packet() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Either end of a session with calls of its own in flight.
+/// Returns either end of a session with calls of its own in flight.
 fn established(server: bool) -> Connection {
     let limits = Limits::default().with_max_body(100_000);
     let mut client = Connection::client(limits).with_session(Settings::new());

@@ -1,4 +1,4 @@
-//! The vectors of sessions, each run whole, byte by byte and cut in two everywhere; and the promise that every rule of
+//! The vectors of sessions, each run whole, byte by byte and cut in two everywhere. A test holds that every rule of
 //! `spec/sessions.md` has a vector, or a place in the list of those that no bytes can show.
 #![allow(
     clippy::unwrap_used,
@@ -45,7 +45,7 @@ struct Run<'a> {
     items: BTreeMap<u64, VecDeque<u64>>,
     events: VecDeque<Value>,
     sent: VecDeque<Sent>,
-    /// What was sent and is not a whole message yet: bytes, and pieces by kind and call.
+    /// The bytes that were sent and are no whole message yet, and pieces by kind and call.
     out: Vec<u8>,
     pieces: BTreeMap<(u8, u32), Sent>,
     /// Whether the next packet sent is a session packet.
@@ -76,7 +76,7 @@ fn vectors() -> Vec<Vector> {
     all
 }
 
-/// The vectors whose codecs this build has.
+/// Returns the vectors whose codecs this build has.
 fn runnable() -> Vec<Vector> {
     let all = vectors().into_iter();
     let has = |vector: &Vector| Codecs::available().and(vector.codecs()) == vector.codecs();
@@ -112,7 +112,7 @@ fn hex(text: &str) -> Vec<u8> {
     (0..digits.len() / 2).map(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).unwrap()).collect()
 }
 
-/// A payload: JSON text in a string, or, where it is long, its parts.
+/// Returns a payload: JSON text in a string, or, where it is long, its parts.
 fn payload(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
@@ -424,7 +424,7 @@ impl Run<'_> {
             Event::Goodbye { reason } => json!({"goodbye": {"reason": reason}}),
             Event::Closed { error: None } => json!({"closed": {}}),
             Event::Closed { error: Some(error) } => json!({"error": {"name": error.name()}}),
-            // What an implementation tells its program besides.
+            // Events that an implementation may have besides.
             Event::Credit { .. } | Event::Pong => return None,
             other => panic!("{}: {other:?}", self.vector.name),
         })
@@ -511,7 +511,7 @@ impl Run<'_> {
         }
     }
 
-    /// An error is reported once, and what comes after it changes nothing (PB-SER-1).
+    /// Checks that an error is reported once, and that what comes after it changes nothing (PB-SER-1).
     fn nothing_follows_an_error(&mut self) {
         let steps = self.vector.value["steps"].as_array().unwrap();
         let is_error = |step: &Value| {
@@ -580,7 +580,7 @@ fn finish(packet: PacketBuilder, what: &Value) -> Packet {
     if what["compress"].is_null() { packet } else { packet.compressed(codec(&what["compress"])) }
 }
 
-/// An expectation with the keys filled in that may be left out, and long payloads written out.
+/// Returns an expectation with the keys filled in that may be left out, and long payloads written out.
 fn filled(expected: &Value) -> Value {
     let (kind, fields) = expected.as_object().unwrap().iter().next().unwrap();
     let mut fields = fields.as_object().unwrap().clone();
@@ -605,7 +605,7 @@ fn filled(expected: &Value) -> Value {
     json!({kind: fields})
 }
 
-/// What is for people, messages and reasons, counts only where a vector names it.
+/// Leaves out text for people, messages and reasons, unless a vector names it.
 fn told(mut came: Value, expected: Option<&Value>) -> Value {
     for (kind, key) in [("bad", "message"), ("goodbye", "reason")] {
         if came.get(kind).is_some() && expected.is_some_and(|expected| expected[kind][key].is_null()) {
@@ -615,7 +615,7 @@ fn told(mut came: Value, expected: Option<&Value>) -> Value {
     came
 }
 
-/// An LZ4 block behind its size, read without this crate.
+/// Returns the text of an LZ4 block behind its size, read without this crate.
 fn unlz4(bytes: &[u8]) -> Vec<u8> {
     let (size, mut rest) = bytes.split_first_chunk::<4>().unwrap();
     let (mut out, mut literals) = (Vec::new(), true);
@@ -691,7 +691,7 @@ fn every_vector_holds_in_every_two_portions() {
     });
 }
 
-/// The ids that stand in bold in a document of the specification.
+/// Returns the ids that stand in bold in a document of the specification.
 fn rules(document: &str) -> BTreeSet<String> {
     let text = fs::read_to_string(spec().join(document)).unwrap();
     let marks: Vec<_> = text.split("**PB-").skip(1).map(|rest| rest.split("**").next().unwrap()).collect();
@@ -737,7 +737,7 @@ fn every_rule_has_a_vector_or_a_reason_and_every_vector_names_its_rules() {
     }
 }
 
-/// All source files below `directory`.
+/// Returns all source files below `directory`.
 fn sources(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     entries

@@ -1,4 +1,4 @@
-//! The vectors of the specification, each run whole, byte by byte and with bytes behind it; and the promise that every
+//! The vectors of the specification, each run whole, byte by byte and with bytes behind it. A test holds that every
 //! rule has a vector and every vector names its rules.
 #![allow(
     clippy::unwrap_used,
@@ -97,7 +97,7 @@ impl Vector {
         self.value["ignored"].as_bool().unwrap_or(by_kind)
     }
 
-    /// What comes out when the bytes are taken in as `portions`, in the words of the vector.
+    /// Returns the outcome of the bytes when they are taken in as `portions`, in the words of the vector.
     fn outcome<'a>(&self, portions: impl IntoIterator<Item = &'a [u8]>) -> Value {
         let mut connection = self.connection();
         for portion in portions {
@@ -150,7 +150,7 @@ fn describe(event: Option<Event>, connection: &Connection) -> Value {
     }
 }
 
-/// The answer that is queued for the peer.
+/// Returns the answer that is queued for the peer.
 fn answer(error: &ProtocolError, connection: &Connection) -> Value {
     let Ok(Some(header)) = Header::parse(connection.transmit()) else {
         assert!(connection.transmit().is_empty());
@@ -164,7 +164,7 @@ fn answer(error: &ProtocolError, connection: &Connection) -> Value {
     json!({"version": header.version.to_string(), "code": body["code"]})
 }
 
-/// The expectation with the keys filled in that may be left out.
+/// Returns the expectation with the keys filled in that may be left out.
 fn expected(vector: &Vector) -> Value {
     let mut expected = vector.value["expect"].clone();
     for (kind, key) in [("request", "timeout_ms"), ("bad", "code"), ("bad", "data")] {

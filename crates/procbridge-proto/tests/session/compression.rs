@@ -16,7 +16,7 @@ fn payload(size: usize) -> String {
     format!("\"{}\"", "x".repeat(size))
 }
 
-/// A body that stays large, compressed or not.
+/// Returns a body that stays large, compressed or not.
 fn noise(size: usize) -> String {
     let mut seed = 1_u64;
     let mut next = || {
@@ -205,7 +205,7 @@ fn many_that_are_small_compressed_are_not_all_held_at_once() {
         let refused = said(&mut pair.acceptor);
         assert_eq!(refused.len(), 20 - held / (8 << 20), "{codec:?}");
         assert!(refused.iter().all(|answer| answer.text().contains("overloaded")));
-        // What was taken makes room again.
+        // A body that was taken makes room again.
         pair.acceptor.receive(&wire(Status::REQUEST, bits(codec), 101, &packet).bytes());
         assert!(matches!(pair.acceptor.poll_event(), Some(Event::Request { .. })));
     }

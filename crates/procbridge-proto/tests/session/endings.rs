@@ -53,7 +53,7 @@ fn what_still_comes_for_a_cancelled_call_is_dropped() {
     asked(&mut pair.acceptor);
     pair.acceptor.item(id, item("1")).unwrap();
     pair.carry();
-    // It is there and nobody has looked yet.
+    // It is there and the program has not looked yet.
     pair.opener.cancel(id);
     assert_eq!(pair.opener.poll_event(), None);
     pair.opener.consumed(id, 64, 1_000_000);
@@ -103,7 +103,7 @@ fn cancels_that_come_early_late_and_twice() {
     pair.acceptor.receive(&wire(Status::REQUEST, 0, 3, b":\"m\"}").bytes());
     pair.acceptor.receive(&cancel(3));
     assert_eq!(pair.acceptor.poll_event(), None);
-    // Nobody waits for the answer of this one.
+    // The answer of this one has no taker.
     pair.acceptor.receive(&wire(Status::REQUEST, flag::MORE | flag::ONE_WAY, 5, b"{").bytes());
     pair.acceptor.receive(&cancel(5));
     assert_eq!((said(&mut pair.acceptor).len(), pair.acceptor.served_calls()), (0, 0));
@@ -333,7 +333,7 @@ fn a_second_goodbye_lowers_and_never_raises() {
     for &id in &ids[1..3] {
         assert_eq!(pair.opener.poll_event(), Some(Event::NotRun { id }));
     }
-    // What comes for them is late, not wrong.
+    // Packets that come for them are late, not wrong.
     pair.opener.receive(&wire(Status::GOOD, 0, ids[3].number(), b"{}").bytes());
     assert_eq!((pair.opener.poll_event(), pair.opener.pending_calls()), (None, 1));
 }

@@ -1,4 +1,4 @@
-//! What ends a session: each error once, told by GOODBYE, whatever came before and comes after.
+//! The errors that end a session: each comes once, told by GOODBYE, whatever came before and comes after.
 
 use procbridge_proto::{Connection, Ending, Event, Limits, Misuse, Settings, Status, flag};
 use serde_json::Value;
@@ -17,7 +17,7 @@ fn acceptor_fails(name: &str, bytes: &[u8]) {
     }
 }
 
-/// The same for the opener, whose calls 3, a plain one, and 5, a streamed one, are in flight.
+/// Does the same for the opener, whose calls 3, a plain one, and 5, a streamed one, are in flight.
 fn opener_fails(name: &str, bytes: &[u8]) {
     for portion in [bytes.len(), 1] {
         let mut pair = Pair::new();
@@ -154,7 +154,7 @@ fn a_second_hello() {
     let hello = || wire(Status::HELLO, flag::SESSION, 0, b"{\"session\":1}").bytes();
     opener_fails("unexpected_status", &hello());
     acceptor_fails("unexpected_status", &[hello(), hello()].concat());
-    // One that the opener's terms made it send counts.
+    // One that the opener's limits made it send counts.
     let mut pair = Pair::with(Settings::new(), Settings::new());
     pair.acceptor.receive(&hello());
     assert_eq!(failed(&mut pair.acceptor).name(), "unexpected_status");
@@ -172,7 +172,7 @@ fn contents_that_cannot_be_read() {
     for (name, content) in cases {
         acceptor_fails(name, &wire(Status::HELLO, 0, 0, content).bytes());
         acceptor_fails(name, &wire(Status::CREDIT, 0, 3, content).bytes());
-        // For a call that has ended nobody looks at it.
+        // For a call that has ended it is not looked at.
         let mut pair = Pair::new();
         pair.acceptor.receive(&wire(Status::CREDIT, 0, 1, content).bytes());
         pair.acceptor.receive(&wire(Status::CANCEL, 0, 1, content).bytes());
@@ -302,7 +302,7 @@ fn pings_are_bounded() {
     assert_eq!(said(&mut pair.acceptor), [wire(Status::PONG, 0, 0, &fits.content)]);
     assert_eq!(pair.acceptor.pings(), 1);
     both_fail("ping_too_large", &wire(Status::PING, 0, 0, format!("{{{}}}", " ".repeat(1023))).bytes());
-    // What a PONG says is nobody's business.
+    // The content of a PONG means nothing to a session.
     let mut pair = Pair::new();
     pair.acceptor.receive(&wire(Status::PONG, 0, 0, b"no JSON").bytes());
     assert_eq!(pair.acceptor.poll_event(), Some(Event::Pong));

@@ -21,7 +21,7 @@ pub(crate) struct Wire {
 }
 
 impl Pair {
-    /// A session whose opening call, of the method `open`, has been answered.
+    /// Returns a session whose opening call, of the method `open`, has been answered.
     pub(crate) fn new() -> Self {
         Self::with(Settings::new().with_max_calls(0), Settings::new())
     }
@@ -108,7 +108,7 @@ pub(crate) fn item(payload: &str) -> Packet {
     finish(Packet::item().json_text(payload).unwrap())
 }
 
-/// The next event, which must be a request: its call and its method.
+/// Returns the next event, which must be a request: its call and its method.
 pub(crate) fn asked(side: &mut Connection) -> (CallId, String) {
     match side.poll_event() {
         Some(Event::Request { id, request }) => (id, request.method().unwrap_or_default().to_owned()),
@@ -116,7 +116,7 @@ pub(crate) fn asked(side: &mut Connection) -> (CallId, String) {
     }
 }
 
-/// The next event, which must be a response: its call, and its payload or its code.
+/// Returns the next event, which must be a response: its call, and its payload or its code.
 pub(crate) fn answered(side: &mut Connection) -> (CallId, Result<String, String>) {
     match side.poll_event() {
         Some(Event::Response { id, response }) => {
@@ -128,7 +128,7 @@ pub(crate) fn answered(side: &mut Connection) -> (CallId, Result<String, String>
     }
 }
 
-/// The next event, which must be an item: its payload.
+/// Returns the next event, which must be an item: its payload.
 pub(crate) fn came(side: &mut Connection) -> String {
     match side.poll_event() {
         Some(Event::Item { item, .. }) => item.payload().unwrap_or("null").to_owned(),
@@ -136,7 +136,7 @@ pub(crate) fn came(side: &mut Connection) -> String {
     }
 }
 
-/// The next event, which must be the end.
+/// Returns the next event, which must be the end: its error.
 pub(crate) fn failed(side: &mut Connection) -> ProtocolError {
     match side.poll_event() {
         Some(Event::Closed { error: Some(error) }) => error,

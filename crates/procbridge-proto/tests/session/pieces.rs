@@ -1,4 +1,4 @@
-//! Large bodies in pieces: what goes between them, and what becomes of those that nobody wants.
+//! Large bodies in pieces: the packets between them, and the end of bodies that are not wanted any more.
 
 use procbridge_proto::{CallId, Connection, Event, Limits, Misuse, Settings, Status, flag};
 
@@ -79,7 +79,7 @@ fn large_bodies_take_turns() {
     let packets = said(&mut pair.opener);
     let order = kinds(&packets);
     let ids: Vec<_> = order.iter().map(|&(_, _, id)| id).collect();
-    // Requests begin in the order of their ids, be it with an empty piece.
+    // Requests begin in the order of their ids, even with an empty piece.
     assert_eq!(ids, [3, 5, 7, 5, 7, 3, 5, 7, 3, 5, 7]);
     assert!(packets[1].content.is_empty() && packets[2].content.is_empty());
     assert_eq!(order.iter().filter(|&&(_, flags, _)| flags & MORE == 0).count(), 3);

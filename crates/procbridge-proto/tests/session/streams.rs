@@ -4,7 +4,7 @@ use procbridge_proto::{CallId, Event, Misuse, Settings, Status, flag};
 
 use crate::pair::{Pair, answered, asked, came, failed, finish, good, item, request, said, streamed, wire};
 
-/// A stream in flight, and its call as both sides know it.
+/// Returns a stream in flight, and its call as both sides know it.
 fn streaming(pair: &mut Pair) -> CallId {
     let called = pair.opener.call(streamed("m")).unwrap();
     pair.carry();
@@ -13,7 +13,7 @@ fn streaming(pair: &mut Pair) -> CallId {
     id
 }
 
-/// A session whose opener takes `window` items and `bytes` bytes ahead.
+/// Returns a session whose opener takes `window` items and `bytes` bytes ahead.
 fn windowed(window: u32, bytes: u32) -> Pair {
     Pair::with(
         Settings::new().with_max_calls(0).with_stream_window(window).with_stream_bytes(bytes),
@@ -153,7 +153,7 @@ fn a_stream_that_is_answered_before_its_credit_event_is_seen() {
 
 #[test]
 fn the_windows_are_those_of_the_time_of_the_call() {
-    // The opening call comes before the opener's terms, so it has the defaults.
+    // The opening call comes before the opener's HELLO, so it has the defaults.
     let limits = procbridge_proto::Limits::default();
     let terms = Settings::new().with_stream_window(2);
     let mut pair = Pair {

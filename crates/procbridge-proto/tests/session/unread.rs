@@ -8,7 +8,7 @@ use procbridge_proto::{
 use crate::compression::bits;
 use crate::pair::{Pair, answered, good, item, large, request, said, streamed, wire};
 
-/// A session whose acceptor leaves requests unread, and takes `calls` at a time.
+/// Returns a session whose acceptor leaves requests unread, and takes `calls` at a time.
 fn lazy(calls: u32) -> Pair {
     let limits = Limits::default().with_requests_unread();
     let opener = Connection::client(Limits::default()).with_session(Settings::new().with_max_calls(0));
@@ -88,7 +88,7 @@ fn what_cannot_be_read_is_answered_and_the_session_goes_on() {
     assert_eq!(pair.acceptor.served_calls(), 0);
 }
 
-/// A session whose opener leaves answers unread, and gives `bytes` of credit.
+/// Returns a session whose opener leaves answers unread, and gives `bytes` of credit.
 fn patient(bytes: u32) -> Pair {
     let limits = Limits::default().with_answers_unread();
     let terms = Settings::new().with_max_calls(0).with_stream_bytes(bytes);

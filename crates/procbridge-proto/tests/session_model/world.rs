@@ -14,7 +14,7 @@ pub(crate) enum Sort {
     OneWay,
 }
 
-/// What is done next, by side 0, the opener, or side 1. A number picks one of the calls that it can be done to.
+/// The next action, by side 0, the opener, or side 1. A number picks one of the calls that it can be done to.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Call { side: usize, sort: Sort, body: Body },
@@ -117,7 +117,7 @@ impl World {
         }
     }
 
-    /// One of the calls made by `caller` that `fits`.
+    /// Returns one of the calls made by `caller` that `fits`.
     fn pick(&self, caller: usize, pick: usize, fits: impl Fn(&Call) -> bool) -> Option<CallId> {
         let all: Vec<_> =
             self.calls[caller].iter().filter(|(_, call)| fits(call)).map(|(&id, _)| id).collect();
@@ -216,7 +216,7 @@ impl World {
         let queued = from.queued();
         to.receive(&from.transmit()[..count]);
         from.transmitted(count);
-        // What is written leaves the queue, and each piece adds a header to it.
+        // Written bytes leave the queue, and each piece adds a header to it.
         assert!(from.queued() + count >= queued && from.queued() <= queued + 15);
     }
 
@@ -334,7 +334,7 @@ impl World {
     }
 }
 
-/// A JSON string that begins with `name` and has about `size` bytes.
+/// Returns a JSON string that begins with `name` and has about `size` bytes.
 pub(crate) fn text(name: &str, size: usize) -> String {
     let filler: String = (b'a'..=b'z').map(char::from).cycle().take(size).collect();
     format!("\"{name}:{filler}\"")
