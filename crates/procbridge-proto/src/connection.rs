@@ -369,7 +369,10 @@ impl Connection {
 
     /// Whether the incoming calls have reached this side's concurrency limit.
     pub fn is_full(&self) -> bool {
-        self.session().is_some_and(|session| session.theirs.len() >= session.settings.max_calls() as usize)
+        self.session().is_some_and(|session| {
+            // A client that serves no calls takes none: there is no end to wait for.
+            !session.theirs.is_empty() && session.theirs.len() >= session.settings.max_calls() as usize
+        })
     }
 
     /// Returns the number of outgoing calls in flight, including cancelled ones that are not answered yet.
