@@ -367,10 +367,10 @@ impl Connection {
         }
     }
 
-    /// Whether the incoming calls have reached this side's concurrency limit.
+    /// Whether incoming calls are in flight and have reached this side's concurrency limit, so that the end of one makes
+    /// room for the next. A side that takes no calls is never full.
     pub fn is_full(&self) -> bool {
         self.session().is_some_and(|session| {
-            // A client that serves no calls takes none: there is no end to wait for.
             !session.theirs.is_empty() && session.theirs.len() >= session.settings.max_calls() as usize
         })
     }

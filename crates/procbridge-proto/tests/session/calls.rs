@@ -272,3 +272,15 @@ fn a_copy_of_a_call_is_the_call() {
     }
     assert_eq!(copied.opener.transmit(), given.opener.transmit());
 }
+
+#[test]
+fn a_side_is_full_while_as_many_calls_are_in_flight_as_it_takes() {
+    let mut pair = Pair::with(Settings::new().with_max_calls(0), Settings::new().with_max_calls(1));
+    assert_eq!((pair.opener.is_full(), pair.acceptor.is_full()), (false, false));
+    let id = pair.opener.call(request("a")).unwrap();
+    pair.carry();
+    assert_eq!(asked(&mut pair.acceptor), (id, "a".into()));
+    assert_eq!((pair.opener.is_full(), pair.acceptor.is_full()), (false, true));
+    pair.acceptor.reply(id, good("1")).unwrap();
+    assert_eq!((pair.opener.is_full(), pair.acceptor.is_full()), (false, false));
+}

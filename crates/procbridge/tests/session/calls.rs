@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use procbridge::{
     Call, ClientConfig, Codec, ErrorKind, Outcome, Refusal, Router, ServerConfig, Sessions, code,
@@ -77,6 +77,25 @@ fn calls_before_the_session_have_connections_of_their_own() {
         eventually(|| proxy.connections() == (8, 7));
         eventually(|| client.counted("sessions", "open") == 1);
         assert_eq!(proxy.connections(), (8, 7));
+        server.stop();
+    });
+}
+
+#[test]
+fn the_first_calls_of_a_session_wait_for_nothing() {
+    everywhere_with_sessions(|server, client, transport| {
+        let (server, _) = start(server, transport, ServerConfig::new());
+        let calls = |_| {
+            let client = server.client(client);
+            let begun = Instant::now();
+            for n in 0..3 {
+                assert_eq!(client.request("sum", &json!([n])).unwrap(), json!(n));
+            }
+            begun.elapsed()
+        };
+        // A busy machine delays some of them, a timer would delay all.
+        let fastest = (0..20).map(calls).min().unwrap();
+        assert!(fastest < Duration::from_millis(200), "{fastest:?}");
         server.stop();
     });
 }
