@@ -6,6 +6,10 @@
 use alloc::vec::Vec;
 
 use crate::compression::codec::Codec;
+#[cfg(not(feature = "lz4"))]
+use crate::compression::inflate::absent as lz4;
+#[cfg(not(feature = "zstd"))]
+use crate::compression::inflate::absent as zstd;
 use crate::error::ProtocolError;
 
 /// Compresses `json` behind `front` free bytes. Returns `None` if this build lacks the codec.
@@ -76,26 +80,6 @@ mod lz4 {
 
     /// Length of the inflated size in front of the block.
     const SIZE: usize = 4;
-}
-
-#[cfg(not(feature = "lz4"))]
-mod lz4 {
-    use alloc::vec::Vec;
-
-    use crate::error::ProtocolError;
-
-    pub(super) fn compress(_json: &[u8], _front: usize) -> Option<Vec<u8>> {
-        None
-    }
-
-    pub(super) fn declared_size(_bytes: &[u8]) -> Option<u64> {
-        None
-    }
-
-    pub(super) fn inflate(_bytes: &[u8], _limit: u32) -> Result<Vec<u8>, ProtocolError> {
-        // Never offered, so a packet that has it was refused before.
-        Err(ProtocolError::InvalidCompression)
-    }
 }
 
 #[cfg(feature = "zstd")]
@@ -180,8 +164,9 @@ mod zstd {
     const FIRST: usize = 4 * 1024;
 }
 
-#[cfg(not(feature = "zstd"))]
-mod zstd {
+/// A codec that this build lacks.
+#[cfg(not(all(feature = "lz4", feature = "zstd")))]
+mod absent {
     use alloc::vec::Vec;
 
     use crate::error::ProtocolError;
