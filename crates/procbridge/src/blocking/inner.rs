@@ -10,7 +10,6 @@ use crate::config::client::ClientConfig;
 use crate::endpoint::Endpoint;
 use crate::limits::admission::Admission;
 use crate::session::Session;
-use crate::session::state::End;
 
 /// The state that the clones of a client share.
 #[derive(Debug)]
@@ -80,14 +79,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // The background thread would keep the session open. Streams that are being read go on; a server that calls
-        // this client gets the refusal that it is gone.
-        if let Some(session) = self.current.session() {
-            session.goodbye("the client is done");
-            if !session.is_calling() {
-                session.close(End::Closed);
-            }
-        }
+        self.current.leave();
         self.keep_open.end();
     }
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use crate::session::session::Session;
+use crate::session::state::End;
 
 /// The session of a client, and the connections that may become one.
 #[derive(Debug)]
@@ -131,6 +132,17 @@ impl Connections {
         let inner =
             Inner { session: None, one_shots: 0, connecting: 0, limit, most, made: 0, waiting, last: 0 };
         Self { inner: Mutex::new(inner) }
+    }
+
+    /// Leaves the session, for a client that is dropped: its reader would keep it open. Streams that are being read go
+    /// on; a server that calls this client gets the refusal that it is gone.
+    pub(crate) fn leave(&self) {
+        if let Some(session) = self.session() {
+            session.goodbye("the client is done");
+            if !session.is_calling() {
+                session.close(End::Closed);
+            }
+        }
     }
 
     /// Begins to look for a route.

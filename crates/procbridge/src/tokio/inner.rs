@@ -11,7 +11,6 @@ use crate::config::client::{ClientConfig, Sessions};
 use crate::endpoint::Endpoint;
 use crate::limits::admission::Admission;
 use crate::session::Session;
-use crate::session::state::End;
 use crate::tokio::call_task;
 use crate::tokio::clock;
 use crate::tokio::router::Router;
@@ -82,14 +81,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // The task that reads it would keep the session open. Streams that are being read go on; a server that calls
-        // this client gets the refusal that it is gone.
-        if let Some(session) = self.current.session() {
-            session.goodbye("the client is done");
-            if !session.is_calling() {
-                session.close(End::Closed);
-            }
-        }
+        self.current.leave();
         self.changed.notify_waiters();
     }
 }
