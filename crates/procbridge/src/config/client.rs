@@ -230,8 +230,7 @@ impl ClientConfig {
     }
 
     /// Sets how many connections this client makes at a time if each call opens one, as for a server without sessions.
-    /// Default
-    /// 16. Other calls wait, within their own timeout.
+    /// Default 16. Other calls wait, within their own timeout.
     ///
     /// The client begins with 4. A connection that is refused, or that the server is too busy to accept, halves this
     /// number; successful ones raise it again. Some servers accept one connection at a time and lose those that arrive
