@@ -94,7 +94,7 @@ fn describe_shows_schemas() {
         let described = ask(&client, "$/describe", json!(null));
         assert_eq!(described["methods"].as_array().unwrap().len(), 1);
         let (payload, result) = (&described["methods"][0]["payload"], &described["methods"][0]["result"]);
-        assert_eq!(payload["properties"]["text"]["description"], "What to look for.");
+        assert_eq!(payload["properties"]["text"]["description"], "The words to look for.");
         assert_eq!(payload["required"], json!(["text"]));
         assert_eq!((&result["type"], &result["items"]["type"]), (&json!("array"), &json!("string")));
     });
