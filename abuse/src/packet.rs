@@ -72,6 +72,18 @@ pub(crate) fn long_text(method: &str, bytes: usize) -> String {
     text(method, &format!("\"{}\"", "x".repeat(bytes)))
 }
 
+/// Returns bytes without a pattern that are the same each time.
+pub(crate) fn noise(seed: usize, count: usize) -> Vec<u8> {
+    let mut state = seed as u64 ^ 0x9e37_79b9_7f4a_7c15;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..count).map(|_| next()).collect()
+}
+
 /// Returns kind, flags and length of a header. Nothing if it is no header of version 1.1.
 pub(crate) fn read_header(header: &[u8; HEADER]) -> Option<(u8, u8, usize)> {
     let &[b'p', b'b', 1, 1, kind, flags, _, a, b, c, d] = header else { return None };

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::compression::zstd;
-use super::connections::noise;
 use crate::field::Field;
 use crate::hostile::{Ended, Hostile, Program, Victim, client};
 use crate::packet::{self, BAD, GOOD, GOODBYE, HELLO, ITEM, MORE, PONG, REQUEST, SESSION, ZSTD};
@@ -137,7 +136,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "servers that answer with HTTP, random bytes and nothing but an end",
         attack: |field| {
             let http = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n".to_vec();
-            for answer in [http, noise(5, 3_000), Vec::new()] {
+            for answer in [http, packet::noise(5, 3_000), Vec::new()] {
                 timed(field, 1, move |victim| {
                     let _ = victim.connection.answer();
                     let _ = victim.connection.send(&answer);

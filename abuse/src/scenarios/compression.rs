@@ -4,7 +4,6 @@ use std::io;
 use std::time::Duration;
 
 use super::bodies::flood;
-use super::connections::noise;
 use crate::connection::Session;
 use crate::field::Field;
 use crate::packet::{self, LZ4, REQUEST, ZSTD};
@@ -90,7 +89,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         faults: "table",
         about: "4 sessions with 300 requests a second each that cannot be inflated",
         attack: |field| {
-            let broken = noise(7, 2_000);
+            let broken = packet::noise(7, 2_000);
             field.sessions(4, |number, session| {
                 flood_with(field, session, 300, if number % 2 == 0 { ZSTD } else { LZ4 }, &broken)
             });

@@ -208,7 +208,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         attack: |field| {
             field.steadily(300, |turn| {
                 let Ok(mut connection) = field.either(turn).connect() else { return Ok(()) };
-                let _ = connection.send(&noise(turn, 2_000));
+                let _ = connection.send(&packet::noise(turn, 2_000));
                 let _ = connection.ends_within(Duration::from_millis(100));
                 Ok(())
             });
@@ -443,16 +443,4 @@ fn endless(field: &Field<'_>, first: &[u8]) {
             Ok(())
         });
     });
-}
-
-/// Returns bytes without a pattern that are the same each time.
-pub(super) fn noise(seed: usize, count: usize) -> Vec<u8> {
-    let mut state = seed as u64 ^ 0x9e37_79b9_7f4a_7c15;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..count).map(|_| next()).collect()
 }

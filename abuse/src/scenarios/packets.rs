@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::bodies::flood;
-use super::connections::noise;
 use crate::connection::Session;
 use crate::field::Field;
 use crate::packet::{self, CANCEL, CREDIT, GOOD, GOODBYE, ITEM, PING, PONG, REQUEST, STREAM, packet};
@@ -237,7 +236,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         attack: |field| {
             field.steadily(100, |turn| {
                 let Ok(mut session) = field.either(turn).session() else { return Ok(()) };
-                let random = noise(turn, 20 * 24);
+                let random = packet::noise(turn, 20 * 24);
                 let packets: Vec<u8> = random
                     .chunks(24)
                     .flat_map(|chunk| packet(chunk[0] % 12, chunk[1], u32::from(chunk[2] % 16), &chunk[4..]))
@@ -253,7 +252,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "random_bytes_in_sessions",
         faults: "table",
         about: "sessions with 2,000 random bytes, 100 a second; each is ended",
-        attack: |field| ended(field, 100, &noise(3, 2_000)),
+        attack: |field| ended(field, 100, &packet::noise(3, 2_000)),
         is_short: false,
         ..USUAL
     },
