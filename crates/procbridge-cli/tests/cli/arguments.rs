@@ -34,9 +34,7 @@ fn every_number_of_json_is_a_payload() {
             .prints(&format!("{{\"topic\":\"a\",\"payload\":{number}}}\n"));
         server.call(&["echo", &format!("v:={number}")]).prints(&format!("{{\"v\":{number}}}\n"));
         server.call(&["echo", "--", number]).prints(&line);
-        let mut command = program(&["call", "--no-method", number]);
-        command.env("PROCBRIDGE_ENDPOINT", server.endpoint());
-        run_with(command, b"").prints("null\n");
+        server.run_by_variable(&["call", "--no-method", number]).prints("null\n");
         assert_eq!(server.call(&["echo", number, number]).code, Some(2));
     }
     // As a method's name, or an event's topic.

@@ -38,11 +38,7 @@ fn events_are_lines_of_json() {
 #[test]
 fn the_variable_is_the_default_endpoint() {
     let server = Serving::demo();
-    let with = |args: &[&str]| {
-        let mut command = program(args);
-        command.env("PROCBRIDGE_ENDPOINT", server.endpoint());
-        run_with(command, b"")
-    };
+    let with = |args: &[&str]| server.run_by_variable(args);
     with(&["emit", "a.b", "1"]).prints("0\n");
     with(&["emit", "a.b", "--json"]).envelope();
     assert_eq!(with(&["watch"]).code, Some(2));

@@ -3,8 +3,7 @@
 use std::io::{Read, Write};
 
 use crate::support::{
-    Run, Serving, Talking, WATCHDOG, always, fake, hello, packet, program, request, run, run_with,
-    session_packet,
+    Run, Serving, Talking, WATCHDOG, always, fake, hello, packet, request, run, session_packet,
 };
 use serde_json::{Value, json};
 
@@ -282,11 +281,7 @@ fn counters_are_one_line_of_json_in_a_pipe() {
 #[test]
 fn the_variable_is_the_default_endpoint() {
     let server = Serving::demo();
-    let with = |args: &[&str]| {
-        let mut command = program(args);
-        command.env("PROCBRIDGE_ENDPOINT", server.endpoint());
-        run_with(command, b"")
-    };
+    let with = |args: &[&str]| server.run_by_variable(args);
     with(&["list"]).prints(METHODS);
     assert_eq!(parsed(&with(&["describe", "sum"]))["name"], "sum");
     assert_eq!(parsed(&with(&["describe"]))["name"], "procbridge");

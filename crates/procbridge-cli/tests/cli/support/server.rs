@@ -8,7 +8,7 @@ use std::thread;
 
 use super::packet::request;
 use super::process::{WATCHDOG, lines, signal, wait_until};
-use super::program::{Run, Running, by, program, run};
+use super::program::{Run, Running, by, program, run, run_with};
 
 /// Returns the counters of a server.
 pub(crate) fn stats(endpoint: &str) -> serde_json::Value {
@@ -61,6 +61,13 @@ impl Serving {
     /// Runs another command than `call`.
     pub(crate) fn run(&self, command: &str, args: &[&str]) -> Run {
         run(&[&[command, self.endpoint()], args].concat())
+    }
+
+    /// Runs a command that has the endpoint from the environment.
+    pub(crate) fn run_by_variable(&self, args: &[&str]) -> Run {
+        let mut command = program(args);
+        command.env("PROCBRIDGE_ENDPOINT", self.endpoint());
+        run_with(command, b"")
     }
 
     /// Waits until the server runs no call of `method` any more.
