@@ -6,27 +6,18 @@ use std::time::{Duration, Instant};
 
 use procbridge::tokio::Router;
 use procbridge::{ServerConfig, code};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::support::faces::refusal;
 use crate::support::wire::{AsyncStream, packet};
-use crate::{eventually, everywhere, has_answer, without_sessions};
-
-/// Methods that answer at once, and one that waits until the door is open.
-fn router(door: &watch::Receiver<bool>) -> Router {
-    let door = door.clone();
-    Router::new().method("echo", |value: Value| async move { value }).method("wait", move || {
-        let mut door = door.clone();
-        async move { door.wait_for(|open| *open).await.is_ok() }
-    })
-}
+use crate::{door_router, eventually, everywhere, has_answer, without_sessions};
 
 #[test]
 fn calls_beyond_the_limit_are_told() {
     everywhere(|place| async move {
         let (open, door) = watch::channel(false);
-        let (server, client) = place.serve(router(&door), ServerConfig::new().with_max_calls(2));
+        let (server, client) = place.serve(door_router(&door), ServerConfig::new().with_max_calls(2));
         let waiting: Vec<_> = (0..2).map(|_| tokio::spawn(client.call("wait").send::<bool>())).collect();
         // One at the door is the test's own; the others are the handlers'.
         eventually(async || open.receiver_count() == 4).await;
@@ -46,7 +37,7 @@ fn calls_beyond_the_limit_are_told() {
 fn connections_beyond_the_limit_are_told() {
     without_sessions(|place| async move {
         let (open, door) = watch::channel(false);
-        let (_server, client) = place.serve(router(&door), ServerConfig::new().with_max_connections(2));
+        let (_server, client) = place.serve(door_router(&door), ServerConfig::new().with_max_connections(2));
         let waiting: Vec<_> = (0..2).map(|_| tokio::spawn(client.call("wait").send::<bool>())).collect();
         eventually(async || open.receiver_count() == 4).await;
         let expected = "the server has reached its limit of connections (max_connections = 2)";
@@ -65,7 +56,7 @@ fn connections_beyond_the_limit_are_told() {
 fn silent_connections_beyond_the_limit_are_told_and_keep_nobody_out() {
     everywhere(|place| async move {
         let (_open, door) = watch::channel(false);
-        let (server, client) = place.serve(router(&door), ServerConfig::new().with_max_waiting(2));
+        let (server, client) = place.serve(door_router(&door), ServerConfig::new().with_max_waiting(2));
         let mut silent = Vec::new();
         for _ in 0..10 {
             silent.push(AsyncStream::connect(&server.endpoint()).await.unwrap());
@@ -113,7 +104,8 @@ fn slow_requests_are_ended_at_their_limit() {
     everywhere(|place| async move {
         let (_open, door) = watch::channel(false);
         let limit = Duration::from_millis(100);
-        let (server, client) = place.serve(router(&door), ServerConfig::new().with_header_timeout(limit));
+        let (server, client) =
+            place.serve(door_router(&door), ServerConfig::new().with_header_timeout(limit));
         let started = Instant::now();
         let mut silent = AsyncStream::connect(&server.endpoint()).await.unwrap();
         let mut half = AsyncStream::connect(&server.endpoint()).await.unwrap();
@@ -143,7 +135,8 @@ async fn half_open_for(time: Duration, connection: &mut AsyncStream) -> Option<V
 fn bytes_of_unfinished_requests_are_bounded_together() {
     everywhere(|place| async move {
         let (_open, door) = watch::channel(false);
-        let (server, client) = place.serve(router(&door), ServerConfig::new().with_max_unfinished(3_000_000));
+        let (server, client) =
+            place.serve(door_router(&door), ServerConfig::new().with_max_unfinished(3_000_000));
         let mut large = AsyncStream::connect(&server.endpoint()).await.unwrap();
         let body = format!("{{\"payload\":\"{}\"}}", "x".repeat(10_000_000));
         large.write(&packet(&body)).await.unwrap();
@@ -180,7 +173,7 @@ fn a_peer_that_takes_nothing_of_its_answer_is_left() {
         let (_open, door) = watch::channel(false);
         let config =
             ServerConfig::new().with_write_timeout(Duration::from_millis(50)).with_max_connections(1);
-        let (server, client) = place.serve(router(&door), config);
+        let (server, client) = place.serve(door_router(&door), config);
         let mut greedy = AsyncStream::connect(&server.endpoint()).await.unwrap();
         let body = format!(r#"{{"method":"echo","payload":"{}"}}"#, "x".repeat(15_000_000));
         greedy.write(&packet(&body)).await.unwrap();
@@ -198,7 +191,7 @@ fn a_peer_that_goes_on_sending_after_its_answer_is_left() {
             .with_max_body(200)
             .with_linger_timeout(Duration::from_millis(100))
             .with_max_connections(1);
-        let (server, client) = place.serve(router(&door), config);
+        let (server, client) = place.serve(door_router(&door), config);
         let started = Instant::now();
         let mut sender = AsyncStream::connect(&server.endpoint()).await.unwrap();
         sender.write(&packet(&" ".repeat(201))[..11]).await.unwrap();
@@ -214,7 +207,7 @@ fn a_peer_that_goes_on_sending_after_its_answer_is_left() {
 fn requests_in_any_pieces_are_served() {
     everywhere(|place| async move {
         let (_open, door) = watch::channel(false);
-        let (server, _) = place.serve(router(&door), ServerConfig::new());
+        let (server, _) = place.serve(door_router(&door), ServerConfig::new());
         let whole = packet(r#"{"method":"echo","payload":[1,2]}"#);
         for cut in 1..whole.len() {
             let mut connection = AsyncStream::connect(&server.endpoint()).await.unwrap();

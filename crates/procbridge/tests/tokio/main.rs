@@ -29,6 +29,7 @@ use procbridge::tokio::{Client, Router, RunningServer, Server};
 use procbridge::{ClientConfig, ServerConfig, Sessions};
 use serde_json::Value;
 use tokio::runtime::Builder;
+use tokio::sync::watch;
 
 use crate::support::wire::AsyncStream;
 use crate::support::{WATCHDOG, block_on};
@@ -41,6 +42,15 @@ struct Place {
 
 /// Tells through a channel that it was dropped.
 struct Dropped(std::sync::mpsc::Sender<()>);
+
+/// Returns methods: one answers at once, one waits until the door is open.
+fn door_router(door: &watch::Receiver<bool>) -> Router {
+    let door = door.clone();
+    Router::new().method("echo", |value: Value| async move { value }).method("wait", move || {
+        let mut door = door.clone();
+        async move { door.wait_for(|open| *open).await.is_ok() }
+    })
+}
 
 /// Runs `scenario` on both flavours of runtime, over TCP and over Unix sockets, with sessions and without.
 fn everywhere<T: Future<Output = ()>>(scenario: impl Fn(Place) -> T) {

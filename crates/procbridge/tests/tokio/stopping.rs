@@ -10,21 +10,13 @@ use tokio::sync::watch;
 
 use crate::support::faces::code_of;
 use crate::support::wire::{AsyncStream, SESSION, packet, packet_of, session_packet};
-use crate::{Dropped, eventually, everywhere};
-
-fn router(door: &watch::Receiver<bool>) -> Router {
-    let door = door.clone();
-    Router::new().method("echo", |value: Value| async move { value }).method("wait", move || {
-        let mut door = door.clone();
-        async move { door.wait_for(|open| *open).await.is_ok() }
-    })
-}
+use crate::{Dropped, door_router, eventually, everywhere};
 
 #[test]
 fn stopping_finishes_what_runs_and_refuses_the_rest() {
     everywhere(|place| async move {
         let (open, door) = watch::channel(false);
-        let (server, client) = place.serve(router(&door), ServerConfig::new());
+        let (server, client) = place.serve(door_router(&door), ServerConfig::new());
         let calls: Vec<_> = (0..20).map(|_| tokio::spawn(client.call("wait").send::<bool>())).collect();
         eventually(async || open.receiver_count() == 22).await;
         let mut silent = AsyncStream::connect(&server.endpoint()).await.unwrap();
@@ -88,7 +80,7 @@ fn who_is_in_the_queue_when_the_server_stops_is_answered() {
         let mut half = AsyncStream::connect(&endpoint).await.unwrap();
         half.write(b"pb\x01").await.unwrap();
         server.handle().stop();
-        server.serve(router(&door)).await.unwrap();
+        server.serve(door_router(&door)).await.unwrap();
         assert_eq!(whole.answer().await, (1, json!({"payload": 1})));
         assert_eq!(half.code().await, code::UNAVAILABLE);
         assert!(AsyncStream::connect(&endpoint).await.is_err());
@@ -102,7 +94,7 @@ fn thousands_of_idle_connections_do_not_hold_up_the_end() {
     everywhere(|place| async move {
         let (_open, door) = watch::channel(false);
         let config = ServerConfig::new().with_max_connections(5000).with_max_waiting(5000);
-        let (server, client) = place.serve(router(&door), config);
+        let (server, client) = place.serve(door_router(&door), config);
         let mut silent = Vec::new();
         for _ in 0..idle {
             silent.push(AsyncStream::connect(&server.endpoint()).await.unwrap());
@@ -132,7 +124,7 @@ fn a_connection_that_lingers_does_not_hold_up_the_end() {
     everywhere(|place| async move {
         let (_open, door) = watch::channel(false);
         let config = ServerConfig::new().with_max_body(10).with_linger_timeout(Duration::from_secs(60));
-        let (server, _) = place.serve(router(&door), config);
+        let (server, _) = place.serve(door_router(&door), config);
         let mut sender = AsyncStream::connect(&server.endpoint()).await.unwrap();
         sender.write(&packet(r#"{"method":"echo","payload":1}"#)[..11]).await.unwrap();
         assert_eq!(sender.code().await, code::TOO_LARGE);
@@ -147,7 +139,7 @@ fn a_session_that_lingers_ends_with_its_server() {
     everywhere(|place| async move {
         let (_open, door) = watch::channel(false);
         let config = ServerConfig::new().with_linger_timeout(Duration::from_secs(60));
-        let (server, _) = place.serve(router(&door), config);
+        let (server, _) = place.serve(door_router(&door), config);
         let mut rude = AsyncStream::connect(&server.endpoint()).await.unwrap();
         rude.write(&packet_of(0, SESSION, br#"{"method":"$/ping"}"#)).await.unwrap();
         // An id that it does not have.
@@ -196,7 +188,7 @@ fn an_endpoint_is_free_again_when_its_server_has_ended() {
         let unique = format!("unix:@procbridge-tokio-face-{}", std::process::id());
         for round in 0..3 {
             for endpoint in [&place.endpoint, &unique] {
-                let server = Server::bind(endpoint).unwrap().spawn(router(&door));
+                let server = Server::bind(endpoint).unwrap().spawn(door_router(&door));
                 // A handle keeps nothing else alive.
                 handles.push(server.handle());
                 let client = Client::connect(server.endpoint()).unwrap();
@@ -219,7 +211,7 @@ fn one_server_serves_several_endpoints() {
     everywhere(|place| async move {
         let (_open, door) = watch::channel(false);
         let server = Server::bind(&place.endpoint).unwrap().and_bind("localhost:0").unwrap();
-        let server = server.spawn(router(&door));
+        let server = server.spawn(door_router(&door));
         assert!(server.endpoints().len() >= 2);
         for endpoint in server.endpoints() {
             let client = Client::connect(endpoint).unwrap();
