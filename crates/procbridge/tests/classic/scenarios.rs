@@ -154,12 +154,7 @@ fn limits_on_calls_and_connections_are_answered_as_overloaded() {
         let config = ServerConfig::new().with_max_calls(2).with_max_connections(5).with_max_waiting(2);
         let (server, door) = start(server, transport, config);
         let client = server.client(client);
-        let waiting: Vec<_> = (0..2)
-            .map(|_| {
-                let client = client.clone();
-                thread::spawn(move || client.request("wait", &json!(null)))
-            })
-            .collect();
+        let waiting = client.calling(2, "wait");
         door.wait_for_callers(2);
         let error = client.request("sum", &json!([1])).unwrap_err();
         assert_eq!(error.to_string(), "the server has reached its limit of calls in flight (max_calls = 2)");
@@ -268,12 +263,7 @@ fn stopping_finishes_what_runs_and_refuses_the_rest() {
         let (server, door) = start(server, transport, ServerConfig::new());
         let face = client;
         let client = server.client(face);
-        let waiting: Vec<_> = (0..20)
-            .map(|_| {
-                let client = client.clone();
-                thread::spawn(move || client.request("wait", &json!(null)))
-            })
-            .collect();
+        let waiting = client.calling(20, "wait");
         door.wait_for_callers(20);
         let mut half = server.connect();
         half.write_all(b"pb\x01\x01").unwrap();

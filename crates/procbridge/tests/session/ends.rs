@@ -24,12 +24,7 @@ fn a_server_that_stops_finishes_what_runs() {
     everywhere_with_sessions(|server, client, transport| {
         let (server, door) = start(server, transport, ServerConfig::new());
         let client = opened(&server, client);
-        let waiting: Vec<_> = (0..20)
-            .map(|_| {
-                let client = client.clone();
-                thread::spawn(move || client.request("wait", &json!(null)))
-            })
-            .collect();
+        let waiting = client.calling(20, "wait");
         let mut items = client.stream("count", &json!(1_000)).unwrap();
         assert_eq!(items.next().unwrap().unwrap(), json!(0));
         door.wait_for_callers(20);
@@ -118,12 +113,7 @@ fn what_does_not_finish_in_the_drain_time_is_cancelled() {
         for abort in [false, true] {
             let (server, door) = start(server, transport, config.clone());
             let client = opened(&server, client);
-            let waiting: Vec<_> = (0..5)
-                .map(|_| {
-                    let client = client.clone();
-                    thread::spawn(move || client.request("wait", &json!(null)))
-                })
-                .collect();
+            let waiting = client.calling(5, "wait");
             door.wait_for_callers(5);
             if abort {
                 server.abort_soon();
@@ -257,12 +247,7 @@ fn a_client_gives_up_a_silent_server_and_not_a_slow_one() {
         assert_eq!(patient.request("slow", &json!(null)).unwrap(), json!(null));
         assert_eq!(patient.counted("connections", "total"), 1);
 
-        let waiting: Vec<_> = (0..5)
-            .map(|_| {
-                let client = client.clone();
-                thread::spawn(move || client.request("wait", &json!(null)))
-            })
-            .collect();
+        let waiting = client.calling(5, "wait");
         let mut items = client.stream("count", &json!(1_000_000)).unwrap();
         items.next().unwrap().unwrap();
         door.wait_for_callers(5);

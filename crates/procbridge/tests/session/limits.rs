@@ -5,26 +5,13 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use procbridge::{
-    Call, ClientConfig, Endpoint, Error, ErrorKind, Outcome, Router, ServerConfig, Sessions, code,
-};
-use serde_json::{Value, json};
+use procbridge::{Call, ClientConfig, Endpoint, ErrorKind, Outcome, Router, ServerConfig, Sessions, code};
+use serde_json::json;
 
 use crate::support::faces::{FACES, Options, TestClient, TestServer, code_of};
 use crate::support::router::start;
 use crate::support::{WATCHDOG, everywhere_with_sessions, watched};
 use crate::{opened, opened_with, remote};
-
-/// Starts so many threads that call `method` and wait for its answer.
-fn calling(client: &TestClient, count: usize, method: &'static str) -> Vec<Caller> {
-    let call = |_| {
-        let client = client.clone();
-        thread::spawn(move || client.request(method, &json!(null)))
-    };
-    (0..count).map(call).collect()
-}
-
-type Caller = thread::JoinHandle<Result<Value, Error>>;
 
 #[test]
 fn calls_beyond_the_limit_of_a_session_are_told() {
@@ -32,7 +19,7 @@ fn calls_beyond_the_limit_of_a_session_are_told() {
         let (server, door) = start(server, transport, ServerConfig::new().with_max_session_calls(2));
         let other = opened(&server, client);
         let client = opened_with(&server, client, ClientConfig::new().without_hold());
-        let waiting = calling(&client, 2, "wait");
+        let waiting = client.calling(2, "wait");
         door.wait_for_callers(2);
         let words = "the session has reached its limit of 2 calls in flight (max_session_calls)".to_string();
         for _ in 0..10 {
@@ -57,10 +44,10 @@ fn calls_beyond_the_limit_of_a_session_wait_for_their_turn() {
         let other = opened(&server, client);
         let hold = Duration::from_millis(50);
         let client = opened_with(&server, client, ClientConfig::new().with_hold(WATCHDOG));
-        let mut waiting = calling(&client, 2, "wait");
+        let mut waiting = client.calling(2, "wait");
         door.wait_for_callers(2);
         // One whose time is over meanwhile was not sent, and leaves the others their turn.
-        waiting.extend(calling(&client, 10, "wait"));
+        waiting.extend(client.calling(10, "wait"));
         let options = Options { timeout: Some(hold), ..Options::default() };
         for _ in 0..3 {
             let error = client.ask("sum", &json!([1]), &options).unwrap_err();
@@ -84,7 +71,7 @@ fn a_call_is_not_held_back_for_ever() {
         let (server, door) = start(server, transport, ServerConfig::new().with_max_session_calls(1));
         let hold = Duration::from_millis(50);
         let client = opened_with(&server, client, ClientConfig::new().with_hold(hold));
-        let waiting = calling(&client, 1, "wait");
+        let waiting = client.calling(1, "wait");
         door.wait_for_callers(1);
         let began = Instant::now();
         assert_eq!(code_of(client.request("sum", &json!([1]))), code::OVERLOADED);
@@ -101,9 +88,9 @@ fn calls_that_wait_for_their_turn_end_with_their_session() {
         let config = ServerConfig::new().with_max_session_calls(1).with_drain_timeout(Duration::ZERO);
         let (server, door) = start(server, transport, config);
         let client = opened_with(&server, client, ClientConfig::new().with_hold(WATCHDOG));
-        let first = calling(&client, 1, "wait");
+        let first = client.calling(1, "wait");
         door.wait_for_callers(1);
-        let held = calling(&client, 5, "wait");
+        let held = client.calling(5, "wait");
         server.stop();
         assert!(first.into_iter().all(|caller| caller.join().unwrap().is_err()));
         for call in held {
@@ -135,7 +122,7 @@ fn calls_beyond_the_limit_of_the_server_are_told() {
     everywhere_with_sessions(|server, client, transport| {
         let (server, door) = start(server, transport, ServerConfig::new().with_max_calls(2));
         let client = opened(&server, client);
-        let waiting = calling(&client, 2, "wait");
+        let waiting = client.calling(2, "wait");
         door.wait_for_callers(2);
         let (message, code) = remote(client.request("sum", &json!([1])));
         assert_eq!(
@@ -215,7 +202,7 @@ fn a_handler_past_its_time_is_answered_for() {
         let config = ServerConfig::new().with_handler_timeout(Duration::from_millis(100));
         let server = TestServer::start(server, transport, router, config);
         let client = opened(&server, client);
-        let calls = calling(&client, 5, "listen");
+        let calls = client.calling(5, "listen");
         for call in calls {
             assert_eq!(code_of(call.join().unwrap()), code::TIMEOUT);
             assert!(heard.recv_timeout(WATCHDOG).unwrap().0);

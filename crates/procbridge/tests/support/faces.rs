@@ -3,7 +3,6 @@
 use std::process;
 #[cfg(feature = "tokio")]
 use std::sync::{Arc, mpsc};
-#[cfg(feature = "tokio")]
 use std::thread;
 use std::time::Duration;
 
@@ -11,8 +10,8 @@ use procbridge::{
     Client, ClientConfig, Endpoint, Error, ErrorKind, Event, Items, Outcome, Router, RunningServer, Server,
     ServerConfig, Sessions, Subscription,
 };
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 #[cfg(feature = "tokio")]
 use super::WATCHDOG;
@@ -205,6 +204,9 @@ impl TestServer {
     }
 }
 
+/// A thread that waits for the answer to its call.
+pub type Caller = thread::JoinHandle<Result<Value, Error>>;
+
 impl TestClient {
     pub fn new(kind: impl Into<ClientKind>, endpoint: &Endpoint, config: ClientConfig) -> Self {
         let ClientKind { face, sessions } = kind.into();
@@ -227,6 +229,15 @@ impl TestClient {
             #[cfg(feature = "tokio")]
             Self::Tokio(client, runtime) => runtime.block_on(client.request(method, payload)),
         }
+    }
+
+    /// Starts so many threads that call `method` and wait for its answer.
+    pub fn calling(&self, count: usize, method: &'static str) -> Vec<Caller> {
+        let call = |_| {
+            let client = self.clone();
+            thread::spawn(move || client.request(method, &json!(null)))
+        };
+        (0..count).map(call).collect()
     }
 
     pub fn request_without_method(&self, payload: &Value) -> Result<Value, Error> {
