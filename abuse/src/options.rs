@@ -23,7 +23,7 @@ usage: scripts/abuse [--short] [--face FACE] [--table] [--list] [SCENARIO..]
 Attacks a server of each face in a process of its own, a scenario after the other, while honest clients make calls, and
 prints what they and the system notice. A scenario fails when a figure breaks its bound. A figure of time that does is
 measured once more, in the short form up to three times, since other programs may have had the processors; a bound of
-p99 allows for what a sleeping thread oversleeps meanwhile.
+p99 allows for what a sleeping thread oversleeps meanwhile. Where a class has fewer than 100 calls, its p90 is taken.
 
   --short       the scenarios of the short form, each for half of the time: some minutes
   --face FACE   only servers of the face `blocking` or `tokio`; the command line's server is a blocking one
