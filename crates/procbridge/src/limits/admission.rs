@@ -9,8 +9,9 @@ use procbridge_proto::{Settings, UnreadRequest, Version, code};
 
 use crate::config::client::ClientConfig;
 use crate::config::server::ServerConfig;
+use crate::limits::accounts::Accounts;
 use crate::limits::inflation::{self, Allowance};
-use crate::limits::permits::{Account, Accounts, Permit, Resource, Semaphore};
+use crate::limits::permits::{Account, Permit, Resource, Semaphore};
 use crate::net::listener::AllowedPeers;
 use crate::net::socket;
 use crate::peer::Peer;
@@ -103,9 +104,9 @@ impl Admission {
     pub(crate) fn connection(&self, peer: &Peer) -> Result<(Permit, Permit), Refusal> {
         let connections = &self.stats.connections;
         let classic = self.accounts.classic(peer);
-        let permit = connections.open_for(self.accounts.process(peer));
+        let permit = connections.open_for(classic.above().unwrap_or(&classic));
         permit
-            .zip(self.requests.try_acquire_for(classic, 0))
+            .zip(self.requests.try_acquire_for(&classic, 0))
             .ok_or_else(|| limit_reached(connections.semaphore(), 1, "connections", "max_connections"))
     }
 
@@ -117,7 +118,7 @@ impl Admission {
 
     /// Takes a permit for a connection whose request has not arrived yet.
     pub(crate) fn waiting(&self, peer: &Peer) -> Result<Permit, Refusal> {
-        self.waiting.try_acquire_for(self.accounts.process(peer), 1).ok_or_else(|| self.full())
+        self.waiting.try_acquire_for(&self.accounts.process(peer), 1).ok_or_else(|| self.full())
     }
 
     /// Returns the answer to a connection that does not get such a permit.

@@ -10,14 +10,10 @@
 //! user share in the same way what the user gets.
 
 #[cfg(test)]
-mod tests;
+pub(in crate::limits) mod tests;
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-use crate::peer::Peer;
 
 /// A number of units, of which no more than a limit can be taken at a time.
 #[derive(Clone, Debug)]
@@ -58,16 +54,6 @@ pub(crate) struct Account {
     used: [AtomicUsize; ACCOUNTS],
     /// The account of the next level, which counts the same units: the process of a session, the user of a process.
     above: Option<Arc<Account>>,
-}
-
-/// The accounts of the processes on the other ends of connections. A keyed hash finds them, so that no peer can choose
-/// with which other one it shares an account.
-#[derive(Debug)]
-pub(crate) struct Accounts {
-    /// The accounts for the classic connections of the processes, those of one user behind each other.
-    table: Box<[Arc<Account>]>,
-    other: Arc<Account>,
-    seed: u64,
 }
 
 /// The units of an account and of the levels above it, with those that it asks for.
@@ -180,6 +166,16 @@ impl Drop for Permit {
 }
 
 impl Account {
+    /// Returns a new account, of which all units count for `above` too.
+    pub(crate) fn below(above: Option<Arc<Self>>) -> Arc<Self> {
+        Arc::new(Self { above, ..Self::default() })
+    }
+
+    /// Returns the account of the next level.
+    pub(crate) fn above(&self) -> Option<&Arc<Self>> {
+        self.above.as_ref()
+    }
+
     /// Returns how many units of a resource the account has taken.
     pub(crate) fn used(&self, resource: Resource) -> usize {
         self.counter(resource).map_or(0, |own| own.load(Ordering::Acquire))
@@ -224,78 +220,6 @@ impl Inner {
             share = fair_share(share.saturating_sub(level.saturating_sub(more)), share);
         }
         taken.own <= share
-    }
-}
-
-impl Accounts {
-    /// Returns accounts of processes, below those of users if peers of `any_user` may connect.
-    pub(crate) fn new(any_user: bool) -> Self {
-        let seed = RandomState::new().build_hasher().finish();
-        let table = if any_user {
-            let users = (0..USERS).map(|_| Arc::<Account>::default());
-            users
-                .flat_map(|user| (0..HOLDERS).map(move |_| Account::of_classic(Some(user.clone()))))
-                .collect()
-        } else {
-            (0..HOLDERS).map(|_| Account::of_classic(None)).collect()
-        };
-        Self { table, other: Account::of_classic(None), seed }
-    }
-
-    /// Returns the account for the classic connections of the peer's process or address.
-    pub(crate) fn classic(&self, peer: &Peer) -> &Arc<Account> {
-        let process = self.hash(process_of(peer), HOLDERS);
-        let user = if self.table.len() > HOLDERS { self.hash(user_of(peer), USERS) } else { 0 };
-        // The table has an account for each; another one would be as good.
-        self.table.get(user * HOLDERS + process).unwrap_or(&self.other)
-    }
-
-    /// Returns a number below `count`, a power of two, for a process or user.
-    fn hash(&self, key: u64, count: usize) -> usize {
-        // The upper bits of a product depend on all of the key; without the seed no peer can predict them.
-        let hash = (key ^ self.seed).wrapping_mul(SPREAD) >> (u64::BITS - count.ilog2());
-        usize::try_from(hash).unwrap_or(0)
-    }
-
-    /// Returns the account for all connections of the peer's process or address.
-    pub(crate) fn process(&self, peer: &Peer) -> &Arc<Account> {
-        let classic = self.classic(peer);
-        classic.above.as_ref().unwrap_or(classic)
-    }
-
-    /// Returns a new account for a session of the peer's process or address.
-    pub(crate) fn session(&self, peer: &Peer) -> Arc<Account> {
-        Arc::new(Account { above: Some(self.process(peer).clone()), ..Account::default() })
-    }
-}
-
-impl Account {
-    /// Returns an account for the classic connections of a process of `user`.
-    fn of_classic(user: Option<Arc<Self>>) -> Arc<Self> {
-        let process = Arc::new(Self { above: user, ..Self::default() });
-        Arc::new(Self { above: Some(process), ..Self::default() })
-    }
-}
-
-/// Returns a number for the user on the other end of a connection. Over TCP the address stands for it.
-fn user_of(peer: &Peer) -> u64 {
-    match peer {
-        Peer::Unix(credentials) => u64::from(credentials.uid),
-        Peer::Tcp(_) => process_of(peer),
-    }
-}
-
-/// Returns a number for the process or address on the other end of a connection.
-pub(crate) fn process_of(peer: &Peer) -> u64 {
-    match peer {
-        Peer::Unix(credentials) => {
-            u64::from(credentials.uid) << 32 | u64::from(credentials.pid.cast_unsigned())
-        }
-        Peer::Tcp(address) => match address.ip() {
-            // A network of this size is what one user of IPv6 commonly has.
-            IpAddr::V6(ip) => u64::from_be_bytes(ip.octets().first_chunk().copied().unwrap_or_default()),
-            IpAddr::V4(ip) => u64::from(ip.to_bits()),
-        },
     }
 }
 
@@ -345,11 +269,5 @@ const RESERVE: usize = 8;
 const LITTLE: usize = 1024;
 /// Resources that have accounts.
 const ACCOUNTS: usize = Resource::Other as usize;
-/// Accounts in the table, a power of two. Processes that get the same one by chance share its part of the limits too.
-const HOLDERS: usize = 128;
-/// Users that have accounts, a power of two. Those that get the same one by chance share its part too.
-const USERS: usize = 16;
 /// Levels of accounts: session, process, user.
 const LEVELS: usize = 3;
-/// The golden ratio, as a fraction of 2^64: its multiples lie far from each other.
-const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;

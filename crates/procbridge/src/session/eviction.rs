@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::limits::accounts::{ProcessKey, UserKey};
 use crate::limits::admission::Whose;
-use crate::limits::permits;
 use crate::peer::Peer;
 use crate::session::Session;
 use crate::session::idle_scan::Idle;
@@ -29,8 +29,8 @@ pub(crate) struct Eviction {
 /// The owner of a session. Over TCP the address stands for both user and process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Owner {
-    user: u64,
-    process: u64,
+    user: UserKey,
+    process: ProcessKey,
 }
 
 impl Eviction {
@@ -70,8 +70,7 @@ impl Eviction {
 
 impl Owner {
     fn of(peer: &Peer) -> Self {
-        let process = permits::process_of(peer);
-        Self { user: peer.uid().map_or(process, u64::from), process }
+        Self { user: UserKey::of(peer), process: ProcessKey::of(peer) }
     }
 }
 
@@ -128,8 +127,12 @@ const MAX_TRIES: usize = 8;
 mod tests {
     use super::*;
 
-    const OWN: Owner = Owner { user: 1, process: 10 };
-    const OTHER: Owner = Owner { user: 2, process: 20 };
+    const OWN: Owner = owner(1, 10);
+    const OTHER: Owner = owner(2, 20);
+
+    const fn owner(uid: u32, pid: i32) -> Owner {
+        Owner { user: UserKey::Unix(uid), process: ProcessKey::Unix { uid, pid } }
+    }
 
     fn among(newcomer: Owner, whose: Whose, sessions: &[(Owner, Option<u64>)]) -> Vec<usize> {
         let now = Instant::now() + Duration::from_secs(1_000);
@@ -162,13 +165,13 @@ mod tests {
 
     #[test]
     fn the_process_with_most_sessions_loses_one_first() {
-        let second = Owner { process: 11, ..OWN };
+        let second = owner(1, 11);
         let mixed = [(second, Some(90)), (OWN, Some(10)), (OWN, Some(20))];
-        assert_eq!(chosen(Owner { process: 12, ..OWN }, &mixed), [2, 1, 0]);
+        assert_eq!(chosen(owner(1, 12), &mixed), [2, 1, 0]);
         assert_eq!(chosen(second, &mixed), [2, 1, 0]);
         // Many processes of a user do not evict the sessions of another user that has fewer.
         let many = [(second, Some(10)), (OWN, Some(20)), (OTHER, Some(90))];
-        assert_eq!(chosen(Owner { process: 12, ..OWN }, &many), [1, 0]);
+        assert_eq!(chosen(owner(1, 12), &many), [1, 0]);
     }
 
     #[test]
