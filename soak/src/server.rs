@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use procbridge::{Call, Hub, ItemSink, Refusal, Router, Server, code};
+use procbridge::{Call, Hub, ItemSink, ReplyError, Router, Server, code};
 
 use crate::HEAP;
 use crate::caller::Face;
@@ -70,11 +70,11 @@ fn note(mut record: &File, number: u64) {
     record.write_all(&number.to_le_bytes()).unwrap();
 }
 
-fn refusal(number: u64) -> Refusal {
-    Refusal::new(number.to_string()).with_code("unwilling").with_data(&number)
+fn refusal(number: u64) -> ReplyError {
+    ReplyError::new(number.to_string()).with_code("unwilling").with_data(&number)
 }
 
-fn publish(hub: &Hub, number: u64) -> Result<usize, Refusal> {
+fn publish(hub: &Hub, number: u64) -> Result<usize, ReplyError> {
     Ok(hub.publish("tick.even", &number)? + hub.publish("tick.odd", &(number + 1))?)
 }
 
@@ -92,14 +92,14 @@ fn blocking(record: &Arc<File>) -> Router {
             note(&slow, number);
             for _ in 0..20 {
                 if call.is_cancelled() {
-                    return Err(Refusal::new("nobody waits").with_code(code::CANCELLED));
+                    return Err(ReplyError::new("nobody waits").with_code(code::CANCELLED));
                 }
                 thread::sleep(Duration::from_millis(2));
             }
             Ok((number, text))
         })
         .method("told", move |(number, _): Payload| note(&told, number))
-        .method("unwilling", move |(number, _): Payload| -> Result<(), Refusal> {
+        .method("unwilling", move |(number, _): Payload| -> Result<(), ReplyError> {
             note(&unwilling, number);
             Err(refusal(number))
         })
@@ -107,7 +107,7 @@ fn blocking(record: &Arc<File>) -> Router {
             note(&count, number);
             let text = "i".repeat(size);
             (0..items).try_for_each(|item| sink.send(&(number, item, &text)))?;
-            Ok::<_, Refusal>(number)
+            Ok::<_, ReplyError>(number)
         })
         .method("publish", move |number: u64| publish(&publisher, number))
         .events(&hub)
@@ -145,7 +145,7 @@ fn asynchronous(record: &Arc<File>) -> procbridge::tokio::Router {
                 for item in 0..items {
                     sink.send(&(number, item, &text)).await?;
                 }
-                Ok::<_, Refusal>(number)
+                Ok::<_, ReplyError>(number)
             }
         })
         .method("publish", move |number: u64| {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use procbridge::{Call, Hub, ItemSink, Refusal, Router, code};
+use procbridge::{Call, Hub, ItemSink, ReplyError, Router, code};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -52,20 +52,20 @@ impl CallOften {
     }
 }
 
-fn publish(hub: &Hub, event: &Publishing) -> Result<usize, Refusal> {
+fn publish(hub: &Hub, event: &Publishing) -> Result<usize, ReplyError> {
     let payload = event.payload.as_deref().unwrap_or(RawValue::NULL);
     Ok(hub.publish(&event.topic, payload)?)
 }
 
 /// Returns a string of so many bytes, which costs its handler no more than a copy.
-fn big(bytes: usize) -> Result<Box<RawValue>, Refusal> {
+fn big(bytes: usize) -> Result<Box<RawValue>, ReplyError> {
     static LAST: Mutex<Option<(usize, Box<RawValue>)>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     if last.as_ref().is_none_or(|(size, _)| *size != bytes) {
         *last = Some((bytes, RawValue::from_string(format!("\"{}\"", "b".repeat(bytes)))?));
     }
     let text = last.as_ref().map(|(_, text)| text.clone());
-    text.ok_or_else(|| Refusal::new("there is no text"))
+    text.ok_or_else(|| ReplyError::new("there is no text"))
 }
 
 /// Returns the methods, as functions that block.
@@ -82,7 +82,7 @@ pub(crate) fn blocking() -> Router {
             let end = Instant::now() + Duration::from_secs_f64(seconds);
             while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
                 if call.is_cancelled() {
-                    return Err(Refusal::new("given up").with_code(code::CANCELLED));
+                    return Err(ReplyError::new("given up").with_code(code::CANCELLED));
                 }
                 thread::sleep(left.min(Duration::from_millis(10)));
             }
@@ -97,18 +97,18 @@ pub(crate) fn blocking() -> Router {
                 thread::sleep(Duration::from_millis(interval_ms));
                 items.send(&number)?;
             }
-            Ok::<_, Refusal>(())
+            Ok::<_, ReplyError>(())
         })
         .method("publish", move |event: Publishing| publish(&publisher, &event))
         .method("call_me", |call: &Call, CallMe { method, payload }: CallMe| {
             let payload = payload.unwrap_or_else(|| RawValue::NULL.to_owned());
-            Ok::<Box<RawValue>, Refusal>(call.session()?.request(&method, &payload)?)
+            Ok::<Box<RawValue>, ReplyError>(call.session()?.request(&method, &payload)?)
         })
         .method("call_often", |call: &Call, often: CallOften| {
             let (session, text) = (call.session()?, often.text());
             let given_up = (0..often.calls)
                 .filter(|_| session.call("told").payload(&text).timeout(often.limit()).send::<()>().is_err());
-            Ok::<_, Refusal>(given_up.count())
+            Ok::<_, ReplyError>(given_up.count())
         })
         .events(&hub)
 }
@@ -143,7 +143,7 @@ pub(crate) fn asynchronous() -> procbridge::tokio::Router {
                 }
                 items.send(&number).await?;
             }
-            Ok::<_, Refusal>(())
+            Ok::<_, ReplyError>(())
         })
         .method("publish", move |event: Publishing| {
             let published = publish(&publisher, &event);
@@ -152,7 +152,7 @@ pub(crate) fn asynchronous() -> procbridge::tokio::Router {
         .method("call_me", |call: procbridge::tokio::Call, CallMe { method, payload }: CallMe| async move {
             let payload = payload.unwrap_or_else(|| RawValue::NULL.to_owned());
             let session = call.session()?;
-            Ok::<Box<RawValue>, Refusal>(session.request(&method, &payload).await?)
+            Ok::<Box<RawValue>, ReplyError>(session.request(&method, &payload).await?)
         })
         .method("call_often", |call: procbridge::tokio::Call, often: CallOften| async move {
             let (session, text) = (call.session()?, often.text());
@@ -161,7 +161,7 @@ pub(crate) fn asynchronous() -> procbridge::tokio::Router {
                 let called = session.call("told").payload(&text).timeout(often.limit()).send::<()>();
                 given_up += u32::from(called.await.is_err());
             }
-            Ok::<_, Refusal>(given_up)
+            Ok::<_, ReplyError>(given_up)
         })
         .events(&hub)
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use procbridge::{Call, Client, ItemSink, Refusal, Router, Server, code};
+use procbridge::{Call, Client, ItemSink, ReplyError, Router, Server, code};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (ended, endings) = mpsc::channel();
@@ -18,14 +18,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             for round in 0..rounds {
                 if call.is_cancelled() {
                     ended.send(format!("search stops at {round}, time left: {:?}", call.remaining()))?;
-                    return Err(Refusal::new("the call was cancelled").with_code(code::CANCELLED));
+                    return Err(ReplyError::new("the call was cancelled").with_code(code::CANCELLED));
                 }
                 thread::sleep(Duration::from_millis(5));
             }
             Ok(rounds)
         })
         // A stream need not check: `send` returns an error once the caller has gone.
-        .stream("ticks", move |items: &mut ItemSink| -> Result<(), Refusal> {
+        .stream("ticks", move |items: &mut ItemSink| -> Result<(), ReplyError> {
             for tick in 0_u64.. {
                 if let Err(refusal) = items.send(&tick) {
                     stopped.send(format!("ticks stops at {tick}: {}", refusal.message()))?;

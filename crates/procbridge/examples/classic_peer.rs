@@ -6,7 +6,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use procbridge::{Client, ItemSink, Refusal, Router, Server, ServerConfig};
+use procbridge::{Client, ItemSink, ReplyError, Router, Server, ServerConfig};
 
 /// Does what the packages of the other languages do: one request, one answer, the end.
 fn classic(address: &str, body: &str) -> std::io::Result<String> {
@@ -20,7 +20,7 @@ fn classic(address: &str, body: &str) -> std::io::Result<String> {
     Ok(format!("header {header:?} body {}", String::from_utf8_lossy(body)))
 }
 
-fn count(to: u32, items: &mut ItemSink) -> Result<(), Refusal> {
+fn count(to: u32, items: &mut ItemSink) -> Result<(), ReplyError> {
     (1..=to).try_for_each(|n| items.send(&n))
 }
 

@@ -1,17 +1,17 @@
 //! One function for all methods, as in the servers of the other languages.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
-use procbridge::{Client, Refusal, Router, Server};
+use procbridge::{Client, ReplyError, Router, Server};
 use serde_json::{Value, json};
 
-fn delegate(method: Option<&str>, payload: Value) -> Result<Value, Refusal> {
+fn delegate(method: Option<&str>, payload: Value) -> Result<Value, ReplyError> {
     match (method, payload) {
         (Some("echo"), payload) => Ok(payload),
         (Some("upper"), Value::String(text)) => Ok(json!(text.to_uppercase())),
-        (Some("upper"), _) => Err(Refusal::new("upper takes a string")),
+        (Some("upper"), _) => Err(ReplyError::new("upper takes a string")),
         // A request need not name a method.
         (None, payload) => Ok(json!({ "payload": payload })),
-        (unknown, _) => Err(Refusal::unknown_method(unknown)),
+        (unknown, _) => Err(ReplyError::unknown_method(unknown)),
     }
 }
 

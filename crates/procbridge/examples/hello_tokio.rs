@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use procbridge::Refusal;
+use procbridge::ReplyError;
 use procbridge::tokio::{Client, ItemSink, Router, Server};
 
 #[tokio::main(flavor = "current_thread")]
@@ -18,7 +18,7 @@ async fn main() -> Result<(), procbridge::Error> {
             for n in 1..=to {
                 items.send(&n).await?;
             }
-            Ok::<(), Refusal>(())
+            Ok::<(), ReplyError>(())
         });
     let server = Server::bind("127.0.0.1:0")?.spawn(router);
 

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use procbridge::{Client, Error, Refusal, Router, Server, ServerConfig, code, layers};
+use procbridge::{Client, Error, ReplyError, Router, Server, ServerConfig, code, layers};
 use serde_json::{Value, json};
 
 fn main() -> Result<(), Error> {
@@ -15,7 +15,7 @@ fn main() -> Result<(), Error> {
         .layer(|call, next| {
             let (method, began) = (call.method().unwrap_or_default().to_string(), Instant::now());
             if method.starts_with("admin.") {
-                return Err(Refusal::new("not for you").with_code(code::DENIED));
+                return Err(ReplyError::new("not for you").with_code(code::DENIED));
             }
             let handled = next.run();
             println!("  layer: {method}, good: {}, {:?}", handled.is_ok(), began.elapsed());

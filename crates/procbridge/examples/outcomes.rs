@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
 
-use procbridge::{Client, Error, ErrorKind, Outcome, Refusal, Router, Server};
+use procbridge::{Client, Error, ErrorKind, Outcome, ReplyError, Router, Server};
 
 fn show(what: &str, error: &Error) {
     let (kind, outcome, retryable) = (error.kind(), error.outcome(), error.is_retryable());
@@ -16,7 +16,7 @@ fn show(what: &str, error: &Error) {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Replied: the server has handled the call, and refused it.
-    let refuse = || Err::<(), _>(Refusal::new("out of paper").with_code("printer.paper").with_data(&3));
+    let refuse = || Err::<(), _>(ReplyError::new("out of paper").with_code("printer.paper").with_data(&3));
     let server = Server::bind("127.0.0.1:0")?.spawn(Router::new().method("print", refuse))?;
     let client = Client::connect(server.endpoint())?;
     if let Err(error) = client.request::<()>("print", &()) {

@@ -6,7 +6,7 @@
 use std::thread;
 use std::time::Duration;
 
-use procbridge::{Client, ItemSink, Refusal, Router, Server};
+use procbridge::{Client, ItemSink, ReplyError, Router, Server};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -16,7 +16,7 @@ struct Progress {
 }
 
 /// Works, reports its progress, and returns its own result at the end.
-fn convert(files: u32, progress: &mut ItemSink) -> Result<String, Refusal> {
+fn convert(files: u32, progress: &mut ItemSink) -> Result<String, ReplyError> {
     for done in 1..=files {
         thread::sleep(Duration::from_millis(20));
         progress.send(&Progress { done, of: files })?;

@@ -6,12 +6,12 @@
 use std::error::Error;
 use std::sync::mpsc;
 
-use procbridge::{Call, Client, Refusal, Router, Server, Session};
+use procbridge::{Call, Client, ReplyError, Router, Server, Session};
 
 fn main() -> Result<(), Box<dyn Error>> {
     // The server keeps the sessions of the clients that register.
     let (registered, registrations) = mpsc::channel::<Session>();
-    let router = Router::new().method("register", move |call: &Call| -> Result<(), Refusal> {
+    let router = Router::new().method("register", move |call: &Call| -> Result<(), ReplyError> {
         Ok(registered.send(call.session()?)?)
     });
     let server = Server::bind("127.0.0.1:0")?.spawn(router)?;

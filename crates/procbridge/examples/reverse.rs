@@ -5,17 +5,17 @@
 
 use std::time::Duration;
 
-use procbridge::{Call, Client, ClientConfig, Error, Refusal, Router, Server, Sessions};
+use procbridge::{Call, Client, ClientConfig, Error, ReplyError, Router, Server, Sessions};
 
 /// Deletes a file if the caller confirms it.
-fn delete(call: &Call, file: String) -> Result<String, Refusal> {
+fn delete(call: &Call, file: String) -> Result<String, ReplyError> {
     let question = format!("delete {file}?");
     let timeout = Duration::from_secs(5);
     let confirmed: bool = call.session()?.call("confirm").payload(&question).timeout(timeout).send()?;
     if confirmed {
         Ok(format!("{file} is gone"))
     } else {
-        Err(Refusal::new("not confirmed").with_code("file.kept"))
+        Err(ReplyError::new("not confirmed").with_code("file.kept"))
     }
 }
 

@@ -1,7 +1,7 @@
 //! A stream, a subscription and a call in the other direction, as the README shows them: `cargo run --example tour`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
-use procbridge::{Call, Client, Error, Hub, ItemSink, Refusal, Router, Server};
+use procbridge::{Call, Client, Error, Hub, ItemSink, ReplyError, Router, Server};
 
 fn main() -> Result<(), Error> {
     a_stream()?;
@@ -33,7 +33,7 @@ fn a_subscription() -> Result<(), Error> {
 }
 
 fn a_reverse_call() -> Result<(), Error> {
-    let router = Router::new().method("greet", |call: &Call| -> Result<String, Refusal> {
+    let router = Router::new().method("greet", |call: &Call| -> Result<String, ReplyError> {
         let name: String = call.session()?.request("name", &())?;
         Ok(format!("hello {name}"))
     });

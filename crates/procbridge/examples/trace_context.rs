@@ -3,7 +3,7 @@
 //! Run it with `cargo run --example trace_context`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
-use procbridge::{Call, Client, Error, Refusal, Router, Server};
+use procbridge::{Call, Client, Error, ReplyError, Router, Server};
 
 fn main() -> Result<(), Error> {
     // The last server in the chain prints the trace context that it received.
@@ -15,7 +15,7 @@ fn main() -> Result<(), Error> {
 
     // The first server calls it, and does not mention the trace.
     let to_stock = Client::connect(stock.endpoint())?;
-    let shop = Router::new().method("order", move |call: &Call| -> Result<u32, Refusal> {
+    let shop = Router::new().method("order", move |call: &Call| -> Result<u32, ReplyError> {
         println!("order: traceparent {:?}", call.traceparent());
         Ok(to_stock.request("stock", &())?)
     });

@@ -1,7 +1,7 @@
 //! Types on both sides: structs as payload and result, and errors that programs can tell apart.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
-use procbridge::{Client, ErrorKind, Refusal, Router, Server};
+use procbridge::{Client, ErrorKind, ReplyError, Router, Server};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -15,15 +15,15 @@ struct Receipt {
     total: u32,
 }
 
-fn buy(order: Order) -> Result<Receipt, Refusal> {
+fn buy(order: Order) -> Result<Receipt, ReplyError> {
     let price = match order.item.as_str() {
         "apple" => 2,
         "pear" => 3,
-        other => return Err(Refusal::new(format!("we have no {other}")).with_code("shop.unknown_item")),
+        other => return Err(ReplyError::new(format!("we have no {other}")).with_code("shop.unknown_item")),
     };
     let total = order.count.checked_mul(price).ok_or_else(|| {
         let most = u32::MAX / price;
-        Refusal::new("too many").with_code("shop.too_many").with_data(&most)
+        ReplyError::new("too many").with_code("shop.too_many").with_data(&most)
     })?;
     Ok(Receipt { total })
 }

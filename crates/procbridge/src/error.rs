@@ -8,6 +8,8 @@ use std::time::Duration;
 use procbridge_proto::{Bad, CallId, Connection, Misuse, ProtocolError, code};
 use serde_json::value::RawValue;
 
+use crate::reply_error::ReplyError;
+
 /// The error of a call, or of starting a server.
 ///
 /// [`kind`](Self::kind) tells programs what happened, and the message tells people. [`outcome`](Self::outcome) tells
@@ -19,7 +21,7 @@ struct Inner {
     message: String,
     outcome: Outcome,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
-    refusal: Option<RemoteError>,
+    remote: Option<ReplyError>,
     is_sessionless: bool,
 }
 
@@ -84,14 +86,6 @@ impl From<Sent> for Outcome {
     }
 }
 
-/// The error answer of a server: a bad response.
-#[derive(Clone, Debug)]
-pub struct RemoteError {
-    message: String,
-    code: Option<String>,
-    data: Option<Box<RawValue>>,
-}
-
 impl Error {
     /// Returns what happened.
     pub fn kind(&self) -> ErrorKind {
@@ -105,7 +99,7 @@ impl Error {
 
     /// Whether a timeout passed: the client's own, or one that the server reported with the code `timeout`.
     pub fn is_timeout(&self) -> bool {
-        self.kind() == ErrorKind::Timeout || self.remote().and_then(RemoteError::code) == Some(code::TIMEOUT)
+        self.kind() == ErrorKind::Timeout || self.remote().and_then(ReplyError::code) == Some(code::TIMEOUT)
     }
 
     /// Whether sending the same call again is safe and may help: it was not sent, for a temporary reason.
@@ -114,7 +108,7 @@ impl Error {
             ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Disconnected => true,
             // The session was refused, before the call.
             ErrorKind::Remote => {
-                let code = self.remote().and_then(RemoteError::code);
+                let code = self.remote().and_then(ReplyError::code);
                 matches!(code, Some(code::OVERLOADED | code::UNAVAILABLE | code::TIMEOUT))
             }
             _ => false,
@@ -130,8 +124,8 @@ impl Error {
     }
 
     /// Returns the server's error answer, if there is one.
-    pub fn remote(&self) -> Option<&RemoteError> {
-        self.0.refusal.as_ref()
+    pub fn remote(&self) -> Option<&ReplyError> {
+        self.0.remote.as_ref()
     }
 
     /// Returns the error behind this one, if there is one, for example an `io::Error` of the operating system. Its text
@@ -143,7 +137,7 @@ impl Error {
     /// Returns an error of a call whose `outcome` is known from its connection, as [`Sent`], or from its answer.
     pub(crate) fn new(kind: ErrorKind, outcome: impl Into<Outcome>, message: impl Into<String>) -> Self {
         let (outcome, message) = (outcome.into(), message.into());
-        Self(Box::new(Inner { kind, message, outcome, source: None, refusal: None, is_sessionless: false }))
+        Self(Box::new(Inner { kind, message, outcome, source: None, remote: None, is_sessionless: false }))
     }
 
     /// Returns an error from before any connection had a byte of a call to write, or one that concerns no call.
@@ -224,10 +218,12 @@ impl Error {
 
     pub(crate) fn refused(bad: &Bad) -> Self {
         let data = bad.data().and_then(|data| RawValue::from_string(data.to_string()).ok());
-        let code = bad.code().map(str::to_string);
-        let refusal = RemoteError { message: bad.message().to_string(), code, data };
+        let mut reply = ReplyError::new(bad.message().to_string()).with_raw_data(data);
+        if let Some(code) = bad.code() {
+            reply = reply.with_code(code.to_string());
+        }
         let mut error = Self::new(ErrorKind::Remote, Outcome::Replied, bad.message());
-        error.0.refusal = Some(refusal);
+        error.0.remote = Some(reply);
         error
     }
 }
@@ -242,9 +238,9 @@ impl Error {
 
     /// Returns the answer of a peer whose HELLO allows no calls, without sending the call (PB-FLT-5).
     pub(crate) fn takes_no_calls(misuse: Misuse) -> Self {
-        let (message, code) = (misuse.to_string(), Some(code::OVERLOADED.to_string()));
+        let message = misuse.to_string();
         let mut error = Self::new(ErrorKind::Remote, Outcome::NotSent, message.clone());
-        error.0.refusal = Some(RemoteError { message, code, data: None });
+        error.0.remote = Some(ReplyError::new(message).with_code(code::OVERLOADED));
         error
     }
 }
@@ -256,23 +252,6 @@ impl ErrorKind {
     }
 }
 
-impl RemoteError {
-    /// Returns the message, word for word.
-    pub fn message(&self) -> &str {
-        &self.message
-    }
-
-    /// Returns the stable code, if the server gave one.
-    pub fn code(&self) -> Option<&str> {
-        self.code.as_deref()
-    }
-
-    /// Returns the data that the server added, as JSON text.
-    pub fn data(&self) -> Option<&RawValue> {
-        self.data.as_deref()
-    }
-}
-
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)
@@ -281,11 +260,11 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, message, outcome, source, refusal, .. } = &*self.0;
+        let Inner { kind, message, outcome, source, remote, .. } = &*self.0;
         let mut debug = f.debug_struct("Error");
         debug.field("kind", kind).field("message", message).field("outcome", outcome);
-        if let Some(refusal) = refusal {
-            debug.field("remote", refusal);
+        if let Some(remote) = remote {
+            debug.field("remote", remote);
         }
         if let Some(source) = source {
             debug.field("source", source);
@@ -299,6 +278,22 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_deref().and_then(std::error::Error::source)
+    }
+}
+
+impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for ReplyError {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        // The error answer of another server is passed on with its code and data.
+        if let Some(remote) = error.downcast_ref().and_then(Error::remote) {
+            return remote.clone();
+        }
+        let mut causes = std::iter::successors(error.source(), |cause| cause.source());
+        let remote = causes.find_map(|cause| cause.downcast_ref().and_then(Error::remote)).cloned();
+        match remote {
+            Some(remote) => Self::of_source(error).with_code_and_data_of(remote),
+            None => Self::of_source(error),
+        }
     }
 }
 

@@ -31,6 +31,7 @@
 //! - `tokio`: the async face. Off by default; the default has no async runtime among its dependencies.
 //! - `schema`: [`Router`]`::schema` adds JSON Schemas of what methods take and return.
 //! - `lz4`, `zstd`: compression that peers may use in sessions; [`ClientConfig::with_compression`] uses it.
+//! - `anyhow`: handlers may return `anyhow::Result`.
 //! - `tracing`: [`layers`]`::trace`, a span and an event for each call.
 
 mod blocking;
@@ -61,10 +62,13 @@ pub use client::retry::{Backoff, may_pass};
 pub use config::client::{ClientConfig, Sessions};
 pub use config::server::ServerConfig;
 pub use endpoint::Endpoint;
-pub use error::{Error, ErrorKind, Outcome, RemoteError};
+pub use error::{Error, ErrorKind, Outcome};
 pub use events::event::{Event, Missed};
 pub use events::hub::Hub;
 pub use peer::{Credentials, Peer};
 pub use procbridge_proto::{Codec, code};
-pub use reply_error::Refusal;
+pub use reply_error::ReplyError;
 pub use service::call::Call;
+#[doc(hidden)]
+pub use service::form;
+pub use service::reply::{IntoReply, IntoReplyError};

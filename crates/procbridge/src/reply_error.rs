@@ -1,50 +1,41 @@
 //! The error answer of a handler, which becomes a bad response.
 
-use std::any::Any;
 use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
 
-use procbridge_proto::{Misuse, Packet, Version, code, member};
-use serde::ser::{Serialize, SerializeStruct, Serializer};
+use procbridge_proto::{Misuse, Packet, Version, code};
+use serde::ser::Serialize;
 use serde_json::value::RawValue;
 
-use crate::error::Error;
-use crate::json::serialize::REFUSAL;
-
-/// The error answer of a handler: a message for people, and optionally a stable code and data for programs.
+/// The error answer to a call: a message for people, and optionally a stable code and data for programs.
 ///
-/// Every error type turns into one with `?`, with its text as the message and no code. An [`Error`] that is another
-/// server's error answer is passed on with its code and data.
+/// A handler returns it, and the caller gets it with [`Error::remote`](crate::Error::remote). With `?` every error type
+/// becomes one, as do `String`, `&str`, `Box<dyn Error + Send + Sync>` and `anyhow::Error`. The message is then the text
+/// of the error and of its [sources](Error::source), and there is no code. The error answer of another server is passed
+/// on with its code and data.
 ///
 /// ```
-/// use procbridge::Refusal;
+/// use procbridge::ReplyError;
 ///
-/// fn divide((a, b): (i64, i64)) -> Result<i64, Refusal> {
-///     a.checked_div(b).ok_or_else(|| Refusal::new("division by zero").with_code("calc.zero").with_data(&(a, b)))
+/// fn divide((a, b): (i64, i64)) -> Result<i64, ReplyError> {
+///     a.checked_div(b).ok_or_else(|| ReplyError::new("division by zero").with_code("calc.zero").with_data(&(a, b)))
 /// }
 /// assert_eq!(divide((1, 0)).unwrap_err().code(), Some("calc.zero"));
 /// ```
-#[derive(Clone, Debug)]
-pub struct Refusal {
+#[derive(Clone)]
+pub struct ReplyError {
     message: Cow<'static, str>,
     code: Option<Cow<'static, str>>,
     data: Option<Box<RawValue>>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// Serializes the members of a bad response.
-impl Serialize for Refusal {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut object = serializer.serialize_struct(REFUSAL, 3)?;
-        object.serialize_field("message", &self.message)?;
-        object.serialize_field("code", &self.code)?;
-        object.serialize_field("data", &self.data)?;
-        object.end()
-    }
-}
-
-impl Refusal {
-    /// Returns a refusal with this message.
+impl ReplyError {
+    /// Returns an error with this message.
     pub fn new(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { message: message.into(), code: None, data: None }
+        Self { message: message.into(), code: None, data: None, source: None }
     }
 
     /// Returns the answer to a method that does not exist, code `unknown_method`.
@@ -89,33 +80,55 @@ impl Refusal {
         self.data.as_deref()
     }
 
+    /// Returns the error that this one was made from by `?`, if it is an `E`. A [layer](crate::Router::layer) can tell
+    /// by it which code to add. It does not travel: a caller never has it.
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        self.source.as_ref()?.downcast_ref()
+    }
+
+    /// Adds data that is JSON text.
+    pub(crate) fn with_raw_data(mut self, data: Option<Box<RawValue>>) -> Self {
+        self.data = data;
+        self
+    }
+
+    /// Returns this error with the code and data of another one.
+    pub(crate) fn with_code_and_data_of(self, other: Self) -> Self {
+        Self { code: other.code, data: other.data, ..self }
+    }
+
+    /// Returns the answer for an error of a handler: its text and that of its sources.
+    pub(crate) fn of_source(source: Box<dyn Error + Send + Sync>) -> Self {
+        let mut message = source.to_string();
+        let mut next = source.source();
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            // Many errors have their source's text in their own.
+            if !message.contains(&text) {
+                message = format!("{message}: {text}");
+            }
+            next = cause.source();
+        }
+        Self { source: Some(source.into()), ..Self::new(message) }
+    }
+
     pub(crate) fn internal(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(message).with_code(code::INTERNAL)
     }
 
-    /// Returns the refusal for the serialized `Err` of a handler's result: a string is the message, anything else is
+    /// Returns the answer for the serialized `Err` of a handler's result: a string is the message, anything else is
     /// data.
     pub(crate) fn from_json(text: &[u8]) -> Self {
         match serde_json::from_slice::<Box<RawValue>>(text) {
             Ok(data) => match serde_json::from_str::<String>(data.get()) {
                 Ok(message) => Self::new(message),
-                Err(_) => Self { data: Some(data), ..Self::new("the method returned an error") },
+                Err(_) => Self::new("the method returned an error").with_raw_data(Some(data)),
             },
             Err(_) => Self::internal("the method returned an error that is not JSON"),
         }
     }
 
-    /// Parses a refusal that was serialized, as the `Err` of a handler's result is.
-    pub(crate) fn read_back(text: &[u8]) -> Self {
-        let object = std::str::from_utf8(text).unwrap_or_default();
-        let string = |key| member(object, key).and_then(|text| serde_json::from_str::<String>(text).ok());
-        let message = string("message").unwrap_or_default().into();
-        let data = member(object, "data").filter(|data| *data != "null");
-        let data = data.and_then(|data| RawValue::from_string(data.to_string()).ok());
-        Self { message, code: string("code").map(Cow::from), data }
-    }
-
-    /// Returns the packet of this refusal.
+    /// Returns the packet of this error.
     pub(crate) fn packet(&self, version: Version, limits: &procbridge_proto::Limits) -> Packet {
         let envelope = || Packet::bad(version, &self.message, self.code());
         let data = self.data.as_ref().map_or("null", |data| data.get());
@@ -136,61 +149,63 @@ fn too_large(version: Version) -> Packet {
     }
 }
 
-impl<E: std::error::Error + 'static> From<E> for Refusal {
-    fn from(error: E) -> Self {
-        let refused: Option<&Error> = (&error as &dyn Any).downcast_ref();
-        match refused.and_then(Error::remote) {
-            // The error answer of another server is passed on as it is.
-            Some(remote) => Self {
-                message: remote.message().to_string().into(),
-                code: remote.code().map(|code| code.to_string().into()),
-                data: remote.data().map(ToOwned::to_owned),
-            },
-            None => Self::new(error.to_string()),
-        }
+impl fmt::Display for ReplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
     }
 }
 
-pub(crate) fn panicked() -> Refusal {
-    Refusal::internal("the method failed unexpectedly (panic)")
+impl fmt::Debug for ReplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { message, code, data, .. } = self;
+        f.debug_struct("ReplyError")
+            .field("message", message)
+            .field("code", code)
+            .field("data", data)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn panicked() -> ReplyError {
+    ReplyError::internal("the method failed unexpectedly (panic)")
 }
 
 /// Returns the answer to a call past its deadline.
-pub(crate) fn timed_out() -> Refusal {
-    Refusal::new("the method did not finish within its timeout").with_code(code::TIMEOUT)
+pub(crate) fn timed_out() -> ReplyError {
+    ReplyError::new("the method did not finish within its timeout").with_code(code::TIMEOUT)
 }
 
 /// Returns the answer to a call that did not finish within the grace time of a shutdown.
-pub(crate) fn cancelled() -> Refusal {
-    Refusal::new("the server stopped before the method finished").with_code(code::CANCELLED)
+pub(crate) fn cancelled() -> ReplyError {
+    ReplyError::new("the server stopped before the method finished").with_code(code::CANCELLED)
 }
 
 /// Returns the answer to a call that its caller has cancelled.
-pub(crate) fn cancelled_by_caller() -> Refusal {
-    Refusal::new("the caller cancelled the call").with_code(code::CANCELLED)
+pub(crate) fn cancelled_by_caller() -> ReplyError {
+    ReplyError::new("the caller cancelled the call").with_code(code::CANCELLED)
 }
 
 /// Returns the answer to a call beyond a limit. `setting` names the limit.
-pub(crate) fn overloaded(what: &str, limit: usize, setting: &str) -> Refusal {
-    Refusal::new(format!("the server has reached its limit of {what} ({setting} = {limit})"))
+pub(crate) fn overloaded(what: &str, limit: usize, setting: &str) -> ReplyError {
+    ReplyError::new(format!("the server has reached its limit of {what} ({setting} = {limit})"))
         .with_code(code::OVERLOADED)
 }
 
 /// Returns the answer to a request that had not arrived when the server began to shut down.
-pub(crate) fn stopping() -> Refusal {
-    Refusal::new("the server is stopping").with_code(code::UNAVAILABLE)
+pub(crate) fn stopping() -> ReplyError {
+    ReplyError::new("the server is stopping").with_code(code::UNAVAILABLE)
 }
 
 /// Returns the answer to a request that arrives too slowly.
-pub(crate) fn too_slow() -> Refusal {
-    Refusal::new("the request did not arrive in time (header_timeout)").with_code(code::TIMEOUT)
+pub(crate) fn too_slow() -> ReplyError {
+    ReplyError::new("the request did not arrive in time (header_timeout)").with_code(code::TIMEOUT)
 }
 
 /// Returns the answer to a peer of another user.
-pub(crate) fn denied() -> Refusal {
-    Refusal::new("only the server's own user may connect (allow_any_user)").with_code(code::DENIED)
+pub(crate) fn denied() -> ReplyError {
+    ReplyError::new("only the server's own user may connect (allow_any_user)").with_code(code::DENIED)
 }
 
-pub(crate) fn unsendable(error: Misuse) -> Refusal {
-    Refusal::new(format!("the result cannot be sent: {error}")).with_code(code::TOO_LARGE)
+pub(crate) fn unsendable(error: Misuse) -> ReplyError {
+    ReplyError::new(format!("the result cannot be sent: {error}")).with_code(code::TOO_LARGE)
 }

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind as IoKind;
 
-use procbridge::{Endpoint, Error, ErrorKind, Outcome, RemoteError, code};
+use procbridge::{Endpoint, Error, ErrorKind, Outcome, ReplyError, code};
 use procbridge_proto::{Misuse, ProtocolError, Version};
 
 use crate::args::connect::{RAISE_CONNECT_TIMEOUT, RAISE_MAX_BODY};
@@ -15,7 +15,7 @@ use crate::text::system_error;
 /// Adds a hint to an error of a call. `has_timed_out` tells that the call's own timeout has passed.
 pub(crate) fn explain(error: Error, endpoint: &Endpoint, has_timed_out: bool) -> CliError {
     // The server knows the timeout too, and may report it first. The exit code must be the same.
-    let remote = error.remote().and_then(RemoteError::code);
+    let remote = error.remote().and_then(ReplyError::code);
     if has_timed_out && remote == Some(code::TIMEOUT) {
         return CliError::new(ExitCode::Timeout, "timeout", format!("no answer within the timeout: {error}"))
             .with_outcome(error.outcome())

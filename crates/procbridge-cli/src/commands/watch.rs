@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use procbridge::{
-    Backoff, ClientConfig, Error, ErrorKind, Event, Items, Missed, Outcome, RemoteError, Sessions, code,
+    Backoff, ClientConfig, Error, ErrorKind, Event, Items, Missed, Outcome, ReplyError, Sessions, code,
     may_pass,
 };
 use serde_json::json;
@@ -172,7 +172,7 @@ impl Watch<'_> {
         if error.is_sessionless() {
             return hints::missing_builtin(&self.target.endpoint, false, "$/subscribe");
         }
-        if error.remote().and_then(RemoteError::code) == Some(code::UNKNOWN_METHOD) {
+        if error.remote().and_then(ReplyError::code) == Some(code::UNKNOWN_METHOD) {
             return self.no_events();
         }
         self.target.explain(match error.kind() {

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use procbridge::{Call, Hub, ItemSink, Refusal, Router, code};
+use procbridge::{Call, Hub, ItemSink, ReplyError, Router, code};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -58,7 +58,7 @@ pub(crate) fn router() -> Router {
         .method("sum", |payload: Box<RawValue>| sum(payload.get()))
         .describe("sum", "Adds the numbers of an array. Whole numbers are added exactly.")
         .schema::<Vec<f64>, f64>("sum")
-        .method("err", || -> Answer { Err(Refusal::new("generated error")) })
+        .method("err", || -> Answer { Err(ReplyError::new("generated error")) })
         .describe("err", "Always answers the error \"generated error\".")
         .method("sleep", |call: &Call, payload: Box<RawValue>| sleep(call, payload.get()))
         .describe("sleep", "Answers null after a number of seconds.")
@@ -69,7 +69,7 @@ pub(crate) fn router() -> Router {
         .method("call_me", call_me)
         .describe("call_me", "Calls a method of the caller, and answers its result.")
         .schema::<CallMePayload, Value>("call_me")
-        .method("publish", move |event: PublishPayload| -> Result<usize, Refusal> {
+        .method("publish", move |event: PublishPayload| -> Result<usize, ReplyError> {
             let payload = event.payload.as_deref().unwrap_or(RawValue::NULL);
             Ok(publisher.publish(&event.topic, payload)?)
         })
@@ -79,7 +79,7 @@ pub(crate) fn router() -> Router {
         .fallback(|_, _: Box<RawValue>| null())
 }
 
-type Answer = Result<Box<RawValue>, Refusal>;
+type Answer = Result<Box<RawValue>, ReplyError>;
 
 fn null() -> Answer {
     Ok(RawValue::NULL.to_owned())
@@ -90,7 +90,7 @@ fn count(
     call: &Call,
     CountPayload { n, interval_ms }: CountPayload,
     items: &mut ItemSink,
-) -> Result<(), Refusal> {
+) -> Result<(), ReplyError> {
     for number in 0..n {
         pause(call, Duration::from_millis(interval_ms))?;
         items.send(&number)?;
@@ -134,19 +134,19 @@ fn sleep(call: &Call, payload: &str) -> Answer {
     null()
 }
 
-fn pause(call: &Call, length: Duration) -> Result<(), Refusal> {
+fn pause(call: &Call, length: Duration) -> Result<(), ReplyError> {
     let started = Instant::now();
     while let Some(left) = length.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {
         if call.is_cancelled() {
-            return Err(Refusal::new("the call was cancelled").with_code(code::CANCELLED));
+            return Err(ReplyError::new("the call was cancelled").with_code(code::CANCELLED));
         }
         thread::sleep(left.min(CANCEL_CHECK_INTERVAL));
     }
     Ok(())
 }
 
-fn invalid(reason: String) -> Refusal {
-    Refusal::new(reason).with_code(code::INVALID_PAYLOAD)
+fn invalid(reason: String) -> ReplyError {
+    ReplyError::new(reason).with_code(code::INVALID_PAYLOAD)
 }
 
 /// The interval in which a sleeping call checks for a cancel.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use procbridge::{Call, Refusal, Router, code};
+use procbridge::{Call, ReplyError, Router, code};
 use serde_json::value::RawValue;
 
 use crate::env::token;
@@ -56,14 +56,14 @@ impl Exec {
         Router::new().fallback(move |call, payload: Box<RawValue>| self.answer(call, &payload))
     }
 
-    fn answer(&self, call: &Call, payload: &RawValue) -> Result<Box<RawValue>, Refusal> {
+    fn answer(&self, call: &Call, payload: &RawValue) -> Result<Box<RawValue>, ReplyError> {
         logger::log_call(call);
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).env("PROCBRIDGE_PEER", call.peer().to_string());
         command.env_remove(token::VARIABLE);
         match call.method() {
             Some(method) if method.contains('\0') => {
-                return Err(Refusal::new("a method with a NUL character cannot be given to a command")
+                return Err(ReplyError::new("a method with a NUL character cannot be given to a command")
                     .with_code(code::INVALID_REQUEST));
             }
             Some(method) => command.env("PROCBRIDGE_METHOD", method),
@@ -71,7 +71,7 @@ impl Exec {
         };
         let child = ExecChild::start(&self.children, command).map_err(|error| {
             log::warn!("cannot start {}: {}", self.program.display(), system_error::describe(&error));
-            Refusal::new("the command cannot be started").with_code(code::INTERNAL)
+            ReplyError::new("the command cannot be started").with_code(code::INTERNAL)
         })?;
         // The line feed is for commands that read lines. JSON allows it.
         let mut input = payload.get().as_bytes().to_vec();
@@ -91,32 +91,32 @@ impl Exec {
         }
     }
 
-    fn refusal(&self, call: &Call, error: ChildError) -> Refusal {
+    fn refusal(&self, call: &Call, error: ChildError) -> ReplyError {
         match error {
             ChildError::Cancelled if call.remaining().is_some_and(|left| left.is_zero()) => {
-                Refusal::new("the command timed out").with_code(code::TIMEOUT)
+                ReplyError::new("the command timed out").with_code(code::TIMEOUT)
             }
-            ChildError::Cancelled => Refusal::new("the command was cancelled").with_code(code::CANCELLED),
-            ChildError::OutputTooLarge => Refusal::new(format!(
+            ChildError::Cancelled => ReplyError::new("the command was cancelled").with_code(code::CANCELLED),
+            ChildError::OutputTooLarge => ReplyError::new(format!(
                 "the command's output exceeds the limit of {} B (max_body)",
                 self.max_output
             ))
             .with_code(code::TOO_LARGE),
             ChildError::Io(error) => {
                 log::warn!("cannot read from {}: {}", self.program.display(), system_error::describe(&error));
-                Refusal::new("the command's output cannot be read").with_code(code::INTERNAL)
+                ReplyError::new("the command's output cannot be read").with_code(code::INTERNAL)
             }
         }
     }
 }
 
 /// Returns the answer of a command that has exited.
-fn answer(exit: ChildExit) -> Result<Box<RawValue>, Refusal> {
+fn answer(exit: ChildExit) -> Result<Box<RawValue>, ReplyError> {
     if !exit.status.success() {
         return Err(failed(exit.status, exit.last_line));
     }
     let text = String::from_utf8(exit.output)
-        .map_err(|_| Refusal::new("the command's output is not UTF-8").with_code(BAD_OUTPUT))?;
+        .map_err(|_| ReplyError::new("the command's output is not UTF-8").with_code(BAD_OUTPUT))?;
     let json = strip_byte_order_mark(&text);
     if let Ok(json) = serde_json::from_str::<&RawValue>(json) {
         return Ok(json.to_owned());
@@ -131,13 +131,13 @@ fn answer(exit: ChildExit) -> Result<Box<RawValue>, Refusal> {
     Ok(serde_json::value::to_raw_value(line)?)
 }
 
-fn failed(status: ExitStatus, last_line: String) -> Refusal {
+fn failed(status: ExitStatus, last_line: String) -> ReplyError {
     let (how, number, key) = match (status.code(), status.signal()) {
         (Some(number), _) => ("exited with status", number, "status"),
         (None, signal) => ("was ended by signal", signal.unwrap_or_default(), "signal"),
     };
     let message = if last_line.is_empty() { format!("command {how} {number}") } else { last_line };
-    Refusal::new(message).with_code(FAILED).with_data(&BTreeMap::from([(key, number)]))
+    ReplyError::new(message).with_code(FAILED).with_data(&BTreeMap::from([(key, number)]))
 }
 
 /// The codes of error answers. Codes with a dot are not the protocol's own.

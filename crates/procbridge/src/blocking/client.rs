@@ -211,7 +211,8 @@ impl Client {
     /// # Blocking
     ///
     /// Until a session is open.
-    pub fn serve(&self, router: Router) -> Result<(), Error> {
+    pub fn serve<S: Send + Sync + 'static>(&self, router: Router<S>) -> Result<(), Error> {
+        let router = router.without_state();
         match &mut *self.inner.router() {
             Some(_) => {
                 return Err(Error::unsent(

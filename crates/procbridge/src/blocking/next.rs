@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::reply_error::Refusal;
+use crate::reply_error::ReplyError;
 use crate::service::call::Call;
 use crate::service::dispatch::guarded;
 use crate::service::reply::Reply;
@@ -17,10 +17,10 @@ pub struct Next<'a> {
 }
 
 /// A blocking handler of any form.
-pub(crate) type BoxedHandler = dyn Fn(&Call, Reply) -> Result<Reply, Refusal> + Send + Sync;
+pub(crate) type BoxedHandler = dyn Fn(&Call, Reply) -> Result<Reply, ReplyError> + Send + Sync;
 
 /// A function around handlers.
-pub(crate) type BoxedLayer = dyn Fn(&Call, Next<'_>) -> Result<Reply, Refusal> + Send + Sync;
+pub(crate) type BoxedLayer = dyn Fn(&Call, Next<'_>) -> Result<Reply, ReplyError> + Send + Sync;
 
 impl<'a> Next<'a> {
     pub(crate) fn new(
@@ -38,12 +38,12 @@ impl<'a> Next<'a> {
     ///
     /// The refusal to answer with. A panic further down the chain becomes one with the code `internal`, an unknown
     /// method one with the code `unknown_method`.
-    pub fn run(self) -> Result<Reply, Refusal> {
+    pub fn run(self) -> Result<Reply, ReplyError> {
         let Self { call, reply, layers, handler } = self;
         guarded(|| match (layers.split_first(), handler) {
             (Some((layer, layers)), _) => layer(call, Self { call, reply, layers, handler }),
             (None, Some(handler)) => handler(call, reply),
-            (None, None) => Err(Refusal::unknown_method(call.method())),
+            (None, None) => Err(ReplyError::unknown_method(call.method())),
         })
     }
 

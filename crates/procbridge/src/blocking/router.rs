@@ -14,12 +14,12 @@ use crate::blocking::item_sink::ItemSink;
 use crate::blocking::next::{BoxedHandler, BoxedLayer, Next};
 use crate::config::server::ServerConfig;
 use crate::events::hub::Hub;
-use crate::reply_error::Refusal;
+use crate::reply_error::ReplyError;
 use crate::service::arguments::payload;
 use crate::service::builtin;
 use crate::service::call::Call;
 use crate::service::dispatch::{authorized, finish, good_reply};
-use crate::service::reply::Reply;
+use crate::service::reply::{IntoReply, Reply};
 use crate::service::routes::{Kind, Routes};
 use crate::telemetry::stats::Stats;
 use crate::telemetry::trace_context;
@@ -31,20 +31,20 @@ use crate::telemetry::trace_context;
 /// `unknown_method`.
 ///
 /// ```
-/// use procbridge::{Call, Refusal, Router};
+/// use procbridge::{Call, ReplyError, Router};
 /// use serde_json::Value;
 ///
 /// let router = Router::new()
 ///     .method("sum", |xs: Vec<i64>| xs.iter().sum::<i64>())
 ///     .method("add", |(a, b): (i64, i64)| a + b)
 ///     .method("whoami", |call: &Call| call.peer().to_string())
-///     .fallback(|call, payload: Value| Err(Refusal::unknown_method(call.method())));
+///     .fallback(|call, payload: Value| Err(ReplyError::unknown_method(call.method())));
 /// ```
-#[derive(Clone, Default)]
-pub struct Router {
+pub struct Router<S = ()> {
     pub(crate) routes: Routes<BoxedHandler>,
     /// The first layer is the outermost.
     pub(crate) layers: Vec<Arc<BoxedLayer>>,
+    state: Arc<S>,
 }
 
 impl Router {
@@ -53,34 +53,68 @@ impl Router {
         Self::default()
     }
 
+    /// Returns a router whose methods share `state`: it is the first argument of those that ask for it. It is dropped
+    /// with the last of these methods.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicI64, Ordering};
+    /// use procbridge::{Client, Router, Server};
+    ///
+    /// struct Counter {
+    ///     total: AtomicI64,
+    /// }
+    ///
+    /// impl Counter {
+    ///     fn add(&self, n: i64) -> i64 {
+    ///         self.total.fetch_add(n, Ordering::Relaxed) + n
+    ///     }
+    /// }
+    ///
+    /// let router = Router::with_state(Counter { total: AtomicI64::new(0) })
+    ///     .method("add", Counter::add)
+    ///     .method("total", |counter: &Counter| counter.total.load(Ordering::Relaxed));
+    /// let server = Server::bind("127.0.0.1:0")?.spawn(router)?;
+    ///
+    /// let client = Client::connect(server.endpoint())?;
+    /// client.request::<i64>("add", &5)?;
+    /// assert_eq!(client.request::<i64>("total", &())?, 5);
+    /// # Ok::<(), procbridge::Error>(())
+    /// ```
+    pub fn with_state<S: Send + Sync + 'static>(state: S) -> Router<S> {
+        Router { routes: Routes::default(), layers: Vec::new(), state: Arc::new(state) }
+    }
+
     /// Returns a router that passes every call to one function, as the other languages' servers do. The function gets
     /// the method's name, `None` if the request has none, and the payload.
     ///
     /// ```
-    /// use procbridge::{Refusal, Router};
+    /// use procbridge::{ReplyError, Router};
     /// use serde_json::Value;
     ///
     /// let router = Router::delegate(|method: Option<&str>, payload: Value| match method {
     ///     Some("echo") => Ok(payload),
-    ///     _ => Err(Refusal::unknown_method(method)),
+    ///     _ => Err(ReplyError::unknown_method(method)),
     /// });
     /// ```
-    pub fn delegate<F, R>(delegate: F) -> Self
+    pub fn delegate<F, R, Form>(delegate: F) -> Self
     where
         F: Fn(Option<&str>, Value) -> R + Send + Sync + 'static,
-        R: Serialize,
+        R: IntoReply<Form>,
     {
         let mut router = Self::new();
         router.routes.set_fallback(Arc::new(move |call: &Call, reply: Reply| {
-            reply.write(&delegate(call.method(), payload(call)?))
+            delegate(call.method(), payload(call)?).write_to(reply)
         }));
         router
     }
+}
 
+impl<S: Send + Sync + 'static> Router<S> {
     /// Adds a method. [`Handler`] lists the functions that are accepted.
     #[must_use]
-    pub fn method<Args>(mut self, name: impl Into<String>, handler: impl Handler<Args>) -> Self {
-        let handler = move |call: &Call, reply: Reply| handler.handle(call, reply);
+    pub fn method<Args>(mut self, name: impl Into<String>, handler: impl Handler<Args, S>) -> Self {
+        let state = self.state.clone();
+        let handler = move |call: &Call, reply: Reply| handler.handle(&state, call, reply);
         self.routes.insert(name.into(), Kind::Method, Arc::new(handler));
         self
     }
@@ -101,13 +135,51 @@ impl Router {
     /// # Ok::<(), procbridge::Error>(())
     /// ```
     #[must_use]
-    pub fn stream<Args>(mut self, name: impl Into<String>, handler: impl StreamHandler<Args>) -> Self {
+    pub fn stream<Args>(mut self, name: impl Into<String>, handler: impl StreamHandler<Args, S>) -> Self {
+        let state = self.state.clone();
         let handler = move |call: &Call, reply: Reply| {
             let mut items = ItemSink::new(call);
-            let reply = handler.handle(call, &mut items, reply)?;
+            let reply = handler.handle(&state, call, &mut items, reply)?;
             items.finish(reply)
         };
         self.routes.insert(name.into(), Kind::Stream, Arc::new(handler));
+        self
+    }
+
+    /// Adds the methods of another router, within the layers that they have there, and those of this one. They keep
+    /// their state. Of two methods of one name the other router's stays. Its fallback and its events are added where
+    /// this router has none.
+    ///
+    /// ```
+    /// use procbridge::Router;
+    ///
+    /// let numbers = Router::new().method("sum", |xs: Vec<i64>| xs.iter().sum::<i64>());
+    /// let texts = Router::with_state("hello ".to_string())
+    ///     .method("greet", |greeting: &String, name: String| greeting.clone() + &name);
+    /// let router = numbers.merge(texts);
+    /// ```
+    #[must_use]
+    pub fn merge<T: Send + Sync + 'static>(mut self, other: Router<T>) -> Self {
+        self.routes.merge(other.into_routes());
+        self
+    }
+
+    /// Adds the methods of another router as [`merge`](Self::merge) does, with `prefix` and a dot before their names.
+    /// Its fallback and its events are not added.
+    ///
+    /// ```
+    /// use procbridge::{Client, Router, Server};
+    ///
+    /// let math = Router::new().method("sum", |xs: Vec<i64>| xs.iter().sum::<i64>());
+    /// let server = Server::bind("127.0.0.1:0")?.spawn(Router::new().nest("math", math))?;
+    ///
+    /// let client = Client::connect(server.endpoint())?;
+    /// assert_eq!(client.request::<i64>("math.sum", &[1, 2])?, 3);
+    /// # Ok::<(), procbridge::Error>(())
+    /// ```
+    #[must_use]
+    pub fn nest<T: Send + Sync + 'static>(mut self, prefix: &str, other: Router<T>) -> Self {
+        self.routes.nest(prefix, other.into_routes());
         self
     }
 
@@ -124,7 +196,7 @@ impl Router {
     #[must_use]
     pub fn fallback<F, T>(mut self, handler: F) -> Self
     where
-        F: Fn(&Call, T) -> Result<T, Refusal> + Send + Sync + 'static,
+        F: Fn(&Call, T) -> Result<T, ReplyError> + Send + Sync + 'static,
         T: DeserializeOwned + Serialize,
     {
         self.routes.set_fallback(Arc::new(move |call: &Call, reply: Reply| {
@@ -177,14 +249,14 @@ impl Router {
     /// them. [`ServerConfig`] can switch them off.
     ///
     /// ```
-    /// use procbridge::{Refusal, Router, code, layers};
+    /// use procbridge::{ReplyError, Router, code, layers};
     ///
     /// let router = Router::new()
     ///     .layer(layers::max_in_flight(8))
     ///     .layer(|call, next| {
     ///         let is_for_root = call.method().is_some_and(|method| method.starts_with("admin."));
     ///         if is_for_root && call.peer().uid() != Some(0) {
-    ///             return Err(Refusal::new("only root may do this").with_code(code::DENIED));
+    ///             return Err(ReplyError::new("only root may do this").with_code(code::DENIED));
     ///         }
     ///         next.run()
     ///     })
@@ -198,12 +270,32 @@ impl Router {
     #[must_use]
     pub fn layer<F>(mut self, layer: F) -> Self
     where
-        F: Fn(&Call, Next<'_>) -> Result<Reply, Refusal> + Send + Sync + 'static,
+        F: Fn(&Call, Next<'_>) -> Result<Reply, ReplyError> + Send + Sync + 'static,
     {
         self.layers.push(Arc::new(layer));
         self
     }
 
+    /// Returns the router for a server, which needs no state: its methods have it.
+    pub(crate) fn without_state(self) -> Router {
+        Router { routes: self.routes, layers: self.layers, state: Arc::default() }
+    }
+
+    /// Returns the routes with the layers around each handler.
+    pub(crate) fn into_routes(self) -> Routes<BoxedHandler> {
+        if self.layers.is_empty() {
+            return self.routes;
+        }
+        let layers: Arc<[_]> = self.layers.into();
+        let within = |handler: Arc<BoxedHandler>| -> Arc<BoxedHandler> {
+            let layers = layers.clone();
+            Arc::new(move |call: &Call, reply: Reply| Next::new(call, reply, &layers, Some(&*handler)).run())
+        };
+        self.routes.map(within)
+    }
+}
+
+impl Router {
     /// Returns the packet that answers `call`, whatever its handler does, and when the handler ended. Returns no packet
     /// if the call has become a subscription. `began` is when the call began.
     pub(crate) fn answer(
@@ -226,7 +318,7 @@ impl Router {
         stats: &Stats,
         began: Instant,
         ended: &mut Option<Instant>,
-    ) -> Result<Option<Packet>, Refusal> {
+    ) -> Result<Option<Packet>, ReplyError> {
         authorized(call, config)?;
         if self.routes.is_subscription(call.method(), config) {
             return Ok(self.routes.subscribe(call, config));
@@ -245,7 +337,19 @@ impl Router {
     }
 }
 
-impl fmt::Debug for Router {
+impl Default for Router {
+    fn default() -> Self {
+        Self { routes: Routes::default(), layers: Vec::new(), state: Arc::default() }
+    }
+}
+
+impl<S> Clone for Router<S> {
+    fn clone(&self) -> Self {
+        Self { routes: self.routes.clone(), layers: self.layers.clone(), state: self.state.clone() }
+    }
+}
+
+impl<S> fmt::Debug for Router<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Router").field("methods", &self.routes.names()).finish_non_exhaustive()
     }

@@ -11,17 +11,17 @@ use crate::blocking::request_builder::{RequestBuilder, Target};
 use crate::config::client::ClientConfig;
 use crate::error::Error;
 use crate::peer::Peer;
-use crate::reply_error::Refusal;
+use crate::reply_error::ReplyError;
 use crate::service::call::Call;
 
 /// The session on which a call came, for calls in the other direction. Clones are the same session. A handler may keep
 /// it after the call: it works as long as the peer keeps its connection open.
 ///
 /// ```
-/// use procbridge::{Call, Client, Refusal, Router, Server};
+/// use procbridge::{Call, Client, ReplyError, Router, Server};
 ///
 /// // A server that asks its caller for a name before it answers.
-/// let router = Router::new().method("greet", |call: &Call| -> Result<String, Refusal> {
+/// let router = Router::new().method("greet", |call: &Call| -> Result<String, ReplyError> {
 ///     let name: String = call.session()?.request("name", &())?;
 ///     Ok(format!("hello {name}"))
 /// });
@@ -40,9 +40,9 @@ pub struct Session {
 }
 
 impl Session {
-    pub(crate) fn of(call: &Call) -> Result<Self, Refusal> {
+    pub(crate) fn of(call: &Call) -> Result<Self, ReplyError> {
         let Some(session_call) = call.session_call() else {
-            return Err(Refusal::new("the caller holds no session, so it cannot be called"));
+            return Err(ReplyError::new("the caller holds no session, so it cannot be called"));
         };
         let admission = &session_call.session.admission.config;
         let mut config = ClientConfig::new();
@@ -123,9 +123,9 @@ impl Call {
     ///
     /// # Errors
     ///
-    /// The caller has a connection for this call only, as callers of the older packages do. The error is a [`Refusal`],
+    /// The caller has a connection for this call only, as callers of the older packages do. The error is a [`ReplyError`],
     /// so `?` in a handler answers the caller with it.
-    pub fn session(&self) -> Result<Session, Refusal> {
+    pub fn session(&self) -> Result<Session, ReplyError> {
         Session::of(self)
     }
 }

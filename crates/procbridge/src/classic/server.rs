@@ -12,7 +12,7 @@ use crate::limits::permits::{Account, Permit};
 use crate::limits::receive_rate::ReceiveRate;
 use crate::net::socket::Read;
 use crate::peer::Peer;
-use crate::reply_error::{self, Refusal};
+use crate::reply_error::{self, ReplyError};
 use crate::telemetry::log::LogClass;
 
 /// One request and its answer.
@@ -128,7 +128,7 @@ impl ClassicServer {
     }
 
     /// Queues a refusal in place of the request's answer.
-    pub(crate) fn refuse(&mut self, admission: &Admission, refusal: &Refusal) {
+    pub(crate) fn refuse(&mut self, admission: &Admission, refusal: &ReplyError) {
         admission.log.write(LogClass::Refused, || format!("{}: {}", self.peer, refusal.message()));
         self.connection.refuse(refusal.packet(self.connection.version(), &admission.config.limits));
     }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use procbridge_proto::{ProtocolError, code};
 
-use crate::error::{Error, ErrorKind, Outcome, RemoteError};
+use crate::error::{Error, ErrorKind, Outcome};
+use crate::reply_error::ReplyError;
 
 /// The attempts of one call.
 #[derive(Debug, Default)]
@@ -101,7 +102,7 @@ fn is_away(error: &Error) -> bool {
         ErrorKind::Connect => true,
         ErrorKind::Timeout => error.outcome() == Outcome::NotSent,
         ErrorKind::Remote => {
-            let code = error.remote().and_then(RemoteError::code);
+            let code = error.remote().and_then(ReplyError::code);
             matches!(code, Some(code::UNAVAILABLE | code::OVERLOADED))
         }
         _ => false,
@@ -114,7 +115,7 @@ pub fn may_pass(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Disconnected | ErrorKind::Io => true,
         ErrorKind::Remote => {
-            let code = error.remote().and_then(RemoteError::code);
+            let code = error.remote().and_then(ReplyError::code);
             matches!(code, Some(code::UNAVAILABLE | code::OVERLOADED | code::TIMEOUT | code::CANCELLED))
         }
         // A server that was killed while it wrote.

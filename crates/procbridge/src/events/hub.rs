@@ -16,7 +16,7 @@ use crate::config::server::ServerConfig;
 use crate::error::{Error, ErrorKind};
 use crate::events::topic_index::Topics;
 use crate::json::serialize;
-use crate::reply_error::Refusal;
+use crate::reply_error::ReplyError;
 use crate::reply_error::overloaded;
 use crate::service::call::Call;
 use crate::service::dispatch::guarded;
@@ -150,10 +150,10 @@ impl Hub {
         Some(refusal.packet(call.version(), &config.limits))
     }
 
-    fn accept(&self, call: &Call) -> Result<(), Refusal> {
+    fn accept(&self, call: &Call) -> Result<(), ReplyError> {
         let Some(session_call) = call.session_call().filter(|_| call.wants_items()) else {
             return Err(
-                Refusal::new("events need a session and a streamed call").with_code(code::INVALID_REQUEST)
+                ReplyError::new("events need a session and a streamed call").with_code(code::INVALID_REQUEST)
             );
         };
         // No other member of the payload is read.
@@ -166,7 +166,7 @@ impl Hub {
         if topics.is_empty() || is_too_much || topics.iter().any(|pattern| pattern.len() > MAX_TOPIC) {
             let message =
                 format!("\"topics\" must name 1 to {MAX_TOPICS} topics, each of at most {MAX_TOPIC} B");
-            return Err(Refusal::new(message).with_code(code::INVALID_PAYLOAD));
+            return Err(ReplyError::new(message).with_code(code::INVALID_PAYLOAD));
         }
         let session = Arc::downgrade(&session_call.session);
         let subscriber = self.inner.registry().enter(|number| Subscriber {
@@ -192,7 +192,7 @@ impl Inner {
 
 impl Registry {
     /// Enters a subscription, if the limits allow its patterns.
-    fn enter(&mut self, make: impl FnOnce(u64) -> Subscriber) -> Result<Arc<Subscriber>, Refusal> {
+    fn enter(&mut self, make: impl FnOnce(u64) -> Subscriber) -> Result<Arc<Subscriber>, ReplyError> {
         let subscriber = Arc::new(make(self.last + 1));
         let more = subscriber.patterns.len();
         let own = self.shares.get(&subscriber.session()).copied().unwrap_or(0) + more;
@@ -210,7 +210,7 @@ impl Registry {
                     self.topics.remove(pattern, subscriber.number);
                 }
                 let message = format!("too many different positions of \"*\" in topics, as in {pattern:?}");
-                return Err(Refusal::new(message).with_code(code::OVERLOADED));
+                return Err(ReplyError::new(message).with_code(code::OVERLOADED));
             }
         }
         self.last += 1;

@@ -104,12 +104,7 @@ pub(crate) enum Written {
     Value,
     /// An `Err` of one of the program's own types.
     Error,
-    /// An `Err` that is a [`Refusal`](crate::Refusal).
-    Refusal,
 }
-
-/// The name under which a refusal serializes itself, by which it is recognized.
-pub(crate) const REFUSAL: &str = "procbridge::Refusal";
 
 /// Size in bytes from which on a text is large.
 const LARGE: usize = 4 * 1024;
@@ -132,12 +127,6 @@ struct Parts<S>(S);
 impl<T: Serialize + ?Sized> Serialize for Part<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(Strict { inner: serializer, written: None })
-    }
-}
-
-impl<S> Strict<'_, S> {
-    fn state(&self) -> Written {
-        self.written.map_or(Written::Value, Cell::get)
     }
 }
 
@@ -277,9 +266,6 @@ impl<S: Serializer> Serializer for Strict<'_, S> {
     }
 
     fn serialize_struct(self, name: &'static str, length: usize) -> Result<Self::SerializeStruct, S::Error> {
-        if let (Some(written), Written::Error, REFUSAL) = (self.written, self.state(), name) {
-            written.set(Written::Refusal);
-        }
         self.inner.serialize_struct(name, length).map(Parts)
     }
 

@@ -15,7 +15,7 @@ use crate::limits::permits::{Account, Permit, Resource, Semaphore};
 use crate::net::listener::AllowedPeers;
 use crate::net::socket;
 use crate::peer::Peer;
-use crate::reply_error::Refusal;
+use crate::reply_error::ReplyError;
 use crate::reply_error::{denied, overloaded};
 use crate::telemetry::log::{Log, LogClass};
 use crate::telemetry::stats::Stats;
@@ -101,7 +101,7 @@ impl Admission {
     }
 
     /// Takes a permit for a connection, and an empty one for the bytes of its requests.
-    pub(crate) fn connection(&self, peer: &Peer) -> Result<(Permit, Permit), Refusal> {
+    pub(crate) fn connection(&self, peer: &Peer) -> Result<(Permit, Permit), ReplyError> {
         let connections = &self.stats.connections;
         let classic = self.accounts.classic(peer);
         let permit = connections.open_for(classic.above().unwrap_or(&classic));
@@ -117,12 +117,12 @@ impl Admission {
     }
 
     /// Takes a permit for a connection whose request has not arrived yet.
-    pub(crate) fn waiting(&self, peer: &Peer) -> Result<Permit, Refusal> {
+    pub(crate) fn waiting(&self, peer: &Peer) -> Result<Permit, ReplyError> {
         self.waiting.try_acquire_for(&self.accounts.process(peer), 1).ok_or_else(|| self.full())
     }
 
     /// Returns the answer to a connection that does not get such a permit.
-    pub(crate) fn full(&self) -> Refusal {
+    pub(crate) fn full(&self) -> ReplyError {
         limit_reached(&self.waiting, 1, "connections without a request", "max_waiting")
     }
 
@@ -131,7 +131,7 @@ impl Admission {
         &self,
         account: &Arc<Account>,
         method: Option<&str>,
-    ) -> Result<Option<Permit>, Refusal> {
+    ) -> Result<Option<Permit>, ReplyError> {
         if method.is_some_and(|method| self.config.answers_itself(method)) {
             return Ok(None);
         }
@@ -141,7 +141,7 @@ impl Admission {
 
     /// Takes a permit for the bytes of a request of a session. Small requests are bounded by the number of calls, so no
     /// other peer's large ones can keep them out.
-    pub(crate) fn request(&self, account: &Arc<Account>, bytes: usize) -> Result<Option<Permit>, Refusal> {
+    pub(crate) fn request(&self, account: &Arc<Account>, bytes: usize) -> Result<Option<Permit>, ReplyError> {
         if bytes < UNCOUNTED_BYTES {
             return Ok(None);
         }
@@ -152,7 +152,7 @@ impl Admission {
     }
 
     /// Takes a permit for the bytes of a large answer, until the peer has read it. A small one needs none.
-    pub(crate) fn answer(&self, account: &Arc<Account>, bytes: usize) -> Result<Option<Permit>, Refusal> {
+    pub(crate) fn answer(&self, account: &Arc<Account>, bytes: usize) -> Result<Option<Permit>, ReplyError> {
         if bytes <= LARGE {
             return Ok(None);
         }
@@ -161,7 +161,7 @@ impl Admission {
     }
 
     /// Returns the answer to a call for whose own answer there is no space.
-    pub(crate) fn full_of_answers(&self, bytes: usize) -> Refusal {
+    pub(crate) fn full_of_answers(&self, bytes: usize) -> ReplyError {
         limit_reached(&self.answers, bytes, "bytes of answers not yet read", "max_unread")
     }
 
@@ -181,7 +181,7 @@ impl Admission {
         allowance: &mut Allowance,
         request: &UnreadRequest,
         now: Instant,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ReplyError> {
         let excess = Allowance::excess(request.size(), request.arrived());
         if excess == 0 {
             return Ok(());
@@ -192,7 +192,7 @@ impl Admission {
         {
             return Ok(());
         }
-        Err(Refusal::new("compressed requests inflate to far more than was sent, too often")
+        Err(ReplyError::new("compressed requests inflate to far more than was sent, too often")
             .with_code(code::OVERLOADED))
     }
 
@@ -223,7 +223,7 @@ impl Admission {
     }
 
     /// Whether `peer` may connect at all, if `peers` may.
-    pub(crate) fn check(&self, peers: AllowedPeers, peer: &Peer) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, peers: AllowedPeers, peer: &Peer) -> Result<(), ReplyError> {
         match peers {
             AllowedPeers::SameUser if !peer.is_same_user_or_root() => Err(denied()),
             _ => Ok(()),
@@ -236,7 +236,7 @@ impl Admission {
     }
 
     /// Answers a connection beyond the limit with `refusal`, without waiting: it has no permit.
-    pub(crate) fn refuse_connection(&self, socket: impl AsFd, peer: &Peer, refusal: &Refusal) {
+    pub(crate) fn refuse_connection(&self, socket: impl AsFd, peer: &Peer, refusal: &ReplyError) {
         self.log.write(LogClass::Refused, || format!("{peer}: {}", refusal.message()));
         // Read what it has sent, or closing would reset the connection and destroy the answer.
         self.stats
@@ -248,12 +248,12 @@ impl Admission {
 }
 
 /// Returns the refusal of `more` units: either the whole limit is taken, or only the peer's share.
-fn limit_reached(semaphore: &Semaphore, more: usize, what: &str, setting: &str) -> Refusal {
+fn limit_reached(semaphore: &Semaphore, more: usize, what: &str, setting: &str) -> ReplyError {
     let limit = semaphore.limit();
     if semaphore.used().saturating_add(more) > limit {
         return overloaded(what, limit, setting);
     }
-    Refusal::new(format!("this peer has its share of the server's {what} ({setting} = {limit})"))
+    ReplyError::new(format!("this peer has its share of the server's {what} ({setting} = {limit})"))
         .with_code(code::OVERLOADED)
 }
 

@@ -3,7 +3,7 @@
 
 use crate::config::server::ServerConfig;
 use crate::json::object_writer::ObjectWriter;
-use crate::reply_error::Refusal;
+use crate::reply_error::ReplyError;
 use crate::service::call::Call;
 use crate::service::reply::Reply;
 use crate::service::routes::{Routes, SUBSCRIBE};
@@ -42,7 +42,7 @@ impl BuiltinMethod {
         config: &ServerConfig,
         stats: &Stats,
         routes: &Routes<H>,
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<Reply, ReplyError> {
         reply.write_text(|out| match self {
             Self::Ping => out.extend_from_slice(call.payload().unwrap_or("null").as_bytes()),
             Self::Describe => {

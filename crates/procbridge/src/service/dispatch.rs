@@ -5,15 +5,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use procbridge_proto::{Packet, code};
 
 use crate::config::server::ServerConfig;
-use crate::reply_error::{self, Refusal};
+use crate::reply_error::{self, ReplyError};
 use crate::service::call::Call;
 use crate::service::reply::Reply;
 
 /// Refuses `call` without the server's token, if the server requires one (PB-CNV-6).
-pub(crate) fn authorized(call: &Call, config: &ServerConfig) -> Result<(), Refusal> {
+pub(crate) fn authorized(call: &Call, config: &ServerConfig) -> Result<(), ReplyError> {
     match &config.token {
         Some(token) if !call.has_token(token) => {
-            Err(Refusal::new("missing or wrong token (set ClientConfig::with_token)").with_code(code::DENIED))
+            Err(ReplyError::new("missing or wrong token (set ClientConfig::with_token)")
+                .with_code(code::DENIED))
         }
         _ => Ok(()),
     }
@@ -26,13 +27,13 @@ pub(crate) fn good_reply(call: &Call, config: &ServerConfig) -> Reply {
 }
 
 /// Turns the reply into one whole packet, before its first byte is sent.
-pub(crate) fn finish(config: &ServerConfig, reply: Reply) -> Result<Packet, Refusal> {
+pub(crate) fn finish(config: &ServerConfig, reply: Reply) -> Result<Packet, ReplyError> {
     reply.packet.finish(&config.limits).map_err(reply_error::unsendable)
 }
 
 /// Returns the result of `work`, or the refusal for its panic. The handler is not polled again after a panic; the state
 /// it captured is its own concern.
-pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, ReplyError>) -> Result<T, ReplyError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
         // The panic's payload may panic again when it is dropped.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(payload))).map_err(std::mem::forget);

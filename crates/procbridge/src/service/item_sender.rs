@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::json::serialize;
 use crate::limits::permits::Permit;
-use crate::reply_error::{self, Refusal};
+use crate::reply_error::{self, ReplyError};
 use crate::service::call::Call;
 use crate::service::call::SessionCall;
 use crate::service::reply::Reply;
@@ -42,12 +42,15 @@ impl ItemSender {
 
     /// Returns the packet that carries `item`. Returns none if the item was written to the collected array, for
     /// [`collect`](Self::collect).
-    pub(crate) fn item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<Option<PreparedReply>, Refusal> {
+    pub(crate) fn item<T: Serialize + ?Sized>(
+        &mut self,
+        item: &T,
+    ) -> Result<Option<PreparedReply>, ReplyError> {
         if self.call.is_cancelled() {
             return Err(reply_error::cancelled_by_caller());
         }
         let unsendable =
-            |error: serde_json::Error| Refusal::internal(format!("the item cannot be sent: {error}"));
+            |error: serde_json::Error| ReplyError::internal(format!("the item cannot be sent: {error}"));
         let Some(collected) = &mut self.collected else {
             let packet = Packet::item().write(|out| serialize::write(out, item)).map_err(unsendable)?;
             let packet = packet.finish(&self.limits).map_err(reply_error::unsendable)?;
@@ -68,7 +71,7 @@ impl ItemSender {
                 "the items exceed the limit of {} B for one answer (max_body); ask for a stream",
                 self.limits.max_body()
             );
-            return Err(Refusal::new(message).with_code(procbridge_proto::code::TOO_LARGE));
+            return Err(ReplyError::new(message).with_code(procbridge_proto::code::TOO_LARGE));
         }
         if let Some(session_call) = self.call.session_call() {
             session_call.session.grow_reply_bytes(space, text.len())?;
@@ -77,7 +80,7 @@ impl ItemSender {
     }
 
     /// Sends the item that was written last to the array.
-    pub(crate) fn collect(&mut self) -> Result<(), Refusal> {
+    pub(crate) fn collect(&mut self) -> Result<(), ReplyError> {
         if self.call.is_cancelled() {
             return Err(reply_error::cancelled_by_caller());
         }
@@ -88,13 +91,13 @@ impl ItemSender {
     }
 
     /// Returns the answer to a call whose handler has sent its items and returned `reply`.
-    pub(crate) fn finish(self, reply: Reply) -> Result<Reply, Refusal> {
+    pub(crate) fn finish(self, reply: Reply) -> Result<Reply, ReplyError> {
         let Some(Collected { mut text, sent, .. }) = self.collected else { return Ok(reply) };
         text.truncate(sent);
         text.push(b']');
         let answer = Packet::good(self.call.version()).write(|out| {
             out.extend_from_slice(&text);
-            Ok::<(), Refusal>(())
+            Ok::<(), ReplyError>(())
         })?;
         Ok(Reply::of(answer))
     }

@@ -1,14 +1,14 @@
 //! The parts of the ready-made layers that both faces share.
 
 use crate::limits::permits::{Permit, Semaphore};
-use crate::reply_error::{Refusal, overloaded};
+use crate::reply_error::{ReplyError, overloaded};
 #[cfg(feature = "tracing")]
 use crate::service::call::Call;
 #[cfg(feature = "tracing")]
 use crate::service::reply::Reply;
 
 /// Returns a permit of `max_in_flight`.
-pub(crate) fn permit(permits: &Semaphore) -> Result<Permit, Refusal> {
+pub(crate) fn permit(permits: &Semaphore) -> Result<Permit, ReplyError> {
     permits.try_acquire(1).ok_or_else(|| overloaded("calls in flight", permits.limit(), "max_in_flight"))
 }
 
@@ -33,7 +33,7 @@ impl Timed {
         Self { began: std::time::Instant::now(), is_reported: false }
     }
 
-    pub(crate) fn end(mut self, handled: Result<Reply, Refusal>) -> Result<Reply, Refusal> {
+    pub(crate) fn end(mut self, handled: Result<Reply, ReplyError>) -> Result<Reply, ReplyError> {
         self.report(match &handled {
             Ok(_) => "ok",
             Err(refusal) => refusal.code().unwrap_or("error"),

@@ -117,8 +117,24 @@ impl<H: ?Sized> Routes<H> {
         out.extend_from_slice(if before == b'[' { b"[]" } else { b"]" });
     }
 
+    /// Adds the routes of another router. Its fallback and its events are added where there are none.
+    pub(crate) fn merge(&mut self, other: Self) {
+        let Self { entries, fallback, subscribe } = other;
+        for (name, entry) in entries {
+            self.change(name, |own| *own = entry);
+        }
+        self.fallback = self.fallback.take().or(fallback);
+        self.subscribe = self.subscribe.take().or(subscribe);
+    }
+
+    /// Adds the methods of another router, with `prefix` and a dot before their names.
+    pub(crate) fn nest(&mut self, prefix: &str, other: Self) {
+        for (name, entry) in other.entries {
+            self.change(format!("{prefix}.{name}"), |own| *own = entry);
+        }
+    }
+
     /// Returns the routes with each handler converted by `into`.
-    #[cfg(feature = "tokio")]
     pub(crate) fn map<T: ?Sized>(self, into: impl Fn(Arc<H>) -> Arc<T>) -> Routes<T> {
         let with = |Entry { handler, kind, doc, payload, result }| {
             let handler = Option::map(handler, &into);

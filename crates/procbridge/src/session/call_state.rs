@@ -11,7 +11,7 @@ use crate::config::server::ServerConfig;
 use crate::limits::admission::Admission;
 use crate::limits::permits::Permit;
 use crate::peer::Peer;
-use crate::reply_error::{self, Refusal};
+use crate::reply_error::{self, ReplyError};
 use crate::session::received::Received;
 use crate::telemetry::trace_context::TraceContext;
 
@@ -43,7 +43,7 @@ pub(crate) struct CallState {
 #[derive(Debug)]
 struct Late {
     arrived: Mutex<Option<UnreadRequest>>,
-    content: OnceLock<Result<Content, Refusal>>,
+    content: OnceLock<Result<Content, ReplyError>>,
 }
 
 /// The contents of a request.
@@ -129,7 +129,7 @@ impl CallState {
     /// # Errors
     ///
     /// Returns the answer to the caller if the request cannot be read, or its deadline has passed.
-    pub(crate) fn read(&self, admission: &Admission) -> Result<(), Refusal> {
+    pub(crate) fn read(&self, admission: &Admission) -> Result<(), ReplyError> {
         self.read_ahead(admission);
         match self.late.as_ref().and_then(|late| late.content.get()) {
             Some(Err(refusal)) => Err(refusal.clone()),
@@ -147,8 +147,8 @@ impl CallState {
                 Ok(Content::new(request, limit, self.began))
             }
             Err(error) => Err(match error.answer() {
-                Some(answer) => Refusal::new(answer.message).with_code(answer.code),
-                None => Refusal::new("").with_code(code::INVALID_REQUEST),
+                Some(answer) => ReplyError::new(answer.message).with_code(answer.code),
+                None => ReplyError::new("").with_code(code::INVALID_REQUEST),
             }),
         };
         let is_over =

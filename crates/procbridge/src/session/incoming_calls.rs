@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use procbridge_proto::{CallId, Misuse, Packet, Request, Version, code};
 
-use crate::reply_error::{self, Refusal};
+use crate::reply_error::{self, ReplyError};
 use crate::session::call_state::CallState;
 use crate::session::context::SessionContext;
 use crate::session::received::Received;
@@ -149,7 +149,7 @@ impl State {
         &mut self,
         context: &SessionContext,
         id: CallId,
-        refusal: &Refusal,
+        refusal: &ReplyError,
         leaked: &AtomicUsize,
     ) -> Option<Arc<CallState>> {
         let mut served = self.served.remove(id)?;
@@ -240,7 +240,7 @@ impl Session {
     }
 
     /// Answers all incoming calls with `refusal`; their handlers count as `leaked` from now on.
-    pub(crate) fn refuse_all(&self, refusal: &Refusal, leaked: &AtomicUsize) {
+    pub(crate) fn refuse_all(&self, refusal: &ReplyError, leaked: &AtomicUsize) {
         self.with(|state| {
             let ids: Vec<_> = state.served.iter().map(|(id, _)| id).collect();
             for id in ids {
@@ -251,7 +251,7 @@ impl Session {
 
     /// Ends the subscriptions with `refusal`: they have no handler to wait for. Subscriptions that were requested and
     /// have not begun are refused too.
-    pub(crate) fn end_subscriptions(&self, refusal: &Refusal) {
+    pub(crate) fn end_subscriptions(&self, refusal: &ReplyError) {
         self.with(|state| {
             state.is_unsubscribed = true;
             let served = state.served.iter();
@@ -273,7 +273,7 @@ impl Session {
         id: CallId,
         item: &mut Option<PreparedReply>,
         waker: &Waker,
-    ) -> Poll<Result<(), Refusal>> {
+    ) -> Poll<Result<(), ReplyError>> {
         self.with(|state| {
             let is_backpressured = state.is_backpressured();
             let Some(served) = state.served.get_mut(id) else {

@@ -7,7 +7,7 @@ use procbridge_proto::{CallId, Packet};
 
 use crate::limits::admission::LARGE;
 use crate::limits::permits::{Permit, Resource};
-use crate::reply_error::{self, Refusal};
+use crate::reply_error::{self, ReplyError};
 use crate::session::served_call::PreparedReply;
 use crate::session::session::Session;
 use crate::session::waker::keep_waker;
@@ -18,13 +18,13 @@ impl Session {
     /// # Errors
     ///
     /// Returns the answer to the caller if this peer, or all together, have no space left.
-    pub(crate) fn prepare(&self, packet: Packet) -> Result<PreparedReply, Refusal> {
+    pub(crate) fn prepare(&self, packet: Packet) -> Result<PreparedReply, ReplyError> {
         let space = self.acquire_reply_bytes(packet.json_len())?;
         Ok(PreparedReply { packet, space })
     }
 
     /// Takes space for an answer of so many bytes; none for a small one.
-    pub(crate) fn acquire_reply_bytes(&self, bytes: usize) -> Result<Option<Permit>, Refusal> {
+    pub(crate) fn acquire_reply_bytes(&self, bytes: usize) -> Result<Option<Permit>, ReplyError> {
         if bytes <= LARGE {
             return Ok(None);
         }
@@ -33,7 +33,11 @@ impl Session {
     }
 
     /// Takes space for the text of an answer as it grows.
-    pub(crate) fn grow_reply_bytes(&self, space: &mut Option<Permit>, bytes: usize) -> Result<(), Refusal> {
+    pub(crate) fn grow_reply_bytes(
+        &self,
+        space: &mut Option<Permit>,
+        bytes: usize,
+    ) -> Result<(), ReplyError> {
         let taken = space.as_ref().map_or(0, Permit::units);
         if bytes <= taken.max(LARGE) {
             return Ok(());
@@ -59,7 +63,7 @@ impl Session {
     }
 
     /// Refuses `bytes` more for this peer if they exceed its share and the peer does not read.
-    fn check_share(&self, bytes: usize) -> Result<(), Refusal> {
+    fn check_share(&self, bytes: usize) -> Result<(), ReplyError> {
         let (share, admission) = (self.admission.session_share(), &self.admission);
         if self.account.used(Resource::Answers).saturating_add(bytes) <= share {
             return Ok(());

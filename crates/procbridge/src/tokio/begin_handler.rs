@@ -7,13 +7,14 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use crate::reply_error::Refusal;
+use crate::reply_error::ReplyError;
 use crate::service::reply::Reply;
 use crate::telemetry::trace_context;
 use crate::tokio::call::Call;
+use crate::tokio::handler_speed::HandlerSpeed;
 use crate::tokio::handler_task::{CallGuard, GuardedFuture, Guarding, HandlerTask};
 use crate::tokio::next::{BoxedLayer, Next};
-use crate::tokio::route::{HandlerSpeed, Route, Run};
+use crate::tokio::next::{Route, Run};
 
 /// A call whose handler has not begun.
 pub(super) struct HandlerStart<R, L, C> {
@@ -58,10 +59,11 @@ impl<'r> InlineStart<'r> {
     }
 
     /// Begins the handler.
-    pub(super) fn begin(self) -> Result<HandlerTask, Refusal> {
+    pub(super) fn begin(self) -> Result<HandlerTask, ReplyError> {
         let Self { call, reply, guard, route, layers, leaked } = self;
         if layers.is_empty()
-            && let Some(Run::Task(handler)) = route.map(|route| &route.run)
+            && let Some(Route { run: Run::Task(handler), layers: own, .. }) = route.map(|route| &**route)
+            && own.is_empty()
         {
             // The usual case: no other part holds anything of the call.
             let begin = || GuardedFuture::begin(|| handler(Call::new(&call), reply));
@@ -90,7 +92,7 @@ impl SpawnedStart {
     }
 
     /// Begins the handler.
-    pub(super) fn begin(self) -> Result<HandlerTask, Refusal> {
+    pub(super) fn begin(self) -> Result<HandlerTask, ReplyError> {
         let Self { call, reply, guard, route, layers, leaked } = self;
         HandlerStart { call, reply, guard, route: route.as_ref(), layers: &layers, leaked: &leaked }.begin()
     }

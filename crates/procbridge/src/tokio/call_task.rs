@@ -11,7 +11,7 @@ use ::tokio::runtime::Handle;
 use ::tokio::task::spawn_blocking;
 use procbridge_proto::{CallId, Packet};
 
-use crate::reply_error::{self, Refusal};
+use crate::reply_error::{self, ReplyError};
 use crate::service::call::Call;
 use crate::service::dispatch::authorized;
 use crate::service::reply::Reply;
@@ -35,7 +35,7 @@ struct CallTask {
 
 /// How a call ends.
 enum Outcome {
-    Handled(Result<Reply, Refusal>),
+    Handled(Result<Reply, ReplyError>),
     Late,
     /// The caller no longer waits for the answer.
     Cancelled,
@@ -218,7 +218,7 @@ async fn run_spawned(beginning: SpawnedStart, session: Arc<Session>, id: CallId,
 
 impl CallTask {
     /// Goes on with a handler whose first poll returned `look`.
-    async fn run(self, polled: Poll<Result<Reply, Refusal>>) {
+    async fn run(self, polled: Poll<Result<Reply, ReplyError>>) {
         let Self { mut handler, id, session, _ticket: ticket } = self;
         let call = handler.call().clone();
         let outcome = match polled {

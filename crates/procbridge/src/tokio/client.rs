@@ -246,8 +246,11 @@ impl Client {
     /// # Cancel safety
     ///
     /// Dropping the future before it is ready leaves a client that does not serve, as an error does.
-    pub fn serve(&self, router: Router) -> impl Future<Output = Result<(), Error>> + Send + use<> {
-        let client = self.clone();
+    pub fn serve<S: Send + Sync + 'static>(
+        &self,
+        router: Router<S>,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<S> {
+        let (client, router) = (self.clone(), router.without_state());
         async move { client.begin_to_serve(router).await }
     }
 

@@ -1,11 +1,14 @@
 //! Turns async functions into handlers: the argument is read from the payload, the return value is the answer.
 
-use serde::Serialize;
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 
-use crate::reply_error::Refusal;
+use crate::reply_error::ReplyError;
 use crate::service::arguments::payload;
-pub use crate::service::arguments::{Context, ContextAndPayload, Nothing, Payload};
+use crate::service::form::{Context, ContextAndPayload, Nothing, Payload};
+use crate::service::form::{State, StateAndPayload, StateContextAndPayload};
+use crate::service::reply::IntoReply;
 pub use crate::service::reply::Reply;
 use crate::tokio::call::Call;
 use crate::tokio::item_sink::ItemSink;
@@ -16,14 +19,16 @@ use crate::tokio::item_sink::ItemSink;
 /// - `async fn(T) -> R`, with `T` any type that serde can read: a struct, a tuple filled from an array, or a `Value`.
 ///   `Box<RawValue>` keeps the payload's text exactly as it was sent.
 /// - `async fn(Call) -> R` and `async fn(Call, T) -> R`
+/// - `async fn(Arc<S>) -> R`, `async fn(Arc<S>, T) -> R` and `async fn(Arc<S>, Call, T) -> R` in a router [with
+///   state](crate::tokio::Router::with_state)
 ///
 /// and for closures that return such a future, as in `|xs: Vec<i64>| async move { xs.len() }`. The future must be
 /// `Send` and own what it uses.
 ///
-/// `R` is anything that serde can write, or a `Result` of that. An `Err` becomes a bad response: a [`Refusal`] as it
-/// is, a string as the message, any other serialisable value as data. With `?` every error becomes a [`Refusal`].
-/// `Box<RawValue>` is sent as the text that it is. A float that is not finite cannot be sent and becomes a bad
-/// response. So does a panic, unless the program is built to abort.
+/// `R` is anything that serde can write, or a `Result` of that. An `Err` becomes a bad response: a [`ReplyError`] as it
+/// is, any other [error](crate::IntoReplyError) as its text, a string as the message, any other serialisable value as
+/// data. With `?` every error becomes a [`ReplyError`]. `Box<RawValue>` is sent as the text that it is. A float that is
+/// not finite cannot be sent and becomes a bad response. So does a panic, unless the program is built to abort.
 ///
 /// `Args` only distinguishes the implementations.
 ///
@@ -43,79 +48,64 @@ use crate::tokio::item_sink::ItemSink;
 /// is [one-way](crate::Call::is_one_way). A caller on a connection of its own that disconnects does not drop it. Work
 /// that must finish in any case belongs in a task of its own; [`Call::is_cancelled`](crate::Call::is_cancelled) is true
 /// there too.
-pub trait Handler<Args>: Send + Sync + 'static {
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot answer calls",
+    label = "this is no handler of a tokio router",
+    note = "a handler of this router is an async function, or a closure that returns a future: `async fn(i64) -> i64`; blocking functions belong in a `procbridge::Router`, which `Router::from` converts",
+    note = "it has at most one argument besides `Call` and the router's state: several values are one tuple, as in `|(a, b): (i64, i64)|`",
+    note = "the argument is read by serde: it needs `#[derive(serde::Deserialize)]`, its type must be written in a closure, and it borrows nothing",
+    note = "the result needs `#[derive(serde::Serialize)]`, and the error of a `Result` `std::error::Error + Send + Sync`, `Serialize` or `IntoReplyError`",
+    note = "the future must be `Send`"
+)]
+pub trait Handler<Args, S = ()>: Send + Sync + 'static {
     /// Answers one call.
     ///
     /// # Errors
     ///
-    /// The future's error is the refusal to answer with.
+    /// The future's error is the error to answer with.
     fn handle(
         &self,
+        state: &Arc<S>,
         call: Call,
         reply: Reply,
-    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static;
+    ) -> impl Future<Output = Result<Reply, ReplyError>> + Send + 'static;
 }
 
-impl<F, T, R> Handler<Nothing<T>> for F
-where
-    F: Fn() -> T + Send + Sync + 'static,
-    T: Future<Output = R> + Send + 'static,
-    R: Serialize,
-{
-    fn handle(&self, _: Call, reply: Reply) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
-        let handled = self();
-        async move { reply.write(&handled.await) }
-    }
+/// Implements [`Handler`] for async functions with these arguments.
+macro_rules! handlers {
+    ($($form:ty: fn($($argument:ty),*) $(with $payload:ident as $read:ident)? = |$state:pat_param, $call:ident| ($($value:expr),*);)*) => {$(
+        impl<F, S, T, M $(, $payload)?> Handler<($form, M), S> for F
+        where
+            F: Fn($($argument),*) -> T + Send + Sync + 'static,
+            T: Future + Send + 'static,
+            T::Output: IntoReply<M>,
+            $($payload: DeserializeOwned,)?
+        {
+            fn handle(
+                &self,
+                $state: &Arc<S>,
+                $call: Call,
+                reply: Reply,
+            ) -> impl Future<Output = Result<Reply, ReplyError>> + Send + 'static {
+                let begin = || {
+                    $(let $read: $payload = payload(&$call)?;)?
+                    Ok::<T, ReplyError>(self($($value),*))
+                };
+                let handled = begin();
+                async move { handled?.await.write_to(reply) }
+            }
+        }
+    )*};
 }
 
-impl<F, T, R> Handler<Context<T>> for F
-where
-    F: Fn(Call) -> T + Send + Sync + 'static,
-    T: Future<Output = R> + Send + 'static,
-    R: Serialize,
-{
-    fn handle(
-        &self,
-        call: Call,
-        reply: Reply,
-    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
-        let handled = self(call);
-        async move { reply.write(&handled.await) }
-    }
-}
-
-impl<F, A, T, R> Handler<Payload<A, T>> for F
-where
-    F: Fn(A) -> T + Send + Sync + 'static,
-    A: DeserializeOwned,
-    T: Future<Output = R> + Send + 'static,
-    R: Serialize,
-{
-    fn handle(
-        &self,
-        call: Call,
-        reply: Reply,
-    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
-        let handled = payload(&call).map(self);
-        async move { reply.write(&handled?.await) }
-    }
-}
-
-impl<F, A, T, R> Handler<ContextAndPayload<A, T>> for F
-where
-    F: Fn(Call, A) -> T + Send + Sync + 'static,
-    A: DeserializeOwned,
-    T: Future<Output = R> + Send + 'static,
-    R: Serialize,
-{
-    fn handle(
-        &self,
-        call: Call,
-        reply: Reply,
-    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
-        let handled = payload(&call).map(|payload| self(call, payload));
-        async move { reply.write(&handled?.await) }
-    }
+handlers! {
+    Nothing: fn() = |_, _call| ();
+    Context: fn(Call) = |_, call| (call);
+    Payload<A>: fn(A) with A as read = |_, call| (read);
+    ContextAndPayload<A>: fn(Call, A) with A as read = |_, call| (call, read);
+    State: fn(Arc<S>) = |state, _call| (state.clone());
+    StateAndPayload<A>: fn(Arc<S>, A) with A as read = |state, call| (state.clone(), read);
+    StateContextAndPayload<A>: fn(Arc<S>, Call, A) with A as read = |state, call| (state.clone(), call, read);
 }
 
 /// An async function that answers calls with a stream of items. You write the function; this trait is implemented for
@@ -124,6 +114,8 @@ where
 /// - `async fn(ItemSink) -> R`
 /// - `async fn(T, ItemSink) -> R`
 /// - `async fn(Call, T, ItemSink) -> R`
+/// - `async fn(Arc<S>, T, ItemSink) -> R` and `async fn(Arc<S>, Call, T, ItemSink) -> R` in a router [with
+///   state](crate::tokio::Router::with_state)
 ///
 /// with `T` and `R` as in [`Handler`]. The stream ends when the future is ready. Its return value is the call's own
 /// result, which most callers ignore; an `Err` ends the stream with that error.
@@ -131,69 +123,61 @@ where
 /// # Cancel safety
 ///
 /// As [`Handler`]. A stream has no timeout but its caller's own.
-pub trait StreamHandler<Args>: Send + Sync + 'static {
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot answer calls with items",
+    label = "this is no streaming handler of a tokio router",
+    note = "a handler of this router is an async function, or a closure that returns a future",
+    note = "its last argument is `ItemSink`, before that at most one value of the payload: several values are one tuple",
+    note = "the argument is read by serde: it needs `#[derive(serde::Deserialize)]`, and its type must be written in a closure",
+    note = "the future must be `Send`"
+)]
+pub trait StreamHandler<Args, S = ()>: Send + Sync + 'static {
     /// Answers one call.
     ///
     /// # Errors
     ///
-    /// The future's error is the refusal to answer with.
+    /// The future's error is the error to answer with.
     fn handle(
         &self,
+        state: &Arc<S>,
         call: Call,
         items: ItemSink,
         reply: Reply,
-    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static;
+    ) -> impl Future<Output = Result<Reply, ReplyError>> + Send + 'static;
 }
 
-impl<F, T, R> StreamHandler<Nothing<T>> for F
-where
-    F: Fn(ItemSink) -> T + Send + Sync + 'static,
-    T: Future<Output = R> + Send + 'static,
-    R: Serialize,
-{
-    fn handle(
-        &self,
-        _: Call,
-        items: ItemSink,
-        reply: Reply,
-    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
-        let handled = self(items);
-        async move { reply.write(&handled.await) }
-    }
+/// Implements [`StreamHandler`] for async functions with these arguments, and the items behind them.
+macro_rules! stream_handlers {
+    ($($form:ty: fn($($argument:ty),*) $(with $payload:ident as $read:ident)? = |$state:pat_param, $call:ident| ($($value:expr),*);)*) => {$(
+        impl<F, S, T, M $(, $payload)?> StreamHandler<($form, M), S> for F
+        where
+            F: Fn($($argument,)* ItemSink) -> T + Send + Sync + 'static,
+            T: Future + Send + 'static,
+            T::Output: IntoReply<M>,
+            $($payload: DeserializeOwned,)?
+        {
+            fn handle(
+                &self,
+                $state: &Arc<S>,
+                $call: Call,
+                items: ItemSink,
+                reply: Reply,
+            ) -> impl Future<Output = Result<Reply, ReplyError>> + Send + 'static {
+                let begin = || {
+                    $(let $read: $payload = payload(&$call)?;)?
+                    Ok::<T, ReplyError>(self($($value,)* items))
+                };
+                let handled = begin();
+                async move { handled?.await.write_to(reply) }
+            }
+        }
+    )*};
 }
 
-impl<F, A, T, R> StreamHandler<Payload<A, T>> for F
-where
-    F: Fn(A, ItemSink) -> T + Send + Sync + 'static,
-    A: DeserializeOwned,
-    T: Future<Output = R> + Send + 'static,
-    R: Serialize,
-{
-    fn handle(
-        &self,
-        call: Call,
-        items: ItemSink,
-        reply: Reply,
-    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
-        let handled = payload(&call).map(|payload| self(payload, items));
-        async move { reply.write(&handled?.await) }
-    }
-}
-
-impl<F, A, T, R> StreamHandler<ContextAndPayload<A, T>> for F
-where
-    F: Fn(Call, A, ItemSink) -> T + Send + Sync + 'static,
-    A: DeserializeOwned,
-    T: Future<Output = R> + Send + 'static,
-    R: Serialize,
-{
-    fn handle(
-        &self,
-        call: Call,
-        items: ItemSink,
-        reply: Reply,
-    ) -> impl Future<Output = Result<Reply, Refusal>> + Send + 'static {
-        let handled = payload(&call).map(|payload| self(call, payload, items));
-        async move { reply.write(&handled?.await) }
-    }
+stream_handlers! {
+    Nothing: fn() = |_, _call| ();
+    Payload<A>: fn(A) with A as read = |_, call| (read);
+    ContextAndPayload<A>: fn(Call, A) with A as read = |_, call| (call, read);
+    StateAndPayload<A>: fn(Arc<S>, A) with A as read = |state, call| (state.clone(), read);
+    StateContextAndPayload<A>: fn(Arc<S>, Call, A) with A as read = |state, call| (state.clone(), call, read);
 }

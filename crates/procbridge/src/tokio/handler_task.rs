@@ -15,7 +15,7 @@ use procbridge_proto::Packet;
 
 use crate::config::server::ServerConfig;
 use crate::limits::permits::Permit;
-use crate::reply_error::Refusal;
+use crate::reply_error::ReplyError;
 use crate::reply_error::cancelled;
 use crate::service::call::Call;
 use crate::service::dispatch::{finish, guarded};
@@ -24,7 +24,7 @@ use crate::telemetry::stats::CallTimer;
 use crate::telemetry::trace_context;
 
 /// The future of an async handler.
-pub(super) type Work = Pin<Box<dyn Future<Output = Result<Reply, Refusal>> + Send>>;
+pub(super) type Work = Pin<Box<dyn Future<Output = Result<Reply, ReplyError>> + Send>>;
 
 /// A handler that runs. Its result is the handler's, whatever the handler does; dropping it ends the call.
 pub(super) struct HandlerTask {
@@ -69,8 +69,8 @@ impl HandlerTask {
     pub(super) fn finish(
         &mut self,
         config: &ServerConfig,
-        handled: Result<Reply, Refusal>,
-    ) -> (Result<Packet, Refusal>, Option<Instant>) {
+        handled: Result<Reply, ReplyError>,
+    ) -> (Result<Packet, ReplyError>, Option<Instant>) {
         let finished = handled.and_then(|reply| finish(config, reply));
         let ended = match &mut self.guard {
             Guarding::Alone(guard) => guard.measured.take().map(|measured| measured.end(finished.is_ok())),
@@ -86,7 +86,7 @@ impl HandlerTask {
 }
 
 impl Future for HandlerTask {
-    type Output = Result<Reply, Refusal>;
+    type Output = Result<Reply, ReplyError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { call, work, .. } = &mut *self;
@@ -103,7 +103,7 @@ impl Drop for HandlerTask {
 }
 
 impl GuardedFuture {
-    pub(super) fn begin(begin: impl FnOnce() -> Work) -> Result<Self, Refusal> {
+    pub(super) fn begin(begin: impl FnOnce() -> Work) -> Result<Self, ReplyError> {
         guarded(|| Ok(Self { work: Some(begin()) }))
     }
 
@@ -118,7 +118,7 @@ impl GuardedFuture {
 }
 
 impl Future for GuardedFuture {
-    type Output = Result<Reply, Refusal>;
+    type Output = Result<Reply, ReplyError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(work) = &mut self.work else { return Poll::Pending };
@@ -143,7 +143,7 @@ pub(super) fn on_a_thread(
     call: Call,
     guard: Arc<CallGuard>,
     leaked: Arc<AtomicUsize>,
-    handle: impl FnOnce(&Call) -> Result<Reply, Refusal> + Send + 'static,
+    handle: impl FnOnce(&Call) -> Result<Reply, ReplyError> + Send + 'static,
 ) -> Work {
     let leak = Leak { leaked, phase: Arc::new(AtomicU8::new(QUEUED)) };
     let at_work = AtWork { leak: leak.clone(), _guard: guard };

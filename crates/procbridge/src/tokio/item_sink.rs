@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ::tokio::task::coop;
 use serde::Serialize;
 
-use crate::reply_error::{self, Refusal};
+use crate::reply_error::{self, ReplyError};
 use crate::service::call::SessionCall;
 use crate::service::item_sender::ItemSender;
 use crate::service::reply::Reply;
@@ -44,7 +44,7 @@ impl ItemSink {
     /// # Errors
     ///
     /// The caller has cancelled the call or is gone, the call has ended, or the item cannot be sent. The error is a
-    /// [`Refusal`], which the handler returns with `?`.
+    /// [`ReplyError`], which the handler returns with `?`.
     ///
     /// # Cancel safety
     ///
@@ -52,7 +52,7 @@ impl ItemSink {
     pub fn send<'a, T: Serialize + ?Sized>(
         &'a mut self,
         item: &T,
-    ) -> impl Future<Output = Result<(), Refusal>> + Send + use<'a, T> {
+    ) -> impl Future<Output = Result<(), ReplyError>> + Send + use<'a, T> {
         let packet = self.with(|producer| producer.item(item));
         async move {
             // Yield: a handler that sends item after item must not keep the thread.
@@ -72,7 +72,7 @@ impl ItemSink {
         }
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut ItemSender) -> Result<T, Refusal>) -> Result<T, Refusal> {
+    fn with<T>(&self, work: impl FnOnce(&mut ItemSender) -> Result<T, ReplyError>) -> Result<T, ReplyError> {
         let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
         producer.as_mut().ok_or_else(reply_error::cancelled_by_caller).and_then(work)
     }
@@ -80,7 +80,7 @@ impl ItemSink {
 
 impl Collector {
     /// Returns the answer to a call whose handler has sent its items and returned `reply`.
-    pub(super) fn finish(self, reply: Reply) -> Result<Reply, Refusal> {
+    pub(super) fn finish(self, reply: Reply) -> Result<Reply, ReplyError> {
         let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner).take();
         producer.map_or_else(|| Err(reply_error::panicked()), |producer| producer.finish(reply))
     }

@@ -21,7 +21,7 @@
 //! ```
 //!
 //! Types that do not wait are the same in both faces: [`Endpoint`](crate::Endpoint),
-//! [`ClientConfig`](crate::ClientConfig), [`ServerConfig`](crate::ServerConfig), [`Refusal`](crate::Refusal),
+//! [`ClientConfig`](crate::ClientConfig), [`ServerConfig`](crate::ServerConfig), [`ReplyError`](crate::ReplyError),
 //! [`Error`](crate::Error), [`Hub`](crate::Hub), [`Event`](crate::Event). Blocking functions can be served too: `from`
 //! turns a [`procbridge::Router`](crate::Router) into a [`Router`] of this face.
 //!
@@ -38,6 +38,7 @@ mod client;
 mod clock;
 mod flow;
 pub mod handler;
+mod handler_speed;
 mod handler_task;
 mod inner;
 mod item_sink;
@@ -46,7 +47,6 @@ pub mod layers;
 mod next;
 mod open;
 mod request_builder;
-mod route;
 mod router;
 mod server;
 mod session;

@@ -1,15 +1,16 @@
-//! The rest of the chain behind a layer: more layers, and at last the handler.
+//! One method of a router, and the chain to its handler: the rest of the layers, and at last the handler.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use crate::reply_error::Refusal;
+use crate::blocking::next::BoxedHandler;
+use crate::reply_error::ReplyError;
 use crate::service::dispatch::guarded;
 use crate::service::reply::Reply;
 use crate::tokio::call::Call;
+use crate::tokio::handler_speed::HandlerSpeed;
 use crate::tokio::handler_task::{CallGuard, GuardedFuture, Work, on_a_thread};
-use crate::tokio::route::{Route, Run};
 
 /// The rest of the chain behind a layer, see [`Router::layer`](crate::tokio::Router::layer).
 pub struct Next {
@@ -21,6 +22,21 @@ pub struct Next {
     pub(super) route: Option<Arc<Route>>,
     pub(super) guard: Arc<CallGuard>,
     pub(super) leaked: Arc<AtomicUsize>,
+}
+
+/// A handler, with how quick it has been.
+pub(super) struct Route {
+    pub(super) run: Run,
+    pub(super) speed: HandlerSpeed,
+    /// The layers of the router that this route was merged from, the outermost first.
+    pub(super) layers: Vec<Arc<BoxedLayer>>,
+}
+
+/// Where a handler runs.
+#[derive(Clone)]
+pub(super) enum Run {
+    Task(Arc<dyn Fn(Call, Reply) -> Work + Send + Sync>),
+    Thread(Arc<BoxedHandler>),
 }
 
 /// A function around handlers.
@@ -37,7 +53,7 @@ impl Next {
     /// # Cancel safety
     ///
     /// Dropping the future drops the handler's. A blocking handler goes on, counted as leaked.
-    pub async fn run(self) -> Result<Reply, Refusal> {
+    pub async fn run(self) -> Result<Reply, ReplyError> {
         self.begin()?.await
     }
 
@@ -53,16 +69,17 @@ impl Next {
         self.reply
     }
 
-    pub(super) fn begin(self) -> Result<GuardedFuture, Refusal> {
-        let layers = self.layers.clone();
-        if let Some(layer) = layers.get(self.passed) {
+    pub(super) fn begin(self) -> Result<GuardedFuture, ReplyError> {
+        let (layers, route) = (self.layers.clone(), self.route.clone());
+        let own = || route.as_deref()?.layers.get(self.passed - layers.len());
+        if let Some(layer) = layers.get(self.passed).or_else(own) {
             return GuardedFuture::begin(|| {
                 layer(self.call.clone(), Self { passed: self.passed + 1, ..self })
             });
         }
         let Self { call, reply, route, guard, leaked, .. } = self;
         match route.as_deref().map(|route| &route.run) {
-            None => Err(Refusal::unknown_method(call.method())),
+            None => Err(ReplyError::unknown_method(call.method())),
             Some(Run::Task(handler)) => GuardedFuture::begin(|| handler(call, reply)),
             Some(Run::Thread(handler)) => {
                 let handler = handler.clone();
@@ -70,6 +87,22 @@ impl Next {
                 GuardedFuture::begin(|| on_a_thread(call.into_inner(), guard, leaked, work))
             }
         }
+    }
+}
+
+impl Route {
+    pub(super) fn task(handler: impl Fn(Call, Reply) -> Work + Send + Sync + 'static) -> Arc<Self> {
+        Self::of(Run::Task(Arc::new(handler)))
+    }
+
+    pub(super) fn of(run: Run) -> Arc<Self> {
+        Arc::new(Self { run, speed: HandlerSpeed::default(), layers: Vec::new() })
+    }
+
+    /// Returns the same route within these layers.
+    pub(super) fn within(self: Arc<Self>, layers: &[Arc<BoxedLayer>]) -> Arc<Self> {
+        let layers = layers.iter().chain(&self.layers).cloned().collect();
+        Arc::new(Self { run: self.run.clone(), speed: HandlerSpeed::default(), layers })
     }
 }
 

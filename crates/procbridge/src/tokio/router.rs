@@ -8,15 +8,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::blocking::next::BoxedHandler;
 use crate::events::hub::Hub;
 use crate::limits::admission::Admission;
 use crate::limits::permits::Permit;
-use crate::reply_error::Refusal;
+use crate::reply_error::ReplyError;
 use crate::service::arguments::payload;
 use crate::service::builtin;
 use crate::service::dispatch::{authorized, good_reply};
-use crate::service::reply::Reply;
+use crate::service::reply::{IntoReply, Reply};
 use crate::service::routes::{Kind, Routes};
 use crate::tokio::begin_handler::{HandlerStart, InlineStart};
 use crate::tokio::call::Call;
@@ -24,7 +23,7 @@ use crate::tokio::handler::{Handler, StreamHandler};
 use crate::tokio::handler_task::{CallGuard, GuardedFuture, Guarding, HandlerTask, Work};
 use crate::tokio::item_sink::ItemSink;
 use crate::tokio::next::{BoxedLayer, Next};
-use crate::tokio::route::{Route, Run};
+use crate::tokio::next::{Route, Run};
 
 /// The methods of a server.
 ///
@@ -33,7 +32,7 @@ use crate::tokio::route::{Route, Run};
 /// `unknown_method`.
 ///
 /// ```
-/// use procbridge::Refusal;
+/// use procbridge::ReplyError;
 /// use procbridge::tokio::{Call, Router};
 /// use serde_json::Value;
 ///
@@ -45,7 +44,7 @@ use crate::tokio::route::{Route, Run};
 ///     .method("add", add)
 ///     .method("sum", |xs: Vec<i64>| async move { xs.iter().sum::<i64>() })
 ///     .method("whoami", |call: Call| async move { call.peer().to_string() })
-///     .fallback(|call: Call, payload: Value| async move { Err(Refusal::unknown_method(call.method())) });
+///     .fallback(|call: Call, payload: Value| async move { Err(ReplyError::unknown_method(call.method())) });
 /// ```
 ///
 /// A router of blocking functions can be converted as it is. Each of their calls runs on a thread for blocking work, of
@@ -62,11 +61,11 @@ use crate::tokio::route::{Route, Run};
 ///
 /// The layers of a blocking router still wrap its own methods, its unknown methods included, and run on the same
 /// thread. Methods that are added here have the layers that are added here.
-#[derive(Clone, Default)]
-pub struct Router {
+pub struct Router<S = ()> {
     pub(super) routes: Routes<Route>,
     /// The first layer is the outermost.
     layers: Arc<Vec<Arc<BoxedLayer>>>,
+    state: Arc<S>,
 }
 
 /// How far a call has come on its way to a handler.
@@ -82,40 +81,63 @@ impl Router {
         Self::default()
     }
 
+    /// Returns a router whose methods share `state`: it is the first argument of those that ask for it. It is dropped
+    /// with the last of these methods.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicI64, Ordering};
+    /// use procbridge::tokio::Router;
+    ///
+    /// async fn add(total: Arc<AtomicI64>, n: i64) -> i64 {
+    ///     total.fetch_add(n, Ordering::Relaxed) + n
+    /// }
+    ///
+    /// let router = Router::with_state(AtomicI64::new(0))
+    ///     .method("add", add)
+    ///     .method("total", |total: Arc<AtomicI64>| async move { total.load(Ordering::Relaxed) });
+    /// ```
+    pub fn with_state<S: Send + Sync + 'static>(state: S) -> Router<S> {
+        Router { routes: Routes::default(), layers: Arc::default(), state: Arc::new(state) }
+    }
+
     /// Returns a router that passes every call to one function, as the other languages' servers do. The function gets
     /// the method's name, `None` if the request has none, and the payload.
     ///
     /// ```
-    /// use procbridge::Refusal;
+    /// use procbridge::ReplyError;
     /// use procbridge::tokio::Router;
     /// use serde_json::Value;
     ///
     /// let router = Router::delegate(|method: Option<String>, payload: Value| async move {
     ///     match method.as_deref() {
     ///         Some("echo") => Ok(payload),
-    ///         other => Err(Refusal::unknown_method(other)),
+    ///         other => Err(ReplyError::unknown_method(other)),
     ///     }
     /// });
     /// ```
-    pub fn delegate<F, T, R>(delegate: F) -> Self
+    pub fn delegate<F, T, Form>(delegate: F) -> Self
     where
         F: Fn(Option<String>, Value) -> T + Send + Sync + 'static,
-        T: Future<Output = R> + Send + 'static,
-        R: Serialize,
+        T: Future + Send + 'static,
+        T::Output: IntoReply<Form>,
     {
         let mut router = Self::new();
         router.routes.set_fallback(Route::task(move |call, reply| {
             let method = call.method().map(str::to_string);
             let handled = payload(&call).map(|payload| delegate(method, payload));
-            Box::pin(async move { reply.write(&handled?.await) })
+            Box::pin(async move { handled?.await.write_to(reply) })
         }));
         router
     }
+}
 
+impl<S: Send + Sync + 'static> Router<S> {
     /// Adds a method. [`Handler`] lists the functions that are accepted.
     #[must_use]
-    pub fn method<Args>(mut self, name: impl Into<String>, handler: impl Handler<Args>) -> Self {
-        let route = Route::task(move |call, reply| Box::pin(handler.handle(call, reply)));
+    pub fn method<Args>(mut self, name: impl Into<String>, handler: impl Handler<Args, S>) -> Self {
+        let state = self.state.clone();
+        let route = Route::task(move |call, reply| Box::pin(handler.handle(&state, call, reply)));
         self.routes.insert(name.into(), Kind::Method, route);
         self
     }
@@ -124,7 +146,7 @@ impl Router {
     /// caller that does not ask for a stream, as those of the older packages, gets one array of the items.
     ///
     /// ```
-    /// use procbridge::Refusal;
+    /// use procbridge::ReplyError;
     /// use procbridge::tokio::{Client, ItemSink, Router, Server};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
@@ -133,7 +155,7 @@ impl Router {
     ///     for i in 0..n {
     ///         items.send(&i).await?;
     ///     }
-    ///     Ok::<(), Refusal>(())
+    ///     Ok::<(), ReplyError>(())
     /// });
     /// let server = Server::bind("127.0.0.1:0")?.spawn(router);
     ///
@@ -148,13 +170,49 @@ impl Router {
     /// # }
     /// ```
     #[must_use]
-    pub fn stream<Args>(mut self, name: impl Into<String>, handler: impl StreamHandler<Args>) -> Self {
+    pub fn stream<Args>(mut self, name: impl Into<String>, handler: impl StreamHandler<Args, S>) -> Self {
+        let state = self.state.clone();
         let route = Route::task(move |call, reply| {
             let (items, collector) = ItemSink::new(&call);
-            let handled = handler.handle(call, items, reply);
+            let handled = handler.handle(&state, call, items, reply);
             Box::pin(async move { collector.finish(handled.await?) })
         });
         self.routes.insert(name.into(), Kind::Stream, route);
+        self
+    }
+
+    /// Adds the methods of another router, within the layers that they have there, and those of this one. They keep
+    /// their state. Of two methods of one name the other router's stays. Its fallback and its events are added where
+    /// this router has none.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use procbridge::tokio::Router;
+    ///
+    /// let numbers = Router::new().method("sum", |xs: Vec<i64>| async move { xs.iter().sum::<i64>() });
+    /// let texts = Router::with_state("hello ".to_string())
+    ///     .method("greet", |greeting: Arc<String>, name: String| async move { format!("{greeting}{name}") });
+    /// let router = numbers.merge(texts);
+    /// ```
+    #[must_use]
+    pub fn merge<T: Send + Sync + 'static>(mut self, other: Router<T>) -> Self {
+        self.routes.merge(other.into_routes());
+        self
+    }
+
+    /// Adds the methods of another router as [`merge`](Self::merge) does, with `prefix` and a dot before their names.
+    /// Its fallback and its events are not added.
+    ///
+    /// ```
+    /// use procbridge::tokio::Router;
+    ///
+    /// let math = Router::new().method("sum", |xs: Vec<i64>| async move { xs.iter().sum::<i64>() });
+    /// // Its method is "math.sum".
+    /// let router = Router::new().nest("math", math);
+    /// ```
+    #[must_use]
+    pub fn nest<T: Send + Sync + 'static>(mut self, prefix: &str, other: Router<T>) -> Self {
+        self.routes.nest(prefix, other.into_routes());
         self
     }
 
@@ -190,7 +248,7 @@ impl Router {
     pub fn fallback<F, A, T>(mut self, handler: F) -> Self
     where
         F: Fn(Call, T) -> A + Send + Sync + 'static,
-        A: Future<Output = Result<T, Refusal>> + Send + 'static,
+        A: Future<Output = Result<T, ReplyError>> + Send + 'static,
         T: DeserializeOwned + Serialize + 'static,
     {
         self.routes.set_fallback(Route::task(move |call, reply| {
@@ -242,7 +300,7 @@ impl Router {
     ///
     /// ```
     /// use procbridge::tokio::{Client, Router, Server, layers};
-    /// use procbridge::{Refusal, code};
+    /// use procbridge::{ReplyError, code};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), procbridge::Error> {
@@ -251,7 +309,7 @@ impl Router {
     ///     .layer(|call, next| async move {
     ///         let is_for_root = call.method().is_some_and(|method| method.starts_with("admin."));
     ///         if is_for_root && call.peer().uid() != Some(0) {
-    ///             return Err(Refusal::new("only root may do this").with_code(code::DENIED));
+    ///             return Err(ReplyError::new("only root may do this").with_code(code::DENIED));
     ///         }
     ///         next.run().await
     ///     })
@@ -267,13 +325,26 @@ impl Router {
     pub fn layer<F, T>(mut self, layer: F) -> Self
     where
         F: Fn(Call, Next) -> T + Send + Sync + 'static,
-        T: Future<Output = Result<Reply, Refusal>> + Send + 'static,
+        T: Future<Output = Result<Reply, ReplyError>> + Send + 'static,
     {
         let boxed = move |call, next| -> Work { Box::pin(layer(call, next)) };
         Arc::make_mut(&mut self.layers).push(Arc::new(boxed));
         self
     }
 
+    /// Returns the router for a server, which needs no state: its methods have it.
+    pub(crate) fn without_state(self) -> Router {
+        Router { routes: self.routes, layers: self.layers, state: Arc::default() }
+    }
+
+    /// Returns the routes with the layers around each of them.
+    fn into_routes(self) -> Routes<Route> {
+        let layers = self.layers;
+        if layers.is_empty() { self.routes } else { self.routes.map(|route| route.within(&layers)) }
+    }
+}
+
+impl Router {
     /// Begins to answer `call`. The permit `slot` is released when the handler has ended.
     pub(super) fn start(
         &self,
@@ -281,7 +352,7 @@ impl Router {
         admission: &Admission,
         slot: Option<Permit>,
         began: Instant,
-    ) -> Result<HandlerTask, Refusal> {
+    ) -> Result<HandlerTask, ReplyError> {
         match self.prepare(call, admission, slot, began)? {
             Started::Answered(handler) => Ok(handler),
             Started::Beginning(beginning) => beginning.begin(),
@@ -295,7 +366,7 @@ impl Router {
         admission: &'r Admission,
         slot: Option<Permit>,
         began: Instant,
-    ) -> Result<Started<'r>, Refusal> {
+    ) -> Result<Started<'r>, ReplyError> {
         let Admission { config, stats, leaked, .. } = admission;
         authorized(&call, config)?;
         let reply = good_reply(&call, config);
@@ -312,33 +383,31 @@ impl Router {
 }
 
 /// Each function of the blocking router runs on a thread for blocking work, within that router's layers.
-impl From<crate::Router> for Router {
-    fn from(router: crate::Router) -> Self {
-        let crate::Router { mut routes, layers } = router;
-        if layers.is_empty() {
-            return Self {
-                routes: routes.map(|handler| Route::of(Run::Thread(handler))),
-                layers: Arc::default(),
-            };
-        }
-        if !routes.has_fallback() {
-            routes.set_fallback(Arc::new(|call: &crate::Call, _: Reply| {
-                Err(Refusal::unknown_method(call.method()))
+impl<S: Send + Sync + 'static> From<crate::Router<S>> for Router {
+    fn from(mut router: crate::Router<S>) -> Self {
+        if !router.layers.is_empty() && !router.routes.has_fallback() {
+            router.routes.set_fallback(Arc::new(|call: &crate::Call, _: Reply| {
+                Err(ReplyError::unknown_method(call.method()))
             }));
         }
-        let layers: Arc<[_]> = layers.into();
-        let within = |handler: Arc<BoxedHandler>| {
-            let layers = layers.clone();
-            let layered = move |call: &crate::Call, reply: Reply| {
-                crate::Next::new(call, reply, &layers, Some(&*handler)).run()
-            };
-            Route::of(Run::Thread(Arc::new(layered)))
-        };
-        Self { routes: routes.map(within), layers: Arc::default() }
+        let routes = router.into_routes().map(|handler| Route::of(Run::Thread(handler)));
+        Self { routes, ..Self::default() }
     }
 }
 
-impl fmt::Debug for Router {
+impl Default for Router {
+    fn default() -> Self {
+        Self { routes: Routes::default(), layers: Arc::default(), state: Arc::default() }
+    }
+}
+
+impl<S> Clone for Router<S> {
+    fn clone(&self) -> Self {
+        Self { routes: self.routes.clone(), layers: self.layers.clone(), state: self.state.clone() }
+    }
+}
+
+impl<S> fmt::Debug for Router<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Router").field("methods", &self.routes.names()).finish_non_exhaustive()
     }

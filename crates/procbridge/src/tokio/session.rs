@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config::client::ClientConfig;
 use crate::peer::Peer;
-use crate::reply_error::Refusal;
+use crate::reply_error::ReplyError;
 use crate::tokio::call::Call;
 use crate::tokio::call_future::CallFuture;
 use crate::tokio::caller::Caller;
@@ -18,13 +18,13 @@ use crate::tokio::request_builder::{RequestBuilder, Target};
 /// it after the call: it works as long as the peer keeps its connection open.
 ///
 /// ```
-/// use procbridge::Refusal;
+/// use procbridge::ReplyError;
 /// use procbridge::tokio::{Call, Client, Router, Server};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), procbridge::Error> {
 /// // A server that asks its caller for a name before it answers.
-/// async fn greet(call: Call) -> Result<String, Refusal> {
+/// async fn greet(call: Call) -> Result<String, ReplyError> {
 ///     let name: String = call.session()?.request("name", &()).await?;
 ///     Ok(format!("hello {name}"))
 /// }
@@ -44,9 +44,9 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) fn of(call: &crate::Call) -> Result<Self, Refusal> {
+    pub(super) fn of(call: &crate::Call) -> Result<Self, ReplyError> {
         let Some(session_call) = call.session_call() else {
-            return Err(Refusal::new("the caller holds no session, so it cannot be called"));
+            return Err(ReplyError::new("the caller holds no session, so it cannot be called"));
         };
         let mut config = ClientConfig::new();
         config.limits = session_call.session.admission.config.limits;
@@ -131,9 +131,9 @@ impl Call {
     ///
     /// # Errors
     ///
-    /// The caller has a connection for this call only, as callers of the older packages do. The error is a [`Refusal`],
+    /// The caller has a connection for this call only, as callers of the older packages do. The error is a [`ReplyError`],
     /// so `?` in a handler answers the caller with it.
-    pub fn session(&self) -> Result<Session, Refusal> {
+    pub fn session(&self) -> Result<Session, ReplyError> {
         Session::of(&self.inner)
     }
 }

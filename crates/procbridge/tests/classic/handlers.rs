@@ -1,9 +1,14 @@
 //! The arguments and results of functions, seen from the caller: every form of handler, every form of failure.
 
+use std::fmt;
+use std::num::ParseIntError;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use procbridge::handler::Reply;
 use procbridge::{
-    Call, Client, Error, ErrorKind, Outcome, Refusal, Router, RunningServer, Server, ServerConfig, code,
+    Call, Client, Error, ErrorKind, IntoReplyError, ItemSink, Next, Outcome, ReplyError, Router,
+    RunningServer, Server, ServerConfig, code, layers,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -17,7 +22,7 @@ struct Point {
     y: f64,
 }
 
-fn serve(router: Router) -> (RunningServer, Client) {
+fn serve<S: Send + Sync + 'static>(router: Router<S>) -> (RunningServer, Client) {
     let config = ServerConfig::new().with_max_body(1000);
     let server = Server::bind_with("127.0.0.1:0", config).unwrap().spawn(router).unwrap();
     let client = Client::connect(server.endpoint()).unwrap();
@@ -38,7 +43,7 @@ fn every_form_of_function_answers() {
         .method("context", |call: &Call| call.peer().to_string())
         .method("both", |call: &Call, n: i64| format!("{}{n}", call.method().unwrap()))
         .method("both_raw", |_: &Call, raw: Box<RawValue>| raw.get().len())
-        .method("result", |n: i64| if n > 0 { Ok(n) } else { Err(Refusal::new("not positive")) })
+        .method("result", |n: i64| if n > 0 { Ok(n) } else { Err(ReplyError::new("not positive")) })
         .fallback(|call, payload: Value| Ok(json!([call.method(), payload])));
     let (_server, client) = serve(router);
     let ask = |method: &str, payload: Value| client.request::<Value>(method, &payload).unwrap();
@@ -70,7 +75,7 @@ fn raw_json_goes_both_ways_untouched() {
 fn the_delegate_sees_method_and_payload() {
     let router = Router::delegate(|method: Option<&str>, payload: Value| match method {
         Some("echo") => Ok(payload),
-        _ => Err(Refusal::unknown_method(method)),
+        _ => Err(ReplyError::unknown_method(method)),
     });
     let (_server, client) = serve(router);
     assert_eq!(client.request::<Value>("echo", &[1]).unwrap(), json!([1]));
@@ -88,11 +93,13 @@ fn every_form_of_failure_is_a_bad_response() {
     }
     let router = Router::new()
         .method("refusal", || {
-            Err::<(), _>(Refusal::new("too much").with_code("calc.overflow").with_data(&json!({"max": 10})))
+            Err::<(), _>(
+                ReplyError::new("too much").with_code("calc.overflow").with_data(&json!({"max": 10})),
+            )
         })
         .method("string", || Err::<(), _>("plain".to_string()))
         .method("own", || Err::<(), _>(Own { field: 1 }))
-        .method("error", |text: String| -> Result<i64, Refusal> { Ok(text.parse::<i64>()?) })
+        .method("error", |text: String| -> Result<i64, ReplyError> { Ok(text.parse::<i64>()?) })
         .method("nan", || vec![1.0, f64::NAN])
         .method("panic", || -> u8 { panic!("secret") })
         .method("large", || "x".repeat(1000))
@@ -121,6 +128,163 @@ fn every_form_of_failure_is_a_bad_response() {
     // And it is still there.
     assert_eq!(client.request::<i64>("sum", &[1, 2]).unwrap(), 3);
     drop(server);
+}
+
+/// An error with a source, as most programs have them.
+#[derive(Debug)]
+struct Unreadable(ParseIntError);
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cannot read the number")
+    }
+}
+
+impl std::error::Error for Unreadable {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// An error type that says its code itself.
+struct Empty;
+
+impl IntoReplyError for Empty {
+    fn into_reply_error(self) -> ReplyError {
+        ReplyError::new("no numbers").with_code("calc.empty")
+    }
+}
+
+fn unreadable(text: &str) -> Result<i64, Unreadable> {
+    text.parse().map_err(Unreadable)
+}
+
+#[test]
+fn every_type_of_error_becomes_an_answer() {
+    let behind = Server::bind("127.0.0.1:0").unwrap();
+    let behind = behind.spawn(Router::delegate(|_: Option<&str>, _: Value| {
+        Err::<(), _>(ReplyError::new("no such thing").with_code("app.gone").with_data(&7))
+    }));
+    let behind = behind.unwrap();
+    let remote = Client::connect(behind.endpoint()).unwrap();
+    let another = remote.clone();
+    let router = Router::new()
+        .method("source", |text: String| unreadable(&text))
+        .method("boxed", |text: String| -> Result<i64, Box<dyn std::error::Error + Send + Sync>> {
+            if text.is_empty() { Err("no text")? } else { Ok(unreadable(&text)?) }
+        })
+        .method("anyhow", |text: String| -> anyhow::Result<i64> { Ok(unreadable(&text)?) })
+        .method("own", |xs: Vec<i64>| xs.into_iter().max().ok_or(Empty))
+        .method("text", || Err::<(), _>("only text"))
+        .method("question marks", |which: u8| -> Result<i64, ReplyError> {
+            match which {
+                0 => Err("a text")?,
+                1 => Err(format!("text {which}"))?,
+                2 => Err(Box::<dyn std::error::Error + Send + Sync>::from("boxed"))?,
+                3 => Err(anyhow::anyhow!("inner").context("outer"))?,
+                _ => Ok(unreadable("x")?),
+            }
+        })
+        .method("remote", move || remote.request::<()>("any", &()))
+        .method("remote within", move || {
+            anyhow::Context::context(another.request::<()>("any", &()), "the other server failed")
+        });
+    let (_server, client) = serve(router);
+    let ask = |method: &str, payload: Value| refusal(client.request(method, &payload));
+    let plain = |message: &str| (message.to_string(), None, None);
+    let chain = "cannot read the number: invalid digit found in string";
+    for method in ["source", "boxed", "anyhow"] {
+        assert_eq!(client.request::<i64>(method, "12").unwrap(), 12);
+        assert_eq!(ask(method, json!("x")), plain(chain), "{method}");
+    }
+    assert_eq!(ask("boxed", json!("")), plain("no text"));
+    assert_eq!(ask("text", json!(null)), plain("only text"));
+    assert_eq!(ask("own", json!([])), ("no numbers".to_string(), Some("calc.empty".to_string()), None));
+    assert_eq!(client.request::<i64>("own", &[1, 3, 2]).unwrap(), 3);
+    for (which, message) in ["a text", "text 1", "boxed", "outer: inner", chain].into_iter().enumerate() {
+        assert_eq!(ask("question marks", json!(which)), plain(message));
+    }
+    let passed_on =
+        |message: &str| (message.to_string(), Some("app.gone".to_string()), Some("7".to_string()));
+    assert_eq!(ask("remote", json!(null)), passed_on("no such thing"));
+    assert_eq!(ask("remote within", json!(null)), passed_on("the other server failed: no such thing"));
+}
+
+#[test]
+fn a_layer_gives_codes_to_error_types() {
+    let router = Router::new()
+        .layer(layers::map_error(|error: &Unreadable| {
+            ReplyError::new(error.to_string()).with_code("calc.digits")
+        }))
+        .method("direct", |text: String| unreadable(&text))
+        .method("by question mark", |text: String| -> Result<i64, ReplyError> { Ok(unreadable(&text)?) })
+        .method("other", || Err::<(), _>(std::io::Error::other("of the disk")));
+    let (_server, client) = serve(router);
+    let coded = ("cannot read the number".to_string(), Some("calc.digits".to_string()), None);
+    for method in ["direct", "by question mark"] {
+        assert_eq!(refusal(client.request(method, "x")), coded);
+    }
+    assert_eq!(refusal(client.request("other", &())), ("of the disk".to_string(), None, None));
+}
+
+#[test]
+fn methods_share_their_routers_state() {
+    struct App {
+        total: AtomicI64,
+    }
+    impl App {
+        fn add(&self, n: i64) -> i64 {
+            self.total.fetch_add(n, Ordering::Relaxed) + n
+        }
+    }
+    let router = Router::with_state(App { total: AtomicI64::new(10) })
+        .method("add", App::add)
+        .method("total", |app: &App| app.total.load(Ordering::Relaxed))
+        .method("whole", |app: &App, call: &Call, n: i64| {
+            format!("{} {}", call.method().unwrap(), app.add(n))
+        })
+        .method("without", |n: i64| n)
+        .stream("items", |app: &App, n: i64, items: &mut ItemSink| items.send(&app.add(n)))
+        .stream("more items", |app: &App, call: &Call, (): (), items: &mut ItemSink| {
+            items.send(&call.is_one_way()).and_then(|()| items.send(&app.add(0)))
+        });
+    let (_server, client) = serve(router);
+    assert_eq!(client.request::<i64>("add", &5).unwrap(), 15);
+    assert_eq!(client.request::<i64>("total", &()).unwrap(), 15);
+    assert_eq!(client.request::<String>("whole", &1).unwrap(), "whole 16");
+    assert_eq!(client.request::<i64>("without", &1).unwrap(), 1);
+    assert_eq!(client.request::<Vec<i64>>("items", &4).unwrap(), [20]);
+    assert_eq!(client.request::<Value>("more items", &()).unwrap(), json!([false, 20]));
+}
+
+/// Layers of a router stay around its methods, wherever these go.
+fn marked(mark: &'static str) -> impl Fn(&Call, Next<'_>) -> Result<Reply, ReplyError> {
+    move |_, next| next.run().map_err(|error| ReplyError::new(format!("{mark}({})", error.message())))
+}
+
+#[test]
+fn routers_are_merged_and_nested_with_their_layers() {
+    let fails = || Err::<(), _>("no");
+    let inner =
+        Router::with_state(7).layer(marked("inner")).method("fails", fails).method("seven", |n: &i32| *n);
+    let second =
+        Router::new().layer(marked("second")).method("second", fails).fallback(|_, value: Value| Ok(value));
+    let router = Router::new()
+        .method("second", || "replaced")
+        .layer(marked("outer"))
+        .nest("in", Router::new().layer(marked("middle")).nest("most", inner))
+        .merge(second)
+        .method("fails", fails)
+        .describe("in.most.seven", "Seven.");
+    let (_server, client) = serve(router);
+    let ask = |method: &str| refusal(client.request(method, &())).0;
+    assert_eq!(client.request::<i32>("in.most.seven", &()).unwrap(), 7);
+    assert_eq!(ask("in.most.fails"), "outer(middle(inner(no)))");
+    assert_eq!(ask("second"), "outer(second(no))");
+    assert_eq!(ask("fails"), "outer(no)");
+    assert_eq!(client.request::<i32>("in.unknown", &1).unwrap(), 1);
+    let methods = client.request::<Value>("$/describe", &()).unwrap()["methods"].to_string();
+    assert!(methods.contains(r#"{"doc":"Seven.","kind":"method","name":"in.most.seven"}"#), "{methods}");
 }
 
 #[test]

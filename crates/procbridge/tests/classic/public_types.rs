@@ -31,8 +31,7 @@ fn every_public_type_may_be_sent_shared_and_kept() {
     goes_anywhere::<Next<'static>>();
     goes_anywhere::<Outcome>();
     goes_anywhere::<Peer>();
-    goes_anywhere::<Refusal>();
-    goes_anywhere::<RemoteError>();
+    goes_anywhere::<ReplyError>();
     goes_anywhere::<RequestBuilder<'static>>();
     goes_anywhere::<Router>();
     goes_anywhere::<RunningServer>();
@@ -43,10 +42,6 @@ fn every_public_type_may_be_sent_shared_and_kept() {
     goes_anywhere::<Sessions>();
     goes_anywhere::<Subscription>();
     goes_anywhere::<handler::Reply>();
-    goes_anywhere::<handler::Nothing<()>>();
-    goes_anywhere::<handler::Context<()>>();
-    goes_anywhere::<handler::Payload<(), ()>>();
-    goes_anywhere::<handler::ContextAndPayload<(), ()>>();
 }
 
 #[cfg(feature = "tokio")]
@@ -75,7 +70,7 @@ mod futures {
     use std::task::Poll;
 
     use procbridge::tokio::{Call, Client, Items, Router, Server};
-    use procbridge::{ErrorKind, Hub, Outcome, Refusal};
+    use procbridge::{ErrorKind, Hub, Outcome, ReplyError};
 
     use super::watched;
 
@@ -83,7 +78,7 @@ mod futures {
         Router::new()
             .method("double", async |n: u32| 2 * n)
             .method("length", async |text: String| text.len())
-            .method("back", async |call: Call| -> Result<u32, Refusal> {
+            .method("back", async |call: Call| -> Result<u32, ReplyError> {
                 let session = call.session()?;
                 // Each of them outlives its payload.
                 let calls = (0..10_u32).map(|n| session.request::<u32>("double", &n));
@@ -93,7 +88,7 @@ mod futures {
                 for n in 0..n {
                     items.send(&n).await?;
                 }
-                Ok::<_, Refusal>(())
+                Ok::<_, ReplyError>(())
             })
             .events(hub)
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use procbridge::{Call, ClientConfig, Refusal, Router, ServerConfig, Sessions, code, layers};
+use procbridge::{Call, ClientConfig, ReplyError, Router, ServerConfig, Sessions, code, layers};
 use serde_json::{Value, json};
 
 use crate::support::faces::{Face, TestClient, TestServer, Transport, code_of, refusal};
@@ -277,11 +277,11 @@ fn a_layer_may_refuse_answer_or_panic() {
     each_face(|face| {
         let router = Router::new()
             .layer(|call, next| match call.method() {
-                Some("refused") => Err(Refusal::new("not you").with_code(code::DENIED)),
+                Some("refused") => Err(ReplyError::new("not you").with_code(code::DENIED)),
                 Some("answered") => next.into_reply().write(&json!({"by": "a layer"})),
                 Some("empty") => Ok(next.into_reply()),
                 Some("panic") => panic!("secret"),
-                Some("after") => next.run().and_then(|_| Err(Refusal::new("too good"))),
+                Some("after") => next.run().and_then(|_| Err(ReplyError::new("too good"))),
                 Some("mended") => Err(next.run().unwrap_err().with_code("mine.own")),
                 _ => next.run(),
             })

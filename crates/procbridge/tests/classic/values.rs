@@ -6,7 +6,8 @@ use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use procbridge::{
-    Call, Client, Endpoint, ErrorKind, Hub, ItemSink, Outcome, Refusal, Router, RunningServer, Server, code,
+    Call, Client, Endpoint, ErrorKind, Hub, ItemSink, Outcome, ReplyError, Router, RunningServer, Server,
+    code,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -50,7 +51,7 @@ fn router(hub: &Hub) -> Router {
             call.meta().map(|meta| RawValue::from_string(meta.to_string()).unwrap())
         })
         .stream("items", |xs: Vec<f64>, items: &mut ItemSink| xs.iter().try_for_each(|x| items.send(x)))
-        .stream("data", |xs: Vec<f64>, _: &mut ItemSink| Err::<(), _>(Refusal::new("no").with_data(&xs)))
+        .stream("data", |xs: Vec<f64>, _: &mut ItemSink| Err::<(), _>(ReplyError::new("no").with_data(&xs)))
         .events(hub)
 }
 
@@ -184,7 +185,7 @@ fn floats_come_back_to_the_last_bit_on_every_path_of_tokio() {
                     for x in &xs {
                         items.send(x).await?;
                     }
-                    Ok::<_, Refusal>(())
+                    Ok::<_, ReplyError>(())
                 })
                 .events(&hub);
             let server = face::Server::bind("127.0.0.1:0").unwrap().spawn(router);
@@ -214,9 +215,10 @@ fn floats_come_back_to_the_last_bit_on_every_path_of_tokio() {
 fn floats_come_back_to_the_last_bit_in_calls_of_the_server() {
     watched(|| {
         let sent = Bits(3).doubles(20_000);
-        let router = Router::new().method("back", |call: &Call, xs: Vec<f64>| -> Result<Vec<f64>, Refusal> {
-            Ok(call.session()?.request("list", &xs)?)
-        });
+        let router =
+            Router::new().method("back", |call: &Call, xs: Vec<f64>| -> Result<Vec<f64>, ReplyError> {
+                Ok(call.session()?.request("list", &xs)?)
+            });
         let server = Server::bind("127.0.0.1:0").unwrap().spawn(router).unwrap();
         let client = Client::connect(server.endpoint()).unwrap();
         client.serve(Router::new().method("list", |xs: Vec<f64>| xs)).unwrap();
@@ -441,7 +443,7 @@ fn a_float_that_is_not_finite_is_refused_on_every_way_out() {
             "the payload cannot be sent: JSON has no NaN"
         );
         // Values that were added to a refusal are left out, and the refusal is answered.
-        assert!(Refusal::new("no").with_data(&f64::NAN).data().is_none());
+        assert!(ReplyError::new("no").with_data(&f64::NAN).data().is_none());
         server.stop().unwrap();
     });
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use procbridge::{Client, ClientConfig, Error, RemoteError, code};
+use procbridge::{Client, ClientConfig, Error, ReplyError, code};
 use serde_json::{Value, json};
 
 use crate::support::faces::{FACES, Face, TestClient, Transport};
@@ -105,7 +105,7 @@ fn ten_thousand_calls_beyond_the_limit_are_all_answered() {
                             answered += 1;
                         }
                         Err(error) => {
-                            let code = error.remote().and_then(RemoteError::code);
+                            let code = error.remote().and_then(ReplyError::code);
                             assert_eq!(code, Some(code::OVERLOADED), "{error:?}");
                             assert_eq!(runs.get(&number), None);
                         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use procbridge::{Hub, ItemSink, Refusal, Router, Server, ServerConfig};
+use procbridge::{Hub, ItemSink, ReplyError, Router, Server, ServerConfig};
 
 pub(crate) const FACE: &str = "PROCBRIDGE_FAULTS_FACE";
 pub(crate) const ENDPOINT: &str = "PROCBRIDGE_FAULTS_ENDPOINT";
@@ -62,9 +62,9 @@ fn note(mut record: &File, number: usize) {
     record.write_all(line.as_bytes()).unwrap();
 }
 
-fn publish(hub: &Hub, (events, size): (usize, usize)) -> Result<usize, Refusal> {
+fn publish(hub: &Hub, (events, size): (usize, usize)) -> Result<usize, ReplyError> {
     let text = "x".repeat(size);
-    (0..events).try_fold(0, |_, _| hub.publish("flood", &text)).map_err(Refusal::from)
+    (0..events).try_fold(0, |_, _| hub.publish("flood", &text)).map_err(ReplyError::from)
 }
 
 fn blocking(record: File, hub: &Hub) -> Router {
@@ -87,7 +87,7 @@ fn blocking(record: File, hub: &Hub) -> Router {
             *opened.0.lock().unwrap() = true;
             opened.1.notify_all();
         })
-        .stream("flood", |size: usize, items: &mut ItemSink| -> Result<(), Refusal> {
+        .stream("flood", |size: usize, items: &mut ItemSink| -> Result<(), ReplyError> {
             let text = "x".repeat(size);
             loop {
                 items.send(&text)?;
@@ -126,7 +126,7 @@ fn tokio_router(record: File, hub: &Hub) -> procbridge::tokio::Router {
                 items.send(&text).await?;
             }
             #[allow(unreachable_code, reason = "says what the method would return")]
-            Ok::<(), Refusal>(())
+            Ok::<(), ReplyError>(())
         })
         .method("publish", move |flood: (usize, usize)| {
             let published = publish(&publisher, flood);

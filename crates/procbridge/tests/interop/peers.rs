@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use procbridge::{
-    ClientConfig, Endpoint, Error, ErrorKind, Outcome, Refusal, Router, ServerConfig, Sessions,
+    ClientConfig, Endpoint, Error, ErrorKind, Outcome, ReplyError, Router, ServerConfig, Sessions,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -238,7 +238,7 @@ fn demo() -> Router {
             "sum_1_0",
             |body: BTreeMap<String, Vec<i64>>| json!({"result": body["values"].iter().sum::<i64>()}),
         )
-        .method("err", || Err::<(), _>(Refusal::new("generated error").with_code("test.generated")))
+        .method("err", || Err::<(), _>(ReplyError::new("generated error").with_code("test.generated")))
         .fallback(|_, _| Ok(Value::Null))
 }
 

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use procbridge::{
-    Call, ClientConfig, Codec, ErrorKind, Outcome, Refusal, Router, ServerConfig, Sessions, code,
+    Call, ClientConfig, Codec, ErrorKind, Outcome, ReplyError, Router, ServerConfig, Sessions, code,
 };
 use serde_json::{Value, json};
 
@@ -175,7 +175,7 @@ fn a_notification_runs_and_is_not_answered() {
         let (sender, notes) = mpsc::channel();
         let router = Router::new().method("note", move |call: &Call, n: u32| {
             sender.send((call.is_one_way(), n)).unwrap();
-            Err::<(), _>(Refusal::new("nobody hears this"))
+            Err::<(), _>(ReplyError::new("nobody hears this"))
         });
         let server = TestServer::start(server, transport, router, ServerConfig::new());
         let client = server.client(client);
@@ -207,7 +207,7 @@ fn meta_comes_with_the_call_and_its_trace_goes_on() {
         };
         let router = Router::new().method("seen", move |call: &Call| seen(call)).method(
             "both",
-            move |call: &Call| -> Result<Value, Refusal> {
+            move |call: &Call| -> Result<Value, ReplyError> {
                 let back: Value = call.session()?.request("seen", &())?;
                 Ok(json!([seen(call), back]))
             },

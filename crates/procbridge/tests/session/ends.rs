@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use procbridge::{Call, ClientConfig, Endpoint, ErrorKind, Outcome, Refusal, Router, ServerConfig, code};
+use procbridge::{Call, ClientConfig, Endpoint, ErrorKind, Outcome, ReplyError, Router, ServerConfig, code};
 use serde_json::{Value, json};
 
 use crate::support::door::Door;
@@ -319,8 +319,8 @@ fn a_session_with_a_protocol_error_is_told_why_it_ends() {
 #[test]
 fn a_protocol_error_that_a_handler_reads_is_told_too() {
     everywhere_with_sessions(|server, _, transport| {
-        let asking = Router::new().method("ask", |call: &Call| -> Result<Value, Refusal> {
-            call.session()?.request("nobody answers", &()).map_err(Refusal::from)
+        let asking = Router::new().method("ask", |call: &Call| -> Result<Value, ReplyError> {
+            call.session()?.request("nobody answers", &()).map_err(ReplyError::from)
         });
         let server = TestServer::start(server, transport, asking, ServerConfig::new());
         let mut wrong = server.connect();

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use procbridge::{Client, ClientConfig, Endpoint, ErrorKind, Refusal, Router, ServerConfig};
+use procbridge::{Client, ClientConfig, Endpoint, ErrorKind, ReplyError, Router, ServerConfig};
 use serde_json::json;
 
 use crate::support::faces::{FACES, TestClient, TestServer, Transport};
@@ -107,7 +107,7 @@ fn a_client_that_takes_its_time_over_an_item_keeps_its_stream() {
         watched(move || {
             let router = Router::new().stream(
                 "count",
-                |n: u32, items: &mut procbridge::ItemSink| -> Result<(), Refusal> {
+                |n: u32, items: &mut procbridge::ItemSink| -> Result<(), ReplyError> {
                     (0..n).try_for_each(|i| items.send(&i))?;
                     Ok(())
                 },

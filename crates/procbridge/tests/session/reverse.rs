@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use procbridge::{
-    Call, ClientConfig, ErrorKind, ItemSink, Refusal, Router, ServerConfig, Session, Sessions, code,
+    Call, ClientConfig, ErrorKind, ItemSink, ReplyError, Router, ServerConfig, Session, Sessions, code,
 };
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use crate::support::{WATCHDOG, eventually, everywhere_with_sessions};
 
 /// Methods of both sides that call each other until nothing is left.
 fn nested() -> Router {
-    let down = |call: &Call, n: u32| -> Result<Vec<u32>, Refusal> {
+    let down = |call: &Call, n: u32| -> Result<Vec<u32>, ReplyError> {
         let mut path = match n {
             0 => Vec::new(),
             n => call.session()?.request("down", &(n - 1))?,
@@ -54,14 +54,14 @@ fn calls_nest_in_both_directions() {
 /// Returns a server that calls its caller back, in every way there is.
 fn caller() -> Router {
     Router::new()
-        .method("back", |call: &Call, (method, payload): (String, Value)| -> Result<Value, Refusal> {
-            call.session()?.request(&method, &payload).map_err(Refusal::from)
+        .method("back", |call: &Call, (method, payload): (String, Value)| -> Result<Value, ReplyError> {
+            call.session()?.request(&method, &payload).map_err(ReplyError::from)
         })
-        .method("kind", |call: &Call| -> Result<String, Refusal> {
+        .method("kind", |call: &Call| -> Result<String, ReplyError> {
             let error = call.session()?.request::<Value>("name", &()).unwrap_err();
             Ok(format!("{:?}: {error}", error.kind()))
         })
-        .method("collect", |call: &Call, n: u32| -> Result<Vec<u32>, Refusal> {
+        .method("collect", |call: &Call, n: u32| -> Result<Vec<u32>, ReplyError> {
             let items = call.session()?.stream("count", &n)?;
             Ok(items.collect::<Result<Vec<u32>, _>>()?)
         })
@@ -115,8 +115,8 @@ fn a_client_that_serves_nothing_is_not_called() {
 fn a_server_may_call_when_it_likes() {
     everywhere_with_sessions(|server, client, transport| {
         let (sender, sessions) = mpsc::channel::<Session>();
-        let router = Router::new().method("enter", move |call: &Call| -> Result<(), Refusal> {
-            sender.send(call.session()?).map_err(|_| Refusal::new("nobody is there"))
+        let router = Router::new().method("enter", move |call: &Call| -> Result<(), ReplyError> {
+            sender.send(call.session()?).map_err(|_| ReplyError::new("nobody is there"))
         });
         let server = TestServer::start(server, transport, router, ServerConfig::new());
         let client = server.client(client);
@@ -145,8 +145,8 @@ fn a_server_may_call_when_it_likes() {
 fn a_client_bounds_the_calls_that_it_serves() {
     everywhere_with_sessions(|server, client, transport| {
         let (sender, sessions) = mpsc::channel::<Session>();
-        let router = Router::new().method("enter", move |call: &Call| -> Result<(), Refusal> {
-            sender.send(call.session()?).map_err(|_| Refusal::new("nobody is there"))
+        let router = Router::new().method("enter", move |call: &Call| -> Result<(), ReplyError> {
+            sender.send(call.session()?).map_err(|_| ReplyError::new("nobody is there"))
         });
         let server = TestServer::start(server, transport, router, ServerConfig::new());
         let config = ClientConfig::new().with_max_session_calls(2);
@@ -276,7 +276,7 @@ fn a_client_is_called_on_its_new_session_while_the_old_one_ends() {
 fn a_call_back_ends_with_the_caller() {
     everywhere_with_sessions(|server, client, transport| {
         let (sender, ended) = mpsc::channel();
-        let router = Router::new().method("ask", move |call: &Call| -> Result<Value, Refusal> {
+        let router = Router::new().method("ask", move |call: &Call| -> Result<Value, ReplyError> {
             let answer = call.session()?.request("wait", &());
             sender.send(answer.as_ref().map_err(|error| (error.kind(), error.outcome())).cloned()).unwrap();
             Ok(answer?)

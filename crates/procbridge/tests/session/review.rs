@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use procbridge::{
-    Call, Client, ClientConfig, Endpoint, Hub, Refusal, Router, RunningServer, Server, ServerConfig, code,
+    Call, Client, ClientConfig, Endpoint, Hub, ReplyError, Router, RunningServer, Server, ServerConfig, code,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -117,7 +117,9 @@ fn a_call_that_comes_while_a_handler_reads_is_served() {
     // The handler waits for its caller, and reads for all meanwhile. The event loop finds the session quiet and
     // leaves it.
     let router = Router::new()
-        .method("back", |call: &Call| -> Result<(), Refusal> { Ok(call.session()?.request("never", &())?) })
+        .method("back", |call: &Call| -> Result<(), ReplyError> {
+            Ok(call.session()?.request("never", &())?)
+        })
         .method("echo", |n: u32| n);
     let scene = Scene::new(router, ServerConfig::new());
     let mut session = scene.tcp_session();
@@ -311,7 +313,7 @@ fn a_subscription_names_a_bounded_number_of_topics() {
 #[test]
 fn a_session_that_a_program_keeps_does_not_keep_its_connection() {
     let (sender, kept) = mpsc::channel();
-    let keep = move |call: &Call| -> Result<(), Refusal> { Ok(sender.send(call.session()?)?) };
+    let keep = move |call: &Call| -> Result<(), ReplyError> { Ok(sender.send(call.session()?)?) };
     let scene = Scene::new(Router::new().method("keep", keep), ServerConfig::new().with_max_connections(4));
     let mut all = Vec::new();
     for _ in 0..10 {

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use procbridge::{
-    Call, Client, ClientConfig, Endpoint, Hub, ItemSink, Refusal, Router, Server, ServerConfig, Session,
+    Call, Client, ClientConfig, Endpoint, Hub, ItemSink, ReplyError, Router, Server, ServerConfig, Session,
     Sessions, code,
 };
 
@@ -48,7 +48,7 @@ fn events() {
 
 #[test]
 fn reverse() {
-    let router = Router::new().method("greet", |call: &Call| -> Result<String, Refusal> {
+    let router = Router::new().method("greet", |call: &Call| -> Result<String, ReplyError> {
         let name: String = call.session()?.request("name", &())?;
         Ok(format!("hello {name}"))
     });
@@ -65,7 +65,7 @@ fn a_client_that_serves_tells_each_server_who_it_is() {
     let (sender, sessions) = mpsc::channel::<Session>();
     let start = || {
         let sender = sender.clone();
-        let register = move |call: &Call| -> Result<(), Refusal> {
+        let register = move |call: &Call| -> Result<(), ReplyError> {
             // It may be called back before it is answered.
             assert_eq!(call.session()?.request::<String>("name", &()).unwrap(), "me");
             Ok(sender.send(call.session()?)?)

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use procbridge::{Call, ClientConfig, ErrorKind, ItemSink, Outcome, Refusal, Router, ServerConfig, code};
+use procbridge::{Call, ClientConfig, ErrorKind, ItemSink, Outcome, ReplyError, Router, ServerConfig, code};
 use serde_json::json;
 
 use crate::support::faces::{Options, TestServer, code_of};
@@ -19,7 +19,7 @@ fn endless(size: usize) -> (Router, Arc<AtomicUsize>, mpsc::Receiver<Option<Stri
     let counted = sent.clone();
     let router = Router::new().method("sum", |xs: Vec<i64>| xs.iter().sum::<i64>()).stream(
         "endless",
-        move |items: &mut ItemSink| -> Result<(), Refusal> {
+        move |items: &mut ItemSink| -> Result<(), ReplyError> {
             let text = "x".repeat(size);
             loop {
                 if let Err(refusal) = items.send(&text) {
@@ -142,11 +142,11 @@ fn a_stream_that_is_dropped_ends_its_handler() {
 fn an_error_in_the_middle_comes_after_the_items() {
     everywhere_with_sessions(|server, client, transport| {
         let router = Router::new()
-            .stream("fails", |items: &mut ItemSink| -> Result<(), Refusal> {
+            .stream("fails", |items: &mut ItemSink| -> Result<(), ReplyError> {
                 (0..3).try_for_each(|n| items.send(&n))?;
-                Err(Refusal::new("half-way").with_code("test.middle"))
+                Err(ReplyError::new("half-way").with_code("test.middle"))
             })
-            .stream("panics", |items: &mut ItemSink| -> Result<(), Refusal> {
+            .stream("panics", |items: &mut ItemSink| -> Result<(), ReplyError> {
                 (0..3).try_for_each(|n| items.send(&n))?;
                 panic!("on purpose")
             });

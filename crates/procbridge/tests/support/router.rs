@@ -1,6 +1,6 @@
 //! The methods that most tests call.
 
-use procbridge::{Call, ItemSink, Refusal, Router, ServerConfig};
+use procbridge::{Call, ItemSink, ReplyError, Router, ServerConfig};
 use serde_json::Value;
 
 use super::door::Door;
@@ -12,11 +12,11 @@ pub fn router(door: &Door) -> Router {
     Router::new()
         .method("echo", |value: Value| value)
         .method("sum", |xs: Vec<i64>| xs.iter().sum::<i64>())
-        .method("err", || Err::<(), _>(Refusal::new("generated error").with_code("test.generated")))
+        .method("err", || Err::<(), _>(ReplyError::new("generated error").with_code("test.generated")))
         .method("panic", || -> u8 { panic!("on purpose") })
         .method("big", |size: usize| "x".repeat(size))
         .method("wait", move |call: &Call| door.pass(call))
-        .stream("count", |n: u64, items: &mut ItemSink| -> Result<u64, Refusal> {
+        .stream("count", |n: u64, items: &mut ItemSink| -> Result<u64, ReplyError> {
             (0..n).try_for_each(|i| items.send(&i))?;
             Ok(n * 10)
         })

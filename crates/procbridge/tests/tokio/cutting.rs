@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use procbridge::tokio::{Client, ItemSink, Router, Server};
-use procbridge::{ClientConfig, Error, Hub, Refusal, ServerConfig, code};
+use procbridge::{ClientConfig, Error, Hub, ReplyError, ServerConfig, code};
 use serde_json::{Value, json};
 use tokio::sync::Barrier;
 
@@ -158,7 +158,7 @@ fn whatever_is_dropped_at_any_of_its_polls_leaves_the_session_at_work() {
                 tokio::task::yield_now().await;
                 items.send(&i).await?;
             }
-            Ok::<(), Refusal>(())
+            Ok::<(), ReplyError>(())
         });
         let (server, client) = place.serve(router, ServerConfig::new().with_max_session_calls(3));
         let client =

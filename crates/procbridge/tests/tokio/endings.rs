@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use procbridge::tokio::{Call, Client, Router, Server};
-use procbridge::{ClientConfig, Endpoint, Error, ErrorKind, Outcome, Refusal, ServerConfig, Sessions, code};
+use procbridge::{
+    ClientConfig, Endpoint, Error, ErrorKind, Outcome, ReplyError, ServerConfig, Sessions, code,
+};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -343,7 +345,7 @@ fn a_client_that_serves_comes_back_by_itself() {
             let sender = sender.clone();
             let join = move |call: Call| {
                 let sender = sender.clone();
-                async move { Ok::<_, Refusal>(sender.send(call.session()?).is_ok()) }
+                async move { Ok::<_, ReplyError>(sender.send(call.session()?).is_ok()) }
             };
             Server::bind(":0")
                 .unwrap()

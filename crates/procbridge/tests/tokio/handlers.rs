@@ -1,11 +1,12 @@
 //! The arguments and results of functions, seen from the caller: every form of handler, every form of failure.
 
 use std::cell::Cell;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use procbridge::tokio::{Call, Client, Router};
-use procbridge::{Refusal, ServerConfig, code};
+use procbridge::tokio::{Call, Client, ItemSink, Next, Router, layers};
+use procbridge::{ReplyError, ServerConfig, code};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -49,7 +50,7 @@ fn every_form_of_function_answers() {
             .method("both", |call: Call, n: i64| async move { format!("{}{n}", call.method().unwrap()) })
             .method("ready", |n: i64| std::future::ready(n))
             .method("result", |n: i64| async move {
-                if n > 0 { Ok(n) } else { Err(Refusal::new("not positive")) }
+                if n > 0 { Ok(n) } else { Err(ReplyError::new("not positive")) }
             })
             .fallback(|call: Call, payload: Value| async move { Ok(json!([call.method(), payload])) })
     };
@@ -75,6 +76,67 @@ fn every_form_of_function_answers() {
     });
 }
 
+/// Layers of a router stay around its methods, wherever these go.
+fn marked(mark: &'static str) -> impl Fn(Call, Next) -> layers::Layered + Send + Sync + 'static {
+    move |_, next| {
+        Box::pin(async move {
+            next.run().await.map_err(|error| ReplyError::new(format!("{mark}({})", error.message())))
+        })
+    }
+}
+
+#[test]
+fn routers_share_state_and_are_merged_and_nested_with_their_layers() {
+    async fn add(total: Arc<AtomicI64>, n: i64) -> i64 {
+        total.fetch_add(n, Ordering::Relaxed) + n
+    }
+    async fn fails() -> Result<(), std::num::ParseIntError> {
+        "no".parse::<i64>().map(drop)
+    }
+    let router = || {
+        let inner = Router::with_state(AtomicI64::new(10))
+            .layer(marked("inner"))
+            .method("add", add)
+            .method("total", |total: Arc<AtomicI64>| async move { total.load(Ordering::Relaxed) })
+            .method("whole", |total: Arc<AtomicI64>, call: Call, n: i64| async move {
+                format!("{} {}", call.method().unwrap(), add(total, n).await)
+            })
+            .stream("items", |total: Arc<AtomicI64>, n: i64, mut items: ItemSink| async move {
+                items.send(&add(total, n).await).await
+            })
+            .method("fails", fails);
+        let blocking = procbridge::Router::with_state(7)
+            .layer(|_, next| {
+                next.run().map_err(|error| ReplyError::new(format!("thread({})", error.message())))
+            })
+            .method("seven", |seven: &i32| *seven)
+            .method("fails on a thread", || Err::<(), _>("no"));
+        Router::new()
+            .method("total", || async { "replaced" })
+            .layer(marked("outer"))
+            .nest("in", Router::new().layer(marked("middle")).nest("most", inner.clone()))
+            .merge(inner)
+            .merge(Router::from(blocking).layer(marked("async")))
+    };
+    everywhere(|place| async move {
+        let (_server, client) = place.serve(router(), ServerConfig::new());
+        assert_eq!(ask(&client, "in.most.add", json!(5)).await, json!(15));
+        assert_eq!(ask(&client, "total", json!(null)).await, json!(15));
+        assert_eq!(ask(&client, "whole", json!(1)).await, json!("whole 16"));
+        assert_eq!(ask(&client, "items", json!(4)).await, json!([20]));
+        assert_eq!(ask(&client, "seven", json!(null)).await, json!(7));
+        let digits = "invalid digit found in string";
+        for (method, expected) in [
+            ("in.most.fails", format!("outer(middle(inner({digits})))")),
+            ("fails", format!("outer(inner({digits}))")),
+            ("fails on a thread", "outer(async(thread(no)))".to_string()),
+            ("unknown", "outer(async(thread(unknown method \"unknown\")))".to_string()),
+        ] {
+            assert_eq!(refusal(client.request(method, &()).await).0, expected);
+        }
+    });
+}
+
 #[test]
 fn every_form_of_failure_is_a_bad_response() {
     struct PanicsAtItsEnd;
@@ -87,12 +149,12 @@ fn every_form_of_failure_is_a_bad_response() {
         Router::new()
             .method("refusal", || async {
                 Err::<(), _>(
-                    Refusal::new("too much").with_code("calc.overflow").with_data(&json!({"max": 10})),
+                    ReplyError::new("too much").with_code("calc.overflow").with_data(&json!({"max": 10})),
                 )
             })
             .method("string", || async { Err::<(), _>("plain".to_string()) })
             .method("own", || async { Err::<(), _>(json!({"field": 1})) })
-            .method("error", |text: String| async move { Ok::<_, Refusal>(text.parse::<i64>()?) })
+            .method("error", |text: String| async move { Ok::<_, ReplyError>(text.parse::<i64>()?) })
             .method("nan", || async { vec![1.0, f64::NAN] })
             .method("panic", || async {
                 tokio::task::yield_now().await;
@@ -148,7 +210,7 @@ fn the_delegate_sees_method_and_payload() {
         let router = Router::delegate(|method: Option<String>, payload: Value| async move {
             match method.as_deref() {
                 Some("echo") => Ok(payload),
-                other => Err(Refusal::unknown_method(other)),
+                other => Err(ReplyError::unknown_method(other)),
             }
         });
         let (_server, client) = place.serve(router, ServerConfig::new());

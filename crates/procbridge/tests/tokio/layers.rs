@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use procbridge::tokio::{Call, Next, Router, layers};
-use procbridge::{Refusal, ServerConfig, code};
+use procbridge::{ReplyError, ServerConfig, code};
 use serde_json::{Value, json};
 
 use crate::support::faces::{code_of, refusal};
@@ -95,7 +95,7 @@ fn a_layer_may_refuse_answer_or_panic() {
                 assert_ne!(call.method(), Some("panic_at_once"), "secret");
                 async move {
                     match call.method() {
-                        Some("refused") => Err(Refusal::new("not you").with_code(code::DENIED)),
+                        Some("refused") => Err(ReplyError::new("not you").with_code(code::DENIED)),
                         Some("answered") => next.into_reply().write(&json!({"by": "a layer"})),
                         Some("panic") => panic!("secret"),
                         Some("panic_at_the_end") => {

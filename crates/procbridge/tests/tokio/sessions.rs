@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use procbridge::tokio::{Call, Client, Router, Server};
-use procbridge::{ClientConfig, ErrorKind, Outcome, Refusal, ServerConfig, Sessions, code};
+use procbridge::{ClientConfig, ErrorKind, Outcome, ReplyError, ServerConfig, Sessions, code};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
@@ -25,7 +25,7 @@ fn router_with_door(door: &watch::Receiver<bool>) -> Router {
     let door = door.clone();
     router().method("wait", move |n: u32| {
         let mut door = door.clone();
-        async move { door.wait_for(|open| *open).await.map(|_| n).map_err(|_| Refusal::new("closed")) }
+        async move { door.wait_for(|open| *open).await.map(|_| n).map_err(|_| ReplyError::new("closed")) }
     })
 }
 
@@ -140,7 +140,7 @@ fn a_handler_that_fails_or_panics_leaves_the_session_as_it_is() {
                 tokio::task::yield_now().await;
                 panic!("late")
             })
-            .method("fail", async || Err::<(), _>(Refusal::new("no").with_code("test.no")));
+            .method("fail", async || Err::<(), _>(ReplyError::new("no").with_code("test.no")));
         let (server, client) = place.serve(router, ServerConfig::new());
         for _ in 0..50 {
             assert_eq!(code_of(client.request("panic", &()).await), code::INTERNAL);
@@ -201,7 +201,7 @@ fn a_notification_runs_and_is_not_answered() {
         let (sender, mut notes) = mpsc::unbounded_channel();
         let router = router().method("note", move |call: Call, n: u32| {
             sender.send((call.is_one_way(), n)).unwrap();
-            async { Err::<(), _>(Refusal::new("nobody hears this")) }
+            async { Err::<(), _>(ReplyError::new("nobody hears this")) }
         });
         let (server, client) = place.serve(router, ServerConfig::new());
         let is_session = place.sessions == Sessions::Offered;
@@ -225,7 +225,7 @@ fn meta_and_trace_travel_with_a_call() {
                 tokio::task::yield_now().await;
                 json!([call.meta_value::<u32>("n"), call.traceparent()])
             })
-            .method("pass", async |call: Call| -> Result<Value, Refusal> {
+            .method("pass", async |call: Call| -> Result<Value, ReplyError> {
                 tokio::task::yield_now().await;
                 // A call that a handler makes belongs to the trace of the call that it answers.
                 Ok(call.session()?.request("meta", &()).await?)
@@ -244,7 +244,7 @@ fn meta_and_trace_travel_with_a_call() {
 }
 
 /// Halves a number by asking the other side to go on with it, and counts the steps.
-async fn descend(call: Call, n: u32) -> Result<u32, Refusal> {
+async fn descend(call: Call, n: u32) -> Result<u32, ReplyError> {
     if n == 0 {
         return Ok(0);
     }
@@ -275,7 +275,7 @@ fn a_blocking_handler_calls_back_too() {
     with_sessions(|place| async move {
         let blocking = procbridge::Router::new().method("greet", |call: &procbridge::Call| {
             let name: String = call.session()?.request("name", &())?;
-            Ok::<_, Refusal>(format!("hello {name}"))
+            Ok::<_, ReplyError>(format!("hello {name}"))
         });
         let (server, client) = place.serve(blocking.into(), ServerConfig::new());
         client.serve(Router::new().method("name", async || "world")).await.unwrap();
@@ -292,7 +292,7 @@ fn a_session_is_kept_by_a_handler_and_calls_on_its_own() {
         let (sender, mut sessions) = mpsc::unbounded_channel();
         let router = Router::new().method("join", move |call: Call| {
             let sender = sender.clone();
-            async move { Ok::<_, Refusal>(sender.send(call.session()?).is_ok()) }
+            async move { Ok::<_, ReplyError>(sender.send(call.session()?).is_ok()) }
         });
         let (server, client) = place.serve(router, ServerConfig::new());
         let (note, mut notes) = mpsc::unbounded_channel();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use procbridge::tokio::{Call, Client, ItemSink, Items, Router, Server, Subscription};
-use procbridge::{ClientConfig, Error, ErrorKind, Hub, Missed, Refusal, ServerConfig, code};
+use procbridge::{ClientConfig, Error, ErrorKind, Hub, Missed, ReplyError, ServerConfig, code};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ pub(crate) async fn all<T: DeserializeOwned>(mut items: Items<T>) -> Result<Vec<
     Ok(taken)
 }
 
-async fn count(n: u32, mut items: ItemSink) -> Result<&'static str, Refusal> {
+async fn count(n: u32, mut items: ItemSink) -> Result<&'static str, ReplyError> {
     for i in 0..n {
         items.send(&i).await?;
     }
@@ -41,7 +41,7 @@ fn router() -> Router {
         .stream("fail", async |call: Call, n: u32, mut items: ItemSink| {
             items.send(&call.wants_items()).await?;
             items.send(&n).await?;
-            Err::<(), _>(Refusal::new("no more").with_code("test.no"))
+            Err::<(), _>(ReplyError::new("no more").with_code("test.no"))
         })
         .method("echo", async |value: Value| value)
 }
@@ -104,7 +104,7 @@ fn a_slow_reader_slows_its_stream_and_nobody_else() {
                     sent.fetch_add(1, Ordering::Relaxed);
                 }
                 #[allow(unreachable_code, reason = "the type of the end")]
-                Ok::<(), Refusal>(())
+                Ok::<(), ReplyError>(())
             }
         });
         let (server, client) = place.serve(router, ServerConfig::new());
@@ -136,7 +136,7 @@ fn a_stream_that_is_dropped_is_cancelled() {
             async move {
                 let _guard = guard;
                 items.send(&1).await?;
-                std::future::pending::<Result<(), Refusal>>().await
+                std::future::pending::<Result<(), ReplyError>>().await
             }
         });
         let (server, client) = place.serve(router, ServerConfig::new().with_max_session_calls(1));
@@ -198,7 +198,7 @@ fn what_was_not_sent_is_in_no_array() {
                     items.send(&n).await?;
                 }
                 drop(items.send(&3));
-                Ok::<(), Refusal>(())
+                Ok::<(), ReplyError>(())
             });
         let (server, client) = place.serve(router, ServerConfig::new());
         let skipped = json!([["n", 1.0], ["n", 2.0]]);
@@ -218,7 +218,7 @@ fn who_fills_an_array_lets_others_have_their_turn_and_has_its_time() {
                     items.send(&1).await?;
                 }
                 #[allow(unreachable_code, reason = "the type of the end")]
-                Ok::<(), Refusal>(())
+                Ok::<(), ReplyError>(())
             })
             .stream("unsendable", async |mut items: ItemSink| {
                 // One that keeps the thread has an end at least.

@@ -8,7 +8,7 @@ use crate::classic::server::{ClassicServer, Progress};
 use crate::limits::admission::Admission;
 use crate::limits::permits::Permit;
 use crate::peer::Peer;
-use crate::reply_error::Refusal;
+use crate::reply_error::ReplyError;
 use crate::telemetry::log::LogClass;
 
 /// An accepted connection, with its permits.
@@ -65,7 +65,7 @@ impl ServerConnection {
     }
 
     /// Queues an answer to a request that the server no longer waits for.
-    pub(in crate::blocking) fn refuse(&mut self, admission: &Admission, refusal: &Refusal) {
+    pub(in crate::blocking) fn refuse(&mut self, admission: &Admission, refusal: &ReplyError) {
         self.incoming.refuse(admission, refusal);
     }
 

@@ -15,7 +15,7 @@ use crate::classic::server::LINGER_BYTES;
 use crate::limits::admission::Admission;
 use crate::limits::permits::Permit;
 use crate::net::socket::Socket;
-use crate::reply_error::{self, Refusal};
+use crate::reply_error::{self, ReplyError};
 use crate::session::Session;
 
 /// A handle to the thread of the event loop.
@@ -240,7 +240,7 @@ impl Entry {
     pub(in crate::blocking) fn refuse(
         admission: &Admission,
         mut connection: ServerConnection,
-        refusal: &Refusal,
+        refusal: &ReplyError,
     ) -> Option<Self> {
         connection.refuse(admission, refusal);
         Self::finish(admission, connection)

@@ -12,7 +12,7 @@ use crate::blocking::server::in_flight::InFlightCall;
 use crate::blocking::transport::wait_for;
 use crate::classic::server::{MIN_REPLY_TIME, Progress};
 use crate::net::socket::{self, Read};
-use crate::reply_error::{self, Refusal};
+use crate::reply_error::{self, ReplyError};
 use crate::telemetry::log::LogClass;
 
 impl ServerContext {
@@ -162,7 +162,7 @@ fn expire_calls(server: &ServerContext) -> Option<Instant> {
 
 impl ServerContext {
     /// Answers a call whose handler still runs; the handler is leaked from now on.
-    pub(in crate::blocking) fn answer_without_handler(&self, entry: InFlightCall, refusal: &Refusal) {
+    pub(in crate::blocking) fn answer_without_handler(&self, entry: InFlightCall, refusal: &ReplyError) {
         let InFlightCall { call, mut connection, .. } = entry;
         call.state().cancel();
         connection.incoming.reply(refusal.packet(call.version(), &self.admission.config.limits));

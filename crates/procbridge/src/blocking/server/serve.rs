@@ -18,7 +18,7 @@ use crate::limits::permits::Permit;
 use crate::net::listener::AllowedPeers;
 use crate::net::socket::{self, Accepted};
 use crate::peer::Peer;
-use crate::reply_error::{self, Refusal};
+use crate::reply_error::{self, ReplyError};
 use crate::service::call::Call;
 use crate::session::Session;
 use crate::session::served_call::IncomingCall;
@@ -172,7 +172,7 @@ impl ServerContext {
     fn answer(&self, connection: ServerConnection, request: Request, arriving: Option<Permit>) {
         let config = &self.admission.config;
         let call = Call::new(request, connection.incoming.peer, config, Instant::now());
-        let refuse = |mut connection: ServerConnection, refusal: Refusal| {
+        let refuse = |mut connection: ServerConnection, refusal: ReplyError| {
             connection.incoming.reply(refusal.packet(call.version(), &config.limits));
             self.finish_connection(connection, WaitUntil::None);
         };

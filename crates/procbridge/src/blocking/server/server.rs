@@ -113,7 +113,8 @@ impl Server {
     ///
     /// Until the server is stopped and the calls in flight are answered: graceful shutdown, for at most the [drain
     /// timeout](ServerConfig::with_drain_timeout). A handler that still runs then is left on its thread.
-    pub fn serve(self, router: Router) -> Result<(), Error> {
+    pub fn serve<S: Send + Sync + 'static>(self, router: Router<S>) -> Result<(), Error> {
+        let router = router.without_state();
         let failed = |error: io::Error| Error::io(ErrorKind::Io, "cannot start the server", error);
         let Self { mut listeners, config, shutdown } = self;
         shutdown.serve();
@@ -158,7 +159,10 @@ impl Server {
     /// # Errors
     ///
     /// - `Io`: the operating system cannot start a thread.
-    pub fn spawn(self, router: Router) -> Result<RunningServer, Error> {
+    pub fn spawn<S>(self, router: Router<S>) -> Result<RunningServer, Error>
+    where
+        S: Send + Sync + 'static,
+    {
         let (handle, endpoints) = (self.handle(), self.endpoints());
         let thread = thread::Builder::new()
             .name("procbridge-server".to_string())

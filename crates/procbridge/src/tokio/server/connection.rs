@@ -15,7 +15,7 @@ use crate::limits::permits::Permit;
 use crate::net::listener::AllowedPeers;
 use crate::net::socket::{Accepted, Read};
 use crate::peer::Peer;
-use crate::reply_error::{self, Refusal};
+use crate::reply_error::{self, ReplyError};
 use crate::service::call::Call;
 use crate::telemetry::log::LogClass;
 use crate::tokio::clock;
@@ -249,7 +249,7 @@ async fn handle(
     waiter: &mut Deadline<'_, '_>,
     call: &Call,
     slot: Option<Permit>,
-) -> Result<Packet, Refusal> {
+) -> Result<Packet, ReplyError> {
     let ServerContext { admission, router, .. } = server;
     let mut handler = router.start(call.clone(), admission, slot, Instant::now())?;
     let woken = loop {

@@ -143,7 +143,8 @@ impl Server {
     /// Dropping the future stops the server as [`ServerHandle::abort`] does. New connections are refused, and socket
     /// files are removed. The tasks of the calls in flight answer them with the code `cancelled`, as soon as the
     /// runtime polls them.
-    pub async fn serve(self, router: Router) -> Result<(), Error> {
+    pub async fn serve<S: Send + Sync + 'static>(self, router: Router<S>) -> Result<(), Error> {
+        let router = router.without_state();
         let Self { mut listeners, config, shutdown } = self;
         shutdown.serve();
         let mut admission = Admission::new(config, MAX_CONNECTIONS, &router.routes.names());
@@ -182,7 +183,7 @@ impl Server {
     /// # Panics
     ///
     /// Outside a tokio runtime with I/O and time enabled.
-    pub fn spawn(self, router: Router) -> RunningServer {
+    pub fn spawn<S: Send + Sync + 'static>(self, router: Router<S>) -> RunningServer {
         let (handle, endpoints) = (self.handle(), self.endpoints());
         RunningServer { handle, endpoints, task: Some(::tokio::spawn(self.serve(router))) }
     }

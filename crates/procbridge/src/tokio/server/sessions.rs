@@ -12,7 +12,7 @@ use ::tokio::sync::Notify;
 use crate::config::tuning::STOPPING;
 use crate::limits::admission::Whose;
 use crate::peer::Peer;
-use crate::reply_error::{self, Refusal};
+use crate::reply_error::{self, ReplyError};
 use crate::session::Session;
 use crate::session::eviction::Eviction;
 use crate::session::state::End;
@@ -156,7 +156,7 @@ pub(in crate::tokio) fn abort(session: &Session) {
     session.notify_task();
 }
 
-fn refuse(session: &Session, refusal: &Refusal) {
+fn refuse(session: &Session, refusal: &ReplyError) {
     // Their handlers are dropped; only those that cannot be dropped count as leaked.
     session.refuse_all(refusal, &Default::default());
 }

@@ -1,41 +1,13 @@
-//! One method of a router: its handler, and how long the beginnings of the handler block a thread.
+//! How long the beginnings of a route's handlers block a thread.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-
-use crate::blocking::next::BoxedHandler;
-use crate::service::reply::Reply;
-use crate::tokio::call::Call;
-use crate::tokio::handler_task::Work;
-
-/// A handler, with how quick it has been.
-pub(super) struct Route {
-    pub(super) run: Run,
-    pub(super) speed: HandlerSpeed,
-}
-
-/// Where a handler runs.
-pub(super) enum Run {
-    Task(Box<dyn Fn(Call, Reply) -> Work + Send + Sync>),
-    Thread(Arc<BoxedHandler>),
-}
 
 /// How quick the beginnings of a route's handlers have been.
 #[derive(Debug, Default)]
 pub(super) struct HandlerSpeed {
     /// How many quick beginnings must follow before the next one runs on the session's task. 0: it does.
     slow: AtomicU32,
-}
-
-impl Route {
-    pub(super) fn task(handler: impl Fn(Call, Reply) -> Work + Send + Sync + 'static) -> Arc<Self> {
-        Self::of(Run::Task(Box::new(handler)))
-    }
-
-    pub(super) fn of(run: Run) -> Arc<Self> {
-        Arc::new(Self { run, speed: HandlerSpeed::default() })
-    }
 }
 
 impl HandlerSpeed {
