@@ -19,7 +19,7 @@ pub(crate) fn serve(endpoint: &str) -> Result<()> {
     let handle = server.handle();
     thread::spawn(move || {
         let _ = std::io::stdin().read(&mut [0]);
-        handle.stop();
+        handle.shutdown();
     });
     println!("ready");
     Ok(server.serve(router)?)
@@ -27,7 +27,7 @@ pub(crate) fn serve(endpoint: &str) -> Result<()> {
 
 /// Makes calls one after the other.
 pub(crate) fn call(calls: &Calls) -> Result<()> {
-    let client = Client::connect_with(calls.endpoint.clone(), calls.config.clone())?;
+    let client = Client::with_config(calls.endpoint.clone(), calls.config.clone())?;
     let mut heap = Heap::now();
     for number in 0..WARM + calls.count {
         if number == WARM {

@@ -1,6 +1,6 @@
 //! The method that is called, the way of calling, and the number of calls.
 
-use procbridge::{ClientConfig, Endpoint, ServerConfig, Sessions};
+use procbridge::{ClientConfig, Endpoint, ServerConfig, SessionMode};
 use serde_json::value::RawValue;
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -18,8 +18,8 @@ pub(crate) struct Calls {
 impl Calls {
     pub(crate) fn new(style: &str, endpoint: &str, count: &str, in_flight: &str) -> Result<Self> {
         let sessions = match style {
-            "session" => Sessions::Required,
-            "classic" => Sessions::Never,
+            "session" => SessionMode::Required,
+            "classic" => SessionMode::Off,
             _ => return Err(format!("no style {style:?}").into()),
         };
         Ok(Self {

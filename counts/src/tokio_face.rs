@@ -20,7 +20,7 @@ pub(crate) fn serve(endpoint: &str) -> Result<()> {
         let handle = server.handle();
         thread::spawn(move || {
             let _ = std::io::stdin().read(&mut [0]);
-            handle.stop();
+            handle.shutdown();
         });
         println!("ready");
         Ok(server.serve(router()).await?)
@@ -37,7 +37,7 @@ pub(crate) fn both(calls: &Calls) -> Result<()> {
     runtime()?.block_on(async {
         let server = Server::bind_with(calls.endpoint.clone(), settings::server())?.spawn(router());
         make(calls).await?;
-        Ok(server.stop().await?)
+        Ok(server.shutdown().await?)
     })
 }
 
@@ -55,7 +55,7 @@ fn router() -> Router {
 }
 
 async fn make(calls: &Calls) -> Result<()> {
-    let client = Arc::new(Client::connect_with(calls.endpoint.clone(), calls.config.clone())?);
+    let client = Arc::new(Client::with_config(calls.endpoint.clone(), calls.config.clone())?);
     let payload: Arc<RawValue> = Arc::from(calls.payload.clone());
     repeat(&client, &payload, WARM).await?;
     let heap = Heap::now();

@@ -27,11 +27,11 @@ pub(crate) enum Caller {
 impl Caller {
     pub(crate) fn new(face: Face, endpoint: &Endpoint, config: ClientConfig) -> Self {
         match face {
-            Face::Blocking => Self::Blocking(Client::connect_with(endpoint, config).unwrap()),
+            Face::Blocking => Self::Blocking(Client::with_config(endpoint, config).unwrap()),
             Face::Tokio => {
                 let runtime =
                     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-                let client = procbridge::tokio::Client::connect_with(endpoint, config).unwrap();
+                let client = procbridge::tokio::Client::with_config(endpoint, config).unwrap();
                 Self::Tokio(client, Arc::new(runtime.unwrap()))
             }
         }

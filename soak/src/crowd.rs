@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use procbridge::{ClientConfig, Codec, Endpoint, Sessions};
+use procbridge::{ClientConfig, Codec, Endpoint, SessionMode};
 
 use crate::caller::{Caller, Face};
 use crate::dice::Dice;
@@ -81,7 +81,7 @@ impl Crowd {
             let plain = ClientConfig::new;
             for (name, config, callers) in [
                 ("sessions", plain(), 4),
-                ("classic", plain().with_sessions(Sessions::Never), 2),
+                ("classic", plain().with_sessions(SessionMode::Off), 2),
                 ("compressed", plain().with_compression(codec), 1),
             ] {
                 self.spawn(&format!("{name} {place}"), &endpoint, move |at, work| {

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use procbridge::{ClientConfig, Endpoint, Error, Sessions};
+use procbridge::{ClientConfig, Endpoint, Error, SessionMode};
 
 use crate::caller::{Caller, Face};
 use crate::crowd::Work;
@@ -56,7 +56,7 @@ fn one(caller: &Caller, work: &mut Work) {
 /// Calls and streams with much in them.
 pub(crate) fn large(face: Face, at: &Endpoint, mut work: Work) {
     while !work.is_over() {
-        let sessions = if work.dice.below(4) == 0 { Sessions::Never } else { Sessions::Offered };
+        let sessions = if work.dice.below(4) == 0 { SessionMode::Off } else { SessionMode::Auto };
         let caller = Caller::new(face, at, ClientConfig::new().with_sessions(sessions));
         for _ in 0..10 {
             if work.is_over() {

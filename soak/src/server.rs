@@ -28,7 +28,7 @@ pub(crate) fn serve(face: Face, record: &Path, endpoints: &[&str]) {
                 .iter()
                 .fold(Server::bind(endpoints[0]).unwrap(), |server, more| server.and_bind(*more).unwrap());
             let handle = server.handle();
-            attend(move || handle.stop());
+            attend(move || handle.shutdown());
             ready(&server.endpoints());
             server.serve(blocking(&record)).unwrap();
         }
@@ -41,7 +41,7 @@ pub(crate) fn serve(face: Face, record: &Path, endpoints: &[&str]) {
                         server.and_bind(*more).unwrap()
                     });
                 let handle = server.handle();
-                attend(move || handle.stop());
+                attend(move || handle.shutdown());
                 ready(&server.endpoints());
                 server.serve(asynchronous(&record)).await.unwrap();
             });

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use procbridge::{Client, ClientConfig, Error, Sessions};
+use procbridge::{Client, ClientConfig, Error, SessionMode};
 
 use crate::Face;
 
@@ -18,21 +18,21 @@ pub(crate) fn call(face: Face, endpoint: &str, calls: u32, limit: Duration) {
 
 /// Does the same for one call that needs a session.
 pub(crate) fn require(face: Face, endpoint: &str, limit: Duration) {
-    let config = ClientConfig::new().with_sessions(Sessions::Required);
+    let config = ClientConfig::new().with_sessions(SessionMode::Required);
     calls_with(face, endpoint, 1, config.with_call_timeout(limit).with_connect_timeout(limit));
 }
 
 fn calls_with(face: Face, endpoint: &str, calls: u32, config: ClientConfig) {
     match face {
         Face::Blocking => {
-            let client = Client::connect_with(endpoint, config).unwrap();
+            let client = Client::with_config(endpoint, config).unwrap();
             for _ in 0..calls {
                 let began = Instant::now();
                 print(began, &client.request::<u32>("echo", &1_u32));
             }
         }
         Face::Tokio => runtime().block_on(async {
-            let client = procbridge::tokio::Client::connect_with(endpoint, config).unwrap();
+            let client = procbridge::tokio::Client::with_config(endpoint, config).unwrap();
             for _ in 0..calls {
                 let began = Instant::now();
                 print(began, &client.request::<u32>("echo", &1_u32).await);
@@ -52,7 +52,7 @@ pub(crate) fn subscribe(face: Face, endpoint: &str, time: Duration) {
     let began = Instant::now();
     match face {
         Face::Blocking => {
-            let client = Client::connect_with(endpoint, config).unwrap();
+            let client = Client::with_config(endpoint, config).unwrap();
             match client.subscribe(["*"]) {
                 Ok(events) => {
                     for event in events {
@@ -65,7 +65,7 @@ pub(crate) fn subscribe(face: Face, endpoint: &str, time: Duration) {
             }
         }
         Face::Tokio => runtime().block_on(async {
-            let client = procbridge::tokio::Client::connect_with(endpoint, config).unwrap();
+            let client = procbridge::tokio::Client::with_config(endpoint, config).unwrap();
             match client.subscribe(["*"]).await {
                 Ok(mut events) => {
                     while let Some(event) = events.next().await {

@@ -15,7 +15,7 @@ pub(crate) fn serve(face: Face, path: &str, config: ServerConfig) {
             let server =
                 Server::bind_with(unix.as_str(), config).unwrap().and_bind("tcp:127.0.0.1:0").unwrap();
             let handle = server.handle();
-            at_end_of_input(move || handle.stop());
+            at_end_of_input(move || handle.shutdown());
             ready(&server.endpoints());
             server.serve(methods::blocking()).unwrap();
         }
@@ -26,7 +26,7 @@ pub(crate) fn serve(face: Face, path: &str, config: ServerConfig) {
                 let server =
                     Server::bind_with(unix.as_str(), config).unwrap().and_bind("tcp:127.0.0.1:0").unwrap();
                 let handle = server.handle();
-                at_end_of_input(move || handle.stop());
+                at_end_of_input(move || handle.shutdown());
                 ready(&server.endpoints());
                 server.serve(methods::asynchronous()).await.unwrap();
             });

@@ -88,7 +88,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         faults: "H19",
         about: "4 sessions with 30 slow calls at a server of 64; `$/ping`, `$/stats`, `$/describe` are answered",
         attack: protocol_methods,
-        settings: &[("max_calls", 64)],
+        settings: &[("max_concurrent_calls", 64)],
         // The address of the attackers has its share, and more than that when others come.
         is_apart: true,
         bounds: FULL,

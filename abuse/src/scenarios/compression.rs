@@ -70,7 +70,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             }
             field.sessions(1, |_, session| flood_with(field, session, 200, ZSTD, &bomb));
         },
-        settings: &[("max_calls", 64)],
+        settings: &[("max_concurrent_calls", 64)],
         // A session may inflate 64 MiB at once beyond what it sends.
         bounds: Bounds { memory: 96.0, cores: 0.25, ..BOUNDS },
         ..USUAL

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use contender::{Endpoint, Payload, Result};
-use procbridge::{ClientConfig, ServerConfig, Sessions};
+use procbridge::{ClientConfig, ServerConfig, SessionMode};
 use serde_json::value::RawValue;
 
 /// Which client it is.
 #[derive(Clone, Copy)]
 pub(crate) struct Kind {
-    sessions: Sessions,
+    sessions: SessionMode,
     form: Form,
     spin: bool,
 }
@@ -27,8 +27,8 @@ enum Form {
 pub(crate) const SPIN: Duration = Duration::from_micros(50);
 
 impl Kind {
-    pub(crate) const SESSION: Self = Self { sessions: Sessions::Offered, form: Form::BySize, spin: false };
-    pub(crate) const CLASSIC: Self = Self { sessions: Sessions::Never, form: Form::BySize, spin: false };
+    pub(crate) const SESSION: Self = Self { sessions: SessionMode::Auto, form: Form::BySize, spin: false };
+    pub(crate) const CLASSIC: Self = Self { sessions: SessionMode::Off, form: Form::BySize, spin: false };
 
     /// Every payload is a tree of values, large ones too.
     pub(crate) fn with_values(self) -> Self {
@@ -57,7 +57,7 @@ impl Kind {
 
     /// Whether every caller has a client of its own.
     pub(crate) fn is_classic(self) -> bool {
-        self.sessions == Sessions::Never
+        self.sessions == SessionMode::Off
     }
 
     pub(crate) fn client(self) -> ClientConfig {

@@ -19,7 +19,7 @@ pub(crate) fn first(run: &Run) -> Result<Report> {
     let payload = Kind::SESSION.raw(run.payload)?.ok_or("this is about large payloads")?;
     let endpoint = settings::endpoint(&run.endpoint)?;
     run.timed(|| {
-        let client = Client::connect_with(endpoint.clone(), Kind::SESSION.client())?;
+        let client = Client::with_config(endpoint.clone(), Kind::SESSION.client())?;
         client.request::<Value>("echo", &1)?;
         let begun = Instant::now();
         client.request::<Box<RawValue>>("bulk", &payload)?;
@@ -31,7 +31,7 @@ pub(crate) fn first(run: &Run) -> Result<Report> {
 pub(crate) fn beside(run: &Run) -> Result<Report> {
     let large = Kind::SESSION.raw(LARGE)?.ok_or("this is large")?;
     let config = Kind::SESSION.client();
-    let client = Client::connect_with(settings::endpoint(&run.endpoint)?, config)?;
+    let client = Client::with_config(settings::endpoint(&run.endpoint)?, config)?;
     let payload = Payload::Small.value();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -59,7 +59,7 @@ pub(crate) fn beside_tokio(run: &Run) -> Result<Report> {
     let config = Kind::SESSION.client();
     let endpoint = settings::endpoint(&run.endpoint)?;
     run.tasks(|_| async {
-        let client = Arc::new(face::Client::connect_with(endpoint.clone(), config.clone())?);
+        let client = Arc::new(face::Client::with_config(endpoint.clone(), config.clone())?);
         client.request::<Value>("echo", &1).await?;
         let (other, large) = (Arc::clone(&client), large.clone());
         // Until the runtime ends.
@@ -84,7 +84,7 @@ impl Caller for Small {
 pub(crate) fn idle(run: &Run) -> Result<Report> {
     let endpoint = settings::endpoint(&run.endpoint)?;
     run.idle(|_| {
-        let client = Client::connect_with(endpoint.clone(), Kind::SESSION.client())?;
+        let client = Client::with_config(endpoint.clone(), Kind::SESSION.client())?;
         client.request::<Value>("echo", &1)?;
         Ok(client)
     })
@@ -96,7 +96,7 @@ pub(crate) fn idle_tokio(run: &Run) -> Result<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     run.idle(|_| {
         runtime.block_on(async {
-            let client = face::Client::connect_with(endpoint.clone(), Kind::SESSION.client())?;
+            let client = face::Client::with_config(endpoint.clone(), Kind::SESSION.client())?;
             client.request::<Value>("echo", &1).await?;
             Ok(client)
         })

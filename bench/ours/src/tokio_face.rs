@@ -23,7 +23,7 @@ pub(crate) fn serve(endpoint: &Endpoint) -> Result<()> {
 
 pub(crate) fn call(run: &Run, kind: Kind) -> Result<Report> {
     let endpoint = settings::endpoint(&run.endpoint)?;
-    let connect = || Client::connect_with(endpoint.clone(), kind.client()).map(Arc::new);
+    let connect = || Client::with_config(endpoint.clone(), kind.client()).map(Arc::new);
     let shared = connect()?;
     let client = || if kind.is_classic() { connect() } else { Ok(Arc::clone(&shared)) };
     match kind.raw(run.payload)? {

@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Ok(())
         });
     let server = Server::bind("127.0.0.1:0")?.spawn(router)?;
-    let client = Client::connect(server.endpoint())?;
+    let client = Client::new(server.endpoint())?;
 
     println!("search 3: {}", client.request::<u32>("search", &3)?);
     let timeout = Duration::from_millis(100);

@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // A client offers a session to a server that has none: calls and streams work all the same.
     let classic = Server::bind_with("127.0.0.1:0", ServerConfig::new().without_sessions())?.spawn(router)?;
-    let client = Client::connect(classic.endpoint())?;
+    let client = Client::new(classic.endpoint())?;
     println!("sum: {}", client.request::<i64>("sum", &[1, 2])?);
     println!("count: {:?}", client.stream::<u32>("count", &3)?.collect::<Result<Vec<_>, _>>()?);
     // A call that needs a session returns an error that says so.

@@ -21,7 +21,7 @@ fn main() -> Result<(), Error> {
     for codec in [None, Some(Codec::Lz4), Some(Codec::Zstd)] {
         let server = Server::bind("127.0.0.1:0")?.spawn(Router::new().method("echo", |v: Value| v))?;
         let config = codec.into_iter().fold(ClientConfig::new(), ClientConfig::with_compression);
-        let client = Client::connect_with(server.endpoint(), config)?;
+        let client = Client::with_config(server.endpoint(), config)?;
         // The first call offers the session, and is never compressed.
         let before = bytes(&client)?;
         assert_eq!(client.request::<Value>("echo", &rows)?, rows);

@@ -32,7 +32,7 @@ fn main() -> Result<(), Error> {
 
     // A slow subscriber: it takes few events at a time, and does not read while many are published.
     let config = ClientConfig::new().with_stream_window(2);
-    let slow = Client::connect_with(server.endpoint(), config)?.subscribe(["tick"])?;
+    let slow = Client::with_config(server.endpoint(), config)?.subscribe(["tick"])?;
     for n in 1..=100 {
         hub.publish("tick", &n)?;
     }

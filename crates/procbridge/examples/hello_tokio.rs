@@ -22,7 +22,7 @@ async fn main() -> Result<(), procbridge::Error> {
         });
     let server = Server::bind("127.0.0.1:0")?.spawn(router);
 
-    let client = Client::connect(server.endpoint())?;
+    let client = Client::connect(server.endpoint()).await?;
     let (sum, slow) =
         tokio::join!(client.request::<i64>("sum", &[1, 2, 3, 4]), client.request::<String>("slow", &50));
     println!("sum [1,2,3,4] -> {}", sum?);
@@ -38,5 +38,5 @@ async fn main() -> Result<(), procbridge::Error> {
     if let Err(error) = client.call("slow").payload(&10_000).timeout(timeout).send::<String>().await {
         println!("slow 10000    -> {error}");
     }
-    server.stop().await
+    server.shutdown().await
 }

@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Replied: the server has handled the call, and refused it.
     let refuse = || Err::<(), _>(ReplyError::new("out of paper").with_code("printer.paper").with_data(&3));
     let server = Server::bind("127.0.0.1:0")?.spawn(Router::new().method("print", refuse))?;
-    let client = Client::connect(server.endpoint())?;
+    let client = Client::new(server.endpoint())?;
     if let Err(error) = client.request::<()>("print", &()) {
         show("refused", &error);
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Remote, Outcome::Replied));
@@ -27,14 +27,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     // Not sent: no server listens.
-    server.stop()?;
+    server.shutdown()?;
     if let Err(error) = client.request::<()>("print", &()) {
         show("no server", &error);
     }
 
     // Unknown: a server reads the call and disconnects. Only its fourth caller is answered.
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    let client = Client::connect(format!("tcp:{}", listener.local_addr()?))?;
+    let client = Client::new(format!("tcp:{}", listener.local_addr()?))?;
     let serving = thread::spawn(move || -> std::io::Result<()> {
         for call in 1..=4 {
             let (mut caller, _) = listener.accept()?;

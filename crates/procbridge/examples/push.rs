@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // Forget a client that is gone: a kept session keeps its connection at the server.
     drop(client);
-    server.stop()?;
+    server.shutdown()?;
     sessions.retain(Session::is_open);
     println!("server: {} clients are left", sessions.len());
     Ok(())

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use procbridge::{Call, Client, ClientConfig, Error, ReplyError, Router, Server, Sessions};
+use procbridge::{Call, Client, ClientConfig, Error, ReplyError, Router, Server, SessionMode};
 
 /// Deletes a file if the caller confirms it.
 fn delete(call: &Call, file: String) -> Result<String, ReplyError> {
@@ -22,7 +22,7 @@ fn delete(call: &Call, file: String) -> Result<String, ReplyError> {
 fn main() -> Result<(), Error> {
     let server = Server::bind("127.0.0.1:0")?.spawn(Router::new().method("delete", delete))?;
 
-    let client = Client::connect(server.endpoint())?;
+    let client = Client::new(server.endpoint())?;
     client.serve(Router::new().method("confirm", |question: String| {
         let answer = question.contains("draft");
         println!("  {question} {answer}");
@@ -34,9 +34,9 @@ fn main() -> Result<(), Error> {
     }
 
     // Two callers that cannot be asked: one has no methods, the other no session.
-    let mute = Client::connect(server.endpoint())?;
+    let mute = Client::new(server.endpoint())?;
     let classic =
-        Client::connect_with(server.endpoint(), ClientConfig::new().with_sessions(Sessions::Never))?;
+        Client::with_config(server.endpoint(), ClientConfig::new().with_sessions(SessionMode::Off))?;
     for client in [mute, classic] {
         if let Err(error) = client.request::<String>("delete", "draft.txt") {
             println!("draft.txt: {error}");

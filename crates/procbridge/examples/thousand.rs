@@ -16,10 +16,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     // By default a session has 128 calls in flight, and the server 1,024, of which no session gets all. A blocking
     // server runs a thread for each slow call.
-    let config = ServerConfig::new().with_max_session_calls(1_000).with_max_calls(4_000);
+    let config = ServerConfig::new().with_max_session_calls(1_000).with_max_concurrent_calls(4_000);
     let server = Server::bind_with("127.0.0.1:0", config)?.spawn(Router::new().method("work", work))?;
 
-    let client = Client::connect(server.endpoint())?;
+    let client = Client::new(server.endpoint())?;
     // The first call opens the session. Calls that begin before it is open have connections of their own.
     client.request::<u64>("work", &0)?;
 

@@ -14,14 +14,14 @@ fn main() -> Result<(), Error> {
     let stock = Server::bind("127.0.0.1:0")?.spawn(stock)?;
 
     // The first server calls it, and does not mention the trace.
-    let to_stock = Client::connect(stock.endpoint())?;
+    let to_stock = Client::new(stock.endpoint())?;
     let shop = Router::new().method("order", move |call: &Call| -> Result<u32, ReplyError> {
         println!("order: traceparent {:?}", call.traceparent());
         Ok(to_stock.request("stock", &())?)
     });
     let shop = Server::bind("127.0.0.1:0")?.spawn(shop)?;
 
-    let client = Client::connect(shop.endpoint())?;
+    let client = Client::new(shop.endpoint())?;
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let left: u32 = client.call("order").meta("traceparent", parent).meta("tracestate", "shop=1").send()?;
     println!("in stock: {left}");

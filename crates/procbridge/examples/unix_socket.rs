@@ -36,7 +36,7 @@ fn main() -> Result<(), Error> {
     };
     let _ = work.recv();
     // New calls are refused from here on; the call in flight is finished and answered.
-    server.stop()?;
+    server.shutdown()?;
     if let Ok(answer) = at_work.join() {
         println!("work   -> {}", answer?);
     }

@@ -384,6 +384,30 @@ impl From<&Endpoint> for Endpoint {
     }
 }
 
+impl From<PathBuf> for Endpoint {
+    fn from(path: PathBuf) -> Self {
+        Self::unix(path)
+    }
+}
+
+impl From<&PathBuf> for Endpoint {
+    fn from(path: &PathBuf) -> Self {
+        Self::unix(path)
+    }
+}
+
+impl From<&Path> for Endpoint {
+    fn from(path: &Path) -> Self {
+        Self::unix(path)
+    }
+}
+
+impl<H: Into<String>> From<(H, u16)> for Endpoint {
+    fn from((host, port): (H, u16)) -> Self {
+        Self::tcp(host, port)
+    }
+}
+
 impl From<SocketAddr> for Endpoint {
     fn from(address: SocketAddr) -> Self {
         Self::tcp(address.ip().to_string(), address.port())

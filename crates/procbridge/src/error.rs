@@ -102,18 +102,21 @@ impl Error {
         self.kind() == ErrorKind::Timeout || self.remote().and_then(ReplyError::code) == Some(code::TIMEOUT)
     }
 
-    /// Whether sending the same call again is safe and may help: it was not sent, for a temporary reason.
+    /// Whether sending the same call again is safe and may help: the server has not run it, for a reason that may pass.
+    /// The client could not reach the server, or did not send the call in time. Or the server did not begin it, code
+    /// `overloaded` or `unavailable`.
     pub fn is_retryable(&self) -> bool {
-        let is_passing = match self.kind() {
+        let code = self.remote().and_then(ReplyError::code);
+        if matches!(code, Some(code::OVERLOADED | code::UNAVAILABLE)) {
+            return true;
+        }
+        let may_pass = match self.kind() {
             ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Disconnected => true,
             // The session was refused, before the call.
-            ErrorKind::Remote => {
-                let code = self.remote().and_then(ReplyError::code);
-                matches!(code, Some(code::OVERLOADED | code::UNAVAILABLE | code::TIMEOUT))
-            }
+            ErrorKind::Remote => code == Some(code::TIMEOUT),
             _ => false,
         };
-        self.outcome() == Outcome::NotSent && is_passing
+        self.outcome() == Outcome::NotSent && may_pass
     }
 
     /// Whether the call needs a session, and the server has none: each of its connections is for one call. A server
@@ -356,6 +359,41 @@ mod tests {
             code::INTERNAL,
         ] {
             assert!(spec.contains(&format!("| `{code}` |")), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_call_that_did_not_begin_is_retryable() {
+        let replied = |code: Option<&'static str>| {
+            let mut reply = ReplyError::new("no");
+            if let Some(code) = code {
+                reply = reply.with_code(code);
+            }
+            let mut error = Error::new(ErrorKind::Remote, Outcome::Replied, "no");
+            error.0.remote = Some(reply);
+            error
+        };
+        for (code, is_retryable) in [
+            (Some(code::OVERLOADED), true),
+            (Some(code::UNAVAILABLE), true),
+            // The handler may have begun.
+            (Some(code::TIMEOUT), false),
+            (Some(code::TOO_LARGE), false),
+            (Some("app.busy"), false),
+            (None, false),
+        ] {
+            assert_eq!(replied(code).is_retryable(), is_retryable, "{code:?}");
+        }
+        for (kind, outcome, is_retryable) in [
+            (ErrorKind::Connect, Outcome::NotSent, true),
+            (ErrorKind::Timeout, Outcome::NotSent, true),
+            (ErrorKind::Timeout, Outcome::Unknown, false),
+            (ErrorKind::Disconnected, Outcome::NotSent, true),
+            (ErrorKind::Disconnected, Outcome::Unknown, false),
+            (ErrorKind::InvalidInput, Outcome::NotSent, false),
+            (ErrorKind::Denied, Outcome::NotSent, false),
+        ] {
+            assert_eq!(Error::new(kind, outcome, "no").is_retryable(), is_retryable, "{kind:?} {outcome:?}");
         }
     }
 

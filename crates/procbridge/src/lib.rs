@@ -34,6 +34,8 @@
 //! - `anyhow`: handlers may return `anyhow::Result`.
 //! - `tracing`: [`layers`]`::trace`, a span and an event for each call.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod blocking;
 mod classic;
 mod client;
@@ -54,12 +56,12 @@ pub mod tokio;
 mod user;
 
 pub use blocking::{
-    Client, ItemSink, Items, Next, RequestBuilder, Router, RunningServer, Server, ServerHandle, Session,
+    CallBuilder, Client, ItemSink, Items, Next, Router, RunningServer, Server, ServerHandle, Session,
     Subscription, handler, layers,
 };
 #[doc(hidden)]
 pub use client::retry::{Backoff, may_pass};
-pub use config::client::{ClientConfig, Sessions};
+pub use config::client::{ClientConfig, SessionMode};
 pub use config::server::ServerConfig;
 pub use endpoint::Endpoint;
 pub use error::{Error, ErrorKind, Outcome};

@@ -191,6 +191,12 @@ pub(crate) fn overloaded(what: &str, limit: usize, setting: &str) -> ReplyError 
         .with_code(code::OVERLOADED)
 }
 
+/// Returns the answer to a call that has run, and whose answer found no space because a limit is reached. It is not
+/// `overloaded`: a caller may send such a call again.
+pub(crate) fn answer_lost(reached: &ReplyError) -> ReplyError {
+    ReplyError::new(format!("the call has run, but its answer is lost: {reached}")).with_code(code::TOO_LARGE)
+}
+
 /// Returns the answer to a request that had not arrived when the server began to shut down.
 pub(crate) fn stopping() -> ReplyError {
     ReplyError::new("the server is stopping").with_code(code::UNAVAILABLE)

@@ -34,7 +34,7 @@ pub(crate) struct ServeArgs {
 
     /// Concurrency limit: calls beyond it get the code "overloaded" [default: 1024, with --exec 64]
     #[arg(long, value_name = "CALLS", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) max_calls: Option<u32>,
+    pub(crate) max_concurrent_calls: Option<u32>,
 
     /// Connection limit: connections beyond it get the code "overloaded"
     #[arg(long, value_name = "CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..), default_value = "512")]

@@ -58,13 +58,13 @@ impl Connection {
         };
         let (config, timeout) = match args.connect_timeout {
             Timeout::After(timeout) => (config.with_connect_timeout(timeout), Some(timeout)),
-            Timeout::Never => (config.without_connect_timeout(), None),
+            Timeout::Never => (config.with_connect_timeout(None), None),
         };
         // An endpoint that no client can use fails here, with a capture or without.
-        let plain = Client::connect_with(endpoint, config.clone())?;
+        let plain = Client::with_config(endpoint, config.clone())?;
         let capture = is_captured.then(|| Capture::open(endpoint, timeout, args.verbose)).transpose()?;
         let client = match &capture {
-            Some(capture) => Client::connect_with(capture.endpoint(), config)?,
+            Some(capture) => Client::with_config(capture.endpoint(), config)?,
             None => plain,
         };
         interrupt.attach(client.clone());
@@ -121,6 +121,6 @@ impl Drop for Connection {
 pub(crate) fn config_for(timeout: Timeout) -> ClientConfig {
     match timeout {
         Timeout::After(_) => ClientConfig::new(),
-        Timeout::Never => ClientConfig::new().without_call_timeout(),
+        Timeout::Never => ClientConfig::new().with_call_timeout(None),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use procbridge::{ClientConfig, Codec, Error, RequestBuilder, Sessions};
+use procbridge::{CallBuilder, ClientConfig, Codec, Error, SessionMode};
 use serde_json::value::RawValue;
 
 use crate::args::call::CallArgs;
@@ -56,11 +56,11 @@ pub(crate) fn run(args: &CallArgs) -> Result<(), CliError> {
 fn config(args: &CallArgs) -> ClientConfig {
     let mut config = args.timeout.map_or_else(ClientConfig::new, config_for);
     if args.classic {
-        config = config.with_sessions(Sessions::Never);
+        config = config.with_sessions(SessionMode::Off);
     }
     // The call that opens a session cannot be compressed. With a required session another call opens it.
     if args.session || args.compress.is_some() {
-        config = config.with_sessions(Sessions::Required);
+        config = config.with_sessions(SessionMode::Required);
     }
     config = match args.compress {
         Some(Compression::Lz4) => config.with_compression(Codec::Lz4),
@@ -165,7 +165,7 @@ impl Calls<'_> {
         answer.map(|answer| (answer, elapsed)).map_err(|error| self.explain(error, elapsed))
     }
 
-    fn request(&self) -> RequestBuilder<'_> {
+    fn request(&self) -> CallBuilder<'_> {
         let mut request = match &self.method {
             Some(method) => self.connection.client().call(method),
             None => self.connection.client().call_without_method(),

@@ -81,14 +81,14 @@ fn config(args: &ServeArgs) -> ServerConfig {
     let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     let mut config = ServerConfig::new()
         .with_max_body(args.max_body)
-        .with_max_calls(count(args.max_calls.unwrap_or(default_calls)))
+        .with_max_concurrent_calls(count(args.max_concurrent_calls.unwrap_or(default_calls)))
         .with_max_connections(count(args.max_connections))
         .with_drain_timeout(args.drain)
         .with_header_timeout(args.header_timeout)
         .with_write_timeout(args.write_timeout);
     config = match args.timeout {
         Timeout::After(timeout) => config.with_handler_timeout(timeout),
-        Timeout::Never => config.without_handler_timeout(),
+        Timeout::Never => config.with_handler_timeout(None),
     };
     config = if args.allow_remote { config.allow_remote() } else { config };
     config = if args.allow_any_user { config.allow_any_user() } else { config };

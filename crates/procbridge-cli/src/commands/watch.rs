@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use procbridge::{
-    Backoff, ClientConfig, Error, ErrorKind, Event, Items, Missed, Outcome, ReplyError, Sessions, code,
+    Backoff, ClientConfig, Error, ErrorKind, Event, Items, Missed, Outcome, ReplyError, SessionMode, code,
     may_pass,
 };
 use serde_json::json;
@@ -82,11 +82,11 @@ impl Progress {
 impl Watch<'_> {
     fn run(&mut self) -> Result<(), CliError> {
         loop {
-            let config = ClientConfig::new().with_sessions(Sessions::Required);
+            let config = ClientConfig::new().with_sessions(SessionMode::Required);
             // A server that accepts a connection and stays silent gets no more time than connecting.
             let config = match self.args.connect.connect_timeout {
                 Timeout::After(timeout) => config.with_call_timeout(timeout),
-                Timeout::Never => config.without_call_timeout(),
+                Timeout::Never => config.with_call_timeout(None),
             };
             let endpoint = &self.target.endpoint;
             let connection = Connection::new(endpoint, &self.args.connect, config, &self.interrupt)?;

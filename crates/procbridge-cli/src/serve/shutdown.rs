@@ -37,7 +37,7 @@ impl Shutdown {
         drop(state);
         match signals {
             1 => {
-                handle.stop();
+                handle.shutdown();
                 stderr::write_line(&format!(
                     "shutting down: calls in flight may finish within {} s; another signal ends them",
                     drain.as_secs_f64()

@@ -59,7 +59,7 @@ fn what_a_client_sends_has_ids_behind_its_offer() {
             session_packet(0, 4, 3, b"{\"method\":\"m\"}"),
             session_packet(5, 0, 3, b"{\"items\":32,\"bytes\":0}"),
             session_packet(6, 0, 3, b"{}"),
-            session_packet(3, 0, 0, b"{\"session\":1,\"max_calls\":8}"),
+            session_packet(3, 0, 0, b"{\"session\":1,\"max_concurrent_calls\":8}"),
             session_packet(7, 0, 0, b""),
             session_packet(9, 0, 0, b"{\"last_id\":0}"),
         ],

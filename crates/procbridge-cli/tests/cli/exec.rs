@@ -279,7 +279,7 @@ fn commands_are_waited_for_also_where_the_parent_ignored_the_end_of_its_own() {
 fn more_commands_than_allowed_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let pipe = Pipe::new(directory.path());
-    let server = shell(&clinging(&pipe), &["--max-calls", "1"]);
+    let server = shell(&clinging(&pipe), &["--max-concurrent-calls", "1"]);
     let call = server.begin_call(&["m"]);
     let child = pipe.read();
     let refused = server.call(&["m"]);

@@ -31,7 +31,7 @@ fn several_endpoints_are_one_server() {
 
 #[test]
 fn the_variable_is_the_default_endpoint() {
-    let mut command = program(&["serve", "--demo", "--max-calls", "x"]);
+    let mut command = program(&["serve", "--demo", "--max-concurrent-calls", "x"]);
     command.env("PROCBRIDGE_ENDPOINT", "127.0.0.1:0");
     assert_eq!(run_with(command, b"").code, Some(2));
     let mut command = program(&["serve", "--demo"]);
@@ -102,7 +102,7 @@ fn the_demo_answers() {
 #[test]
 fn the_demo_calls_its_caller_back() {
     let server = Serving::demo();
-    let client = procbridge::Client::connect(server.endpoint()).unwrap();
+    let client = procbridge::Client::new(server.endpoint()).unwrap();
     client.serve(procbridge::Router::new().method("double", |n: u32| 2 * n)).unwrap();
     let doubled: u32 = client.request("call_me", &json!({"method": "double", "payload": 21})).unwrap();
     assert_eq!(doubled, 42);
@@ -149,7 +149,8 @@ fn what_is_switched_off_is_not_there() {
 
 #[test]
 fn limits_are_the_servers() {
-    let server = Serving::start(&["127.0.0.1:0", "--demo", "-v", "--max-body", "1KiB", "--max-calls", "1"]);
+    let server =
+        Serving::start(&["127.0.0.1:0", "--demo", "-v", "--max-body", "1KiB", "--max-concurrent-calls", "1"]);
     server
         .call(&["echo", &format!("\"{}\"", "x".repeat(2000))])
         .fails(3, "error: body of 2030 B exceeds the limit of 1024 B (max_body)\n  code: too_large\n");
@@ -157,7 +158,7 @@ fn limits_are_the_servers() {
     server.wait_for_call("sleep");
     server.call(&["sum", "[1]"]).fails(
         3,
-        "error: the server has reached its limit of calls in flight (max_calls = 1)\n  code: overloaded\n",
+        "error: the server has reached its limit of calls in flight (max_concurrent_calls = 1)\n  code: overloaded\n",
     );
     drop(server);
     assert_eq!(call.end().code, Some(6));

@@ -74,7 +74,7 @@ fn every_typo_is_exit_2_with_a_line_that_helps() {
             "the argument '--demo' cannot be used with '--exec <COMMAND>'\n",
         ),
         (&["serve", ":0", "--demo", "--shell"], "the argument '--demo' cannot be used with '--shell'\n"),
-        (&["serve", ":0", "--demo", "--max-calls", "0"], "0 is not in 1..=4294967295\n"),
+        (&["serve", ":0", "--demo", "--max-concurrent-calls", "0"], "0 is not in 1..=4294967295\n"),
         (&["serve", ":0", "--demo", "--max-connections", "many"], "invalid digit found in string\n"),
         (&["serve", ":0", "--demo", "--drain", "none"], "'--drain <DURATION>': expected a number"),
         (&["serve", "8000", "--demo"], "invalid endpoint \"8000\": no port, did you mean \":8000\"?\n"),

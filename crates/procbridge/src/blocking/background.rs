@@ -73,7 +73,7 @@ fn run_keep_open(client: &Weak<Inner>) {
                 keep_open.pause(|| client.upgrade().is_none_or(|client| client.session().is_some()));
                 let Some(inner) = client.upgrade() else { return };
                 // If this fails, the loop pauses again.
-                drop(inner.open_session(CallTimeout::new(inner.config.patience())));
+                drop(inner.open_session(CallTimeout::new(inner.config.inactivity_timeout())));
             }
         }
     }
@@ -147,7 +147,7 @@ mod tests {
 
     /// Returns a client that serves `router`; its server does not exist.
     fn client(router: Router) -> Client {
-        let client = Client::connect("unix:/nowhere/at/all").unwrap();
+        let client = Client::new("unix:/nowhere/at/all").unwrap();
         *client.inner.router() = Some(Arc::new(router));
         client
     }

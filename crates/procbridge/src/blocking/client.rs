@@ -1,13 +1,14 @@
 //! The client: calls as users make them.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::blocking::call_builder::{CallBuilder, Target};
 use crate::blocking::inner::Inner;
 use crate::blocking::item_stream::Items;
-use crate::blocking::request_builder::{RequestBuilder, Target};
 use crate::blocking::router::Router;
 use crate::blocking::subscription::Subscription;
 use crate::classic::client::CallTimeout;
@@ -32,20 +33,23 @@ use crate::error::{Error, ErrorKind};
 ///
 /// A session belongs to the process that opened it. Create clients after a `fork`: a copy of the parent's client in the
 /// child may receive the parent's answers.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
     pub(super) inner: Arc<Inner>,
 }
 
 impl Client {
-    /// Returns a client of the server at `endpoint`, with the default settings.
-    ///
-    /// Opens no connection yet: a classic server gives each call a connection of its own, and some crash on a
-    /// connection without a call. The first call shows whether a server listens there.
+    /// Returns a client of the server at `endpoint`, with the default settings, after the server has answered a
+    /// `$/ping`. A server that does not know this method, as a classic one, answers too.
     ///
     /// # Errors
     ///
-    /// - `InvalidEndpoint`: the endpoint's text is wrong.
+    /// Those of [`new`](Self::new), and those of [`request`](Self::request): no server listens there, or it refuses
+    /// this client.
+    ///
+    /// # Blocking
+    ///
+    /// Until the server answers, at most for the [call timeout](ClientConfig::with_call_timeout).
     pub fn connect<E>(endpoint: E) -> Result<Self, Error>
     where
         E: TryInto<Endpoint>,
@@ -54,13 +58,49 @@ impl Client {
         Self::connect_with(endpoint, ClientConfig::default())
     }
 
+    /// Returns a client of the server at `endpoint`, with the settings in `config`, after the server has answered. See
+    /// [`connect`](Self::connect).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`with_config`](Self::with_config) and [`request`](Self::request).
+    ///
+    /// # Blocking
+    ///
+    /// Until the server answers, at most for the [call timeout](ClientConfig::with_call_timeout).
+    pub fn connect_with<E>(endpoint: E, config: ClientConfig) -> Result<Self, Error>
+    where
+        E: TryInto<Endpoint>,
+        Error: From<E::Error>,
+    {
+        let client = Self::with_config(endpoint, config)?;
+        request::reached(client.call("$/ping").send())?;
+        Ok(client)
+    }
+
+    /// Returns a client of the server at `endpoint`, with the default settings.
+    ///
+    /// Opens no connection yet: the first call does, and shows whether a server listens there. So the server may be
+    /// started later than its client.
+    ///
+    /// # Errors
+    ///
+    /// - `InvalidEndpoint`: the endpoint's text is wrong.
+    pub fn new<E>(endpoint: E) -> Result<Self, Error>
+    where
+        E: TryInto<Endpoint>,
+        Error: From<E::Error>,
+    {
+        Self::with_config(endpoint, ClientConfig::default())
+    }
+
     /// Returns a client of the server at `endpoint`, with the settings in `config`.
     ///
     /// # Errors
     ///
     /// - `InvalidEndpoint`: the endpoint's text is wrong, or its port is 0.
     /// - `InvalidInput`: a setting has a value with which no call could succeed.
-    pub fn connect_with<E>(endpoint: E, config: ClientConfig) -> Result<Self, Error>
+    pub fn with_config<E>(endpoint: E, config: ClientConfig) -> Result<Self, Error>
     where
         E: TryInto<Endpoint>,
         Error: From<E::Error>,
@@ -140,7 +180,7 @@ impl Client {
     /// # Blocking
     ///
     /// Until the call is sent. The default call timeout does not apply to streams; a timeout that is
-    /// [set](RequestBuilder::timeout) covers the whole stream. If the server accepts the first connection and stays
+    /// [set](CallBuilder::timeout) covers the whole stream. If the server accepts the first connection and stays
     /// silent, the first call waits no longer than a call's timeout.
     pub fn stream<T: DeserializeOwned>(
         &self,
@@ -158,7 +198,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Those of [`request`](Self::request); `Protocol` if the server holds no sessions.
+    /// Those of [`request`](Self::request). `Protocol` if the server holds no sessions. `InvalidInput` if there is no
+    /// topic, or one has an empty segment, a `*` within a segment, or over 256 bytes.
     ///
     /// # Blocking
     ///
@@ -180,13 +221,13 @@ impl Client {
     /// let n: i64 = client.call("sum").payload(&[1, 2, 3]).timeout(Duration::from_millis(200)).send()?;
     /// # Ok::<(), procbridge::Error>(())
     /// ```
-    pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
-        RequestBuilder::new(Target::Client(&self.inner), Some(method))
+    pub fn call<'a>(&'a self, method: &'a str) -> CallBuilder<'a> {
+        CallBuilder::new(Target::Client(&self.inner), Some(method))
     }
 
     /// Begins a call without a method name, which the protocol allows.
-    pub fn call_without_method(&self) -> RequestBuilder<'_> {
-        RequestBuilder::new(Target::Client(&self.inner), None)
+    pub fn call_without_method(&self) -> CallBuilder<'_> {
+        CallBuilder::new(Target::Client(&self.inner), None)
     }
 
     /// Cancels all calls of this client that are in flight in its session, on all threads, and tells the server so.
@@ -229,7 +270,7 @@ impl Client {
         if let Some(session) = self.inner.current.session() {
             session.goodbye("replaced by a session that serves calls");
         }
-        let time = CallTimeout::new(self.inner.config.patience());
+        let time = CallTimeout::new(self.inner.config.inactivity_timeout());
         let session = self.inner.open_session(time).inspect_err(|_| {
             // Reset, so that the caller may try again.
             *self.inner.router() = None;
@@ -259,5 +300,11 @@ impl Client {
     /// ```
     pub fn on_session(&self, greet: impl Fn(&Client) + Send + Sync + 'static) {
         self.inner.greeting().0 = Some(Arc::new(move |inner| greet(&Self { inner })));
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
     }
 }

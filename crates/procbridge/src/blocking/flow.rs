@@ -14,7 +14,7 @@ use crate::classic::client::{CallTimeout, ClassicClient};
 use crate::client::connections::{OneShotPermit, Route};
 use crate::client::request::{self, CallOptions, ResultForm};
 use crate::client::retry::Retry;
-use crate::config::client::{ClientConfig, Sessions};
+use crate::config::client::{ClientConfig, SessionMode};
 use crate::config::tuning::{STALE, STALE_READS};
 use crate::error::{Error, Outcome};
 use crate::session::concurrency_limit::{QueuedCall, Started};
@@ -90,10 +90,10 @@ impl Inner {
         now: &mut Instant,
     ) -> Result<Begun, Error> {
         let needs_session =
-            options.needs_session || self.config.sessions == Sessions::Required || self.is_serving();
+            options.needs_session || self.config.sessions == SessionMode::Required || self.is_serving();
         // A plain call without a timeout waits without one: its user chose that.
         let is_plain = options.form == ResultForm::Result && !needs_session;
-        let opened = if is_plain { time } else { time.or(*now, self.config.patience()) };
+        let opened = if is_plain { time } else { time.or(*now, self.config.inactivity_timeout()) };
         let session = match self.route(opened, now)? {
             Route::Session(session) => session,
             // While a client that serves makes a call, it may be called itself, so its session needs a background
@@ -122,7 +122,7 @@ impl Inner {
         time: CallTimeout,
         form: ResultForm,
     ) -> Result<Begun, Error> {
-        let patience = self.config.patience().filter(|_| form == ResultForm::Stream);
+        let patience = self.config.inactivity_timeout().filter(|_| form == ResultForm::Stream);
         let opening = self.connect(&mut permit, packet, time, patience)?;
         let answered = |response| match form {
             ResultForm::OneWay => request::dropped(&response).map(|()| Begun::Sent),
@@ -171,8 +171,8 @@ impl Inner {
         let mut checkout = self.current.checkout();
         loop {
             let route = match self.config.sessions {
-                Sessions::Never => checkout.one_shot_route(waker),
-                Sessions::Offered | Sessions::Required => checkout.route(waker),
+                SessionMode::Off => checkout.one_shot_route(waker),
+                SessionMode::Auto | SessionMode::Required => checkout.route(waker),
             };
             match route {
                 Route::Session(session) if session.is_unseen(*now, STALE) && session.was_forked() => {
@@ -200,7 +200,8 @@ impl Inner {
 
     /// Opens a session with a `$/ping`. A call that waits for the session learns only that it was not sent.
     fn open(&self, permit: OneShotPermit<'_>, time: CallTimeout) -> Result<Arc<Session>, Error> {
-        self.try_open(permit, time.or(Instant::now(), self.config.patience())).map_err(Error::before_call)
+        self.try_open(permit, time.or(Instant::now(), self.config.inactivity_timeout()))
+            .map_err(Error::before_call)
     }
 
     fn try_open(&self, mut permit: OneShotPermit<'_>, time: CallTimeout) -> Result<Arc<Session>, Error> {
@@ -294,7 +295,7 @@ pub(super) fn answer(
     time: CallTimeout,
     now: Instant,
 ) -> Result<Response, Error> {
-    match wait::call(session, packet, config.hold, time.deadline, now).map_err(request::refused)? {
+    match wait::call(session, packet, config.queue_timeout, time.deadline, now).map_err(request::refused)? {
         Started::Now((pending, answer)) => finished(pending, answer, time),
         Started::Queued(queued) => finish(wait_for_permit(session, *queued, time)?, time, Instant::now()),
     }

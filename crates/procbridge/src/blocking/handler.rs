@@ -21,10 +21,10 @@ pub use crate::service::reply::Reply;
 /// - `fn(&Call) -> R` and `fn(&Call, T) -> R`
 /// - `fn(&S) -> R`, `fn(&S, T) -> R` and `fn(&S, &Call, T) -> R` in a router [with state](crate::Router::with_state)
 ///
-/// `R` is anything that serde can write, or a `Result` of that. An `Err` becomes a bad response: a [`ReplyError`] as it
-/// is, any other [error](crate::IntoReplyError) as its text, a string as the message, any other serialisable value as
-/// data. With `?` every error becomes a [`ReplyError`]. `Box<RawValue>` is sent as the text that it is. A float that is
-/// not finite cannot be sent and becomes a bad response. So does a panic, unless the program is built to abort.
+/// `R` is anything that serde can write, or a `Result` of that. An `Err` becomes a bad response. A [`ReplyError`] is sent as
+/// it is. Any other [error](crate::IntoReplyError) and any string is the message. Any other serialisable value is data.
+/// With `?` every error becomes a [`ReplyError`]. `Box<RawValue>` is sent as the text that it is. A float that is not
+/// finite cannot be sent and becomes a bad response. So does a panic, unless the program is built to abort.
 ///
 /// `Args` only distinguishes the implementations.
 #[diagnostic::on_unimplemented(

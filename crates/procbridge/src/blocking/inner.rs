@@ -12,7 +12,6 @@ use crate::limits::admission::Admission;
 use crate::session::Session;
 
 /// The state that the clones of a client share.
-#[derive(Debug)]
 pub(super) struct Inner {
     pub(super) me: Weak<Inner>,
     pub(super) endpoint: Endpoint,
@@ -32,9 +31,11 @@ pub(super) struct Greeting(pub(super) Option<Arc<Greet>>);
 
 type Greet = dyn Fn(Arc<Inner>) + Send + Sync;
 
-impl fmt::Debug for Greeting {
+/// In one line: a program prints its clients in its own errors.
+impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Greeting").field(&self.0.is_some()).finish()
+        let session = if self.session().is_some() { "open" } else { "none" };
+        write!(f, "Client({}, session: {session})", self.endpoint)
     }
 }
 

@@ -21,6 +21,7 @@ use crate::session::received::Received;
 /// The items of a streamed answer, see [`Client::stream`](crate::Client::stream). Dropping it cancels the call.
 ///
 /// The iterator ends after the last item, or after the error that ended the stream.
+#[must_use = "a stream that is dropped is cancelled"]
 pub struct Items<T> {
     source: Source,
     time: CallTimeout,

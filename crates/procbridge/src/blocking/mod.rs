@@ -1,6 +1,7 @@
 //! The blocking face: sockets, threads and clocks around the core. No rule of the protocol is in here.
 
 mod background;
+mod call_builder;
 mod caller;
 mod client;
 mod flow;
@@ -12,7 +13,6 @@ mod keep_open;
 pub mod layers;
 pub(crate) mod next;
 mod open;
-mod request_builder;
 pub(crate) mod router;
 mod serve_call;
 mod server;
@@ -23,11 +23,11 @@ mod ticker;
 mod transport;
 mod wait;
 
+pub use call_builder::CallBuilder;
 pub use client::Client;
 pub use item_sink::ItemSink;
 pub use item_stream::Items;
 pub use next::Next;
-pub use request_builder::RequestBuilder;
 pub use router::Router;
 pub use server::{RunningServer, Server, ServerHandle};
 pub use session::Session;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::blocking::call_builder::{CallBuilder, Target};
 use crate::blocking::caller::Caller;
 use crate::blocking::item_stream::Items;
-use crate::blocking::request_builder::{RequestBuilder, Target};
 use crate::config::client::ClientConfig;
 use crate::error::Error;
 use crate::peer::Peer;
@@ -74,7 +74,7 @@ impl Session {
     ///
     /// # Blocking
     ///
-    /// Until the answer arrives, at most 30 s unless [another timeout](RequestBuilder::timeout) is set.
+    /// Until the answer arrives, at most 30 s unless [another timeout](CallBuilder::timeout) is set.
     pub fn request<R>(&self, method: &str, payload: &(impl Serialize + ?Sized)) -> Result<R, Error>
     where
         R: DeserializeOwned,
@@ -113,8 +113,8 @@ impl Session {
     }
 
     /// Begins a call with settings of its own.
-    pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
-        RequestBuilder::new(Target::Session(&self.caller), Some(method))
+    pub fn call<'a>(&'a self, method: &'a str) -> CallBuilder<'a> {
+        CallBuilder::new(Target::Session(&self.caller), Some(method))
     }
 }
 

@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use crate::blocking::call_builder::{CallBuilder, Target};
 use crate::blocking::flow::Begun;
 use crate::blocking::inner::Inner;
 use crate::blocking::item_stream::Items;
-use crate::blocking::request_builder::{RequestBuilder, Target};
 use crate::classic::client::CallTimeout;
 use crate::client::request;
 use crate::client::retry::{Backoff, may_pass};
@@ -23,6 +23,7 @@ use crate::events::event::{self, Event, Missed};
 /// has no events, or no longer supports sessions. While the server is unreachable, full or stopping, the subscription
 /// waits and retries.
 #[derive(Debug)]
+#[must_use = "a subscription that is dropped has ended"]
 pub struct Subscription {
     client: Arc<Inner>,
     /// The payload of the subscribing call.
@@ -39,6 +40,7 @@ pub struct Subscription {
 
 impl Subscription {
     pub(super) fn begin(client: &Arc<Inner>, topics: Vec<String>) -> Result<Self, Error> {
+        event::check_patterns(&topics)?;
         let (client, wanted) = (client.clone(), json!({ "topics": topics }));
         let backoff = Backoff::default();
         let mut subscription =
@@ -49,9 +51,8 @@ impl Subscription {
 
     /// Subscribes, and waits for the confirmation that the subscription is active.
     fn renew(&mut self) -> Result<Items<Option<Event>>, Error> {
-        let time = CallTimeout::new(self.client.config.patience());
-        let call =
-            RequestBuilder::new(Target::Client(&self.client), Some("$/subscribe")).payload(&self.wanted);
+        let time = CallTimeout::new(self.client.config.inactivity_timeout());
+        let call = CallBuilder::new(Target::Client(&self.client), Some("$/subscribe")).payload(&self.wanted);
         let begun = call.begin_session_stream(time)?;
         let Begun::Calling(_) = begun else { return Err(request::no_sessions()) };
         let mut items = Items::new(begun, time)?;

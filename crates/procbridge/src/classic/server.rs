@@ -58,8 +58,11 @@ impl ClassicServer {
             Some(settings) => connection.with_session(settings),
             None => connection,
         };
-        let rate =
-            ReceiveRate::new(admission.now(), admission.config.header_timeout, admission.config.min_rate);
+        let rate = ReceiveRate::new(
+            admission.now(),
+            admission.config.header_timeout,
+            admission.config.min_body_rate,
+        );
         Self { peer, connection, rate, id: None, bytes }
     }
 
@@ -110,10 +113,10 @@ impl ClassicServer {
                     return Progress::Over;
                 }
                 _ if !self.bytes.resize(self.connection.held_bytes()) => {
-                    let limit = admission.config.max_unfinished;
+                    let limit = admission.config.max_buffered_bytes;
                     self.refuse(
                         admission,
-                        &reply_error::overloaded("bytes of unanswered requests", limit, "max_unfinished"),
+                        &reply_error::overloaded("bytes of unanswered requests", limit, "max_buffered_bytes"),
                     );
                     return Progress::Over;
                 }

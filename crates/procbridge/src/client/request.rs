@@ -7,11 +7,11 @@ use procbridge_proto::{
     CallId, Envelope, Good, Misuse, Packet, ProtocolError, Response, Settings, Version, code,
 };
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 
 use crate::client::meta::{Meta, outgoing_meta};
-use crate::config::client::{ClientConfig, Sessions};
+use crate::config::client::{ClientConfig, SessionMode};
 use crate::config::token::Token;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Outcome, Sent};
@@ -93,7 +93,7 @@ pub(crate) fn packet<P: Serialize + ?Sized>(
 
 /// Returns the settings that a client offers with a new connection, if it offers a session.
 pub(crate) fn offer(config: &ClientConfig, is_serving: bool) -> Option<Settings> {
-    if config.version != Version::V1_1 || config.sessions == Sessions::Never {
+    if config.version != Version::V1_1 || config.sessions == SessionMode::Off {
         return None;
     }
     let settings = config.terms.clone();
@@ -183,6 +183,20 @@ pub(crate) fn dropped(response: &Response) -> Result<(), Error> {
     }
 }
 
+/// Converts the answer to a `$/ping`. A server that does not know the method is there too.
+pub(crate) fn reached(answer: Result<IgnoredAny, Error>) -> Result<(), Error> {
+    match answer {
+        Err(error)
+            if error
+                .remote()
+                .is_none_or(|reply| reply.code().is_some_and(|code| REFUSALS.contains(&code))) =>
+        {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Converts the end of a call on a session to its result.
 pub(crate) fn answered(answer: CallEnd, session: &Session) -> Result<Response, Error> {
     match answer {
@@ -235,7 +249,7 @@ fn lost(session: &Session, sent: Sent) -> Error {
         Some(End::Protocol(error)) => Error::protocol(error, sent),
         Some(End::Io(kind, reason)) => Error::lost(std::io::Error::new(kind, reason), sent),
         Some(End::Silent) => {
-            disconnected("the connection was lost before the answer: no sign of life (heartbeat)")
+            disconnected("the connection was lost before the answer: no sign of life (keepalive)")
         }
         Some(End::Stalled) => {
             disconnected("the connection was lost before the answer: the peer reads nothing (write_timeout)")

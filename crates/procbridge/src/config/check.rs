@@ -37,9 +37,12 @@ pub(crate) fn refused(reason: impl std::fmt::Display) -> Error {
     Error::unsent(ErrorKind::InvalidInput, format!("the settings cannot work: {reason}"))
 }
 
-/// Returns the interval of a repeated timer: nothing if it is zero, and at least [`SHORTEST`].
-pub(crate) fn no_shorter(time: Duration) -> Option<Duration> {
-    Some(time.max(SHORTEST)).filter(|_| !time.is_zero())
+/// The advice for a setting that `None` turns off.
+pub(crate) const NONE: &str = "; None turns it off";
+
+/// Returns the interval of a repeated timer: at least [`SHORTEST`].
+pub(crate) fn no_shorter(time: Option<Duration>) -> Option<Duration> {
+    time.map(|time| time.max(SHORTEST))
 }
 
 /// The size of the body `{}`.

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use procbridge_proto::{Codec, Limits, Settings, Version};
 
-use crate::config::check::{check_limits, check_token, has_time, no_shorter, refused};
-use crate::config::server::{HEARTBEAT, SESSION_CALLS};
+use crate::config::check::{NONE, check_limits, check_token, has_time, refused};
+use crate::config::server::{KEEPALIVE, SESSION_CALLS};
 use crate::config::token::Token;
 use crate::error::Error;
 
 /// Settings of a client.
 ///
-/// [`Client::connect_with`](crate::Client::connect_with) refuses a setting that can never work, with an error of kind
+/// [`Client::with_config`](crate::Client::with_config) refuses a setting that can never work, with an error of kind
 /// `InvalidInput` whose message names it. A timeout beyond the clock's range counts as none.
 ///
 /// ```
@@ -19,7 +19,7 @@ use crate::error::Error;
 /// use procbridge::{Client, ClientConfig};
 ///
 /// let config = ClientConfig::new().with_call_timeout(Duration::from_secs(2));
-/// let client = Client::connect_with(":8000", config)?;
+/// let client = Client::with_config(":8000", config)?;
 /// # Ok::<(), procbridge::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -28,28 +28,28 @@ pub struct ClientConfig {
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) call_timeout: Option<Duration>,
     pub(crate) version: Version,
-    pub(crate) sessions: Sessions,
+    pub(crate) sessions: SessionMode,
     pub(crate) spin: Option<Duration>,
     pub(crate) terms: Settings,
     pub(crate) session_calls: u32,
     pub(crate) compression: Option<Codec>,
-    pub(crate) hold: Option<Duration>,
-    pub(crate) heartbeat: Option<Duration>,
+    pub(crate) queue_timeout: Option<Duration>,
+    pub(crate) keepalive: Option<Duration>,
     pub(crate) token: Option<Token>,
     pub(crate) max_connecting: usize,
 }
 
-/// Whether a client keeps a connection open for many calls.
+/// Whether the calls of a client share a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Sessions {
-    /// If the server can. Otherwise each call opens a connection, and the server sees no difference to a classic
-    /// client.
+pub enum SessionMode {
+    /// They do if the server supports sessions. Otherwise each call opens a connection, and the server sees no
+    /// difference to a classic client.
     #[default]
-    Offered,
-    /// Never: each call opens a connection.
-    Never,
-    /// Always: a server without sessions gets no call. A `$/ping` finds out first.
+    Auto,
+    /// They do not: each call opens a connection.
+    Off,
+    /// They do: a server without sessions gets no call. A `$/ping` finds out first.
     Required,
 }
 
@@ -61,13 +61,13 @@ impl ClientConfig {
             connect_timeout: Some(Duration::from_secs(5)),
             call_timeout: Some(Duration::from_secs(30)),
             version: Version::V1_1,
-            sessions: Sessions::Offered,
+            sessions: SessionMode::Auto,
             spin: None,
             terms: Settings::new().with_max_calls(0),
             session_calls: SESSION_CALLS,
             compression: None,
-            hold: Some(HOLD),
-            heartbeat: Some(HEARTBEAT),
+            queue_timeout: Some(QUEUE_TIMEOUT),
+            keepalive: Some(KEEPALIVE),
             token: None,
             max_connecting: MAX_CONNECTING,
         }
@@ -75,8 +75,8 @@ impl ClientConfig {
 
     /// Returns the inactivity timeout of a new connection, if no other timeout applies: for a server that accepts it
     /// and never answers. A session has its keepalive instead.
-    pub(crate) fn patience(&self) -> Option<Duration> {
-        self.call_timeout.or_else(|| self.heartbeat?.checked_mul(SILENCES))
+    pub(crate) fn inactivity_timeout(&self) -> Option<Duration> {
+        self.call_timeout.or_else(|| self.keepalive?.checked_mul(SILENCES))
     }
 
     /// Sets the largest body that is sent or accepted, in bytes. Default 16 MiB. A larger payload is not sent, error
@@ -105,33 +105,19 @@ impl ClientConfig {
     }
 
     /// Sets the connect timeout, for all addresses of a name together. Default 5 s. Past it: error kind `Timeout`,
-    /// outcome `NotSent`. Zero is refused.
+    /// outcome `NotSent`. With `None`, connecting may take as long as the operating system allows. Zero is refused.
     #[must_use]
-    pub fn with_connect_timeout(mut self, limit: Duration) -> Self {
-        self.connect_timeout = Some(limit);
-        self
-    }
-
-    /// Removes the connect timeout: connecting may take as long as the operating system allows.
-    #[must_use]
-    pub fn without_connect_timeout(mut self) -> Self {
-        self.connect_timeout = None;
+    pub fn with_connect_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.connect_timeout = limit.into();
         self
     }
 
     /// Sets the timeout of a call, from its start to the complete answer, connecting included. Default 30 s. Past it:
     /// error kind `Timeout`. The server does not learn this timeout; it does learn the one that a single call has of
-    /// its own. Zero is refused.
+    /// its own. With `None`, a call may wait for its answer without end. Zero is refused.
     #[must_use]
-    pub fn with_call_timeout(mut self, limit: Duration) -> Self {
-        self.call_timeout = Some(limit);
-        self
-    }
-
-    /// Removes the timeout of calls: a call may wait for its answer without end.
-    #[must_use]
-    pub fn without_call_timeout(mut self) -> Self {
-        self.call_timeout = None;
+    pub fn with_call_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.call_timeout = limit.into();
         self
     }
 
@@ -145,9 +131,9 @@ impl ClientConfig {
 }
 
 impl ClientConfig {
-    /// Sets whether calls share a connection. Default [`Sessions::Offered`].
+    /// Sets whether calls share a connection. Default [`SessionMode::Auto`].
     #[must_use]
-    pub fn with_sessions(mut self, sessions: Sessions) -> Self {
+    pub fn with_sessions(mut self, sessions: SessionMode) -> Self {
         self.sessions = sessions;
         self
     }
@@ -185,34 +171,19 @@ impl ClientConfig {
 
     /// Sets how long a call is queued while the session is at the server's concurrency limit. Default 5 s, and at most
     /// the timeout of the call. Past it the call is sent, and the server answers `overloaded` if it is still at its
-    /// limit. Streams and one-way calls are not queued. Zero is [`without_hold`](Self::without_hold).
+    /// limit. Streams and one-way calls are not queued. With `None` or zero, no call is queued.
     #[must_use]
-    pub fn with_hold(mut self, limit: Duration) -> Self {
-        self.hold = Some(limit).filter(|limit| !limit.is_zero());
-        self
-    }
-
-    /// Sends every call at once, however many are in flight, without queueing at the server's concurrency limit.
-    #[must_use]
-    pub fn without_hold(mut self) -> Self {
-        self.hold = None;
+    pub fn with_queue_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.queue_timeout = limit.into().filter(|limit| !limit.is_zero());
         self
     }
 
     /// Sets the keepalive interval of a session: after so long a silence of the server, it is sent a PING. Default 15
-    /// s. After two PINGs without an answer, one interval each, the session is given up. Zero is
-    /// [`without_heartbeat`](Self::without_heartbeat), and less than 100 ms is raised to that: a live peer needs time
-    /// to answer.
+    /// s. After two PINGs without an answer, one interval each, the session is given up. Less than 100 ms is raised to
+    /// that: a live peer needs time to answer. With `None`, a silent server is never given up. Zero is refused.
     #[must_use]
-    pub fn with_heartbeat(mut self, silence: Duration) -> Self {
-        self.heartbeat = no_shorter(silence);
-        self
-    }
-
-    /// Turns the keepalive off: a silent server is never given up.
-    #[must_use]
-    pub fn without_heartbeat(mut self) -> Self {
-        self.heartbeat = None;
+    pub fn with_keepalive(mut self, silence: impl Into<Option<Duration>>) -> Self {
+        self.keepalive = silence.into();
         self
     }
 
@@ -224,8 +195,8 @@ impl ClientConfig {
     /// idle cores. It backs off exponentially after misses, down to one wait in a thousand. With one core there is no
     /// spinning, and calls on classic connections do not spin.
     #[must_use]
-    pub fn with_spin(mut self, limit: Duration) -> Self {
-        self.spin = Some(limit);
+    pub fn with_spin(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.spin = limit.into();
         self
     }
 
@@ -254,8 +225,9 @@ impl ClientConfig {
     /// Refuses settings that can never work.
     pub(crate) fn check(&self) -> Result<(), Error> {
         check_limits(&self.limits)?;
-        has_time("connect_timeout", self.connect_timeout, "; use without_connect_timeout for none")?;
-        has_time("call_timeout", self.call_timeout, "; use without_call_timeout for none")?;
+        has_time("connect_timeout", self.connect_timeout, NONE)?;
+        has_time("call_timeout", self.call_timeout, NONE)?;
+        has_time("keepalive", self.keepalive, NONE)?;
         if self.session_calls == 0 {
             return Err(refused(
                 "max_session_calls is 0, and a client that serves takes at least 1 call at a time",
@@ -266,7 +238,7 @@ impl ClientConfig {
 }
 
 /// Long enough for calls that end; short enough where none ends because each waits for a queued one.
-const HOLD: Duration = Duration::from_secs(5);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A busy server with the usual backlog would drop more; fewer cost nothing within one machine.
 const MAX_CONNECTING: usize = 16;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use procbridge_proto::{Limits, Settings};
 
-use crate::config::check::{check_limits, check_token, has_time, is_positive, no_shorter, refused};
+use crate::config::check::{NONE, check_limits, check_token, has_time, is_positive, refused};
 use crate::config::token::Token;
 use crate::error::Error;
 
@@ -25,13 +25,13 @@ use crate::error::Error;
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     pub(crate) limits: Limits,
-    pub(crate) max_unfinished: usize,
-    pub(crate) max_unread: usize,
+    pub(crate) max_buffered_bytes: usize,
+    pub(crate) max_unread_bytes: usize,
     pub(crate) max_connections: Option<usize>,
-    pub(crate) max_waiting: usize,
-    pub(crate) max_calls: usize,
+    pub(crate) max_pending_connections: usize,
+    pub(crate) max_concurrent_calls: usize,
     pub(crate) header_timeout: Duration,
-    pub(crate) min_rate: u32,
+    pub(crate) min_body_rate: u32,
     pub(crate) write_timeout: Duration,
     pub(crate) handler_timeout: Option<Duration>,
     pub(crate) drain_timeout: Duration,
@@ -44,8 +44,8 @@ pub struct ServerConfig {
     pub(crate) explicit_null: bool,
     pub(crate) terms: Option<Arc<Settings>>,
     pub(crate) token: Option<Token>,
-    pub(crate) heartbeat: Option<Duration>,
-    pub(crate) session_idle: Option<Duration>,
+    pub(crate) keepalive: Option<Duration>,
+    pub(crate) idle_timeout: Option<Duration>,
     pub(crate) name: Option<String>,
     pub(crate) ping: bool,
     pub(crate) describe: bool,
@@ -58,13 +58,13 @@ impl ServerConfig {
     pub fn new() -> Self {
         Self {
             limits: Limits::default(),
-            max_unfinished: 256 * 1024 * 1024,
-            max_unread: 256 * 1024 * 1024,
+            max_buffered_bytes: 256 * 1024 * 1024,
+            max_unread_bytes: 256 * 1024 * 1024,
             max_connections: None,
-            max_waiting: 256,
-            max_calls: 1024,
+            max_pending_connections: 256,
+            max_concurrent_calls: 1024,
             header_timeout: Duration::from_secs(10),
-            min_rate: 1024,
+            min_body_rate: 1024,
             write_timeout: Duration::from_secs(10),
             handler_timeout: Some(Duration::from_secs(60)),
             drain_timeout: Duration::from_secs(10),
@@ -77,8 +77,8 @@ impl ServerConfig {
             explicit_null: false,
             terms: Some(Arc::new(Settings::new().with_max_calls(SESSION_CALLS))),
             token: None,
-            heartbeat: Some(HEARTBEAT),
-            session_idle: Some(Duration::from_secs(600)),
+            keepalive: Some(KEEPALIVE),
+            idle_timeout: Some(Duration::from_secs(600)),
             name: None,
             ping: true,
             describe: true,
@@ -113,29 +113,29 @@ impl ServerConfig {
     }
 
     /// Sets the limit on the bytes of all unanswered requests together. Default 256 MiB. A request that would exceed it
-    /// is refused, code `overloaded`. Peers [share](Self::with_max_calls) these bytes like calls. A session's requests
+    /// is refused, code `overloaded`. Peers [share](Self::with_max_concurrent_calls) these bytes like calls. A session's requests
     /// below 4 KiB do not count. 0 is refused.
     #[must_use]
-    pub fn with_max_unfinished(mut self, bytes: usize) -> Self {
-        self.max_unfinished = bytes;
+    pub fn with_max_buffered_bytes(mut self, bytes: usize) -> Self {
+        self.max_buffered_bytes = bytes;
         self
     }
 
     /// Sets the limit on the bytes of all large answers together that their peers have not read. Default 256 MiB. A
-    /// call whose answer would exceed it is answered `overloaded` instead, although it has run. Peers
-    /// [share](Self::with_max_calls) these bytes like calls.
+    /// call whose answer would exceed it has run, and is answered with the code `too_large` instead. Peers
+    /// [share](Self::with_max_concurrent_calls) these bytes like calls.
     ///
     /// A session whose answers exceed 32 MiB, or twice the largest body, ends unless its peer reads as much within
     /// [`write_timeout`](Self::with_write_timeout). Answers of up to 64 KiB do not count. 0 is refused.
     #[must_use]
-    pub fn with_max_unread(mut self, bytes: usize) -> Self {
-        self.max_unread = bytes;
+    pub fn with_max_unread_bytes(mut self, bytes: usize) -> Self {
+        self.max_unread_bytes = bytes;
         self
     }
 
     /// Sets the limit on open connections. Default 512 with the blocking face, 4,096 with tokio. It is never more than
     /// seven eighths of the process's descriptor limit at the time when the server begins to serve. Processes and
-    /// addresses [share](Self::with_max_calls) connections like calls.
+    /// addresses [share](Self::with_max_concurrent_calls) connections like calls.
     ///
     /// A connection beyond the limit evicts a session that has been idle for at least 250 ms: that session ends with
     /// GOODBYE. It is the one idle longest of the process or address with the most sessions. Without such a session the
@@ -147,10 +147,10 @@ impl ServerConfig {
     }
 
     /// Sets the limit on connections among them whose request has not arrived yet. Default 256. One more is refused,
-    /// code `overloaded`. Processes and addresses [share](Self::with_max_calls) them like calls. 0 is refused.
+    /// code `overloaded`. Processes and addresses [share](Self::with_max_concurrent_calls) them like calls. 0 is refused.
     #[must_use]
-    pub fn with_max_waiting(mut self, connections: usize) -> Self {
-        self.max_waiting = connections;
+    pub fn with_max_pending_connections(mut self, connections: usize) -> Self {
+        self.max_pending_connections = connections;
         self
     }
 
@@ -163,8 +163,8 @@ impl ServerConfig {
     /// half of all permits. So a peer that takes all it can keeps no other out. `$/ping`, `$/describe` and `$/stats`
     /// need no permit.
     #[must_use]
-    pub fn with_max_calls(mut self, calls: usize) -> Self {
-        self.max_calls = calls;
+    pub fn with_max_concurrent_calls(mut self, calls: usize) -> Self {
+        self.max_concurrent_calls = calls;
         self
     }
 
@@ -180,8 +180,8 @@ impl ServerConfig {
     /// KiB/s, measured over any 10 s, of which the first 5 s are free. A slower request gets the code `timeout`; a
     /// session ends. With 0 there is no minimum rate, and a body must not be silent for 10 s.
     #[must_use]
-    pub fn with_min_rate(mut self, bytes_per_second: u32) -> Self {
-        self.min_rate = bytes_per_second;
+    pub fn with_min_body_rate(mut self, bytes_per_second: u32) -> Self {
+        self.min_body_rate = bytes_per_second;
         self
     }
 
@@ -195,17 +195,11 @@ impl ServerConfig {
 
     /// Sets the timeout of a handler. Default 60 s; then the caller gets the code `timeout`. A caller's own timeout
     /// applies if it is shorter. A blocking handler cannot be stopped from outside: it runs on, counted as leaked until
-    /// it ends, and its result is dropped. Zero is refused.
+    /// it ends, and its result is dropped. With `None`, a handler may run without end, unless the caller sets a
+    /// timeout. Zero is refused.
     #[must_use]
-    pub fn with_handler_timeout(mut self, limit: Duration) -> Self {
-        self.handler_timeout = Some(limit);
-        self
-    }
-
-    /// Removes the timeout of handlers: a handler may run without end, unless the caller sets a timeout.
-    #[must_use]
-    pub fn without_handler_timeout(mut self) -> Self {
-        self.handler_timeout = None;
+    pub fn with_handler_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.handler_timeout = limit.into();
         self
     }
 
@@ -250,8 +244,8 @@ impl ServerConfig {
     /// idle cores. It backs off exponentially after misses, down to one wait in a thousand. With one core there is no
     /// spinning, and calls on classic connections do not spin.
     #[must_use]
-    pub fn with_spin(mut self, limit: Duration) -> Self {
-        self.spin = Some(limit);
+    pub fn with_spin(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.spin = limit.into();
         self
     }
 
@@ -369,36 +363,21 @@ impl ServerConfig {
 
     /// Sets the keepalive interval of a session: after so long a silence of the client, it is sent a PING. Default 15
     /// s. After two PINGs without an answer, one interval each, the session ends. The first PING comes after a second
-    /// at the earliest, so that a peer that answers does not take the PINGs for a flood. Zero is
-    /// [`without_heartbeat`](Self::without_heartbeat), and less than 100 ms is raised to that: a live peer needs time
-    /// to answer.
+    /// at the earliest, so that a peer that answers does not take the PINGs for a flood. Less than 100 ms is raised to
+    /// that: a live peer needs time to answer. With `None`, no session ends because its client is silent. Zero is
+    /// refused.
     #[must_use]
-    pub fn with_heartbeat(mut self, silence: Duration) -> Self {
-        self.heartbeat = no_shorter(silence);
-        self
-    }
-
-    /// Turns the keepalive off: no session ends because its client is silent.
-    #[must_use]
-    pub fn without_heartbeat(mut self) -> Self {
-        self.heartbeat = None;
+    pub fn with_keepalive(mut self, silence: impl Into<Option<Duration>>) -> Self {
+        self.keepalive = silence.into();
         self
     }
 
     /// Sets the idle timeout of a session over TCP: without a call in flight for so long, it is closed in order.
-    /// Default 10 min. Sessions over Unix sockets have no idle timeout. Zero is
-    /// [`without_session_idle`](Self::without_session_idle), and less than 100 ms is raised to that: a session that
-    /// ends with each call costs more than none.
+    /// Default 10 min. Sessions over Unix sockets have no idle timeout. Less than 100 ms is raised to that: a session
+    /// that ends with each call costs more than none. With `None`, no session ends because it is idle. Zero is refused.
     #[must_use]
-    pub fn with_session_idle(mut self, limit: Duration) -> Self {
-        self.session_idle = no_shorter(limit);
-        self
-    }
-
-    /// Removes the idle timeout of sessions.
-    #[must_use]
-    pub fn without_session_idle(mut self) -> Self {
-        self.session_idle = None;
+    pub fn with_idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.idle_timeout = limit.into();
         self
     }
 }
@@ -407,11 +386,11 @@ impl ServerConfig {
     /// Refuses settings that can never work.
     pub(crate) fn check(&self) -> Result<(), Error> {
         check_limits(&self.limits)?;
-        is_positive("max_unfinished", self.max_unfinished)?;
-        is_positive("max_unread", self.max_unread)?;
+        is_positive("max_buffered_bytes", self.max_buffered_bytes)?;
+        is_positive("max_unread_bytes", self.max_unread_bytes)?;
         is_positive("max_connections", self.max_connections.unwrap_or(1))?;
-        is_positive("max_waiting", self.max_waiting)?;
-        is_positive("max_calls", self.max_calls)?;
+        is_positive("max_pending_connections", self.max_pending_connections)?;
+        is_positive("max_concurrent_calls", self.max_concurrent_calls)?;
         if self.terms.as_ref().is_some_and(|settings| settings.max_calls() == 0) {
             return Err(refused(
                 "max_session_calls is 0; use without_sessions for a server without sessions",
@@ -419,7 +398,9 @@ impl ServerConfig {
         }
         has_time("header_timeout", Some(self.header_timeout), "; set a longer one")?;
         has_time("write_timeout", Some(self.write_timeout), "; set a longer one")?;
-        has_time("handler_timeout", self.handler_timeout, "; use without_handler_timeout for none")?;
+        has_time("handler_timeout", self.handler_timeout, NONE)?;
+        has_time("keepalive", self.keepalive, NONE)?;
+        has_time("idle_timeout", self.idle_timeout, NONE)?;
         check_token(self.token.as_ref())
     }
 }
@@ -435,4 +416,4 @@ const MOST_ACCEPTORS: usize = 256;
 /// Default concurrency limit of one session.
 pub(crate) const SESSION_CALLS: u32 = 128;
 /// Default keepalive interval: silence before a PING.
-pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(15);

@@ -69,6 +69,39 @@ impl<'de> Deserialize<'de> for Event {
     }
 }
 
+/// Checks the patterns of a subscription (PB-EVT-3). The specification allows more than the text of a mistake.
+pub(crate) fn check_patterns(patterns: &[String]) -> Result<(), Error> {
+    if patterns.is_empty() {
+        return Err(Error::unsent(ErrorKind::InvalidInput, "a subscription needs at least one topic"));
+    }
+    patterns.iter().try_for_each(|pattern| {
+        check_segments(pattern, |segment| {
+            let is_mixed = segment.contains('*') && segment != "*";
+            is_mixed.then_some("a \"*\" stands for a whole segment between dots, as in \"build.*\"")
+        })
+    })
+}
+
+/// Checks the topic of an event.
+pub(crate) fn check_topic(topic: &str) -> Result<(), Error> {
+    check_segments(topic, |segment| segment.contains('*').then_some("an event has one topic, without \"*\""))
+}
+
+fn check_segments(topic: &str, wrong: impl Fn(&str) -> Option<&'static str>) -> Result<(), Error> {
+    let empty = "a segment between dots is empty";
+    let too_long = (topic.len() > MAX_TOPIC).then(|| format!("it exceeds {MAX_TOPIC} B"));
+    let wrong = |segment: &str| if segment.is_empty() { Some(empty) } else { wrong(segment) };
+    match too_long.or_else(|| topic.split('.').find_map(wrong).map(str::to_string)) {
+        Some(reason) => {
+            Err(Error::unsent(ErrorKind::InvalidInput, format!("the topic {topic:?} cannot work: {reason}")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Bytes of a topic or pattern.
+pub(crate) const MAX_TOPIC: usize = 256;
+
 /// Returns the error for a good answer that came without any item before it. Such a server treats `$/subscribe` as any
 /// other method, and would give the same answer again.
 pub(crate) fn none_there() -> Error {

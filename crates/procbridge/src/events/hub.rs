@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 
 use crate::config::server::ServerConfig;
 use crate::error::{Error, ErrorKind};
+use crate::events::event::{MAX_TOPIC, check_topic};
 use crate::events::topic_index::Topics;
 use crate::json::serialize;
 use crate::reply_error::ReplyError;
@@ -115,13 +116,15 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// - `InvalidInput`: the payload cannot be sent: not serialisable as JSON, or over 16 MiB.
+    /// - `InvalidInput`: the payload cannot be sent: not serialisable as JSON, or over 16 MiB. Or the topic has an empty
+    ///   segment, a `*`, or over 256 bytes.
     pub fn publish<T: Serialize + ?Sized>(&self, topic: &str, payload: &T) -> Result<usize, Error> {
+        check_topic(topic)?;
         let mut text = Vec::new();
         serialize::write(&mut text, payload).map_err(Error::unsendable)?;
         let around = topic.len().saturating_mul(6).saturating_add(OVERHEAD);
         let limit = (self.inner.limits.max_body() as usize).saturating_sub(around);
-        if topic.len() > MAX_TOPIC || text.len() > limit {
+        if text.len() > limit {
             let message = format!("an event of {} B exceeds the limit of {limit} B (max_body)", text.len());
             return Err(Error::unsent(ErrorKind::InvalidInput, message));
         }
@@ -371,7 +374,6 @@ impl fmt::Debug for Subscriber {
 /// How many events are queued for a slow subscriber.
 const QUEUE: usize = 1024;
 const QUEUE_BYTES: usize = 32 * 1024 * 1024;
-const MAX_TOPIC: usize = 256;
 /// The most topics of one subscription, and the most bytes of its payload.
 const MAX_TOPICS: usize = 256;
 const MAX_WANTED: usize = 256 * 1024;

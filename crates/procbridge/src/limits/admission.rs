@@ -16,7 +16,7 @@ use crate::net::listener::AllowedPeers;
 use crate::net::socket;
 use crate::peer::Peer;
 use crate::reply_error::ReplyError;
-use crate::reply_error::{denied, overloaded};
+use crate::reply_error::{answer_lost, denied, overloaded};
 use crate::telemetry::log::{Log, LogClass};
 use crate::telemetry::stats::Stats;
 
@@ -66,10 +66,10 @@ impl Admission {
         let connections = config.max_connections.unwrap_or(connections).min(socket::most_connections());
         Self {
             stats: Stats::new(connections, methods.iter().copied()),
-            waiting: Semaphore::shared(config.max_waiting, Resource::Waiting),
-            calls: Semaphore::shared(config.max_calls, Resource::Calls),
-            requests: Semaphore::shared(config.max_unfinished, Resource::Requests),
-            answers: Semaphore::shared(config.max_unread, Resource::Answers),
+            waiting: Semaphore::shared(config.max_pending_connections, Resource::Waiting),
+            calls: Semaphore::shared(config.max_concurrent_calls, Resource::Calls),
+            requests: Semaphore::shared(config.max_buffered_bytes, Resource::Requests),
+            answers: Semaphore::shared(config.max_unread_bytes, Resource::Answers),
             accounts: Accounts::new(config.any_user),
             inflated: Mutex::default(),
             streams: Mutex::default(),
@@ -84,9 +84,9 @@ impl Admission {
 
     /// Returns the limits of a client that serves calls of its server.
     pub(crate) fn for_client(client: &ClientConfig) -> Self {
-        let mut config = ServerConfig::new().without_session_idle();
+        let mut config = ServerConfig::new().with_idle_timeout(None);
         config.limits = client.limits;
-        config.heartbeat = client.heartbeat;
+        config.keepalive = client.keepalive;
         config.spin = client.spin;
         Self { is_client: true, ..Self::new(config, usize::MAX, &[]) }
     }
@@ -123,7 +123,7 @@ impl Admission {
 
     /// Returns the answer to a connection that does not get such a permit.
     pub(crate) fn full(&self) -> ReplyError {
-        limit_reached(&self.waiting, 1, "connections without a request", "max_waiting")
+        limit_reached(&self.waiting, 1, "connections without a request", "max_pending_connections")
     }
 
     /// Takes a permit for a call. A built-in method needs none: it is answered at once, and tells why a server is full.
@@ -136,7 +136,7 @@ impl Admission {
             return Ok(None);
         }
         let slot = self.calls.try_acquire_for(account, 1);
-        slot.map(Some).ok_or_else(|| limit_reached(&self.calls, 1, "calls in flight", "max_calls"))
+        slot.map(Some).ok_or_else(|| limit_reached(&self.calls, 1, "calls in flight", "max_concurrent_calls"))
     }
 
     /// Takes a permit for the bytes of a request of a session. Small requests are bounded by the number of calls, so no
@@ -147,7 +147,7 @@ impl Admission {
         }
         let space = self.requests.try_acquire_for(account, bytes);
         space.map(Some).ok_or_else(|| {
-            limit_reached(&self.requests, bytes, "bytes of unanswered requests", "max_unfinished")
+            limit_reached(&self.requests, bytes, "bytes of unanswered requests", "max_buffered_bytes")
         })
     }
 
@@ -162,7 +162,8 @@ impl Admission {
 
     /// Returns the answer to a call for whose own answer there is no space.
     pub(crate) fn full_of_answers(&self, bytes: usize) -> ReplyError {
-        limit_reached(&self.answers, bytes, "bytes of answers not yet read", "max_unread")
+        let what = "bytes of answers not yet read";
+        answer_lost(&limit_reached(&self.answers, bytes, what, "max_unread_bytes"))
     }
 
     /// Returns the bytes of large answers that may be queued for one session while its peer does not read.

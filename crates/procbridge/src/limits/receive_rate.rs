@@ -13,11 +13,11 @@ pub(crate) struct ReceiveRate {
 }
 
 impl ReceiveRate {
-    /// Returns the rate of a request that begins `now`. `min_rate` is in bytes a second.
-    pub(crate) fn new(now: Instant, header_timeout: Duration, min_rate: u32) -> Self {
+    /// Returns the rate of a request that begins `now`. `min_body_rate` is in bytes a second.
+    pub(crate) fn new(now: Instant, header_timeout: Duration, min_body_rate: u32) -> Self {
         // A timeout beyond the clock's range is replaced by one that no program lives to see.
         let deadline = now.checked_add(header_timeout).unwrap_or(now + NO_DEADLINE);
-        let rate = usize::try_from(u64::from(min_rate) * WINDOW.as_secs()).unwrap_or(usize::MAX);
+        let rate = usize::try_from(u64::from(min_body_rate) * WINDOW.as_secs()).unwrap_or(usize::MAX);
         Self { deadline, due: None, rate }
     }
 

@@ -34,7 +34,7 @@ struct PingRate {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeepaliveConfig {
     /// Silence before a PING, and before each further one.
-    pub(crate) heartbeat: Option<Duration>,
+    pub(crate) keepalive: Option<Duration>,
     /// Time without a call before the session is ended.
     pub(crate) idle: Option<Duration>,
 }
@@ -117,11 +117,11 @@ impl Keepalive {
             self.used = now;
         }
         let mut next = None;
-        if let Some(heartbeat) = config.heartbeat {
+        if let Some(keepalive) = config.keepalive {
             // Each PING has a whole interval to be answered, however late it was sent: this process may have been
             // suspended.
             let asked = Duration::from_millis(self.asked.into());
-            let silence = if self.pinged == 0 { heartbeat.max(PING_PAUSE) } else { heartbeat };
+            let silence = if self.pinged == 0 { keepalive.max(PING_PAUSE) } else { keepalive };
             let due = self.heard.checked_add(silence.saturating_add(asked));
             if due.is_some_and(|due| now >= due) {
                 if self.pinged >= MAX_MISSED {
@@ -130,7 +130,7 @@ impl Keepalive {
                 self.pinged += 1;
                 let asked = now.saturating_duration_since(self.heard).as_millis();
                 self.asked = u32::try_from(asked).unwrap_or(u32::MAX);
-                return (KeepaliveAction::Ping, now.checked_add(heartbeat));
+                return (KeepaliveAction::Ping, now.checked_add(keepalive));
             }
             next = due;
         }
@@ -150,7 +150,7 @@ const MAX_MISSED: u32 = 2;
 /// PINGs of the peer that are allowed in each window.
 const MAX_PINGS: u64 = 10;
 const PING_WINDOW: Duration = Duration::from_secs(10);
-/// Least silence before the first PING, whatever the heartbeat: a peer that answers each PING receives no more of them
+/// Least silence before the first PING, whatever the keepalive: a peer that answers each PING receives no more of them
 /// than it allows (PB-PNG-6).
 const PING_PAUSE: Duration = Duration::from_secs(1);
 /// Windows with too many PINGs that are a flood.
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn a_silent_peer_is_pinged_twice_and_given_up() {
         let start = Instant::now();
-        let config = KeepaliveConfig { heartbeat: Some(15 * SECOND), idle: None };
+        let config = KeepaliveConfig { keepalive: Some(15 * SECOND), idle: None };
         let mut keepalive = Keepalive::new(start);
         assert_eq!(
             keepalive.tick(start + 14 * SECOND, config, true),
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn a_peer_has_time_to_answer_each_ping_of_a_suspended_process() {
         let start = Instant::now();
-        let config = KeepaliveConfig { heartbeat: Some(15 * SECOND), idle: None };
+        let config = KeepaliveConfig { keepalive: Some(15 * SECOND), idle: None };
         let mut keepalive = Keepalive::new(start);
         assert_eq!(
             keepalive.tick(start + 100 * SECOND, config, true),
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn whatever_arrives_is_a_sign_of_life() {
         let start = Instant::now();
-        let config = KeepaliveConfig { heartbeat: Some(15 * SECOND), idle: None };
+        let config = KeepaliveConfig { keepalive: Some(15 * SECOND), idle: None };
         let mut keepalive = Keepalive::new(start);
         assert_eq!(keepalive.tick(start + 15 * SECOND, config, true).0, KeepaliveAction::Ping);
         keepalive.note_received(start + 16 * SECOND);
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn a_session_without_calls_ends() {
         let start = Instant::now();
-        let config = KeepaliveConfig { heartbeat: None, idle: Some(600 * SECOND) };
+        let config = KeepaliveConfig { keepalive: None, idle: Some(600 * SECOND) };
         let mut keepalive = Keepalive::new(start);
         assert_eq!(keepalive.tick(start + 500 * SECOND, config, true).0, KeepaliveAction::Nothing);
         assert_eq!(keepalive.tick(start + 1099 * SECOND, config, false).0, KeepaliveAction::Nothing);
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn a_call_between_two_ticks_is_a_use() {
         let start = Instant::now();
-        let config = KeepaliveConfig { heartbeat: None, idle: Some(600 * SECOND) };
+        let config = KeepaliveConfig { keepalive: None, idle: Some(600 * SECOND) };
         let mut keepalive = Keepalive::new(start);
         keepalive.note_received(start + 500 * SECOND);
         assert_eq!(keepalive.tick(start + 600 * SECOND, config, false).0, KeepaliveAction::Idle);
@@ -241,11 +241,11 @@ mod tests {
         assert!(keepalive.is_flooded(start + 40 * SECOND, 33));
     }
 
-    /// Both sides of a session may have any heartbeat.
+    /// Both sides of a session may have any keepalive.
     #[test]
     fn a_short_heartbeat_is_no_flood_for_a_peer_that_answers() {
         let start = Instant::now();
-        let config = KeepaliveConfig { heartbeat: Some(SECOND / 10), idle: None };
+        let config = KeepaliveConfig { keepalive: Some(SECOND / 10), idle: None };
         let (mut keepalive, mut peer) = (Keepalive::new(start), Keepalive::new(start));
         let (mut now, mut pings) = (start, 0);
         while now < start + 100 * SECOND {

@@ -218,7 +218,7 @@ impl State {
         } else if let Some(rate) = &mut self.receive_rate {
             rate.arrived(now, count, true);
         } else {
-            let mut rate = ReceiveRate::new(now, config.header_timeout, config.min_rate);
+            let mut rate = ReceiveRate::new(now, config.header_timeout, config.min_body_rate);
             rate.arrived(now, 0, true);
             self.receive_rate = Some(Box::new(rate));
         }

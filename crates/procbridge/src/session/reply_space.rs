@@ -7,7 +7,7 @@ use procbridge_proto::{CallId, Packet};
 
 use crate::limits::admission::LARGE;
 use crate::limits::permits::{Permit, Resource};
-use crate::reply_error::{self, ReplyError};
+use crate::reply_error::{ReplyError, answer_lost, overloaded};
 use crate::session::served_call::PreparedReply;
 use crate::session::session::Session;
 use crate::session::waker::keep_waker;
@@ -46,7 +46,7 @@ impl Session {
         // it.
         let (share, all) = (self.admission.session_share(), self.account.used(Resource::Answers));
         if all.saturating_add(LARGE) > share {
-            return Err(reply_error::overloaded("bytes of answers of this peer", share, "max_unread"));
+            return Err(answer_lost(&overloaded("bytes of answers of this peer", share, "max_unread_bytes")));
         }
         // Space grows in steps, so that many small items need few changes.
         let wanted = bytes.saturating_add(LARGE);
@@ -74,11 +74,8 @@ impl Session {
             state.blocked.is_some_and(|since| now.saturating_duration_since(since) >= STALLED)
         });
         if is_stalled {
-            return Err(reply_error::overloaded(
-                "bytes of answers not read by this peer",
-                share,
-                "max_unread",
-            ));
+            let what = "bytes of answers not read by this peer";
+            return Err(answer_lost(&overloaded(what, share, "max_unread_bytes")));
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use crate::config::check::no_shorter;
 use crate::limits::permits::Resource;
 use crate::limits::receive_rate::ReceiveRate;
 use crate::net::socket;
@@ -47,8 +48,8 @@ impl SessionContext {
 
     fn keepalive_config(&self) -> KeepaliveConfig {
         let config = &self.admission.config;
-        let idle = config.session_idle.filter(|_| matches!(self.peer, Peer::Tcp(_)));
-        KeepaliveConfig { heartbeat: config.heartbeat, idle }
+        let idle = no_shorter(config.idle_timeout).filter(|_| matches!(self.peer, Peer::Tcp(_)));
+        KeepaliveConfig { keepalive: no_shorter(config.keepalive), idle }
     }
 
     /// Runs the timers due at `now`, for a caller that holds the lock and is about to read. Returns when the next one
@@ -74,7 +75,7 @@ impl SessionContext {
         }
         let late = state.receive_rate.as_deref().map(ReceiveRate::deadline);
         if late.is_some_and(|late| late <= now) {
-            let why = "a request did not arrive in time (min_rate)";
+            let why = "a request did not arrive in time (min_body_rate)";
             state.log_line = Some(Box::new((LogClass::Refused, why.into())));
             state.connection.goodbye(why);
             state.flush(self);
@@ -135,11 +136,11 @@ mod tests {
     fn a_silent_peer_is_given_up() {
         let Ends { session, socket: _socket, .. } = Ends::client(Reader::None, 8);
         let _waiting = session.begin(call("work", &(), ResultForm::Result)).unwrap();
-        let heartbeat = session.admission.config.heartbeat.unwrap();
+        let keepalive = session.admission.config.keepalive.unwrap();
         let start = Instant::now();
         for count in 1..=3 {
             assert!(!session.has_ended());
-            session.tick(start + count * heartbeat + Duration::from_secs(1));
+            session.tick(start + count * keepalive + Duration::from_secs(1));
         }
         assert!(matches!(session.end_reason(), Some(End::Silent)), "{:?}", session.end_reason());
     }
@@ -147,14 +148,14 @@ mod tests {
     #[test]
     fn unread_input_is_a_sign_of_life() {
         let Ends { session, mut peer, mut socket } = Ends::client(Reader::None, 8);
-        let heartbeat = session.admission.config.heartbeat.unwrap();
+        let keepalive = session.admission.config.keepalive.unwrap();
         let start = Instant::now();
-        let tick = |count| session.tick(start + count * heartbeat + Duration::from_secs(1));
+        let tick = |count| session.tick(start + count * keepalive + Duration::from_secs(1));
         tick(1);
         tick(2);
         peer.ping();
         socket.write_all(peer.transmit()).unwrap();
-        assert!(tick(3) > Some(start + 4 * heartbeat));
+        assert!(tick(3) > Some(start + 4 * keepalive));
         for count in 4..7 {
             tick(count);
         }

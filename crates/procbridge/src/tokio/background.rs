@@ -31,7 +31,7 @@ async fn attend(client: Weak<Inner>, changed: Arc<Notify>, mut greeted: Weak<Ses
         wait(&client, &changed, None, is_greeted).await;
         wait(&client, &changed, Some(backoff.pause(clock::now())), |client| client.session().is_none()).await;
         let Some(client) = client.upgrade() else { return };
-        let time = clock::time(client.config.patience());
+        let time = clock::time(client.config.inactivity_timeout());
         if client.open_session(time).await.is_ok()
             && let Some(session) = client.session()
             && !is_same(&session, &greeted)

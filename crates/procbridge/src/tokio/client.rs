@@ -1,5 +1,6 @@
 //! The client: calls as users make them.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -10,11 +11,11 @@ use crate::config::client::ClientConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::tokio::background;
+use crate::tokio::call_builder::{CallBuilder, Target};
 use crate::tokio::call_future::CallFuture;
 use crate::tokio::clock;
 use crate::tokio::inner::Inner;
 use crate::tokio::item_stream::Items;
-use crate::tokio::request_builder::{RequestBuilder, Target};
 use crate::tokio::router::Router;
 use crate::tokio::subscription::Subscription;
 
@@ -25,7 +26,7 @@ use crate::tokio::subscription::Subscription;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), procbridge::Error> {
-/// let client = Client::connect("unix:/run/app.sock")?;
+/// let client = Client::connect("unix:/run/app.sock").await?;
 /// let sum: i64 = client.request("sum", &[1, 2, 3]).await?;
 /// # Ok(())
 /// # }
@@ -39,26 +40,73 @@ use crate::tokio::subscription::Subscription;
 ///
 /// A session belongs to the process that opened it. Create clients after a `fork`: a copy of the parent's client in the
 /// child may receive the parent's answers.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
     pub(super) inner: Arc<Inner>,
 }
 
 impl Client {
-    /// Returns a client of the server at `endpoint`, with the default settings.
-    ///
-    /// Opens no connection yet: a classic server gives each call a connection of its own, and some crash on a
-    /// connection without a call. The first call shows whether a server listens there.
+    /// Returns a client of the server at `endpoint`, with the default settings, after the server has answered a
+    /// `$/ping`. A server that does not know this method, as a classic one, answers too.
     ///
     /// # Errors
     ///
-    /// - `InvalidEndpoint`: the endpoint's text is wrong.
-    pub fn connect<E>(endpoint: E) -> Result<Self, Error>
+    /// Those of [`new`](Self::new), and those of [`request`](Self::request): no server listens there, or it refuses
+    /// this client.
+    ///
+    /// # Panics
+    ///
+    /// As [`request`](Self::request).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the client.
+    pub async fn connect<E>(endpoint: E) -> Result<Self, Error>
     where
         E: TryInto<Endpoint>,
         Error: From<E::Error>,
     {
-        Self::connect_with(endpoint, ClientConfig::default())
+        Self::connect_with(endpoint, ClientConfig::default()).await
+    }
+
+    /// Returns a client of the server at `endpoint`, with the settings in `config`, after the server has answered. See
+    /// [`connect`](Self::connect).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`with_config`](Self::with_config) and [`request`](Self::request).
+    ///
+    /// # Panics
+    ///
+    /// As [`request`](Self::request).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the client.
+    pub async fn connect_with<E>(endpoint: E, config: ClientConfig) -> Result<Self, Error>
+    where
+        E: TryInto<Endpoint>,
+        Error: From<E::Error>,
+    {
+        let client = Self::with_config(endpoint, config)?;
+        request::reached(client.call("$/ping").send().await)?;
+        Ok(client)
+    }
+
+    /// Returns a client of the server at `endpoint`, with the default settings.
+    ///
+    /// Opens no connection yet: the first call does, and shows whether a server listens there. So the server may be
+    /// started later than its client.
+    ///
+    /// # Errors
+    ///
+    /// - `InvalidEndpoint`: the endpoint's text is wrong.
+    pub fn new<E>(endpoint: E) -> Result<Self, Error>
+    where
+        E: TryInto<Endpoint>,
+        Error: From<E::Error>,
+    {
+        Self::with_config(endpoint, ClientConfig::default())
     }
 
     /// Returns a client of the server at `endpoint`, with the settings in `config`.
@@ -67,7 +115,7 @@ impl Client {
     ///
     /// - `InvalidEndpoint`: the endpoint's text is wrong, or its port is 0.
     /// - `InvalidInput`: a setting has a value with which no call could succeed.
-    pub fn connect_with<E>(endpoint: E, config: ClientConfig) -> Result<Self, Error>
+    pub fn with_config<E>(endpoint: E, config: ClientConfig) -> Result<Self, Error>
     where
         E: TryInto<Endpoint>,
         Error: From<E::Error>,
@@ -149,7 +197,7 @@ impl Client {
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), procbridge::Error> {
-    /// # let client = procbridge::tokio::Client::connect(":8000")?;
+    /// # let client = procbridge::tokio::Client::connect(":8000").await?;
     /// let mut lines = client.stream::<String>("logs.tail", "app.log").await?;
     /// while let Some(line) = lines.next().await {
     ///     println!("{}", line?);
@@ -159,7 +207,7 @@ impl Client {
     /// ```
     ///
     /// The future is ready when the call is sent. The default call timeout does not apply to streams; a timeout that is
-    /// [set](RequestBuilder::timeout) covers the whole stream. If the server accepts the first connection and stays
+    /// [set](CallBuilder::timeout) covers the whole stream. If the server accepts the first connection and stays
     /// silent, the first call waits no longer than a call's timeout.
     ///
     /// # Errors
@@ -213,20 +261,20 @@ impl Client {
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), procbridge::Error> {
-    /// # let client = procbridge::tokio::Client::connect(":8000")?;
+    /// # let client = procbridge::tokio::Client::connect(":8000").await?;
     /// use std::time::Duration;
     ///
     /// let n: i64 = client.call("sum").payload(&[1, 2, 3]).timeout(Duration::from_millis(200)).send().await?;
     /// # Ok(())
     /// # }
     /// ```
-    pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
-        RequestBuilder::new(Target::Client(&self.inner), Some(method))
+    pub fn call<'a>(&'a self, method: &'a str) -> CallBuilder<'a> {
+        CallBuilder::new(Target::Client(&self.inner), Some(method))
     }
 
     /// Begins a call without a method name, which the protocol allows.
-    pub fn call_without_method(&self) -> RequestBuilder<'_> {
-        RequestBuilder::new(Target::Client(&self.inner), None)
+    pub fn call_without_method(&self) -> CallBuilder<'_> {
+        CallBuilder::new(Target::Client(&self.inner), None)
     }
 
     /// Serves the methods of `router` to the server, which calls them with
@@ -273,7 +321,7 @@ impl Client {
         if let Some(session) = inner.current.session() {
             session.goodbye("replaced by a session that serves calls");
         }
-        inner.open_session(clock::time(inner.config.patience())).await?;
+        inner.open_session(clock::time(inner.config.inactivity_timeout())).await?;
         guard.is_done = true;
         background::keep(inner);
         inner.greet().await;
@@ -288,7 +336,7 @@ impl Client {
     /// # use procbridge::tokio::{Client, Router};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), procbridge::Error> {
-    /// let client = Client::connect("unix:/run/app.sock")?;
+    /// let client = Client::connect("unix:/run/app.sock").await?;
     /// client.on_session(async |client| {
     ///     if let Err(error) = client.request::<()>("register", &()).await {
     ///         eprintln!("cannot register: {error}");
@@ -322,5 +370,11 @@ impl Drop for ServeGuard<'_> {
                 session.goodbye("the client has stopped serving");
             }
         }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
     }
 }

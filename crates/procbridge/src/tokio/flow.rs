@@ -13,7 +13,7 @@ use crate::classic::client::{CallTimeout, ClassicClient};
 use crate::client::connections::{OneShotPermit, Route};
 use crate::client::request::{self, CallOptions, ResultForm};
 use crate::client::retry::Retry;
-use crate::config::client::{ClientConfig, Sessions};
+use crate::config::client::{ClientConfig, SessionMode};
 use crate::config::tuning::{STALE, STALE_READS};
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::net::socket::{self, Read};
@@ -139,10 +139,10 @@ impl Inner {
         // A client that serves may be called during its own call. The server learns that it serves only from the HELLO
         // after the first call, so the session must be open before.
         let needs_session =
-            attempts.needs_session || self.config.sessions == Sessions::Required || self.lock().is_some();
+            attempts.needs_session || self.config.sessions == SessionMode::Required || self.lock().is_some();
         // A plain call without a timeout waits without one: its user chose that.
         let is_plain = form == ResultForm::Result && !needs_session;
-        let opened = if is_plain { time } else { time.or(clock::now(), self.config.patience()) };
+        let opened = if is_plain { time } else { time.or(clock::now(), self.config.inactivity_timeout()) };
         match self.route(opened).await? {
             Route::OneShot(permit) if needs_session => {
                 // If this session ends at once, do not reopen it here: the retry of the unsent call does that after its
@@ -167,7 +167,7 @@ impl Inner {
         time: CallTimeout,
         form: ResultForm,
     ) -> Result<Begun, Error> {
-        let patience = self.config.patience().filter(|_| form == ResultForm::Stream);
+        let patience = self.config.inactivity_timeout().filter(|_| form == ResultForm::Stream);
         let (opening, router) = self.connect(&mut permit, packet, time, patience).await?;
         let answered = |response| match form {
             ResultForm::OneWay => request::dropped(&response).map(|()| Begun::Sent),
@@ -230,8 +230,8 @@ impl Inner {
         let route = poll_fn(move |context| {
             loop {
                 let route = match self.config.sessions {
-                    Sessions::Never => checkout.one_shot_route(|| context.waker().clone()),
-                    Sessions::Offered | Sessions::Required => checkout.route(|| context.waker().clone()),
+                    SessionMode::Off => checkout.one_shot_route(|| context.waker().clone()),
+                    SessionMode::Auto | SessionMode::Required => checkout.route(|| context.waker().clone()),
                 };
                 match route {
                     Route::Session(session) if is_stale(&session, clock::now()) && session.was_forked() => {
@@ -329,7 +329,7 @@ pub(super) async fn begin_on(
 ) -> Result<Begun, Error> {
     let packet = request::for_session(config, session, packet);
     if form != ResultForm::OneWay {
-        let queue_timeout = config.hold.filter(|_| form == ResultForm::Result);
+        let queue_timeout = config.queue_timeout.filter(|_| form == ResultForm::Result);
         return match session.begin_or_queue(packet, queue_timeout).map_err(request::refused)? {
             Started::Now(pending) => Ok(Begun::Calling(pending)),
             // Boxed: this case is rare, and its future is large.

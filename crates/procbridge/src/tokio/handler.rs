@@ -25,10 +25,10 @@ use crate::tokio::item_sink::ItemSink;
 /// and for closures that return such a future, as in `|xs: Vec<i64>| async move { xs.len() }`. The future must be
 /// `Send` and own what it uses.
 ///
-/// `R` is anything that serde can write, or a `Result` of that. An `Err` becomes a bad response: a [`ReplyError`] as it
-/// is, any other [error](crate::IntoReplyError) as its text, a string as the message, any other serialisable value as
-/// data. With `?` every error becomes a [`ReplyError`]. `Box<RawValue>` is sent as the text that it is. A float that is
-/// not finite cannot be sent and becomes a bad response. So does a panic, unless the program is built to abort.
+/// `R` is anything that serde can write, or a `Result` of that. An `Err` becomes a bad response. A [`ReplyError`] is sent as
+/// it is. Any other [error](crate::IntoReplyError) and any string is the message. Any other serialisable value is data.
+/// With `?` every error becomes a [`ReplyError`]. `Box<RawValue>` is sent as the text that it is. A float that is not
+/// finite cannot be sent and becomes a bad response. So does a panic, unless the program is built to abort.
 ///
 /// `Args` only distinguishes the implementations.
 ///

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ::tokio::sync::Notify;
 
 use crate::client::connections::Connections;
-use crate::config::client::{ClientConfig, Sessions};
+use crate::config::client::{ClientConfig, SessionMode};
 use crate::endpoint::Endpoint;
 use crate::limits::admission::Admission;
 use crate::session::Session;
@@ -16,7 +16,6 @@ use crate::tokio::clock;
 use crate::tokio::router::Router;
 
 /// The state that the clones of a client share.
-#[derive(Debug)]
 pub(super) struct Inner {
     pub(super) endpoint: Endpoint,
     pub(super) config: ClientConfig,
@@ -35,9 +34,11 @@ pub(super) struct Greeting(pub(super) Option<Arc<Greet>>);
 
 type Greet = dyn Fn(Arc<Inner>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
-impl fmt::Debug for Greeting {
+/// In one line: a program prints its clients in its own errors.
+impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Greeting").field(&self.0.is_some()).finish()
+        let session = if self.session().is_some() { "open" } else { "none" };
+        write!(f, "Client({}, session: {session})", self.endpoint)
     }
 }
 
@@ -54,7 +55,7 @@ impl Inner {
 
     /// Returns the session of the last call, which may have ended.
     pub(super) fn last_session(&self) -> Option<Arc<Session>> {
-        if self.config.sessions == Sessions::Never { None } else { self.current.last_session() }
+        if self.config.sessions == SessionMode::Off { None } else { self.current.last_session() }
     }
 
     /// Runs the callback for a new session.

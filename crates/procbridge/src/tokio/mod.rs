@@ -12,10 +12,10 @@
 //! let server = Server::bind("127.0.0.1:0")?.spawn(router);
 //!
 //! // A client, in this process or in any other.
-//! let client = Client::connect(server.endpoint())?;
+//! let client = Client::connect(server.endpoint()).await?;
 //! let total: i64 = client.request("sum", &[1, 2, 3]).await?;
 //! assert_eq!(total, 6);
-//! server.stop().await?;
+//! server.shutdown().await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -31,6 +31,7 @@
 mod background;
 mod begin_handler;
 mod call;
+mod call_builder;
 mod call_future;
 mod call_task;
 mod caller;
@@ -46,7 +47,6 @@ mod item_stream;
 pub mod layers;
 mod next;
 mod open;
-mod request_builder;
 mod router;
 mod server;
 mod session;
@@ -56,12 +56,12 @@ mod subscription;
 mod transport;
 
 pub use call::Call;
+pub use call_builder::CallBuilder;
 pub use call_future::CallFuture;
 pub use client::Client;
 pub use item_sink::ItemSink;
 pub use item_stream::Items;
 pub use next::Next;
-pub use request_builder::RequestBuilder;
 pub use router::Router;
 pub use server::{RunningServer, Server, ServerHandle};
 pub use session::Session;

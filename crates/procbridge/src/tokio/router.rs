@@ -1,5 +1,8 @@
 //! Finds methods by name, async and blocking ones.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
@@ -159,14 +162,14 @@ impl<S: Send + Sync + 'static> Router<S> {
     /// });
     /// let server = Server::bind("127.0.0.1:0")?.spawn(router);
     ///
-    /// let client = Client::connect(server.endpoint())?;
+    /// let client = Client::connect(server.endpoint()).await?;
     /// let mut counted = client.stream::<u32>("count", &3).await?;
     /// let mut sum = 0;
     /// while let Some(n) = counted.next().await {
     ///     sum += n?;
     /// }
     /// assert_eq!(sum, 3);
-    /// # server.stop().await
+    /// # server.shutdown().await
     /// # }
     /// ```
     #[must_use]
@@ -227,7 +230,7 @@ impl<S: Send + Sync + 'static> Router<S> {
     /// let hub = Hub::new();
     /// let server = Server::bind("127.0.0.1:0")?.spawn(Router::new().events(&hub));
     ///
-    /// let client = Client::connect(server.endpoint())?;
+    /// let client = Client::connect(server.endpoint()).await?;
     /// let mut builds = client.subscribe(["build.*"]).await?;
     /// hub.publish("build.done", &42)?;
     /// let event = builds.next().await.expect("an event")?;
@@ -315,7 +318,7 @@ impl<S: Send + Sync + 'static> Router<S> {
     ///     })
     ///     .method("admin.reload", || async {});
     /// # let server = Server::bind("127.0.0.1:0")?.spawn(router);
-    /// # let client = Client::connect(server.endpoint())?;
+    /// # let client = Client::connect(server.endpoint()).await?;
     /// # let refused = client.request::<()>("admin.reload", &()).await.unwrap_err();
     /// # assert_eq!(refused.to_string(), "only root may do this");
     /// # Ok(())
@@ -410,56 +413,5 @@ impl<S> Clone for Router<S> {
 impl<S> fmt::Debug for Router<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Router").field("methods", &self.routes.names()).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::server::ServerConfig;
-    use crate::telemetry::trace_context;
-
-    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-
-    fn parent() -> Option<String> {
-        trace_context::current().map(|context| context.parent().to_string())
-    }
-
-    #[::tokio::test]
-    async fn layer_and_handler_belong_to_the_trace_of_their_call() {
-        let blocking = crate::Router::new().method("thread", parent).layer(|call, next| {
-            assert_eq!(parent().as_deref(), call.traceparent());
-            next.run()
-        });
-        let router = Router::from(blocking)
-            .method("task", || {
-                let at_once = parent();
-                async move {
-                    let before = parent();
-                    ::tokio::task::yield_now().await;
-                    assert_eq!((&at_once, &before), (&parent(), &parent()));
-                    before
-                }
-            })
-            .layer(|call: Call, next: Next| async move {
-                assert_eq!(parent().as_deref(), call.traceparent());
-                let handled = next.run().await;
-                assert_eq!(parent().as_deref(), call.traceparent());
-                handled
-            });
-        let admission = Admission::new(ServerConfig::new(), 10, &[]);
-        let ask = async |call: crate::Call| {
-            let slot = admission.call(&Arc::default(), call.method()).unwrap();
-            let mut handler = router.start(call, &admission, slot, Instant::now()).unwrap();
-            let handled = (&mut handler).await;
-            assert_eq!(parent(), None);
-            handler.finish(&admission.config, handled).0.unwrap().bytes()[11..].to_vec()
-        };
-        for method in ["task", "thread"] {
-            let traced = format!(r#"{{"method":"{method}","meta":{{"traceparent":"{PARENT}"}}}}"#);
-            let expected = format!(r#"{{"payload":"{PARENT}"}}"#).into_bytes();
-            assert_eq!(ask(crate::Call::of(&traced)).await, expected);
-            assert_eq!(ask(crate::Call::of(&format!(r#"{{"method":"{method}"}}"#))).await, b"{}");
-        }
     }
 }

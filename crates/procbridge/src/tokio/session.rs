@@ -9,10 +9,10 @@ use crate::config::client::ClientConfig;
 use crate::peer::Peer;
 use crate::reply_error::ReplyError;
 use crate::tokio::call::Call;
+use crate::tokio::call_builder::{CallBuilder, Target};
 use crate::tokio::call_future::CallFuture;
 use crate::tokio::caller::Caller;
 use crate::tokio::item_stream::Items;
-use crate::tokio::request_builder::{RequestBuilder, Target};
 
 /// The session on which a call came, for calls in the other direction. Clones are the same session. A handler may keep
 /// it after the call: it works as long as the peer keeps its connection open.
@@ -30,10 +30,10 @@ use crate::tokio::request_builder::{RequestBuilder, Target};
 /// }
 /// let server = Server::bind("127.0.0.1:0")?.spawn(Router::new().method("greet", greet));
 ///
-/// let client = Client::connect(server.endpoint())?;
+/// let client = Client::connect(server.endpoint()).await?;
 /// client.serve(Router::new().method("name", || async { "world" })).await?;
 /// assert_eq!(client.request::<String>("greet", &()).await?, "hello world");
-/// # server.stop().await
+/// # server.shutdown().await
 /// # }
 /// ```
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ impl Session {
     }
 
     /// Calls a method of the peer, see [`Client::request`](crate::tokio::Client::request). Never retries. It may take
-    /// 30 s, unless [another timeout](RequestBuilder::timeout) is set.
+    /// 30 s, unless [another timeout](CallBuilder::timeout) is set.
     ///
     /// # Errors
     ///
@@ -121,8 +121,8 @@ impl Session {
     }
 
     /// Begins a call with settings of its own.
-    pub fn call<'a>(&'a self, method: &'a str) -> RequestBuilder<'a> {
-        RequestBuilder::new(Target::Session(&self.caller), Some(method))
+    pub fn call<'a>(&'a self, method: &'a str) -> CallBuilder<'a> {
+        CallBuilder::new(Target::Session(&self.caller), Some(method))
     }
 }
 

@@ -55,6 +55,7 @@ type Renewed = Result<(Events, Option<Event>), Error>;
 
 impl Subscription {
     pub(super) async fn begin(client: Arc<Inner>, topics: Vec<String>) -> Result<Self, Error> {
+        event::check_patterns(&topics)?;
         let wanted = json!({ "topics": topics });
         let (items, first) = renew(client.clone(), wanted.clone(), Duration::ZERO).await?;
         let (state, gap) = (State::Open(items), first.is_some());
@@ -131,7 +132,7 @@ async fn renew(client: Arc<Inner>, wanted: Value, pause: Duration) -> Renewed {
     if !pause.is_zero() {
         sleep(pause).await;
     }
-    let time = clock::time(client.config.patience());
+    let time = clock::time(client.config.inactivity_timeout());
     let options = CallOptions { form: ResultForm::Stream, needs_session: true, ..CallOptions::default() };
     let packet = request::packet(&client.config, Some("$/subscribe"), Some(&wanted), &options)?;
     let begun = client.begin_within(time, &options, packet).await?;

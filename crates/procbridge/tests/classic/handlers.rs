@@ -25,7 +25,7 @@ struct Point {
 fn serve<S: Send + Sync + 'static>(router: Router<S>) -> (RunningServer, Client) {
     let config = ServerConfig::new().with_max_body(1000);
     let server = Server::bind_with("127.0.0.1:0", config).unwrap().spawn(router).unwrap();
-    let client = Client::connect(server.endpoint()).unwrap();
+    let client = Client::new(server.endpoint()).unwrap();
     (server, client)
 }
 
@@ -161,19 +161,12 @@ fn unreadable(text: &str) -> Result<i64, Unreadable> {
 
 #[test]
 fn every_type_of_error_becomes_an_answer() {
-    let behind = Server::bind("127.0.0.1:0").unwrap();
-    let behind = behind.spawn(Router::delegate(|_: Option<&str>, _: Value| {
-        Err::<(), _>(ReplyError::new("no such thing").with_code("app.gone").with_data(&7))
-    }));
-    let behind = behind.unwrap();
-    let remote = Client::connect(behind.endpoint()).unwrap();
-    let another = remote.clone();
+    let (_behind, remote) = serve(Router::delegate(|_: Option<&str>, _: Value| Err::<(), _>(gone())));
     let router = Router::new()
         .method("source", |text: String| unreadable(&text))
         .method("boxed", |text: String| -> Result<i64, Box<dyn std::error::Error + Send + Sync>> {
             if text.is_empty() { Err("no text")? } else { Ok(unreadable(&text)?) }
         })
-        .method("anyhow", |text: String| -> anyhow::Result<i64> { Ok(unreadable(&text)?) })
         .method("own", |xs: Vec<i64>| xs.into_iter().max().ok_or(Empty))
         .method("text", || Err::<(), _>("only text"))
         .method("question marks", |which: u8| -> Result<i64, ReplyError> {
@@ -185,30 +178,56 @@ fn every_type_of_error_becomes_an_answer() {
                 _ => Ok(unreadable("x")?),
             }
         })
-        .method("remote", move || remote.request::<()>("any", &()))
-        .method("remote within", move || {
-            anyhow::Context::context(another.request::<()>("any", &()), "the other server failed")
-        });
+        .method("remote", move || remote.request::<()>("any", &()));
     let (_server, client) = serve(router);
     let ask = |method: &str, payload: Value| refusal(client.request(method, &payload));
-    let plain = |message: &str| (message.to_string(), None, None);
-    let chain = "cannot read the number: invalid digit found in string";
-    for method in ["source", "boxed", "anyhow"] {
+    for method in ["source", "boxed"] {
         assert_eq!(client.request::<i64>(method, "12").unwrap(), 12);
-        assert_eq!(ask(method, json!("x")), plain(chain), "{method}");
+        assert_eq!(ask(method, json!("x")), plain(CHAIN), "{method}");
     }
     assert_eq!(ask("boxed", json!("")), plain("no text"));
     assert_eq!(ask("text", json!(null)), plain("only text"));
     assert_eq!(ask("own", json!([])), ("no numbers".to_string(), Some("calc.empty".to_string()), None));
     assert_eq!(client.request::<i64>("own", &[1, 3, 2]).unwrap(), 3);
-    for (which, message) in ["a text", "text 1", "boxed", "outer: inner", chain].into_iter().enumerate() {
+    for (which, message) in ["a text", "text 1", "boxed", "outer: inner", CHAIN].into_iter().enumerate() {
         assert_eq!(ask("question marks", json!(which)), plain(message));
     }
-    let passed_on =
-        |message: &str| (message.to_string(), Some("app.gone".to_string()), Some("7".to_string()));
+    assert_eq!(ask("remote", json!(null)), passed_on("no such thing"));
+}
+
+#[cfg(feature = "anyhow")]
+#[test]
+fn an_anyhow_error_is_the_text_of_its_chain() {
+    let (_behind, remote) = serve(Router::delegate(|_: Option<&str>, _: Value| Err::<(), _>(gone())));
+    let within = remote.clone();
+    let router = Router::new()
+        .method("anyhow", |text: String| -> anyhow::Result<i64> { Ok(unreadable(&text)?) })
+        .method("remote", move || -> anyhow::Result<()> { Ok(remote.request("any", &())?) })
+        .method("remote within", move || {
+            anyhow::Context::context(within.request::<()>("any", &()), "the other server failed")
+        });
+    let (_server, client) = serve(router);
+    let ask = |method: &str, payload: Value| refusal(client.request(method, &payload));
+    assert_eq!(client.request::<i64>("anyhow", "12").unwrap(), 12);
+    assert_eq!(ask("anyhow", json!("x")), plain(CHAIN));
     assert_eq!(ask("remote", json!(null)), passed_on("no such thing"));
     assert_eq!(ask("remote within", json!(null)), passed_on("the other server failed: no such thing"));
 }
+
+/// Returns the error answer of another server.
+fn gone() -> ReplyError {
+    ReplyError::new("no such thing").with_code("app.gone").with_data(&7)
+}
+
+fn passed_on(message: &str) -> (String, Option<String>, Option<String>) {
+    (message.to_string(), Some("app.gone".to_string()), Some("7".to_string()))
+}
+
+fn plain(message: &str) -> (String, Option<String>, Option<String>) {
+    (message.to_string(), None, None)
+}
+
+const CHAIN: &str = "cannot read the number: invalid digit found in string";
 
 #[test]
 fn a_layer_gives_codes_to_error_types() {

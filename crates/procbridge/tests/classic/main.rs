@@ -6,6 +6,7 @@
     reason = "tests may stop at the first surprise"
 )]
 
+mod connecting;
 mod handlers;
 mod public_types;
 mod router;

@@ -32,14 +32,14 @@ fn every_public_type_may_be_sent_shared_and_kept() {
     goes_anywhere::<Outcome>();
     goes_anywhere::<Peer>();
     goes_anywhere::<ReplyError>();
-    goes_anywhere::<RequestBuilder<'static>>();
+    goes_anywhere::<CallBuilder<'static>>();
     goes_anywhere::<Router>();
     goes_anywhere::<RunningServer>();
     goes_anywhere::<Server>();
     goes_anywhere::<ServerConfig>();
     goes_anywhere::<ServerHandle>();
     goes_anywhere::<Session>();
-    goes_anywhere::<Sessions>();
+    goes_anywhere::<SessionMode>();
     goes_anywhere::<Subscription>();
     goes_anywhere::<handler::Reply>();
 }
@@ -55,7 +55,7 @@ fn every_public_type_of_tokio_may_be_sent_shared_and_kept() {
     goes_anywhere::<ItemSink>();
     goes_anywhere::<Items<std::rc::Rc<()>>>();
     goes_anywhere::<Next>();
-    goes_anywhere::<RequestBuilder<'static>>();
+    goes_anywhere::<CallBuilder<'static>>();
     goes_anywhere::<Router>();
     goes_anywhere::<RunningServer>();
     goes_anywhere::<Server>();
@@ -118,9 +118,9 @@ mod futures {
             runtime.block_on(async {
                 let hub = Hub::new();
                 let server = Server::bind("127.0.0.1:0").unwrap().spawn(router(&hub));
-                let client = Client::connect(server.endpoint()).unwrap();
+                let client = Client::new(server.endpoint()).unwrap();
                 work(client, hub).await;
-                server.stop().await.unwrap();
+                server.shutdown().await.unwrap();
             });
         });
     }
@@ -230,17 +230,17 @@ fn a_report_of_all_causes_tells_each_once() {
         let gone = format!("unix:{}/none.sock", directory.path().display());
         let server = Server::bind("127.0.0.1:0").unwrap();
         let server = server.spawn(Router::new().method("text", || "secret").method("end", || ())).unwrap();
-        let client = Client::connect(server.endpoint()).unwrap();
+        let client = Client::new(server.endpoint()).unwrap();
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let silent_client = Client::connect(format!("tcp:{}", silent.local_addr().unwrap())).unwrap();
+        let silent_client = Client::new(format!("tcp:{}", silent.local_addr().unwrap())).unwrap();
         let strange = std::thread::spawn(move || {
             use std::io::Write;
             let (mut stream, _) = silent.accept().unwrap();
             stream.write_all(b"HTTP/1.1 400 no\r\n\r\n").unwrap();
         });
         let errors = [
-            Client::connect(gone.as_str()).unwrap().request::<()>("x", &()).unwrap_err(),
-            Client::connect("127.0.0.1:0").unwrap_err(),
+            Client::new(gone.as_str()).unwrap().request::<()>("x", &()).unwrap_err(),
+            Client::new("127.0.0.1:0").unwrap_err(),
             Server::bind(server.endpoint()).unwrap_err(),
             Server::bind("unix:/proc/no/such.sock").unwrap_err(),
             client.request::<u32>("text", &()).unwrap_err(),
@@ -257,7 +257,7 @@ fn a_report_of_all_causes_tells_each_once() {
         }
         let behind = errors[0].get_ref().and_then(|error| error.downcast_ref::<std::io::Error>());
         assert_eq!(behind.map(std::io::Error::kind), Some(std::io::ErrorKind::NotFound));
-        server.stop().unwrap();
+        server.shutdown().unwrap();
     });
 }
 
@@ -275,7 +275,7 @@ fn a_server_that_takes_no_calls_is_overloaded_and_the_input_is_not_to_blame() {
             stream.write_all(&[hello(r#"{"session":1,"max_calls":0}"#), answer].concat()).unwrap();
             let _ = stream.read_to_end(&mut Vec::new());
         });
-        let client = Client::connect(endpoint).unwrap();
+        let client = Client::new(endpoint).unwrap();
         assert_eq!(client.request::<u32>("x", &()).unwrap(), 1);
         let error = client.request::<u32>("x", &()).unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Remote, Outcome::NotSent));
@@ -311,6 +311,6 @@ fn the_answer_of_a_client_is_not_called_a_servers() {
         assert_eq!(kind, ErrorKind::Protocol);
         assert!(words.starts_with("the answer cannot be read: "), "{words}");
         drop(peer);
-        server.stop().unwrap();
+        server.shutdown().unwrap();
     });
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use procbridge::{Call, ClientConfig, ReplyError, Router, ServerConfig, Sessions, code, layers};
+use procbridge::{Call, ClientConfig, ReplyError, Router, ServerConfig, SessionMode, code, layers};
 use serde_json::{Value, json};
 
 use crate::support::faces::{Face, TestClient, TestServer, Transport, code_of, refusal};
@@ -138,7 +138,7 @@ fn stats_counts_calls_connections_and_bytes() {
             });
         let (server, _) = serve(face, router, ServerConfig::new().with_max_body(1000));
         // A connection for each call is what is counted here.
-        let alone = ClientConfig::new().with_sessions(Sessions::Never);
+        let alone = ClientConfig::new().with_sessions(SessionMode::Off);
         let client = TestClient::new(Face::Blocking, &server.endpoint, alone);
         let others = thread::spawn({
             let client = client.clone();

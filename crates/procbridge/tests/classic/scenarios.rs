@@ -151,13 +151,19 @@ fn a_refusal_reaches_a_client_that_is_still_sending() {
 #[test]
 fn limits_on_calls_and_connections_are_answered_as_overloaded() {
     everywhere(|server, client, transport| {
-        let config = ServerConfig::new().with_max_calls(2).with_max_connections(5).with_max_waiting(2);
+        let config = ServerConfig::new()
+            .with_max_concurrent_calls(2)
+            .with_max_connections(5)
+            .with_max_pending_connections(2);
         let (server, door) = start(server, transport, config);
         let client = server.client(client);
         let waiting = client.calling(2, "wait");
         door.wait_for_callers(2);
         let error = client.request("sum", &json!([1])).unwrap_err();
-        assert_eq!(error.to_string(), "the server has reached its limit of calls in flight (max_calls = 2)");
+        assert_eq!(
+            error.to_string(),
+            "the server has reached its limit of calls in flight (max_concurrent_calls = 2)"
+        );
 
         // Two places for connections without a request; the third is refused, and says so without being asked.
         let mut idle: Vec<_> = (0..3).map(|_| server.connect()).collect();
@@ -197,7 +203,7 @@ fn connections_beyond_the_limit_are_told() {
 #[test]
 fn bytes_of_unfinished_requests_are_bounded_together() {
     everywhere(|server, client, transport| {
-        let config = ServerConfig::new().with_max_unfinished(3_000_000);
+        let config = ServerConfig::new().with_max_buffered_bytes(3_000_000);
         let (server, _) = start(server, transport, config);
         let body = format!("{{\"payload\":\"{}\"}}", "x".repeat(10_000_000));
         let (_, refused) = {
@@ -501,10 +507,10 @@ fn localhost_is_served_on_every_address_it_has() {
         let port = server.endpoint().port().unwrap();
         for endpoint in server.endpoints() {
             assert_eq!(endpoint.port(), Some(port));
-            let client = procbridge::Client::connect(endpoint).unwrap();
+            let client = procbridge::Client::new(endpoint).unwrap();
             assert_eq!(client.request::<i64>("n", &()).unwrap(), 1);
         }
-        let client = procbridge::Client::connect(format!("localhost:{port}")).unwrap();
+        let client = procbridge::Client::new(format!("localhost:{port}")).unwrap();
         assert_eq!(client.request::<i64>("n", &()).unwrap(), 1);
     });
 }
@@ -559,7 +565,7 @@ fn a_blocking_call_may_be_made_inside_an_async_runtime() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let endpoint = server.endpoint.clone();
         let sum = runtime.block_on(async move {
-            procbridge::Client::connect(&endpoint).unwrap().request::<i64>("sum", &[1, 2]).unwrap()
+            procbridge::Client::new(&endpoint).unwrap().request::<i64>("sum", &[1, 2]).unwrap()
         });
         assert_eq!(sum, 3);
     });
@@ -575,10 +581,10 @@ fn limits_of_any_size_are_understood() {
             .with_handler_timeout(ever)
             .with_linger_timeout(ever)
             .with_drain_timeout(ever)
-            .with_max_unfinished(usize::MAX)
+            .with_max_buffered_bytes(usize::MAX)
             .with_max_connections(usize::MAX)
-            .with_max_waiting(usize::MAX)
-            .with_max_calls(usize::MAX);
+            .with_max_pending_connections(usize::MAX)
+            .with_max_concurrent_calls(usize::MAX);
         let (server, _) = start(server, transport, config);
         let config = ClientConfig::new().with_connect_timeout(ever).with_call_timeout(ever);
         let client = TestClient::new(client, &server.endpoint, config);
@@ -620,7 +626,7 @@ fn idle_connections_do_not_hold_up_the_end() {
 #[test]
 fn late_senders_are_served_however_many_are_silent() {
     everywhere(|server, _, transport| {
-        let (server, _) = start(server, transport, ServerConfig::new().with_max_waiting(2));
+        let (server, _) = start(server, transport, ServerConfig::new().with_max_pending_connections(2));
         let _silent: Vec<_> = (0..2).map(|_| server.connect()).collect();
         let served = (0..20).any(|_| {
             let mut stream = server.connect();
@@ -637,7 +643,7 @@ fn late_senders_are_served_however_many_are_silent() {
 #[test]
 fn peers_that_linger_take_no_places_from_others() {
     everywhere(|server, client, transport| {
-        let config = ServerConfig::new().with_max_connections(32).with_max_waiting(4);
+        let config = ServerConfig::new().with_max_connections(32).with_max_pending_connections(4);
         let (server, _) = start(server, transport, config);
         let _lingering: Vec<_> = (0..30)
             .map(|_| {
@@ -661,7 +667,8 @@ fn peers_that_linger_take_no_places_from_others() {
 #[test]
 fn a_peer_that_does_not_read_its_answer_is_left() {
     everywhere(|server, client, transport| {
-        let config = ServerConfig::new().with_max_calls(1).with_write_timeout(Duration::from_millis(100));
+        let config =
+            ServerConfig::new().with_max_concurrent_calls(1).with_write_timeout(Duration::from_millis(100));
         let (server, _) = start(server, transport, config);
         let mut deaf = server.connect();
         let body = format!(r#"{{"method":"echo","payload":"{}"}}"#, "x".repeat(12_000_000));
@@ -709,11 +716,11 @@ fn an_endpoint_is_free_again_when_its_server_has_ended() {
                 *endpoint = server.endpoint();
                 // A handle that outlives its server, and a handler that does.
                 handles.push(server.handle());
-                let client = procbridge::Client::connect(&*endpoint).unwrap();
+                let client = procbridge::Client::new(&*endpoint).unwrap();
                 let caller = thread::spawn(move || client.request::<Value>("wait", &()));
                 door.wait_for_callers(1);
                 server.handle().abort();
-                server.stop().unwrap();
+                server.shutdown().unwrap();
                 assert_eq!(code_of(caller.join().unwrap()), code::CANCELLED);
             }
         }
@@ -726,7 +733,7 @@ fn leaked_handlers_are_counted_right() {
         let config = ServerConfig::new().with_handler_timeout(Duration::from_millis(5));
         let router = Router::new().method("late", || thread::sleep(Duration::from_millis(5)));
         let server = procbridge::Server::bind_with("127.0.0.1:0", config).unwrap().spawn(router).unwrap();
-        let (handle, client) = (server.handle(), procbridge::Client::connect(server.endpoint()).unwrap());
+        let (handle, client) = (server.handle(), procbridge::Client::new(server.endpoint()).unwrap());
         let callers: Vec<_> = (0..16)
             .map(|_| {
                 let client = client.clone();
@@ -773,7 +780,7 @@ fn the_next_server_binds_and_serves_while_the_last_one_finishes_its_calls() {
                 first.stop();
                 let client = TestClient::new(face, &endpoint, ClientConfig::new());
                 assert_eq!(client.request("sum", &json!([1, 2])).unwrap(), json!(3));
-                next.stop().unwrap();
+                next.shutdown().unwrap();
             });
         }
     }

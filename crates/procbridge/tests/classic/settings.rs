@@ -35,17 +35,17 @@ const SERVER_TIMES: &[Row<ServerConfig, Duration>] = &[
     ("drain_timeout", ServerConfig::with_drain_timeout, [Work, Work, Work]),
     ("linger_timeout", ServerConfig::with_linger_timeout, [Work, Work, Work]),
     ("spin", ServerConfig::with_spin, [Work, Work, Work]),
-    ("heartbeat", ServerConfig::with_heartbeat, [Work, Work, Work]),
-    ("session_idle", ServerConfig::with_session_idle, [Work, Work, Work]),
+    ("keepalive", ServerConfig::with_keepalive, [Refuse, Work, Work]),
+    ("idle_timeout", ServerConfig::with_idle_timeout, [Refuse, Work, Work]),
 ];
 
 /// In the order of 0, 1 and MAX.
 const SERVER_SIZES: &[Row<ServerConfig, usize>] = &[
-    ("max_unfinished", ServerConfig::with_max_unfinished, [Refuse, End, Work]),
-    ("max_unread", ServerConfig::with_max_unread, [Refuse, Work, Work]),
+    ("max_buffered_bytes", ServerConfig::with_max_buffered_bytes, [Refuse, End, Work]),
+    ("max_unread_bytes", ServerConfig::with_max_unread_bytes, [Refuse, Work, Work]),
     ("max_connections", ServerConfig::with_max_connections, [Refuse, End, Work]),
-    ("max_waiting", ServerConfig::with_max_waiting, [Refuse, End, Work]),
-    ("max_calls", ServerConfig::with_max_calls, [Refuse, End, Work]),
+    ("max_pending_connections", ServerConfig::with_max_pending_connections, [Refuse, End, Work]),
+    ("max_concurrent_calls", ServerConfig::with_max_concurrent_calls, [Refuse, End, Work]),
     ("acceptors", ServerConfig::with_acceptors, [Work, Work, Work]),
 ];
 
@@ -53,7 +53,7 @@ const SERVER_NUMBERS: &[Row<ServerConfig, u32>] = &[
     ("max_body", ServerConfig::with_max_body, [Refuse, Refuse, Work]),
     ("max_depth", ServerConfig::with_max_depth, [Refuse, End, Work]),
     ("max_method", ServerConfig::with_max_method, [End, End, Work]),
-    ("min_rate", ServerConfig::with_min_rate, [Work, Work, Work]),
+    ("min_body_rate", ServerConfig::with_min_body_rate, [Work, Work, Work]),
     (
         "backlog",
         |config, backlog| config.with_backlog(backlog.min(u16::MAX.into()) as u16),
@@ -65,8 +65,8 @@ const SERVER_NUMBERS: &[Row<ServerConfig, u32>] = &[
 const CLIENT_TIMES: &[Row<ClientConfig, Duration>] = &[
     ("connect_timeout", ClientConfig::with_connect_timeout, [Refuse, End, Work]),
     ("call_timeout", ClientConfig::with_call_timeout, [Refuse, End, Work]),
-    ("hold", ClientConfig::with_hold, [Work, Work, Work]),
-    ("heartbeat", ClientConfig::with_heartbeat, [Work, Work, Work]),
+    ("queue_timeout", ClientConfig::with_queue_timeout, [Work, Work, Work]),
+    ("keepalive", ClientConfig::with_keepalive, [Refuse, Work, Work]),
     ("spin", ClientConfig::with_spin, [Work, Work, Work]),
 ];
 
@@ -125,7 +125,7 @@ fn try_one(face: Face, name: &str, does: Does, server: ServerConfig, client: Cli
     if does == Work {
         let collected = client.request("items", &3.into()).unwrap();
         assert_eq!(collected, serde_json::json!([0, 1, 2]), "{what}");
-        if name != "session_idle" {
+        if name != "idle_timeout" {
             assert_eq!(client.counted("sessions", "total"), 1, "{what}");
         }
     }
@@ -154,9 +154,9 @@ fn bind_error(face: Face, config: &ServerConfig) -> Option<(ErrorKind, String)> 
 
 fn connect_error(face: Face, config: &ClientConfig) -> Option<(ErrorKind, String)> {
     let error = match face {
-        Face::Blocking => Client::connect_with(":1", config.clone()).err(),
+        Face::Blocking => Client::with_config(":1", config.clone()).err(),
         #[cfg(feature = "tokio")]
-        Face::Tokio => procbridge::tokio::Client::connect_with(":1", config.clone()).err(),
+        Face::Tokio => procbridge::tokio::Client::with_config(":1", config.clone()).err(),
     };
     error.map(|error| (error.kind(), error.to_string()))
 }
@@ -217,7 +217,7 @@ fn a_hub_without_a_queue_keeps_the_last_event() {
         for queue in [0, usize::MAX] {
             let hub = Hub::with_queue(queue);
             let server = Server::bind("127.0.0.1:0").unwrap().spawn(Router::new().events(&hub)).unwrap();
-            let client = Client::connect(server.endpoint()).unwrap();
+            let client = Client::new(server.endpoint()).unwrap();
             let mut events = client.subscribe(["x"]).unwrap();
             hub.publish("x", &1).unwrap();
             assert_eq!(events.next().unwrap().unwrap().payload::<u32>().unwrap(), 1);
@@ -231,7 +231,7 @@ fn a_layer_without_places_refuses_every_call() {
         for (places, is_refused) in [(0, true), (usize::MAX, false)] {
             let router = Router::new().layer(layers::max_in_flight(places)).method("one", || 1);
             let server = Server::bind("127.0.0.1:0").unwrap().spawn(router).unwrap();
-            let answer = Client::connect(server.endpoint()).unwrap().request::<u32>("one", &());
+            let answer = Client::new(server.endpoint()).unwrap().request::<u32>("one", &());
             let code = answer.err().and_then(|error| error.remote()?.code().map(str::to_string));
             assert_eq!(code, is_refused.then(|| code::OVERLOADED.to_string()));
         }

@@ -170,7 +170,7 @@ fn asynchronous(recorder: &Recorder) {
             .method("late", std::future::pending::<()>);
         let config = ServerConfig::new().with_handler_timeout(Duration::from_millis(50));
         let server = Server::bind_with(":0", config).unwrap().spawn(router);
-        let client = Client::connect(server.endpoint()).unwrap();
+        let client = Client::new(server.endpoint()).unwrap();
         assert_eq!(client.request::<i32>("one", &()).await.unwrap(), 1);
         assert_eq!(outcome(), "ok");
         client.request::<i32>("panic", &()).await.unwrap_err();
@@ -178,6 +178,6 @@ fn asynchronous(recorder: &Recorder) {
         // It is dropped, and that is told in its span, too.
         assert!(client.request::<()>("late", &()).await.unwrap_err().is_timeout());
         assert_eq!(outcome(), "cancelled");
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }

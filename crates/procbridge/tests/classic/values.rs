@@ -58,7 +58,7 @@ fn router(hub: &Hub) -> Router {
 fn pair() -> Pair {
     let hub = Hub::new();
     let server = Server::bind("127.0.0.1:0").unwrap().spawn(router(&hub)).unwrap();
-    let client = Client::connect(server.endpoint()).unwrap();
+    let client = Client::new(server.endpoint()).unwrap();
     Pair { client, hub, server }
 }
 
@@ -163,7 +163,7 @@ fn floats_come_back_to_the_last_bit_on_every_path() {
             assert_eq!(bits(&[came.x]), bits(&[point.x]));
             assert_eq!(came, point);
         }
-        server.stop().unwrap();
+        server.shutdown().unwrap();
     });
 }
 
@@ -189,7 +189,7 @@ fn floats_come_back_to_the_last_bit_on_every_path_of_tokio() {
                 })
                 .events(&hub);
             let server = face::Server::bind("127.0.0.1:0").unwrap().spawn(router);
-            let client = face::Client::connect(server.endpoint()).unwrap();
+            let client = face::Client::new(server.endpoint()).unwrap();
             let sent = Bits(2).doubles(20_000);
             same(&sent, &client.request::<Vec<f64>>("list", &sent).await.unwrap());
             same(&sent, &floats(&client.request::<Value>("value", &sent).await.unwrap()));
@@ -205,7 +205,7 @@ fn floats_come_back_to_the_last_bit_on_every_path_of_tokio() {
             same(&sent, &events.next().await.unwrap().unwrap().payload::<Vec<f64>>().unwrap());
             let point = Point { x: 1.577_777_777_777_000_1, y: 0.1, rest: vec![None, Some(1e23)] };
             assert_eq!(client.request::<Point>("point", &point).await.unwrap(), point);
-            server.stop().await.unwrap();
+            server.shutdown().await.unwrap();
         });
     });
 }
@@ -220,11 +220,11 @@ fn floats_come_back_to_the_last_bit_in_calls_of_the_server() {
                 Ok(call.session()?.request("list", &xs)?)
             });
         let server = Server::bind("127.0.0.1:0").unwrap().spawn(router).unwrap();
-        let client = Client::connect(server.endpoint()).unwrap();
+        let client = Client::new(server.endpoint()).unwrap();
         client.serve(Router::new().method("list", |xs: Vec<f64>| xs)).unwrap();
         same(&sent, &client.request::<Vec<f64>>("back", &sent).unwrap());
         drop(client);
-        server.stop().unwrap();
+        server.shutdown().unwrap();
     });
 }
 
@@ -238,7 +238,7 @@ fn a_number_beyond_its_type_is_refused_and_never_another_number() {
             assert_eq!(error.remote().unwrap().code(), Some(code::INVALID_PAYLOAD), "{method} {text}");
             assert!(error.to_string().contains("out of range"), "{error}");
         }
-        server.stop().unwrap();
+        server.shutdown().unwrap();
     });
 }
 
@@ -264,7 +264,7 @@ fn meta_goes_as_it_was_written() {
         assert_eq!(sent.unwrap().get(), r#"{"a":3,"b":2}"#);
         let error = client.call("meta.raw").meta("x", f64::NAN).send::<Value>().unwrap_err();
         assert_eq!(error.to_string(), "the entry \"x\" of meta cannot be sent: JSON has no NaN");
-        server.stop().unwrap();
+        server.shutdown().unwrap();
     });
 }
 
@@ -275,7 +275,7 @@ fn meta_goes_as_it_was_written_in_tokio() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     watched(move || {
         runtime.block_on(async {
-            let client = procbridge::tokio::Client::connect(server.endpoint()).unwrap();
+            let client = procbridge::tokio::Client::new(server.endpoint()).unwrap();
             let value = RawValue::from_string(r#"{"b":1,"a":2,"a":1e400}"#.to_string()).unwrap();
             let call = client.call("meta.raw").meta("z", &value).meta("a", 1);
             assert_eq!(
@@ -285,7 +285,7 @@ fn meta_goes_as_it_was_written_in_tokio() {
             let error = client.call("meta.raw").meta("x", f64::NAN).send::<Value>().await.unwrap_err();
             assert_eq!(error.to_string(), "the entry \"x\" of meta cannot be sent: JSON has no NaN");
         });
-        server.stop().unwrap();
+        server.shutdown().unwrap();
     });
 }
 
@@ -312,7 +312,7 @@ fn an_odd_entry_of_meta_hides_no_other() {
         // The last of a name, as in a payload.
         ask(&server.endpoint(), r#"{"method":"who","meta":{"user":"eve","us\u0065r":"ada"}}"#);
         assert_eq!(tells.recv_timeout(WATCHDOG).unwrap().0.as_deref(), Some("ada"));
-        server.stop().unwrap();
+        server.shutdown().unwrap();
     });
 }
 
@@ -353,7 +353,7 @@ fn every_kind_of_value_is_sent_as_what_it_is_or_refused_with_words() {
     watched(|| {
         let text = |call: &Call| RawValue::from_string(call.payload().unwrap_or("null").to_string()).unwrap();
         let server = Server::bind("127.0.0.1:0").unwrap().spawn(Router::new().method("text", text)).unwrap();
-        let client = &Client::connect(server.endpoint()).unwrap();
+        let client = &Client::new(server.endpoint()).unwrap();
         goes(client, u128::MAX, "340282366920938463463374607431768211455");
         goes(client, i128::MIN, "-170141183460469231731687303715884105728");
         goes(client, -0.0, "-0.0");
@@ -390,7 +390,7 @@ fn every_kind_of_value_is_sent_as_what_it_is_or_refused_with_words() {
         // The receiver judges the depth; 128 levels and no more are read, the body's own object counted.
         let error = client.request::<Value>("text", &nested(128)).unwrap_err();
         assert_eq!(error.remote().unwrap().code(), Some(code::TOO_LARGE));
-        server.stop().unwrap();
+        server.shutdown().unwrap();
     });
 }
 
@@ -416,7 +416,7 @@ fn a_float_that_is_not_finite_is_refused_on_every_way_out() {
             .stream("own", |_: (), _: &mut ItemSink| f64::NEG_INFINITY)
             .events(&hub);
         let server = Server::bind("127.0.0.1:0").unwrap().spawn(router).unwrap();
-        let client = Client::connect(server.endpoint()).unwrap();
+        let client = Client::new(server.endpoint()).unwrap();
         let words = |error: procbridge::Error| error.to_string();
         assert_eq!(
             words(client.request::<f64>("result", &()).unwrap_err()),
@@ -444,7 +444,7 @@ fn a_float_that_is_not_finite_is_refused_on_every_way_out() {
         );
         // Values that were added to a refusal are left out, and the refusal is answered.
         assert!(ReplyError::new("no").with_data(&f64::NAN).data().is_none());
-        server.stop().unwrap();
+        server.shutdown().unwrap();
     });
 }
 
@@ -467,7 +467,7 @@ fn a_value_that_does_not_fit_its_type_is_refused_with_words() {
             .method("value", |value: Value| value)
             .method("option", |x: Option<Option<u8>>| x);
         let server = Server::bind("127.0.0.1:0").unwrap().spawn(router).unwrap();
-        let client = Client::connect(server.endpoint()).unwrap();
+        let client = Client::new(server.endpoint()).unwrap();
         let ask = |method: &str, text: &str| {
             let payload = RawValue::from_string(text.to_string()).unwrap();
             client.request::<Box<RawValue>>(method, &payload).map(|answer| answer.get().to_string())
@@ -510,6 +510,6 @@ fn a_value_that_does_not_fit_its_type_is_refused_with_words() {
         assert_eq!(error.kind(), ErrorKind::InvalidResult);
         let words = "the answer is not of the expected type: integer out of range of i8 (-128 to 127)";
         assert!(error.to_string().starts_with(words), "{error}");
-        server.stop().unwrap();
+        server.shutdown().unwrap();
     });
 }

@@ -18,7 +18,7 @@ fn crowd(face: Face, victim: &Victim, meanwhile: impl FnOnce()) -> Vec<(usize, R
     match face {
         Face::Blocking => {
             // A call that is begun as a stream needs no thread that waits.
-            let client = Client::connect(&victim.endpoint).unwrap();
+            let client = Client::new(&victim.endpoint).unwrap();
             client.request::<Value>("echo", &()).unwrap();
             let calls: Vec<_> =
                 (0..CALLS).map(|n| (n, client.stream::<Value>("wait", &n).unwrap())).collect();
@@ -30,8 +30,8 @@ fn crowd(face: Face, victim: &Victim, meanwhile: impl FnOnce()) -> Vec<(usize, R
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
             // A call that is held back is not in flight.
-            let config = ClientConfig::new().without_hold();
-            let client = procbridge::tokio::Client::connect_with(&victim.endpoint, config).unwrap();
+            let config = ClientConfig::new().with_queue_timeout(None);
+            let client = procbridge::tokio::Client::with_config(&victim.endpoint, config).unwrap();
             runtime.block_on(client.request::<Value>("echo", &())).unwrap();
             let calls: Vec<_> = (0..CALLS)
                 .map(|n| (n, runtime.spawn(client.call("wait").payload(&n).send::<Value>())))

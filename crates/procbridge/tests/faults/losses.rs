@@ -173,7 +173,7 @@ fn a_cable_that_is_cut_is_noticed_by_the_heartbeat_on_both_sides() {
             let victim = Victim::start(server, transport, "many heartbeat");
             let proxy = Proxy::start(transport, &victim.endpoint);
             let heartbeat = Duration::from_millis(200);
-            let config = ClientConfig::new().with_heartbeat(heartbeat);
+            let config = ClientConfig::new().with_keepalive(heartbeat);
             let clients: Vec<_> = (0..CLIENTS)
                 .map(|_| {
                     let client = TestClient::new(client, &proxy.endpoint, config.clone());
@@ -218,7 +218,7 @@ fn what_is_declared_safe_to_repeat_is_repeated_and_nothing_else() {
             watched(move || {
                 let victim = Victim::start(server, Transport::Unix, "many");
                 let proxy = Proxy::start(Transport::Unix, &victim.endpoint);
-                let config = ClientConfig::new().with_heartbeat(Duration::from_millis(100));
+                let config = ClientConfig::new().with_keepalive(Duration::from_millis(100));
                 let client = TestClient::new(client, &proxy.endpoint, config);
                 client.request("echo", &json!(1)).unwrap();
                 let callers: Vec<_> = (0..20)

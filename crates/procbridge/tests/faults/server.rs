@@ -29,10 +29,11 @@ fn is_this_program_when_it_is_told_to() {
     let mut config = ServerConfig::new();
     for setting in env::var(SETTINGS).unwrap().split_whitespace() {
         config = match setting {
-            "many" => {
-                config.with_max_calls(20_000).with_max_connections(20_000).with_max_session_calls(20_000)
-            }
-            "heartbeat" => config.with_heartbeat(Duration::from_millis(200)),
+            "many" => config
+                .with_max_concurrent_calls(20_000)
+                .with_max_connections(20_000)
+                .with_max_session_calls(20_000),
+            "heartbeat" => config.with_keepalive(Duration::from_millis(200)),
             "impatient" => config.with_write_timeout(Duration::from_secs(1)),
             other => panic!("{other}"),
         };

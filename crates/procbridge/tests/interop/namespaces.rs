@@ -4,12 +4,13 @@
 use std::env;
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use procbridge::{ClientConfig, Endpoint, ErrorKind, Outcome, Router, ServerConfig, Sessions};
+use procbridge::{ClientConfig, Endpoint, ErrorKind, Outcome, Router, ServerConfig, SessionMode};
 use serde_json::json;
 
 use crate::support::faces::{ClientKind, FACES, Face, TestClient, TestServer};
@@ -54,8 +55,7 @@ fn each_call_runs_once_whichever_side_is_in_a_namespace() {
                         let (here, there) =
                             if server_is_inside { (inside, outside) } else { (outside, inside) };
                         let serving = start(here, &format!("serve {server:?} {endpoint}"));
-                        let place: Endpoint = endpoint.parse().unwrap();
-                        eventually(|| place.has_listener().unwrap());
+                        wait_for_listener(dir.path());
                         let output = run(there, &format!("charge {client:?} {endpoint}"));
                         let what = format!("{inside:?} {server:?} {client:?} inside: {server_is_inside}");
                         assert!(output.status.success(), "{what}: {}", text(&output));
@@ -100,9 +100,8 @@ fn another_users_server_gets_no_call_unless_the_endpoint_allows_its_user() {
                 let dir = directory(other.uid);
                 let endpoint = format!("unix:{}/s.sock?mode=0666", dir.path().display());
                 let serving = start(other, &format!("serve {server:?} {endpoint}"));
-                let place: Endpoint = endpoint.parse().unwrap();
-                eventually(|| place.has_listener().unwrap());
-                for sessions in [Sessions::Offered, Sessions::Never] {
+                wait_for_listener(dir.path());
+                for sessions in [SessionMode::Auto, SessionMode::Off] {
                     let kind = ClientKind { face: client, sessions };
                     let client = |endpoint: &str| {
                         let config = ClientConfig::new().with_token("secret");
@@ -168,7 +167,7 @@ fn serve(face: Face, endpoint: &str) {
 /// Charges three times on a session, three times with a connection for each call, and twice without an answer.
 fn charge(face: Face, endpoint: &Endpoint) {
     let mut charged = 0;
-    for sessions in [Sessions::Offered, Sessions::Never] {
+    for sessions in [SessionMode::Auto, SessionMode::Off] {
         let client = TestClient::new(ClientKind { face, sessions }, endpoint, ClientConfig::new());
         for _ in 0..3 {
             charged += 1;
@@ -270,6 +269,11 @@ fn playing(inside: Inside, part: &str) -> Command {
 
 fn start(inside: Inside, part: &str) -> Child {
     playing(inside, part).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+}
+
+/// Waits until a server listens in `dir`. Its file is there before that.
+fn wait_for_listener(dir: &Path) {
+    eventually(|| UnixStream::connect(dir.join("s.sock")).is_ok());
 }
 
 fn run(inside: Inside, part: &str) -> Output {

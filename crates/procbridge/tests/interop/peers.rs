@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use procbridge::{
-    ClientConfig, Endpoint, Error, ErrorKind, Outcome, ReplyError, Router, ServerConfig, Sessions,
+    ClientConfig, Endpoint, Error, ErrorKind, Outcome, ReplyError, Router, ServerConfig, SessionMode,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -366,7 +366,7 @@ fn twenty_at_once_are_answered_by_a_python_server_over_tcp_within_two_seconds() 
     const CALLERS: usize = 20;
     for (peer, config) in [
         (Peer::Python, ClientConfig::new()),
-        (Peer::Python, ClientConfig::new().with_sessions(Sessions::Never)),
+        (Peer::Python, ClientConfig::new().with_sessions(SessionMode::Off)),
         (Peer::Python103, ClientConfig::new().speaking_1_0()),
     ] {
         for &face in FACES {
@@ -564,7 +564,7 @@ fn ten_thousand_calls_of_their_servers_are_the_same_with_sessions_and_without() 
                 watched(move || {
                     let server = PeerServer::start(peer, transport);
                     let offering = server.client(face, ClientConfig::new());
-                    let never = ClientKind { face, sessions: Sessions::Never };
+                    let never = ClientKind { face, sessions: SessionMode::Off };
                     let never = TestClient::new(never, &server.endpoint, ClientConfig::new());
                     for n in 0..calls {
                         let (method, payload) = mixed(n);
@@ -638,7 +638,7 @@ fn no_classic_server_sees_a_byte_of_a_session_but_the_offer() {
         let server = PeerServer::start(peer, transport);
         let proxy = Proxy::recording(transport, &server.endpoint);
         let offering = TestClient::new(face, &proxy.endpoint, ClientConfig::new());
-        let never = ClientKind { face, sessions: Sessions::Never };
+        let never = ClientKind { face, sessions: SessionMode::Off };
         let never = TestClient::new(never, &proxy.endpoint, ClientConfig::new());
         for n in 0..60 {
             let (method, payload) = mixed(n);

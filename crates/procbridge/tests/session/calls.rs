@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use procbridge::{
-    Call, ClientConfig, Codec, ErrorKind, Outcome, ReplyError, Router, ServerConfig, Sessions, code,
+    Call, ClientConfig, Codec, ErrorKind, Outcome, ReplyError, Router, ServerConfig, SessionMode, code,
 };
 use serde_json::{Value, json};
 
@@ -126,7 +126,7 @@ fn a_server_without_sessions_makes_no_difference() {
 fn a_client_without_sessions_makes_no_difference() {
     everywhere_with_sessions(|server, face, transport| {
         let (server, _) = start(server, transport, ServerConfig::new());
-        let client = server.client(ClientKind { face, sessions: Sessions::Never });
+        let client = server.client(ClientKind { face, sessions: SessionMode::Off });
         for n in 0..20 {
             assert_eq!(client.request("sum", &json!([n, 1])).unwrap(), json!(n + 1));
         }
@@ -147,7 +147,7 @@ fn a_client_that_requires_sessions_makes_no_call_without_one() {
         let router = Router::new().method("count", move || counted.fetch_add(1, Ordering::SeqCst));
         let classic = ServerConfig::new().without_sessions();
         let classic = TestServer::start(server, transport, router.clone(), classic);
-        let kind = ClientKind { face, sessions: Sessions::Required };
+        let kind = ClientKind { face, sessions: SessionMode::Required };
         let client = classic.client(kind);
         for error in [
             client.request("count", &json!(null)).err(),

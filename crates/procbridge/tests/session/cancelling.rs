@@ -24,7 +24,7 @@ fn calls_that_are_given_up_end_at_once_and_the_server_is_told() {
     };
     let server = Server::bind("127.0.0.1:0").unwrap();
     let server = server.spawn(Router::new().method("wait", wait).method("echo", |n: u32| n)).unwrap();
-    let client = Client::connect(server.endpoint()).unwrap();
+    let client = Client::new(server.endpoint()).unwrap();
     // Without a session there is nothing to give up.
     client.cancel_calls();
     assert_eq!(client.request::<u32>("echo", &1).unwrap(), 1);
@@ -57,7 +57,7 @@ fn calls_that_are_given_up_end_at_once_and_the_server_is_told() {
 #[test]
 fn a_call_that_is_given_up_ends_soon_though_the_server_says_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = Client::connect(format!("tcp:{}", listener.local_addr().unwrap())).unwrap();
+    let client = Client::new(format!("tcp:{}", listener.local_addr().unwrap())).unwrap();
     let calling = {
         let client = client.clone();
         thread::spawn(move || client.request::<()>("wait", &()).unwrap_err())

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use procbridge::{
     Call, Client, ClientConfig, Endpoint, Error, ErrorKind, Hub, Missed, Outcome, Router, ServerConfig,
-    Sessions,
+    SessionMode,
 };
 use serde_json::{Value, json};
 
@@ -99,7 +99,7 @@ fn a_ping_that_is_lost_is_not_told_as_the_outcome_of_the_call_behind_it() {
             stream.write_all(&good(call.id(), &json!("done"))).unwrap();
             drop(stream.packet());
         });
-        let config = || ClientConfig::new().with_sessions(Sessions::Required);
+        let config = || ClientConfig::new().with_sessions(SessionMode::Required);
         let required = client(face, &endpoint, config());
         assert_eq!(required.request("pay", &json!(1)).unwrap(), "done");
         assert_eq!(connections.load(Ordering::SeqCst), 3);
@@ -127,7 +127,7 @@ fn a_full_server_is_not_one_without_sessions() {
                 // A session with a subscription is not idle, so that it need not make room.
                 let _kept = holder.subscribe(&["kept"]).unwrap();
                 let new = || server.client(face);
-                let required = server.client(ClientKind { face, sessions: Sessions::Required });
+                let required = server.client(ClientKind { face, sessions: SessionMode::Required });
                 let errors = [
                     error(new().request("one", &Value::Null)),
                     error(new().subscribe(&["x"])),
@@ -192,7 +192,7 @@ fn a_subscription_outlasts_a_server_that_is_full_when_it_comes_back() {
         });
         server.stop();
         let (server, full) = start(&endpoint, 1);
-        let holder = Client::connect(&endpoint).unwrap();
+        let holder = Client::new(&endpoint).unwrap();
         // Once it is full, the subscriber is refused.
         if holder.request::<i32>("one", &()).is_ok() {
             thread::sleep(Duration::from_millis(300));
@@ -226,7 +226,7 @@ fn leaving() -> (Endpoint, Arc<AtomicUsize>) {
 fn a_server_that_ends_each_session_at_once_is_dialled_a_few_times_a_call() {
     each_face(|face| {
         let (endpoint, connections) = leaving();
-        let config = ClientConfig::new().with_sessions(Sessions::Required);
+        let config = ClientConfig::new().with_sessions(SessionMode::Required);
         let config = config.with_call_timeout(Duration::from_millis(1500));
         let gone = error(client(face, &endpoint, config).request("one", &Value::Null));
         assert_eq!(gone.outcome(), Outcome::NotSent, "{gone:?}");
@@ -256,7 +256,7 @@ fn a_stream_is_not_waited_for_where_nothing_is_said() {
             drop(stream);
         });
         let short = Duration::from_millis(300);
-        let by_heartbeat = ClientConfig::new().without_call_timeout().with_heartbeat(short / 3);
+        let by_heartbeat = ClientConfig::new().with_call_timeout(None).with_keepalive(short / 3);
         for config in [ClientConfig::new().with_call_timeout(short), by_heartbeat] {
             let began = Instant::now();
             let client = client(face, &endpoint, config);
@@ -284,7 +284,7 @@ fn deaf() -> Endpoint {
 #[test]
 fn a_time_limit_holds_while_a_one_way_call_or_a_stream_is_written() {
     watched(|| {
-        let client = Client::connect(deaf()).unwrap();
+        let client = Client::new(deaf()).unwrap();
         assert_eq!(client.request::<i32>("one", &()).unwrap(), 1);
         let (large, limit) = ("x".repeat(12 << 20), Duration::from_millis(300));
         let began = Instant::now();
@@ -366,7 +366,7 @@ fn each_session_is_greeted_once_however_soon_it_ends() {
             TestServer::start_at(Face::Blocking, &endpoint, router, ServerConfig::new())
         };
         let mut server = start(0);
-        let client = Client::connect(&endpoint).unwrap();
+        let client = Client::new(&endpoint).unwrap();
         client.on_session(|client| drop(client.request::<Value>("register", &())));
         client.serve(Router::new()).unwrap();
         let is_over = Arc::new(AtomicUsize::new(0));
@@ -454,7 +454,7 @@ fn a_call_that_waits_for_others_to_connect_says_so() {
         let endpoint: Endpoint = format!("tcp:{}", listener.local_addr().unwrap()).parse().unwrap();
         // Nothing is accepted: the queue is full.
         let _full = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let config = ClientConfig::new().with_max_connecting(1).with_sessions(Sessions::Never);
+        let config = ClientConfig::new().with_max_connecting(1).with_sessions(SessionMode::Off);
         let client = client(face, &endpoint, config);
         let first = client.clone();
         let connecting = thread::spawn(move || {

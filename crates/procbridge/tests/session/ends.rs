@@ -166,7 +166,7 @@ fn a_call_that_nobody_waits_for_goes_on_when_its_caller_is_gone() {
 #[test]
 fn a_session_that_nobody_uses_ends_and_is_made_again() {
     everywhere_with_sessions(|server, client, transport| {
-        let config = ServerConfig::new().with_session_idle(Duration::from_millis(300));
+        let config = ServerConfig::new().with_idle_timeout(Duration::from_millis(300));
         let (server, door) = start(server, transport, config);
         let client = opened(&server, client);
         let watcher = opened(&server, client_face(&client));
@@ -204,7 +204,7 @@ fn client_face(client: &TestClient) -> crate::Face {
 #[test]
 fn a_server_ends_the_session_of_a_silent_client() {
     everywhere_with_sessions(|server, client, transport| {
-        let config = ServerConfig::new().with_heartbeat(Duration::from_millis(250));
+        let config = ServerConfig::new().with_keepalive(Duration::from_millis(250));
         let (server, _) = start(server, transport, config);
         let watcher = server.client(client);
         let mut silent = server.connect();
@@ -233,16 +233,16 @@ fn a_server_ends_the_session_of_a_silent_client() {
 #[test]
 fn a_client_gives_up_a_silent_server_and_not_a_slow_one() {
     everywhere_with_sessions(|server, client, transport| {
-        let heartbeat = Duration::from_millis(400);
+        let keepalive = Duration::from_millis(400);
         let (server, door) = start(server, transport, ServerConfig::new());
         let proxy = Proxy::start(transport, &server.endpoint);
-        let config = ClientConfig::new().with_heartbeat(heartbeat);
+        let config = ClientConfig::new().with_keepalive(keepalive);
         let client = TestClient::new(client, &proxy.endpoint, config);
         assert_eq!(client.request("$/ping", &json!(1)).unwrap(), json!(1));
-        // Slow: the handler takes several heartbeats, the server answers each.
+        // Slow: the handler takes several keepalive intervals, the server answers each.
         let slow = Router::new().method("slow", || thread::sleep(Duration::from_millis(1_600)));
         let slow = TestServer::start(crate::Face::Blocking, transport, slow, ServerConfig::new());
-        let config = ClientConfig::new().with_heartbeat(heartbeat);
+        let config = ClientConfig::new().with_keepalive(keepalive);
         let patient = opened_with(&slow, client_face(&client), config);
         assert_eq!(patient.request("slow", &json!(null)).unwrap(), json!(null));
         assert_eq!(patient.counted("connections", "total"), 1);
@@ -257,12 +257,12 @@ fn a_client_gives_up_a_silent_server_and_not_a_slow_one() {
             let error = caller.join().unwrap().unwrap_err();
             let seen = (error.kind(), error.outcome());
             assert_eq!(seen, (ErrorKind::Disconnected, Outcome::Unknown), "{error:?}");
-            assert!(error.to_string().contains("heartbeat"), "{error}");
+            assert!(error.to_string().contains("keepalive"), "{error}");
         }
         let error = items.find_map(Result::err).unwrap();
         assert_eq!(error.kind(), ErrorKind::Disconnected, "{error:?}");
         let took = started.elapsed();
-        assert!(took >= heartbeat && took < Duration::from_secs(3), "{took:?}");
+        assert!(took >= keepalive && took < Duration::from_secs(3), "{took:?}");
         // It goes on over a new connection.
         proxy.open();
         assert_eq!(client.request("sum", &json!([1])).unwrap(), json!(1));

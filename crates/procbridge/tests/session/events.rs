@@ -47,6 +47,34 @@ fn subscribers_get_what_matches_their_patterns() {
 }
 
 #[test]
+fn topics_that_cannot_work_are_refused_when_they_are_given() {
+    everywhere_with_sessions(|server, client, transport| {
+        let hub = Hub::new();
+        let server = TestServer::start(server, transport, router(&hub), ServerConfig::new());
+        let client = server.client(client);
+        let long = "x".repeat(257);
+        for (topic, reason) in [
+            ("", "a segment between dots is empty"),
+            ("a..b", "a segment between dots is empty"),
+            ("build.", "a segment between dots is empty"),
+            ("build*", "a \"*\" stands for a whole segment between dots, as in \"build.*\""),
+            ("**", "a \"*\" stands for a whole segment between dots, as in \"build.*\""),
+            (&long, "it exceeds 256 B"),
+        ] {
+            let error = client.subscribe(&["build.*", topic]).err().unwrap();
+            let expected = format!("the topic {topic:?} cannot work: {reason}");
+            assert_eq!((error.kind(), error.to_string()), (ErrorKind::InvalidInput, expected));
+            assert_eq!(error.outcome(), Outcome::NotSent);
+            assert_eq!(hub.publish(topic, &1).unwrap_err().kind(), ErrorKind::InvalidInput);
+        }
+        assert_eq!(hub.publish("build.*", &1).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(client.subscribe(&[]).err().unwrap().kind(), ErrorKind::InvalidInput);
+        assert_eq!(hub.subscriptions(), 0);
+        server.stop();
+    });
+}
+
+#[test]
 fn a_subscriber_does_not_miss_what_its_next_call_publishes() {
     everywhere_with_sessions(|server, client, transport| {
         let hub = Hub::new();
@@ -156,8 +184,8 @@ fn what_cannot_be_subscribed_is_told() {
         let error = without.client(client).subscribe(&["a"]).err().unwrap();
         assert_eq!(code_of(Err(error)), code::UNKNOWN_METHOD);
         let client = with.client(client);
-        let error = client.subscribe(&[]).err().unwrap();
-        assert_eq!(error.kind(), ErrorKind::Remote);
+        let mut items = client.stream("$/subscribe", &json!({"topics": []})).unwrap();
+        assert_eq!(code_of(items.next().unwrap()), code::INVALID_PAYLOAD);
         let plain = client.request("$/subscribe", &json!({"topics": ["a"]}));
         assert_eq!(code_of(plain), code::INVALID_REQUEST);
         assert_eq!(hub.subscriptions(), 0);

@@ -66,7 +66,7 @@ fn a_time_limit_holds_while_the_server_sends_without_a_pause() {
 fn an_idle_time_holds_while_the_client_sends_without_a_pause() {
     for &face in FACES {
         watched(move || {
-            let config = ServerConfig::new().with_session_idle(Duration::from_secs(1));
+            let config = ServerConfig::new().with_idle_timeout(Duration::from_secs(1));
             let server = TestServer::start(face, Transport::Tcp, Router::new(), config);
             let mut stream = server.connect();
             stream.open_session();
@@ -112,9 +112,9 @@ fn a_client_that_takes_its_time_over_an_item_keeps_its_stream() {
                     Ok(())
                 },
             );
-            let config = ServerConfig::new().with_heartbeat(Duration::from_millis(300));
+            let config = ServerConfig::new().with_keepalive(Duration::from_millis(300));
             let server = TestServer::start(face, Transport::Unix, router, config);
-            let client = Client::connect(&server.endpoint).unwrap();
+            let client = Client::new(&server.endpoint).unwrap();
             let mut items = client.stream::<u32>("count", &200).unwrap();
             assert_eq!(items.next().unwrap().unwrap(), 0);
             // This is what the program does with it.
@@ -200,7 +200,7 @@ mod handlers {
                 }
             });
             let server = TestServer::start(Face::Tokio, Transport::Unix, router, ServerConfig::new());
-            let config = ClientConfig::new().with_heartbeat(Duration::from_millis(500));
+            let config = ClientConfig::new().with_keepalive(Duration::from_millis(500));
             let client = TestClient::new(Face::Blocking, &server.endpoint, config);
             // The one that pays.
             client.request("block", &json!(false)).unwrap();

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use procbridge::{Call, ClientConfig, Endpoint, ErrorKind, Outcome, Router, ServerConfig, Sessions, code};
+use procbridge::{Call, ClientConfig, Endpoint, ErrorKind, Outcome, Router, ServerConfig, SessionMode, code};
 use serde_json::json;
 
 use crate::support::faces::{FACES, Options, TestClient, TestServer, code_of};
@@ -18,7 +18,7 @@ fn calls_beyond_the_limit_of_a_session_are_told() {
     everywhere_with_sessions(|server, client, transport| {
         let (server, door) = start(server, transport, ServerConfig::new().with_max_session_calls(2));
         let other = opened(&server, client);
-        let client = opened_with(&server, client, ClientConfig::new().without_hold());
+        let client = opened_with(&server, client, ClientConfig::new().with_queue_timeout(None));
         let waiting = client.calling(2, "wait");
         door.wait_for_callers(2);
         let words = "the session has reached its limit of 2 calls in flight (max_session_calls)".to_string();
@@ -43,7 +43,7 @@ fn calls_beyond_the_limit_of_a_session_wait_for_their_turn() {
         let (server, door) = start(server, transport, ServerConfig::new().with_max_session_calls(2));
         let other = opened(&server, client);
         let hold = Duration::from_millis(50);
-        let client = opened_with(&server, client, ClientConfig::new().with_hold(WATCHDOG));
+        let client = opened_with(&server, client, ClientConfig::new().with_queue_timeout(WATCHDOG));
         let mut waiting = client.calling(2, "wait");
         door.wait_for_callers(2);
         // One whose time is over meanwhile was not sent, and leaves the others their turn.
@@ -70,7 +70,7 @@ fn a_call_is_not_held_back_for_ever() {
     everywhere_with_sessions(|server, client, transport| {
         let (server, door) = start(server, transport, ServerConfig::new().with_max_session_calls(1));
         let hold = Duration::from_millis(50);
-        let client = opened_with(&server, client, ClientConfig::new().with_hold(hold));
+        let client = opened_with(&server, client, ClientConfig::new().with_queue_timeout(hold));
         let waiting = client.calling(1, "wait");
         door.wait_for_callers(1);
         let began = Instant::now();
@@ -87,7 +87,7 @@ fn calls_that_wait_for_their_turn_end_with_their_session() {
     everywhere_with_sessions(|server, client, transport| {
         let config = ServerConfig::new().with_max_session_calls(1).with_drain_timeout(Duration::ZERO);
         let (server, door) = start(server, transport, config);
-        let client = opened_with(&server, client, ClientConfig::new().with_hold(WATCHDOG));
+        let client = opened_with(&server, client, ClientConfig::new().with_queue_timeout(WATCHDOG));
         let first = client.calling(1, "wait");
         door.wait_for_callers(1);
         let held = client.calling(5, "wait");
@@ -108,7 +108,7 @@ fn a_stream_waits_for_its_session_no_longer_than_a_call_may_take() {
     for &face in FACES {
         let endpoint = endpoint.clone();
         watched(move || {
-            let config = ClientConfig::new().with_sessions(Sessions::Required);
+            let config = ClientConfig::new().with_sessions(SessionMode::Required);
             let client =
                 TestClient::new(face, &endpoint, config.with_call_timeout(Duration::from_millis(50)));
             let error = client.stream("count", &json!(1)).err().unwrap();
@@ -120,14 +120,17 @@ fn a_stream_waits_for_its_session_no_longer_than_a_call_may_take() {
 #[test]
 fn calls_beyond_the_limit_of_the_server_are_told() {
     everywhere_with_sessions(|server, client, transport| {
-        let (server, door) = start(server, transport, ServerConfig::new().with_max_calls(2));
+        let (server, door) = start(server, transport, ServerConfig::new().with_max_concurrent_calls(2));
         let client = opened(&server, client);
         let waiting = client.calling(2, "wait");
         door.wait_for_callers(2);
         let (message, code) = remote(client.request("sum", &json!([1])));
         assert_eq!(
             (&*message, &*code),
-            ("the server has reached its limit of calls in flight (max_calls = 2)", code::OVERLOADED)
+            (
+                "the server has reached its limit of calls in flight (max_concurrent_calls = 2)",
+                code::OVERLOADED
+            )
         );
         door.open();
         assert!(waiting.into_iter().all(|caller| caller.join().unwrap().is_ok()));

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use procbridge::{
-    Call, ClientConfig, ErrorKind, ItemSink, ReplyError, Router, ServerConfig, Session, Sessions, code,
+    Call, ClientConfig, ErrorKind, ItemSink, ReplyError, Router, ServerConfig, Session, SessionMode, code,
 };
 use serde_json::{Value, json};
 
@@ -104,7 +104,7 @@ fn a_client_that_serves_nothing_is_not_called() {
         let kind = client.request("kind", &json!(null)).unwrap();
         assert!(kind.as_str().unwrap().starts_with("InvalidInput: "), "{kind}");
         // Nor is one that has a connection for each call.
-        let client = server.client(ClientKind { face, sessions: Sessions::Never });
+        let client = server.client(ClientKind { face, sessions: SessionMode::Off });
         let error = client.request("kind", &json!(null)).unwrap_err();
         assert_eq!(error.to_string(), "the caller holds no session, so it cannot be called");
         server.stop();

@@ -100,7 +100,7 @@ fn a_reader_that_gives_up_passes_the_seat_to_one_who_still_waits() {
     for _ in 0..12 {
         // The server is not told of this limit, so that nothing comes when it has passed.
         let config = ClientConfig::new().with_call_timeout(Duration::from_millis(100));
-        let client = Client::connect_with(server.endpoint(), config).unwrap();
+        let client = Client::with_config(server.endpoint(), config).unwrap();
         client.request::<()>("sleep", &0).unwrap();
         let first = client.clone();
         let reader = thread::spawn(move || first.request::<()>("sleep", &400).unwrap_err());
@@ -220,7 +220,7 @@ fn requests_with_their_handlers_count_as_held() {
     let hold = move |_: Box<RawValue>| released.lock().unwrap().recv().is_err();
     let scene = Scene::new(
         Router::new().method("hold", hold),
-        ServerConfig::new().with_max_unfinished(8 * 1024 * 1024),
+        ServerConfig::new().with_max_buffered_bytes(8 * 1024 * 1024),
     );
     let mut session = scene.session();
     let text = Value::from("x".repeat(1024 * 1024));
@@ -241,7 +241,7 @@ fn requests_with_their_handlers_count_as_held() {
 
 #[test]
 fn a_peer_that_reads_slowly_is_not_dead() {
-    let config = ServerConfig::new().with_heartbeat(MOMENT);
+    let config = ServerConfig::new().with_keepalive(MOMENT);
     let scene = Scene::new(Router::new().method("big", |n: usize| "x".repeat(n)), config);
     let mut session = scene.session();
     session.send(&request(3, "big", &json!(4_000_000)));
@@ -259,7 +259,7 @@ fn a_peer_that_reads_slowly_is_not_dead() {
 fn a_request_that_stays_unfinished_ends_its_session() {
     let scene = Scene::new(
         Router::new().method("echo", |text: String| text),
-        ServerConfig::new().with_min_rate(100_000),
+        ServerConfig::new().with_min_body_rate(100_000),
     );
     let mut quiet = scene.session();
     let mut slow = scene.session();
@@ -331,7 +331,7 @@ fn a_session_that_a_program_keeps_does_not_keep_its_connection() {
 
 #[test]
 fn a_silent_peer_is_told_which_calls_were_not_run() {
-    let config = ServerConfig::new().with_heartbeat(Duration::from_millis(50));
+    let config = ServerConfig::new().with_keepalive(Duration::from_millis(50));
     let scene = Scene::new(Router::new(), config);
     let mut session = scene.session();
     assert_eq!([session.packet().kind, session.packet().kind], [PING, PING]);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use procbridge::{
     Call, Client, ClientConfig, Endpoint, Hub, ItemSink, ReplyError, Router, Server, ServerConfig, Session,
-    Sessions, code,
+    SessionMode, code,
 };
 
 use crate::support::{WATCHDOG, eventually};
@@ -14,7 +14,7 @@ use crate::support::{WATCHDOG, eventually};
 fn many_calls_share_a_connection() {
     let server =
         Server::bind("127.0.0.1:0").unwrap().spawn(Router::new().method("echo", |n: u32| n)).unwrap();
-    let client = Client::connect(server.endpoint()).unwrap();
+    let client = Client::new(server.endpoint()).unwrap();
     for n in 0..1000 {
         assert_eq!(client.request::<u32>("echo", &n).unwrap(), n);
     }
@@ -28,7 +28,7 @@ fn streams() {
     let router =
         Router::new().stream("count", |n: u32, items: &mut ItemSink| (0..n).try_for_each(|i| items.send(&i)));
     let server = Server::bind("127.0.0.1:0").unwrap().spawn(router).unwrap();
-    let client = Client::connect(server.endpoint()).unwrap();
+    let client = Client::new(server.endpoint()).unwrap();
     let counted = client.stream("count", &1000).unwrap().collect::<Result<Vec<u32>, _>>().unwrap();
     assert_eq!(counted.len(), 1000);
     assert_eq!(client.request::<Vec<u32>>("count", &3).unwrap(), [0, 1, 2]);
@@ -38,7 +38,7 @@ fn streams() {
 fn events() {
     let hub = Hub::new();
     let server = Server::bind("127.0.0.1:0").unwrap().spawn(Router::new().events(&hub)).unwrap();
-    let client = Client::connect(server.endpoint()).unwrap();
+    let client = Client::new(server.endpoint()).unwrap();
     let mut builds = client.subscribe(["build.*"]).unwrap();
     eventually(|| hub.subscriptions() > 0);
     hub.publish("build.done", &42).unwrap();
@@ -53,7 +53,7 @@ fn reverse() {
         Ok(format!("hello {name}"))
     });
     let server = Server::bind("127.0.0.1:0").unwrap().spawn(router).unwrap();
-    let client = Client::connect(server.endpoint()).unwrap();
+    let client = Client::new(server.endpoint()).unwrap();
     client.serve(Router::new().method("name", || "world")).unwrap();
     assert_eq!(client.request::<String>("greet", &()).unwrap(), "hello world");
 }
@@ -73,18 +73,18 @@ fn a_client_that_serves_tells_each_server_who_it_is() {
         Server::bind(&endpoint).unwrap().spawn(Router::new().method("register", register)).unwrap()
     };
     let server = start();
-    let client = Client::connect(&endpoint).unwrap();
+    let client = Client::new(&endpoint).unwrap();
     client.on_session(|client| client.request("register", &()).unwrap());
     client.serve(Router::new().method("name", || "me")).unwrap();
     let first = sessions.try_recv().unwrap();
-    server.stop().unwrap();
+    server.shutdown().unwrap();
     // Without a call of the program's.
     let server = start();
     let second = sessions.recv_timeout(WATCHDOG).unwrap();
     assert_eq!(second.request::<String>("name", &()).unwrap(), "me");
     assert!(!first.is_open() && sessions.try_recv().is_err());
     drop(client);
-    server.stop().unwrap();
+    server.shutdown().unwrap();
 }
 
 #[test]
@@ -95,9 +95,9 @@ fn a_server_may_ask_for_a_token() {
     let client = |token: Option<&str>, sessions| {
         let config = ClientConfig::new().with_sessions(sessions);
         let config = token.map_or(config.clone(), |token| config.with_token(token));
-        Client::connect_with(server.endpoint(), config).unwrap()
+        Client::with_config(server.endpoint(), config).unwrap()
     };
-    for sessions in [Sessions::Offered, Sessions::Never] {
+    for sessions in [SessionMode::Auto, SessionMode::Off] {
         let good = client(Some("open sesame"), sessions);
         assert_eq!((0..3).map(|n| good.request::<u32>("echo", &n).unwrap()).sum::<u32>(), 3);
         for wrong in [None, Some("open sesam"), Some("open sesame!"), Some("open sesamf")] {
@@ -121,13 +121,13 @@ fn a_notification_outlives_its_caller() {
         told.send((n, call.is_cancelled())).unwrap();
     });
     let server = Server::bind("127.0.0.1:0").unwrap().spawn(router).unwrap();
-    let client = Client::connect(server.endpoint()).unwrap();
+    let client = Client::new(server.endpoint()).unwrap();
     for n in 0..5 {
         client.notify("note", &n).unwrap();
     }
     drop(client);
     assert_eq!(beginning.recv().unwrap(), 0);
-    let other = Client::connect(server.endpoint()).unwrap();
+    let other = Client::new(server.endpoint()).unwrap();
     eventually(|| other.request::<serde_json::Value>("$/stats", &()).unwrap()["sessions"]["open"] == 1);
     drop(go);
     let mut heard: Vec<_> = (0..5).map(|_| hears.recv().unwrap()).collect();
@@ -148,7 +148,7 @@ fn a_one_way_call_has_its_time_limit_after_its_session() {
     });
     let config = ServerConfig::new().with_handler_timeout(Duration::from_millis(500));
     let server = Server::bind_with("127.0.0.1:0", config).unwrap().spawn(router).unwrap();
-    let client = Client::connect(server.endpoint()).unwrap();
+    let client = Client::new(server.endpoint()).unwrap();
     let _: () = client.request("$/ping", &()).unwrap();
     client.notify("work", &()).unwrap();
     drop(client);
@@ -169,7 +169,7 @@ fn a_one_way_call_is_cancelled_after_its_session_when_the_server_stops() {
         told.send(call.is_cancelled()).unwrap();
     });
     let server = Server::bind("127.0.0.1:0").unwrap().spawn(router).unwrap();
-    let client = Client::connect(server.endpoint()).unwrap();
+    let client = Client::new(server.endpoint()).unwrap();
     let _: () = client.request("$/ping", &()).unwrap();
     client.notify("work", &()).unwrap();
     drop(client);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use procbridge::{Call, ClientConfig, Codec, Router, ServerConfig, Sessions, code};
+use procbridge::{Call, ClientConfig, Codec, Router, ServerConfig, SessionMode, code};
 use procbridge_proto::{Limits, Packet, Version};
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ fn greedy(server: &TestServer, calls: u32, method: &str, payload: &str) -> RawSt
 
 /// Returns a client of `face` that opens a connection for each call.
 fn classic(server: &TestServer, face: Face) -> TestClient {
-    let kind = ClientKind { face, sessions: Sessions::Never };
+    let kind = ClientKind { face, sessions: SessionMode::Off };
     TestClient::new(kind, &server.endpoint, ClientConfig::new())
 }
 
@@ -42,7 +42,7 @@ fn classic(server: &TestServer, face: Face) -> TestClient {
 #[test]
 fn nine_sessions_full_of_slow_calls_keep_nobody_out() {
     everywhere_with_sessions(|server, client, transport| {
-        let config = ServerConfig::new().with_max_calls(100).with_max_session_calls(32);
+        let config = ServerConfig::new().with_max_concurrent_calls(100).with_max_session_calls(32);
         let (server, door) = start(server, transport, config);
         let quiet = opened(&server, client);
         let greedy: Vec<_> = (0..9).map(|_| greedy(&server, 40, "wait", "null")).collect();
@@ -60,7 +60,7 @@ fn nine_sessions_full_of_slow_calls_keep_nobody_out() {
 fn many_sessions_of_one_address_keep_no_other_address_out() {
     for &face in FACES {
         watched(move || {
-            let config = ServerConfig::new().with_max_calls(16).with_max_session_calls(32);
+            let config = ServerConfig::new().with_max_concurrent_calls(16).with_max_session_calls(32);
             let (server, door) = start(face, Transport::Tcp, config);
             let greedy: Vec<_> = (0..20).map(|_| greedy(&server, 2, "wait", "null")).collect();
             for _ in 0..2 {
@@ -108,7 +108,7 @@ fn connections_of_one_address_keep_no_other_address_out() {
 #[test]
 fn methods_of_the_protocol_are_answered_by_a_full_server() {
     everywhere_with_sessions(|server, client, transport| {
-        let (server, door) = start(server, transport, ServerConfig::new().with_max_calls(1));
+        let (server, door) = start(server, transport, ServerConfig::new().with_max_concurrent_calls(1));
         let full = greedy(&server, 1, "wait", "null");
         door.wait_for_callers(1);
         for caller in [opened(&server, client), classic(&server, client)] {
@@ -128,7 +128,7 @@ fn methods_of_the_protocol_are_answered_by_a_full_server() {
 #[test]
 fn requests_of_one_session_do_not_take_all_bytes() {
     everywhere_with_sessions(|server, client, transport| {
-        let config = ServerConfig::new().with_max_unfinished(1 << 20);
+        let config = ServerConfig::new().with_max_buffered_bytes(1 << 20);
         let (server, door) = start(server, transport, config);
         let large = format!("\"{}\"", "x".repeat(100_000));
         let full = greedy(&server, 20, "wait", &large);
@@ -205,7 +205,7 @@ fn what_inflates_to_far_more_than_was_sent_is_refused_after_a_while() {
 #[test]
 fn answers_that_are_not_read_are_refused_beyond_a_share() {
     everywhere_with_sessions(|server, client, transport| {
-        let config = ServerConfig::new().with_max_unread(8 << 20);
+        let config = ServerConfig::new().with_max_unread_bytes(8 << 20);
         let (server, _door) = start(server, transport, config);
         let mut lazy = raw(&server.endpoint);
         lazy.open_session();
@@ -228,7 +228,7 @@ fn answers_that_are_not_read_are_refused_beyond_a_share() {
                 GOOD if packet.flags & MORE == 0 => good += 1,
                 GOOD => pieces += 1,
                 BAD => {
-                    assert_eq!(packet.json()["code"], json!(code::OVERLOADED), "{}", packet.json());
+                    assert_eq!(packet.json()["code"], json!(code::TOO_LARGE), "{}", packet.json());
                     refused += 1;
                 }
                 kind => panic!("kind {kind}"),

@@ -16,7 +16,7 @@ fn server() -> RunningServer {
 }
 
 fn client(server: &RunningServer) -> Client {
-    Client::connect_with(server.endpoint(), ClientConfig::new().with_spin(LOOK)).unwrap()
+    Client::with_config(server.endpoint(), ClientConfig::new().with_spin(LOOK)).unwrap()
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn calls_of_many_threads_are_answered() {
     });
     let counted = client.stream::<u32>("count", &1000).unwrap().collect::<Result<Vec<_>, _>>().unwrap();
     assert_eq!(counted, (0..1000).collect::<Vec<_>>());
-    server.stop().unwrap();
+    server.shutdown().unwrap();
 }
 
 #[test]

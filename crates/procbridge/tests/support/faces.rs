@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use procbridge::{
     Client, ClientConfig, Endpoint, Error, ErrorKind, Event, Items, Outcome, Router, RunningServer, Server,
-    ServerConfig, Sessions, Subscription,
+    ServerConfig, SessionMode, Subscription,
 };
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -29,12 +29,12 @@ pub enum Face {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientKind {
     pub face: Face,
-    pub sessions: Sessions,
+    pub sessions: SessionMode,
 }
 
 impl From<Face> for ClientKind {
     fn from(face: Face) -> Self {
-        Self { face, sessions: Sessions::Offered }
+        Self { face, sessions: SessionMode::Auto }
     }
 }
 
@@ -164,9 +164,9 @@ impl TestServer {
 
     pub fn stop_soon(&self) {
         match &self.inner {
-            Inner::Blocking(server) => server.handle().stop(),
+            Inner::Blocking(server) => server.handle().shutdown(),
             #[cfg(feature = "tokio")]
-            Inner::Tokio { handle, .. } => handle.stop(),
+            Inner::Tokio { handle, .. } => handle.shutdown(),
         }
     }
 
@@ -187,7 +187,7 @@ impl TestServer {
     pub fn end(mut self) -> Option<tempfile::TempDir> {
         self.stop_soon();
         match self.inner {
-            Inner::Blocking(server) => server.stop().unwrap(),
+            Inner::Blocking(server) => server.shutdown().unwrap(),
             #[cfg(feature = "tokio")]
             Inner::Tokio { ended, .. } => ended.recv_timeout(WATCHDOG).unwrap().unwrap(),
         }
@@ -210,14 +210,14 @@ pub type Caller = thread::JoinHandle<Result<Value, Error>>;
 impl TestClient {
     pub fn new(kind: impl Into<ClientKind>, endpoint: &Endpoint, config: ClientConfig) -> Self {
         let ClientKind { face, sessions } = kind.into();
-        let config = if sessions == Sessions::Offered { config } else { config.with_sessions(sessions) };
+        let config = if sessions == SessionMode::Auto { config } else { config.with_sessions(sessions) };
         match face {
-            Face::Blocking => Self::Blocking(Client::connect_with(endpoint, config).unwrap()),
+            Face::Blocking => Self::Blocking(Client::with_config(endpoint, config).unwrap()),
             #[cfg(feature = "tokio")]
             Face::Tokio => {
                 let runtime =
                     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-                let client = procbridge::tokio::Client::connect_with(endpoint, config).unwrap();
+                let client = procbridge::tokio::Client::with_config(endpoint, config).unwrap();
                 Self::Tokio(client, Arc::new(runtime.unwrap()))
             }
         }

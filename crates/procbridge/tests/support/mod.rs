@@ -17,7 +17,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use procbridge::Sessions;
+use procbridge::SessionMode;
 
 use faces::{ClientKind, FACES, Face, TRANSPORTS, Transport};
 
@@ -78,12 +78,12 @@ pub fn each_face(scenario: impl Fn(Face)) {
 /// Runs `scenario` on every face of the server, every face of the client, and every transport, with sessions and with
 /// a connection for each call.
 pub fn everywhere(scenario: fn(Face, ClientKind, Transport)) {
-    for sessions in [Sessions::Offered, Sessions::Never] {
+    for sessions in [SessionMode::Auto, SessionMode::Off] {
         for &server in FACES {
             for &face in FACES {
                 for &transport in TRANSPORTS {
                     // An abstract name is a Unix socket: once is enough.
-                    if sessions == Sessions::Offered || transport != Transport::Abstract {
+                    if sessions == SessionMode::Auto || transport != Transport::Abstract {
                         let name = format!("{server:?} {face:?} {transport:?} {sessions:?}");
                         watched_as(&name, || scenario(server, ClientKind { face, sessions }, transport));
                     }

@@ -27,8 +27,8 @@ fn measure(large: Option<&'static str>, is_shared: bool) {
         .method("echo", |value: Box<RawValue>| async move { value })
         .method("make", |size: usize| async move { "x".repeat(size) });
     let server = serving.block_on(async { Server::bind(endpoint.as_str()).unwrap().spawn(router) });
-    let client = Client::connect(server.endpoint()).unwrap();
-    let other = if is_shared { client.clone() } else { Client::connect(server.endpoint()).unwrap() };
+    let client = Client::new(server.endpoint()).unwrap();
+    let other = if is_shared { client.clone() } else { Client::new(server.endpoint()).unwrap() };
     let is_over = Arc::new(AtomicBool::new(false));
     let made = Arc::new(AtomicU32::new(0));
     let mut waits = calling.block_on(async {
@@ -74,7 +74,7 @@ fn measure(large: Option<&'static str>, is_shared: bool) {
         at(99),
         waits.last().unwrap(),
     );
-    serving.block_on(server.stop()).unwrap();
+    serving.block_on(server.shutdown()).unwrap();
 }
 
 /// Measures small calls while as many threads compute as there are processors.

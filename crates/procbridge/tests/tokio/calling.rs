@@ -25,7 +25,7 @@ fn router() -> Router {
 fn the_blocking_client_calls_the_tokio_server() {
     everywhere(|place| async move {
         let (server, client) = place.serve(router(), ServerConfig::new());
-        let blocking = procbridge::Client::connect(client.endpoint()).unwrap();
+        let blocking = procbridge::Client::new(client.endpoint()).unwrap();
         let large = json!("x".repeat(5_000_000));
         let calls = move || {
             for payload in [json!(null), json!([1, {"a": "é😄"}]), large] {
@@ -33,7 +33,7 @@ fn the_blocking_client_calls_the_tokio_server() {
             }
         };
         tokio::task::spawn_blocking(calls).await.unwrap();
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -42,13 +42,13 @@ fn the_tokio_client_calls_the_blocking_server() {
     everywhere(|place| async move {
         let router = procbridge::Router::new().method("echo", |value: Value| value);
         let server = procbridge::Server::bind(&place.endpoint).unwrap().spawn(router).unwrap();
-        let client = Client::connect(server.endpoint()).unwrap();
+        let client = Client::new(server.endpoint()).unwrap();
         let large = json!("x".repeat(5_000_000));
         for payload in [json!(null), json!([1, {"a": "é😄"}]), large] {
             assert_eq!(client.request::<Value>("echo", &payload).await.unwrap(), payload);
         }
         assert_eq!(code_of(client.request("nope", &()).await), code::UNKNOWN_METHOD);
-        tokio::task::spawn_blocking(|| server.stop().unwrap()).await.unwrap();
+        tokio::task::spawn_blocking(|| server.shutdown().unwrap()).await.unwrap();
     });
 }
 
@@ -76,7 +76,7 @@ fn sixty_four_calls_at_once_are_answered() {
 fn the_old_format_is_spoken_when_asked_for() {
     everywhere(|place| async move {
         let (server, _) = place.serve(router(), ServerConfig::new());
-        let client = Client::connect_with(server.endpoint(), ClientConfig::new().speaking_1_0()).unwrap();
+        let client = Client::with_config(server.endpoint(), ClientConfig::new().speaking_1_0()).unwrap();
         assert_eq!(client.request::<Value>("echo", &json!({"a": 1})).await.unwrap(), json!({"a": 1}));
         let error = client.request::<Value>("nope", &()).await.unwrap_err();
         assert_eq!(
@@ -93,7 +93,7 @@ fn a_refusal_reaches_a_client_that_is_still_sending() {
     everywhere(|place| async move {
         let (_server, client) = place.serve(router(), ServerConfig::new());
         let config = ClientConfig::new().with_max_body(64 * 1024 * 1024);
-        let client = Client::connect_with(client.endpoint(), config).unwrap();
+        let client = Client::with_config(client.endpoint(), config).unwrap();
         let payload = "x".repeat(30_000_000);
         for _ in 0..3 {
             assert_eq!(code_of(client.request("echo", &payload).await), code::TOO_LARGE);
@@ -118,7 +118,7 @@ fn nobody_there_is_told_at_once() {
     everywhere(|place| async move {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         for endpoint in [Endpoint::from(free), Endpoint::tcp("localhost", free.port())] {
-            let error = Client::connect(&endpoint).unwrap().request::<Value>("m", &()).await.unwrap_err();
+            let error = Client::new(&endpoint).unwrap().request::<Value>("m", &()).await.unwrap_err();
             assert_eq!((error.kind(), error.outcome()), (ErrorKind::Connect, Outcome::NotSent));
             assert!(error.is_retryable());
             let expected =
@@ -126,9 +126,9 @@ fn nobody_there_is_told_at_once() {
             assert_eq!(error.to_string(), expected);
         }
         let missing = Endpoint::unix("/nonexistent/s.sock");
-        let error = Client::connect(&missing).unwrap().request::<Value>("m", &()).await.unwrap_err();
+        let error = Client::new(&missing).unwrap().request::<Value>("m", &()).await.unwrap_err();
         assert_eq!(error.to_string(), "cannot connect to unix:/nonexistent/s.sock: no such file");
-        let error = Client::connect(":0").unwrap_err();
+        let error = Client::new(":0").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidEndpoint);
         drop(place);
     });
@@ -142,7 +142,7 @@ fn a_full_queue_ends_a_connect_at_its_limit() {
         rustix::net::listen(&listener, 0).unwrap();
         let first = std::os::unix::net::UnixStream::connect(path).unwrap();
         let config = ClientConfig::new().with_connect_timeout(Duration::from_millis(100));
-        let client = Client::connect_with(&place.endpoint, config).unwrap();
+        let client = Client::with_config(&place.endpoint, config).unwrap();
         let started = Instant::now();
         let error = client.request::<Value>("m", &()).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Outcome::NotSent), "{error:?}");
@@ -150,7 +150,7 @@ fn a_full_queue_ends_a_connect_at_its_limit() {
         assert!(started.elapsed() >= Duration::from_millis(95));
 
         // With room in the queue again, a client that waits for it gets through.
-        let patient = Client::connect(&place.endpoint).unwrap();
+        let patient = Client::new(&place.endpoint).unwrap();
         let call = tokio::spawn(patient.call("m").send::<Value>());
         let server = tokio::task::spawn_blocking(move || {
             drop(listener.accept().unwrap());
@@ -167,9 +167,9 @@ fn a_full_queue_ends_a_connect_at_its_limit() {
 #[test]
 fn a_silent_server_ends_a_call_at_its_limit() {
     everywhere(|place| async move {
-        let (_server, client) = place.serve(router(), ServerConfig::new().without_handler_timeout());
+        let (_server, client) = place.serve(router(), ServerConfig::new().with_handler_timeout(None));
         let config = ClientConfig::new().with_call_timeout(Duration::from_millis(150));
-        let client = Client::connect_with(client.endpoint(), config).unwrap();
+        let client = Client::with_config(client.endpoint(), config).unwrap();
         let started = Instant::now();
         let error = client.request::<Value>("wait", &()).await.unwrap_err();
         let took = started.elapsed();
@@ -183,8 +183,8 @@ fn a_silent_server_ends_a_call_at_its_limit() {
         let zero = client.call("wait").timeout(Duration::ZERO).send::<Value>().await.unwrap_err();
         assert!(zero.is_timeout(), "{zero:?}");
         // No limit at all is more than enough.
-        let config = ClientConfig::new().without_call_timeout().without_connect_timeout();
-        let patient = Client::connect_with(client.endpoint(), config).unwrap();
+        let config = ClientConfig::new().with_call_timeout(None).with_connect_timeout(None);
+        let patient = Client::with_config(client.endpoint(), config).unwrap();
         assert_eq!(patient.request::<Value>("echo", &1).await.unwrap(), json!(1));
         assert_eq!(
             patient.call("echo").timeout(Duration::MAX).payload(&2).send::<Value>().await.unwrap(),
@@ -202,14 +202,14 @@ async fn answered_with(place: &Place, bytes: &'static [u8]) -> Error {
     let config = ClientConfig::new().with_max_body(1000);
     if let Some(path) = place.endpoint.strip_prefix("unix:") {
         let listener = UnixListener::bind(path).unwrap();
-        let client = Client::connect_with(&place.endpoint, config).unwrap();
+        let client = Client::with_config(&place.endpoint, config).unwrap();
         let call = tokio::spawn(client.call("m").send::<Value>());
         serve(listener.accept().await.unwrap().0, bytes).await;
         std::fs::remove_file(path).unwrap();
         return call.await.unwrap().unwrap_err();
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = Client::connect_with(listener.local_addr().unwrap(), config).unwrap();
+    let client = Client::with_config(listener.local_addr().unwrap(), config).unwrap();
     let call = tokio::spawn(client.call("m").send::<Value>());
     let stream: TcpStream = listener.accept().await.unwrap().0;
     serve(stream, bytes).await;
@@ -249,10 +249,10 @@ fn a_name_is_tried_at_all_its_addresses() {
         let Ok(server) = procbridge::tokio::Server::bind("[::1]:0") else { return };
         let server = server.spawn(router());
         let port = server.endpoint().port().unwrap();
-        let client = Client::connect(format!("localhost:{port}")).unwrap();
+        let client = Client::new(format!("localhost:{port}")).unwrap();
         assert_eq!(client.request::<Value>("echo", &1).await.unwrap(), json!(1));
         // An unknown name is an error of connecting, and the call has not been sent.
-        let unknown = Client::connect("no-such-host.invalid:1").unwrap();
+        let unknown = Client::new("no-such-host.invalid:1").unwrap();
         let error = unknown.request::<Value>("m", &()).await.unwrap_err();
         assert_eq!(error.outcome(), Outcome::NotSent);
         assert!(matches!(error.kind(), ErrorKind::Connect | ErrorKind::Timeout), "{error:?}");

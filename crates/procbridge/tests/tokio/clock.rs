@@ -4,7 +4,7 @@ use std::future::pending;
 use std::time::{Duration, Instant};
 
 use procbridge::tokio::{Call, Client, Router, Server};
-use procbridge::{ClientConfig, ServerConfig, Sessions, code};
+use procbridge::{ClientConfig, ServerConfig, SessionMode, code};
 use serde_json::Value;
 use tokio::runtime::Builder;
 use tokio::time;
@@ -32,9 +32,9 @@ fn router() -> Router {
 fn a_time_limit_holds_by_a_clock_that_was_stopped() {
     in_no_time(|| async {
         let server = Server::bind("127.0.0.1:0").unwrap().spawn(router());
-        for sessions in [Sessions::Offered, Sessions::Never] {
+        for sessions in [SessionMode::Auto, SessionMode::Off] {
             let config = ClientConfig::new().with_sessions(sessions);
-            let client = Client::connect_with(server.endpoint(), config).unwrap();
+            let client = Client::with_config(server.endpoint(), config).unwrap();
             client.request::<Value>("echo", &1).await.unwrap();
             time::pause();
             let start = time::Instant::now();
@@ -45,7 +45,7 @@ fn a_time_limit_holds_by_a_clock_that_was_stopped() {
             assert!(took >= Duration::from_secs(20) && took < Duration::from_secs(40), "{took:?}");
             time::resume();
         }
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -55,7 +55,7 @@ fn the_times_of_a_server_are_those_of_a_clock_that_was_stopped() {
         let config =
             ServerConfig::new().with_handler_timeout(Duration::from_secs(20)).with_max_session_calls(1);
         let server = Server::bind_with("127.0.0.1:0", config).unwrap().spawn(router());
-        let client = Client::connect(server.endpoint()).unwrap();
+        let client = Client::new(server.endpoint()).unwrap();
         client.request::<Value>("echo", &1).await.unwrap();
         time::pause();
         // A quiet session is looked at again and again, and goes on.
@@ -72,7 +72,7 @@ fn the_times_of_a_server_are_those_of_a_clock_that_was_stopped() {
         assert_eq!((&*late, start.elapsed().as_secs()), (code::TIMEOUT, 20));
         assert_eq!(held, (code::OVERLOADED.to_string(), 5));
         let never = client.request::<Value>("never", &());
-        let (stopped, _) = tokio::join!(server.stop(), never);
+        let (stopped, _) = tokio::join!(server.shutdown(), never);
         stopped.unwrap();
     });
 }
@@ -82,17 +82,17 @@ fn the_times_of_a_server_are_those_of_a_clock_that_was_stopped() {
 fn a_call_is_answered_or_late_by_a_clock_that_never_went() {
     in_no_time(|| async {
         time::pause();
-        for sessions in [Sessions::Offered, Sessions::Never] {
+        for sessions in [SessionMode::Auto, SessionMode::Off] {
             let server = Server::bind("127.0.0.1:0").unwrap().spawn(router());
             let config = ClientConfig::new().with_sessions(sessions);
-            let client = Client::connect_with(server.endpoint(), config).unwrap();
+            let client = Client::with_config(server.endpoint(), config).unwrap();
             for n in 0..100 {
                 assert_eq!(client.request::<u32>("echo", &n).await.unwrap(), n);
             }
             let never = client.call("never").timeout(Duration::from_secs(20)).send::<Value>();
             let error = never.await.unwrap_err();
             assert!(error.is_timeout() || error.remote().unwrap().code() == Some(code::TIMEOUT), "{error}");
-            server.stop().await.unwrap();
+            server.shutdown().await.unwrap();
         }
     });
 }

@@ -24,7 +24,10 @@ fn router() -> Router {
 fn a_call_may_be_dropped_at_any_of_its_polls() {
     everywhere(|place| async move {
         // With two places for everything, what dropped calls leave behind is soon in the way of the next.
-        let config = ServerConfig::new().with_max_connections(2).with_max_waiting(2).with_max_calls(2);
+        let config = ServerConfig::new()
+            .with_max_connections(2)
+            .with_max_pending_connections(2)
+            .with_max_concurrent_calls(2);
         let together = Arc::new(Barrier::new(2));
         let router = router().method("meet", move || {
             let together = together.clone();
@@ -52,7 +55,7 @@ fn a_call_may_be_dropped_at_any_of_its_polls() {
         eventually(async || matches!(tokio::join!(meet(), meet()), (Ok(one), Ok(other)) if one != other))
             .await;
         assert_eq!(server.handle().leaked_handlers(), 0);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -80,7 +83,7 @@ fn a_call_may_be_given_up_while_its_handler_is_at_work() {
         opened.add_permits(1);
         outside.recv().await.unwrap();
         assert_eq!(client.request::<i32>("echo", &7).await.unwrap(), 7);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -94,7 +97,7 @@ fn dropping_the_server_ends_it() {
         });
         let server = Server::bind(&place.endpoint).unwrap();
         let endpoint = server.endpoints().remove(0);
-        let client = Client::connect(&endpoint).unwrap();
+        let client = Client::new(&endpoint).unwrap();
         let serving = tokio::spawn(server.serve(router));
         let waiting = tokio::spawn(client.call("wait").send::<Value>());
         inside.recv().await.unwrap();
@@ -125,7 +128,7 @@ fn dropping_a_running_server_stops_it_in_an_orderly_way() {
         let waiting = tokio::spawn(client.call("wait").send::<Value>());
         inside.recv().await.unwrap();
         // Neither the drop nor a stop that is given up waits for the call, and neither ends it.
-        drop(cut(1, server.stop()).await);
+        drop(cut(1, server.shutdown()).await);
         assert!(AsyncStream::connect(&endpoint).await.is_err());
         open.send(true).unwrap();
         assert_eq!(waiting.await.unwrap().unwrap(), json!(true));
@@ -138,7 +141,7 @@ fn a_runtime_may_end_under_its_server() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (server, endpoint) = runtime.block_on(async {
         let server = Server::bind(":0").unwrap().spawn(router());
-        let client = Client::connect(server.endpoint()).unwrap();
+        let client = Client::new(server.endpoint()).unwrap();
         assert_eq!(client.request::<i32>("echo", &7).await.unwrap(), 7);
         let endpoint = server.endpoint();
         (server, endpoint)
@@ -146,7 +149,7 @@ fn a_runtime_may_end_under_its_server() {
     drop(runtime);
     assert!(std::net::TcpStream::connect(("127.0.0.1", endpoint.port().unwrap())).is_err());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    assert!(block_on(&runtime, server.stop()).is_err());
+    assert!(block_on(&runtime, server.shutdown()).is_err());
 }
 
 #[test]
@@ -162,7 +165,7 @@ fn whatever_is_dropped_at_any_of_its_polls_leaves_the_session_at_work() {
         });
         let (server, client) = place.serve(router, ServerConfig::new().with_max_session_calls(3));
         let client =
-            Client::connect_with(client.endpoint(), ClientConfig::new().with_stream_window(2)).unwrap();
+            Client::with_config(client.endpoint(), ClientConfig::new().with_stream_window(2)).unwrap();
         client.request::<i32>("echo", &7).await.unwrap();
         let works = async || {
             eventually(async || client.request::<i32>("echo", &7).await.is_ok_and(|n| n == 7)).await;
@@ -208,7 +211,7 @@ fn whatever_is_dropped_at_any_of_its_polls_leaves_the_session_at_work() {
         eventually(async || hub.subscriptions() == 0).await;
         assert_eq!(counted(&client, "connections", "total").await, 1);
         assert_eq!(server.handle().leaked_handlers(), 0);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use procbridge::tokio::{Call, Client, Router, Server};
 use procbridge::{
-    ClientConfig, Endpoint, Error, ErrorKind, Outcome, ReplyError, ServerConfig, Sessions, code,
+    ClientConfig, Endpoint, Error, ErrorKind, Outcome, ReplyError, ServerConfig, SessionMode, code,
 };
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -99,7 +99,7 @@ fn a_stop_moves_clients_on_and_no_call_fails() {
         };
         let mut server = Server::bind(":0").unwrap().spawn(named("first"));
         let front = Front::of(&server.endpoint()).await;
-        let client = Client::connect(&front.endpoint).unwrap();
+        let client = Client::new(&front.endpoint).unwrap();
         let made = Arc::new(AtomicU32::new(0));
         let (end, over) = watch::channel(false);
         let callers: Vec<_> = (0..8)
@@ -119,7 +119,7 @@ fn a_stop_moves_clients_on_and_no_call_fails() {
             eventually(async || made.load(Ordering::Relaxed) > until).await;
             let next = Server::bind(":0").unwrap().spawn(named(name));
             front.turn_to(&next.endpoint());
-            std::mem::replace(&mut server, next).stop().await.unwrap();
+            std::mem::replace(&mut server, next).shutdown().await.unwrap();
         }
         end.send(true).unwrap();
         for caller in callers {
@@ -148,7 +148,7 @@ fn only_what_was_certainly_not_run_is_sent_again() {
             assert_eq!(unanswered.id(), 5);
         })
         .await;
-        let client = Client::connect(&endpoint).unwrap();
+        let client = Client::new(&endpoint).unwrap();
         client.request::<()>("open", &()).await.unwrap();
         // Sent again, on a connection of its own, which it opens: that is answered with nothing.
         assert_eq!(client.request::<Option<u32>>("first", &()).await.unwrap(), None);
@@ -176,10 +176,10 @@ fn a_killed_server_ends_each_call_in_one_class() {
                 counter.fetch_add(1, Ordering::Relaxed);
                 std::future::pending::<()>()
             });
-            let config = ServerConfig::new().with_max_session_calls(2000).with_max_calls(2000);
+            let config = ServerConfig::new().with_max_session_calls(2000).with_max_concurrent_calls(2000);
             let server = Server::bind_with(":0", config).unwrap().spawn(router);
             let front = Front::of(&server.endpoint()).await;
-            let client = Client::connect(&front.endpoint).unwrap();
+            let client = Client::new(&front.endpoint).unwrap();
             client.request::<Value>("$/ping", &()).await.unwrap();
             let calls: Vec<_> = (0..1000).map(|_| tokio::spawn(client.call("wait").send::<()>())).collect();
             eventually(async || begun.load(Ordering::Relaxed) > 500).await;
@@ -197,7 +197,7 @@ fn a_killed_server_ends_each_call_in_one_class() {
             // A call that ran is not said not to have been sent.
             assert!(unknown >= begun.load(Ordering::Relaxed));
             server.handle().abort();
-            server.stop().await.unwrap();
+            server.shutdown().await.unwrap();
         });
     }
 }
@@ -214,8 +214,8 @@ fn a_server_that_gives_no_sign_of_life_is_given_up() {
             assert_eq!(pings, 2);
         })
         .await;
-        let config = ClientConfig::new().with_heartbeat(Duration::from_millis(30));
-        let client = Client::connect_with(&endpoint, config).unwrap();
+        let config = ClientConfig::new().with_keepalive(Duration::from_millis(30));
+        let client = Client::with_config(&endpoint, config).unwrap();
         client.request::<()>("open", &()).await.unwrap();
         let error = client.request::<()>("wait", &()).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Disconnected, Outcome::Unknown));
@@ -228,8 +228,8 @@ fn a_server_that_gives_no_sign_of_life_is_given_up() {
 fn a_quiet_session_lives_by_its_heartbeat_and_ends_when_nobody_uses_it() {
     with_sessions(|place| async move {
         let config = ServerConfig::new()
-            .with_heartbeat(Duration::from_millis(150))
-            .with_session_idle(Duration::from_millis(1_000));
+            .with_keepalive(Duration::from_millis(150))
+            .with_idle_timeout(Duration::from_millis(1_000));
         let router = Router::new().method("wait", async |milliseconds: u64| {
             tokio::time::sleep(Duration::from_millis(milliseconds)).await;
         });
@@ -239,14 +239,14 @@ fn a_quiet_session_lives_by_its_heartbeat_and_ends_when_nobody_uses_it() {
         client.request::<()>("wait", &0).await.unwrap();
         assert_eq!(counted(&client, "connections", "total").await, 1);
         if server.endpoint().path().is_none() {
-            let watcher = ClientConfig::new().with_sessions(Sessions::Never);
-            let watcher = Client::connect_with(client.endpoint(), watcher).unwrap();
+            let watcher = ClientConfig::new().with_sessions(SessionMode::Off);
+            let watcher = Client::with_config(client.endpoint(), watcher).unwrap();
             eventually(async || counted(&watcher, "sessions", "open").await == 0).await;
             // Its client does not notice.
             client.request::<()>("wait", &0).await.unwrap();
             assert_eq!(counted(&watcher, "sessions", "total").await, 2);
         }
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -263,7 +263,7 @@ fn a_peer_that_takes_nothing_of_its_answers_is_left() {
         }
         eventually(async || counted(&client, "sessions", "total").await == 2).await;
         eventually(async || counted(&client, "sessions", "open").await == 1).await;
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -288,14 +288,14 @@ fn a_flood_of_pings_ends_the_session() {
         };
         assert_eq!(goodbye.json()["reason"], "too many pings");
         assert!((20..40).contains(&answered), "{answered}");
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
 #[test]
 fn who_sends_a_part_of_a_request_and_no_more_is_left() {
     // Once: the time is not one of the settings.
-    run(two_threads, "unix", Sessions::Offered, |place| async move {
+    run(two_threads, "unix", SessionMode::Auto, |place| async move {
         let (server, client) = place.serve(Router::new(), ServerConfig::new());
         let mut peer = AsyncStream::connect(&server.endpoint()).await.unwrap();
         peer.write(&packet_of(0, SESSION, br#"{"method":"$/ping"}"#)).await.unwrap();
@@ -303,10 +303,10 @@ fn who_sends_a_part_of_a_request_and_no_more_is_left() {
         peer.write(&session_packet(0, 0, 3, r#"{"method":"x"}"#)[..20]).await.unwrap();
         let goodbye = peer.packet().await.unwrap();
         assert_eq!(goodbye.kind, GOODBYE);
-        assert!(goodbye.json()["reason"].as_str().unwrap().contains("min_rate"));
+        assert!(goodbye.json()["reason"].as_str().unwrap().contains("min_body_rate"));
         assert!(peer.read_to_end().await.unwrap().is_empty());
         drop(client);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -332,7 +332,7 @@ fn who_breaks_the_rules_is_told_and_everything_of_it_ends() {
         assert!(rude.read_to_end().await.unwrap().is_empty());
         eventually(async || counted(&client, "sessions", "open").await == 1).await;
         assert!(guards.try_recv().is_err());
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -353,7 +353,7 @@ fn a_client_that_serves_comes_back_by_itself() {
         };
         let first = serve();
         let front = Front::of(&first.endpoint()).await;
-        let client = Client::connect(&front.endpoint).unwrap();
+        let client = Client::new(&front.endpoint).unwrap();
         client.on_session(async |client| assert!(client.request::<bool>("join", &()).await.unwrap()));
         client.serve(Router::new().method("name", async || "me")).await.unwrap();
         let session = sessions.try_recv().unwrap();
@@ -361,7 +361,7 @@ fn a_client_that_serves_comes_back_by_itself() {
         let accepted = front.accepted.load(Ordering::Relaxed);
         let second = serve();
         front.turn_to(&second.endpoint());
-        first.stop().await.unwrap();
+        first.shutdown().await.unwrap();
         // Without a call of the program's.
         eventually(async || front.accepted.load(Ordering::Relaxed) > accepted).await;
         let session = sessions.recv().await.unwrap();
@@ -375,7 +375,7 @@ fn a_client_that_serves_comes_back_by_itself() {
         });
         drop(client);
         waiting.await.unwrap();
-        second.stop().await.unwrap();
+        second.shutdown().await.unwrap();
         assert_eq!(front.accepted.load(Ordering::Relaxed), accepted);
     });
 }
@@ -387,7 +387,7 @@ fn a_client_that_serves_comes_back_also_after_a_panic_of_its_own() {
         let serve = || Server::bind(":0").unwrap().spawn(Router::new().method("$/ping", async || ()));
         let mut server = serve();
         let front = Front::of(&server.endpoint()).await;
-        let client = Client::connect(&front.endpoint).unwrap();
+        let client = Client::new(&front.endpoint).unwrap();
         let greeted = Arc::new(AtomicUsize::new(0));
         let greetings = greeted.clone();
         client.on_session(move |_| {
@@ -399,12 +399,12 @@ fn a_client_that_serves_comes_back_also_after_a_panic_of_its_own() {
         for number in 2..=3 {
             let next = serve();
             front.turn_to(&next.endpoint());
-            server.stop().await.unwrap();
+            server.shutdown().await.unwrap();
             server = next;
             eventually(async || greeted.load(Ordering::SeqCst) == number).await;
         }
         drop(client);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -423,7 +423,7 @@ fn what_still_runs_when_a_server_stops_is_finished_or_told() {
             let calls: Vec<_> = (0..50).map(|_| tokio::spawn(client.call("wait").send::<bool>())).collect();
             eventually(async || open.receiver_count() == 51).await;
             let handle = server.handle();
-            handle.stop();
+            handle.shutdown();
             let none = client.request::<Value>("$/ping", &()).await.unwrap_err();
             assert_eq!((none.kind(), none.outcome()), (ErrorKind::Connect, Outcome::NotSent));
             if abort {
@@ -440,7 +440,7 @@ fn what_still_runs_when_a_server_stops_is_finished_or_told() {
                     }
                 }
             }
-            server.stop().await.unwrap();
+            server.shutdown().await.unwrap();
             assert_eq!(handle.leaked_handlers(), 0);
         }
     });
@@ -465,11 +465,11 @@ fn a_one_way_call_outlives_its_session_but_not_its_server() {
             client.notify("note", &()).await.unwrap();
             eventually(async || open.receiver_count() == 2).await;
             drop(client);
-            let watcher = Client::connect(server.endpoint()).unwrap();
+            let watcher = Client::new(server.endpoint()).unwrap();
             eventually(async || counted(&watcher, "sessions", "total").await == 2).await;
             drop(watcher);
             let handle = server.handle();
-            let stopped = tokio::spawn(server.stop());
+            let stopped = tokio::spawn(server.shutdown());
             if abort {
                 handle.abort();
             } else {

@@ -200,7 +200,7 @@ fn every_form_of_failure_is_a_bad_response() {
         assert_eq!(ask("nope", json!(null)).await, unknown);
         // And it is still there.
         assert_eq!(client.request::<i64>("sum", &[1, 2]).await.unwrap(), 3);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -234,7 +234,7 @@ fn a_blocking_router_is_taken_over_as_it_is() {
             assert_eq!(ask(&client, "seven", json!(null)).await, json!(7));
             assert_eq!(ask(&client, "other", json!(1)).await, json!(["other", 1]));
             assert_eq!(code_of(client.request("panic", &()).await), code::INTERNAL);
-            server.stop().await.unwrap();
+            server.shutdown().await.unwrap();
         }
     });
 }
@@ -252,7 +252,8 @@ fn a_blocking_handler_past_its_time_is_told_and_counted_until_it_ends() {
             told.send(()).unwrap();
             let _ = door.lock().unwrap().recv();
         });
-        let config = ServerConfig::new().with_handler_timeout(Duration::from_secs(1)).with_max_calls(1);
+        let config =
+            ServerConfig::new().with_handler_timeout(Duration::from_secs(1)).with_max_concurrent_calls(1);
         let (server, client) = place.serve(blocking.into(), config);
         let handle = server.handle();
         assert_eq!(code_of(client.request("wait", &()).await), code::TIMEOUT);
@@ -261,7 +262,7 @@ fn a_blocking_handler_past_its_time_is_told_and_counted_until_it_ends() {
         // It still has its place: the thread is not free.
         assert_eq!(code_of(client.request("wait", &()).await), code::OVERLOADED);
         // The server ends without it.
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
         assert_eq!(handle.leaked_handlers(), 1);
         drop(open);
         eventually(async || handle.leaked_handlers() == 0).await;
@@ -283,7 +284,7 @@ fn a_blocking_handler_that_finds_no_thread_in_time_never_begins() {
         tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_all().build().unwrap();
     block_on(&runtime, async {
         let server = procbridge::tokio::Server::bind(":0").unwrap().spawn(blocking.into());
-        let client = Client::connect(server.endpoint()).unwrap();
+        let client = Client::new(server.endpoint()).unwrap();
         let held = tokio::spawn(client.call("hold").send::<()>());
         eventually(async || inside.try_recv().is_ok()).await;
         let late = client.call("never").timeout(Duration::from_millis(50)).send::<Value>().await;
@@ -291,7 +292,7 @@ fn a_blocking_handler_that_finds_no_thread_in_time_never_begins() {
         eventually(async || server.handle().leaked_handlers() == 0).await;
         drop(open);
         held.await.unwrap().unwrap();
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -320,7 +321,7 @@ fn a_handler_past_its_limit_is_dropped_and_its_caller_told() {
         assert!(call.is_cancelled());
         assert_eq!(call.remaining(), Some(Duration::ZERO));
         assert_eq!(server.handle().leaked_handlers(), 0);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 

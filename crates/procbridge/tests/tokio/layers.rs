@@ -77,7 +77,7 @@ fn layers_are_around_all_methods_the_first_outermost() {
             {"name": "thread", "kind": "method", "doc": "Runs on a thread."},
         ]);
         assert_eq!(described["methods"], methods);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -118,7 +118,7 @@ fn a_layer_may_refuse_answer_or_panic() {
             assert_eq!(code_of(client.request(method, &()).await), code::INTERNAL, "{method}");
         }
         assert_eq!(client.request::<i32>("one", &()).await.unwrap(), 1);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -144,7 +144,8 @@ fn a_layer_past_the_time_of_its_call_is_dropped_with_the_handler() {
                     std::future::pending::<()>().await;
                 }
             });
-        let config = ServerConfig::new().with_handler_timeout(Duration::from_millis(50)).with_max_calls(1);
+        let config =
+            ServerConfig::new().with_handler_timeout(Duration::from_millis(50)).with_max_concurrent_calls(1);
         let (server, client) = place.serve(router, config);
         assert_eq!(code_of(client.request("wait", &()).await), code::TIMEOUT);
         dropped.try_recv().unwrap();
@@ -155,7 +156,7 @@ fn a_layer_past_the_time_of_its_call_is_dropped_with_the_handler() {
         let wait = &stats["methods"]["wait"];
         assert_eq!((&wait["calls"], &wait["errors"], &wait["in_flight"]), (&json!(1), &json!(1), &json!(0)));
         assert!(wait["p50_us"].as_u64().unwrap() >= 49_000);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -180,7 +181,7 @@ fn calls_beyond_max_in_flight_are_refused() {
         opened.notify_one();
         waiting.await.unwrap().unwrap();
         assert_eq!(client.request::<i32>("one", &()).await.unwrap(), 1);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -204,6 +205,6 @@ fn a_leaked_handler_is_in_flight_until_it_ends() {
         assert_eq!(in_flight().await, 1);
         drop(open);
         eventually(async || in_flight().await == 0).await;
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }

@@ -17,11 +17,12 @@ use crate::{door_router, eventually, everywhere, has_answer, without_sessions};
 fn calls_beyond_the_limit_are_told() {
     everywhere(|place| async move {
         let (open, door) = watch::channel(false);
-        let (server, client) = place.serve(door_router(&door), ServerConfig::new().with_max_calls(2));
+        let (server, client) =
+            place.serve(door_router(&door), ServerConfig::new().with_max_concurrent_calls(2));
         let waiting: Vec<_> = (0..2).map(|_| tokio::spawn(client.call("wait").send::<bool>())).collect();
         // One at the door is the test's own; the others are the handlers'.
         eventually(async || open.receiver_count() == 4).await;
-        let expected = "the server has reached its limit of calls in flight (max_calls = 2)";
+        let expected = "the server has reached its limit of calls in flight (max_concurrent_calls = 2)";
         let (message, code, _) = refusal(client.request("echo", &1).await);
         assert_eq!((&*message, code.as_deref()), (expected, Some(code::OVERLOADED)));
         open.send(true).unwrap();
@@ -29,7 +30,7 @@ fn calls_beyond_the_limit_are_told() {
             assert!(call.await.unwrap().unwrap());
         }
         eventually(async || client.request::<i32>("echo", &1).await.is_ok()).await;
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -56,7 +57,8 @@ fn connections_beyond_the_limit_are_told() {
 fn silent_connections_beyond_the_limit_are_told_and_keep_nobody_out() {
     everywhere(|place| async move {
         let (_open, door) = watch::channel(false);
-        let (server, client) = place.serve(door_router(&door), ServerConfig::new().with_max_waiting(2));
+        let (server, client) =
+            place.serve(door_router(&door), ServerConfig::new().with_max_pending_connections(2));
         let mut silent = Vec::new();
         for _ in 0..10 {
             silent.push(AsyncStream::connect(&server.endpoint()).await.unwrap());
@@ -82,8 +84,7 @@ fn silent_connections_beyond_the_limit_are_told_and_keep_nobody_out() {
         for connection in &mut refused {
             let (_, body) = connection.answer().await;
             assert_eq!(body["code"], code::OVERLOADED);
-            let message =
-                "the server has reached its limit of connections without a request (max_waiting = 2)";
+            let message = "the server has reached its limit of connections without a request (max_pending_connections = 2)";
             assert_eq!(body["message"], message);
         }
         // The two are still welcome, and their places are free again afterwards.
@@ -136,7 +137,7 @@ fn bytes_of_unfinished_requests_are_bounded_together() {
     everywhere(|place| async move {
         let (_open, door) = watch::channel(false);
         let (server, client) =
-            place.serve(door_router(&door), ServerConfig::new().with_max_unfinished(3_000_000));
+            place.serve(door_router(&door), ServerConfig::new().with_max_buffered_bytes(3_000_000));
         let mut large = AsyncStream::connect(&server.endpoint()).await.unwrap();
         let body = format!("{{\"payload\":\"{}\"}}", "x".repeat(10_000_000));
         large.write(&packet(&body)).await.unwrap();

@@ -26,7 +26,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use procbridge::tokio::{Client, Router, RunningServer, Server};
-use procbridge::{ClientConfig, ServerConfig, Sessions};
+use procbridge::{ClientConfig, ServerConfig, SessionMode};
 use serde_json::Value;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
@@ -37,7 +37,7 @@ use crate::support::{WATCHDOG, block_on};
 /// Where a server of a test listens, and how its client calls it.
 struct Place {
     endpoint: String,
-    sessions: Sessions,
+    sessions: SessionMode,
 }
 
 /// Tells through a channel that it was dropped.
@@ -62,21 +62,21 @@ fn everywhere<T: Future<Output = ()>>(scenario: impl Fn(Place) -> T) {
 fn with_sessions<T: Future<Output = ()>>(scenario: impl Fn(Place) -> T) {
     for builder in [Builder::new_current_thread, two_threads] {
         for transport in ["tcp", "unix"] {
-            run(builder, transport, Sessions::Offered, &scenario);
+            run(builder, transport, SessionMode::Auto, &scenario);
         }
     }
 }
 
 /// Runs `scenario` with a connection for each call.
 fn without_sessions<T: Future<Output = ()>>(scenario: impl Fn(Place) -> T) {
-    run(Builder::new_current_thread, "unix", Sessions::Never, &scenario);
-    run(two_threads, "tcp", Sessions::Never, &scenario);
+    run(Builder::new_current_thread, "unix", SessionMode::Off, &scenario);
+    run(two_threads, "tcp", SessionMode::Off, &scenario);
 }
 
 fn run<T: Future<Output = ()>>(
     builder: fn() -> Builder,
     transport: &str,
-    sessions: Sessions,
+    sessions: SessionMode,
     scenario: impl Fn(Place) -> T,
 ) {
     let dir = tempfile::tempdir().unwrap();
@@ -105,7 +105,7 @@ impl Place {
 
     fn client(&self, server: &RunningServer) -> Client {
         let config = ClientConfig::new().with_sessions(self.sessions);
-        Client::connect_with(server.endpoint(), config).unwrap()
+        Client::with_config(server.endpoint(), config).unwrap()
     }
 }
 

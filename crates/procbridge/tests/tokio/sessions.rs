@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use procbridge::tokio::{Call, Client, Router, Server};
-use procbridge::{ClientConfig, ErrorKind, Outcome, ReplyError, ServerConfig, Sessions, code};
+use procbridge::{ClientConfig, ErrorKind, Outcome, ReplyError, ServerConfig, SessionMode, code};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
@@ -44,7 +44,7 @@ fn one_connection_carries_all_calls() {
         }
         assert_eq!(counted(&client, "connections", "total").await, 1);
         assert_eq!(counted(&client, "sessions", "open").await, 1);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -52,7 +52,7 @@ fn one_connection_carries_all_calls() {
 fn ten_thousand_calls_are_in_flight_on_one_session() {
     with_sessions(|place| async move {
         let (open, door) = watch::channel(false);
-        let config = ServerConfig::new().with_max_session_calls(20_000).with_max_calls(20_000);
+        let config = ServerConfig::new().with_max_session_calls(20_000).with_max_concurrent_calls(20_000);
         let (server, client) = place.serve(router_with_door(&door), config);
         client.request::<()>("echo", &()).await.unwrap();
         let calls: Vec<_> =
@@ -65,7 +65,7 @@ fn ten_thousand_calls_are_in_flight_on_one_session() {
             assert_eq!(call.await.unwrap().unwrap() as usize, n);
         }
         assert_eq!(counted(&client, "connections", "total").await, 1);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -75,7 +75,8 @@ fn calls_beyond_the_limit_of_a_session_are_told() {
         let (open, door) = watch::channel(false);
         let (server, client) =
             place.serve(router_with_door(&door), ServerConfig::new().with_max_session_calls(2));
-        let client = Client::connect_with(client.endpoint(), ClientConfig::new().without_hold()).unwrap();
+        let client =
+            Client::with_config(client.endpoint(), ClientConfig::new().with_queue_timeout(None)).unwrap();
         client.request::<()>("echo", &()).await.unwrap();
         let waiting: Vec<_> =
             (0..2).map(|n| tokio::spawn(client.call("wait").payload(&n).send::<u32>())).collect();
@@ -93,7 +94,7 @@ fn calls_beyond_the_limit_of_a_session_are_told() {
             call.await.unwrap().unwrap();
         }
         assert_eq!(client.request::<u32>("echo", &7).await.unwrap(), 7);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -103,8 +104,8 @@ fn whoever_waits_for_a_turn_may_give_it_up() {
         let (open, door) = watch::channel(false);
         let config = ServerConfig::new().with_max_session_calls(2);
         let (server, client) = place.serve(router_with_door(&door), config);
-        let config = ClientConfig::new().with_hold(WATCHDOG);
-        let client = Client::connect_with(client.endpoint(), config).unwrap();
+        let config = ClientConfig::new().with_queue_timeout(WATCHDOG);
+        let client = Client::with_config(client.endpoint(), config).unwrap();
         client.request::<()>("echo", &()).await.unwrap();
         let call = |n: u32| client.call("wait").payload(&n).send::<u32>();
         let first: Vec<_> = (0..2).map(|n| tokio::spawn(call(n))).collect();
@@ -127,7 +128,7 @@ fn whoever_waits_for_a_turn_may_give_it_up() {
             assert_eq!(call.await.unwrap() as usize, 3 + 2 * at);
         }
         assert_eq!(counted(&client, "sessions", "total").await, 1);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -149,7 +150,7 @@ fn a_handler_that_fails_or_panics_leaves_the_session_as_it_is() {
         }
         assert_eq!(client.request::<u32>("echo", &7).await.unwrap(), 7);
         assert_eq!(counted(&client, "connections", "total").await, 1);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -191,7 +192,7 @@ fn a_call_that_is_given_up_ends_its_handler_and_nothing_else() {
             eventually(async || client.request::<u32>("echo", &7).await.is_ok_and(|n| n == 7)).await;
         }
         assert_eq!(counted(&client, "connections", "total").await, 1);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -204,7 +205,7 @@ fn a_notification_runs_and_is_not_answered() {
             async { Err::<(), _>(ReplyError::new("nobody hears this")) }
         });
         let (server, client) = place.serve(router, ServerConfig::new());
-        let is_session = place.sessions == Sessions::Offered;
+        let is_session = place.sessions == SessionMode::Auto;
         let large = "x".repeat(300_000);
         for n in 0..10 {
             client.notify("note", &n).await.unwrap();
@@ -212,7 +213,7 @@ fn a_notification_runs_and_is_not_answered() {
             client.notify("echo", &large).await.unwrap();
         }
         assert_eq!(client.request::<u32>("echo", &7).await.unwrap(), 7);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -233,13 +234,13 @@ fn meta_and_trace_travel_with_a_call() {
         let (server, client) = place.serve(router.clone(), ServerConfig::new());
         let call = |method| client.call(method).meta("n", 3).meta("traceparent", PARENT);
         assert_eq!(call("meta").send::<Value>().await.unwrap(), json!([3, PARENT]));
-        if place.sessions == Sessions::Offered {
+        if place.sessions == SessionMode::Auto {
             client.serve(router).await.unwrap();
             assert_eq!(call("pass").send::<Value>().await.unwrap(), json!([null, PARENT]));
         }
         let error = client.call("meta").meta("n", f64::NAN).send::<Value>().await.unwrap_err();
         assert_eq!(error.to_string(), "the entry \"n\" of meta cannot be sent: JSON has no NaN");
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -266,7 +267,7 @@ fn reverse_calls_nest() {
         for call in calls {
             assert_eq!(call.await.unwrap().unwrap(), 10);
         }
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -282,7 +283,7 @@ fn a_blocking_handler_calls_back_too() {
         for _ in 0..20 {
             assert_eq!(client.request::<String>("greet", &()).await.unwrap(), "hello world");
         }
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -320,7 +321,7 @@ fn a_session_is_kept_by_a_handler_and_calls_on_its_own() {
         assert!(!session.is_open());
         let error = session.request::<()>("note", &3).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Disconnected, Outcome::NotSent));
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -335,7 +336,7 @@ fn a_serve_that_is_given_up_leaves_a_client_that_can_serve() {
         }
         assert!(cuts > 1, "{cuts}");
         assert_eq!(client.request::<u32>("descend", &1000).await.unwrap(), 10);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -356,11 +357,11 @@ fn who_holds_no_sessions_gets_a_connection_for_each_call() {
         assert_eq!(crate::streams::all(items).await.unwrap(), [1, 2, 3]);
         assert_eq!(client.subscribe(["a"]).await.unwrap_err().kind(), ErrorKind::Protocol);
         assert_eq!(client.serve(Router::new()).await.unwrap_err().kind(), ErrorKind::Protocol);
-        let required = ClientConfig::new().with_sessions(Sessions::Required);
-        let required = Client::connect_with(server.endpoint(), required).unwrap();
+        let required = ClientConfig::new().with_sessions(SessionMode::Required);
+        let required = Client::with_config(server.endpoint(), required).unwrap();
         let error = required.request::<u32>("echo", &1).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Protocol, Outcome::NotSent), "{error}");
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -368,13 +369,13 @@ fn who_holds_no_sessions_gets_a_connection_for_each_call() {
 fn a_client_that_requires_a_session_gets_one() {
     with_sessions(|place| async move {
         let (server, _) = place.serve(router(), ServerConfig::new());
-        let config = ClientConfig::new().with_sessions(Sessions::Required);
-        let client = Client::connect_with(server.endpoint(), config).unwrap();
+        let config = ClientConfig::new().with_sessions(SessionMode::Required);
+        let client = Client::with_config(server.endpoint(), config).unwrap();
         for n in 0..10 {
             assert_eq!(client.request::<u32>("late", &n).await.unwrap(), n);
         }
         assert_eq!(counted(&client, "connections", "total").await, 1);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -400,7 +401,7 @@ fn small_calls_pass_large_ones() {
         assert!(small > 1, "{small}");
         assert_eq!(transfer.await.unwrap().unwrap(), large);
         assert_eq!(counted(&client, "connections", "open").await, 1);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -410,7 +411,7 @@ fn a_client_outlives_the_runtime_of_its_session() {
     let (of_server, first, second) =
         (crate::two_threads().enable_all().build().unwrap(), runtime(), runtime());
     let server = of_server.block_on(async { Server::bind(":0").unwrap().spawn(router()) });
-    let client = Client::connect(server.endpoint()).unwrap();
+    let client = Client::new(server.endpoint()).unwrap();
     assert_eq!(first.block_on(client.request::<u32>("echo", &1)).unwrap(), 1);
     // A call that is in flight there ends with it.
     let waiting = {
@@ -422,5 +423,5 @@ fn a_client_outlives_the_runtime_of_its_session() {
     for n in 0..3 {
         assert_eq!(block_on(&second, client.request::<u32>("echo", &n)).unwrap(), n);
     }
-    block_on(&of_server, server.stop()).unwrap();
+    block_on(&of_server, server.shutdown()).unwrap();
 }

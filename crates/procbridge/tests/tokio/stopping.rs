@@ -24,7 +24,7 @@ fn stopping_finishes_what_runs_and_refuses_the_rest() {
         half.write(&packet(r#"{"method":"echo"}"#)[..20]).await.unwrap();
         assert_eq!(client.request::<i32>("echo", &1).await.unwrap(), 1);
 
-        server.handle().stop();
+        server.handle().shutdown();
         // From this moment on, not from some later one.
         let error = client.request::<Value>("echo", &1).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Connect, Outcome::NotSent), "{error}");
@@ -34,7 +34,7 @@ fn stopping_finishes_what_runs_and_refuses_the_rest() {
         for call in calls {
             assert!(call.await.unwrap().unwrap());
         }
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -57,11 +57,11 @@ fn what_does_not_finish_in_time_is_dropped_and_its_caller_told() {
             let call = tokio::spawn(client.call("wait").send::<Value>());
             inside.recv().await.unwrap();
             let started = Instant::now();
-            server.handle().stop();
+            server.handle().shutdown();
             if abort {
                 server.handle().abort();
             }
-            server.stop().await.unwrap();
+            server.shutdown().await.unwrap();
             assert!(abort || started.elapsed() >= drain);
             assert_eq!(code_of(call.await.unwrap()), code::CANCELLED);
             dropped.try_recv().unwrap();
@@ -79,7 +79,7 @@ fn who_is_in_the_queue_when_the_server_stops_is_answered() {
         whole.write(&packet(r#"{"method":"echo","payload":1}"#)).await.unwrap();
         let mut half = AsyncStream::connect(&endpoint).await.unwrap();
         half.write(b"pb\x01").await.unwrap();
-        server.handle().stop();
+        server.handle().shutdown();
         server.serve(door_router(&door)).await.unwrap();
         assert_eq!(whole.answer().await, (1, json!({"payload": 1})));
         assert_eq!(half.code().await, code::UNAVAILABLE);
@@ -93,7 +93,7 @@ fn thousands_of_idle_connections_do_not_hold_up_the_end() {
     let idle = descriptors().saturating_sub(200).min(6000) / 2;
     everywhere(|place| async move {
         let (_open, door) = watch::channel(false);
-        let config = ServerConfig::new().with_max_connections(5000).with_max_waiting(5000);
+        let config = ServerConfig::new().with_max_connections(5000).with_max_pending_connections(5000);
         let (server, client) = place.serve(door_router(&door), config);
         let mut silent = Vec::new();
         for _ in 0..idle {
@@ -102,7 +102,7 @@ fn thousands_of_idle_connections_do_not_hold_up_the_end() {
         }
         assert_eq!(client.request::<i32>("echo", &1).await.unwrap(), 1);
         let started = Instant::now();
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
         for connection in &mut silent {
             assert_eq!(connection.code().await, code::UNAVAILABLE);
@@ -129,7 +129,7 @@ fn a_connection_that_lingers_does_not_hold_up_the_end() {
         sender.write(&packet(r#"{"method":"echo","payload":1}"#)[..11]).await.unwrap();
         assert_eq!(sender.code().await, code::TOO_LARGE);
         let started = Instant::now();
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     });
 }
@@ -145,7 +145,7 @@ fn a_session_that_lingers_ends_with_its_server() {
         // An id that it does not have.
         rude.write(&session_packet(0, 0, 2, r#"{"method":"echo"}"#)).await.unwrap();
         while rude.packet().await.is_ok() {}
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
         let limit = Instant::now() + Duration::from_secs(10);
         while rude.write(b"x").await.is_ok() {
             assert!(Instant::now() < limit, "it lingers on");
@@ -175,7 +175,7 @@ fn a_peer_that_takes_nothing_does_not_hold_up_the_end() {
         open.send(true).unwrap();
         eventually(async || open.receiver_count() == 1).await;
         let started = Instant::now();
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     });
 }
@@ -191,16 +191,16 @@ fn an_endpoint_is_free_again_when_its_server_has_ended() {
                 let server = Server::bind(endpoint).unwrap().spawn(door_router(&door));
                 // A handle keeps nothing else alive.
                 handles.push(server.handle());
-                let client = Client::connect(server.endpoint()).unwrap();
+                let client = Client::new(server.endpoint()).unwrap();
                 assert_eq!(client.request::<i32>("echo", &round).await.unwrap(), round);
                 let path = server.endpoint().path().map(|path| path.to_path_buf());
                 assert!(path.as_ref().is_none_or(|path| path.exists()));
-                server.stop().await.unwrap();
+                server.shutdown().await.unwrap();
                 assert!(path.is_none_or(|path| !path.exists()));
             }
         }
         for handle in handles {
-            handle.stop();
+            handle.shutdown();
             handle.abort();
         }
     });
@@ -214,11 +214,11 @@ fn one_server_serves_several_endpoints() {
         let server = server.spawn(door_router(&door));
         assert!(server.endpoints().len() >= 2);
         for endpoint in server.endpoints() {
-            let client = Client::connect(endpoint).unwrap();
+            let client = Client::new(endpoint).unwrap();
             assert_eq!(client.request::<i32>("echo", &1).await.unwrap(), 1);
         }
         let endpoints = server.endpoints().to_vec();
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
         for endpoint in &endpoints {
             assert!(AsyncStream::connect(endpoint).await.is_err());
         }

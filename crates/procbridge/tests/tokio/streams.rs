@@ -62,7 +62,7 @@ fn a_stream_is_its_items_and_its_end() {
         assert_eq!(client.request::<Vec<u32>>("count", &0).await.unwrap(), Vec::<u32>::new());
         let items = client.stream::<Value>("echo", &json!({"a": 1})).await.unwrap();
         assert_eq!(items.finish::<Value>().await.unwrap(), json!({"a": 1}));
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -87,7 +87,7 @@ fn a_stream_ends_with_its_result_or_its_error() {
         let error = all(forever.stream::<u32>().await.unwrap()).await.unwrap_err();
         assert!(error.is_timeout() || error.remote().unwrap().code() == Some(code::TIMEOUT), "{error}");
         assert_eq!(counted(&client, "connections", "total").await, 1);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -109,7 +109,7 @@ fn a_slow_reader_slows_its_stream_and_nobody_else() {
         });
         let (server, client) = place.serve(router, ServerConfig::new());
         let client =
-            Client::connect_with(client.endpoint(), ClientConfig::new().with_stream_window(8)).unwrap();
+            Client::with_config(client.endpoint(), ClientConfig::new().with_stream_window(8)).unwrap();
         // The server learns of the window when the session has begun.
         client.request::<()>("echo", &()).await.unwrap();
         let mut items = client.stream::<u32>("endless", &()).await.unwrap();
@@ -123,7 +123,7 @@ fn a_slow_reader_slows_its_stream_and_nobody_else() {
             assert!(sent.load(Ordering::Relaxed) <= n + 9);
         }
         drop(items);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -150,7 +150,7 @@ fn a_stream_that_is_dropped_is_cancelled() {
             eventually(async || client.request::<u32>("echo", &7).await.is_ok_and(|n| n == 7)).await;
         }
         assert_eq!(counted(&client, "connections", "total").await, 1);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -161,7 +161,7 @@ fn a_stream_keeps_the_session_of_its_client_open() {
         let items = client.stream::<u32>("count", &1000).await.unwrap();
         drop(client);
         assert_eq!(all(items).await.unwrap().len(), 1000);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -178,7 +178,7 @@ fn a_sink_that_is_kept_sends_nothing_more() {
         let refused = sinks.recv().await.unwrap().send(&1).await.unwrap_err();
         assert_eq!(refused.code(), Some(code::CANCELLED));
         assert_eq!(client.request::<Vec<u32>>("leave", &()).await.unwrap(), Vec::<u32>::new());
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -205,7 +205,7 @@ fn what_was_not_sent_is_in_no_array() {
         assert_eq!(client.request::<Value>("skip", &()).await.unwrap(), skipped);
         assert_eq!(client.request::<Vec<u32>>("again", &()).await.unwrap(), [1, 2]);
         assert_eq!(all(client.stream::<u32>("again", &()).await.unwrap()).await.unwrap(), [1, 2]);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -232,7 +232,7 @@ fn who_fills_an_array_lets_others_have_their_turn_and_has_its_time() {
             assert_eq!(code_of(client.request::<Value>(method, &()).await), code::TIMEOUT);
             assert_eq!(client.request::<u32>("echo", &7).await.unwrap(), 7);
         }
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -259,7 +259,7 @@ fn events_reach_those_who_want_them() {
         let error = client.subscribe(none).await.unwrap_err();
         assert_eq!(error.remote().unwrap().code(), Some(code::INVALID_PAYLOAD));
         assert_eq!(counted(&client, "connections", "total").await, 1);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -269,7 +269,7 @@ fn a_slow_subscriber_is_told_what_it_has_missed() {
         let hub = Hub::with_queue(4);
         let (server, client) = place.serve(router().events(&hub), ServerConfig::new());
         let client =
-            Client::connect_with(client.endpoint(), ClientConfig::new().with_stream_window(2)).unwrap();
+            Client::with_config(client.endpoint(), ClientConfig::new().with_stream_window(2)).unwrap();
         let mut slow = client.subscribe(["n"]).await.unwrap();
         for n in 0..100 {
             hub.publish("n", &n).unwrap();
@@ -287,7 +287,7 @@ fn a_slow_subscriber_is_told_what_it_has_missed() {
         }
         assert!(missed >= 80, "{missed}");
         assert_eq!(client.request::<u32>("echo", &7).await.unwrap(), 7);
-        server.stop().await.unwrap();
+        server.shutdown().await.unwrap();
     });
 }
 
@@ -302,7 +302,7 @@ fn a_subscription_goes_on_after_its_server_and_tells_of_the_gap() {
         assert_eq!(event(&mut events).await.1, 1);
         for n in 2..4 {
             if n == 2 {
-                server.handle().stop();
+                server.handle().shutdown();
             }
             eventually(async || hub.subscriptions() == 0).await;
             let again = Hub::new();
@@ -321,7 +321,7 @@ fn a_subscription_goes_on_after_its_server_and_tells_of_the_gap() {
             assert_eq!(got, ("n".to_string(), n, Missed::Unknown));
             again.publish("n", &0).unwrap();
             assert_eq!(event(&mut events).await, ("n".to_string(), 0, Missed::Nothing));
-            server.stop().await.unwrap();
+            server.shutdown().await.unwrap();
         }
     });
 }

@@ -32,6 +32,7 @@ use crate::telemetry::log_thread::{FLUSH_TIMEOUT, LOG_THREAD};
 /// Server::bind("unix:/run/app.sock")?.serve(router)?;
 /// # Ok::<(), procbridge::Error>(())
 /// ```
+#[must_use = "a server answers calls once it serves: `serve` or `spawn`"]
 pub struct Server {
     listeners: Vec<Listener>,
     config: ServerConfig,
@@ -40,6 +41,7 @@ pub struct Server {
 
 /// A server on a thread of its own, see [`Server::spawn`]. Dropping it stops the server and waits until it has ended.
 #[derive(Debug)]
+#[must_use = "a running server that is dropped stops"]
 pub struct RunningServer {
     handle: ServerHandle,
     endpoints: Vec<Endpoint>,
@@ -102,7 +104,7 @@ impl Server {
         ServerHandle { shutdown: self.shutdown.clone() }
     }
 
-    /// Serves until the server is stopped, see [`ServerHandle::stop`].
+    /// Serves until the server is stopped, see [`ServerHandle::shutdown`].
     ///
     /// # Errors
     ///
@@ -188,7 +190,7 @@ impl RunningServer {
         self.handle.clone()
     }
 
-    /// Stops the server as [`ServerHandle::stop`] does, and waits until it has ended.
+    /// Stops the server as [`ServerHandle::shutdown`] does, and waits until it has ended.
     ///
     /// # Errors
     ///
@@ -197,7 +199,7 @@ impl RunningServer {
     /// # Blocking
     ///
     /// Until the server has ended, see [`Server::serve`].
-    pub fn stop(mut self) -> Result<(), Error> {
+    pub fn shutdown(mut self) -> Result<(), Error> {
         self.end()
     }
 
@@ -206,7 +208,7 @@ impl RunningServer {
         if !self.handle.shutdown.is_ours() {
             return Ok(());
         }
-        self.handle.stop();
+        self.handle.shutdown();
         let Some(thread) = self.thread.take() else { return Ok(()) };
         thread.join().unwrap_or_else(|_| Err(Error::unsent(ErrorKind::Io, "the server's thread panicked")))
     }

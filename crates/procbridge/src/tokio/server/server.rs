@@ -42,15 +42,17 @@ use crate::tokio::server::shutdown::{Deadline, Interrupted, OpenListener, Phase,
 /// # Ok(())
 /// # }
 /// ```
+#[must_use = "a server answers calls once it serves: `serve` or `spawn`"]
 pub struct Server {
     listeners: Vec<Listener>,
     config: ServerConfig,
     shutdown: Arc<Shutdown>,
 }
 
-/// A server in a task of its own, see [`Server::spawn`]. Dropping it stops the server as [`ServerHandle::stop`] does,
+/// A server in a task of its own, see [`Server::spawn`]. Dropping it stops the server as [`ServerHandle::shutdown`] does,
 /// and does not wait until it has ended.
 #[derive(Debug)]
+#[must_use = "a running server that is dropped stops"]
 pub struct RunningServer {
     handle: ServerHandle,
     endpoints: Vec<Endpoint>,
@@ -126,7 +128,7 @@ impl Server {
         ServerHandle { shutdown: self.shutdown.clone() }
     }
 
-    /// Serves until the server is stopped, see [`ServerHandle::stop`]. The future is ready when the calls in flight are
+    /// Serves until the server is stopped, see [`ServerHandle::shutdown`]. The future is ready when the calls in flight are
     /// answered: graceful shutdown, for at most the [drain timeout](ServerConfig::with_drain_timeout). A blocking
     /// handler that still runs then is left on its thread.
     ///
@@ -205,7 +207,7 @@ impl RunningServer {
         self.handle.clone()
     }
 
-    /// Stops the server as [`ServerHandle::stop`] does, and waits until it has ended, see [`Server::serve`].
+    /// Stops the server as [`ServerHandle::shutdown`] does, and waits until it has ended, see [`Server::serve`].
     ///
     /// # Errors
     ///
@@ -214,8 +216,8 @@ impl RunningServer {
     /// # Cancel safety
     ///
     /// Once the future was polled the server stops, even if the future is dropped.
-    pub async fn stop(mut self) -> Result<(), Error> {
-        self.handle.stop();
+    pub async fn shutdown(mut self) -> Result<(), Error> {
+        self.handle.shutdown();
         let Some(task) = self.task.take() else { return Ok(()) };
         task.await.unwrap_or_else(|error| {
             Err(Error::unsent(ErrorKind::Io, "the server's task did not end by itself").with_source(error))
@@ -225,7 +227,7 @@ impl RunningServer {
 
 impl Drop for RunningServer {
     fn drop(&mut self) {
-        self.handle.stop();
+        self.handle.shutdown();
     }
 }
 

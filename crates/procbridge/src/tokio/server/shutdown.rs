@@ -88,7 +88,7 @@ impl ServerHandle {
     /// answered with the code `unavailable`. The calls in flight may finish within the [drain
     /// timeout](crate::ServerConfig::with_drain_timeout); the rest is answered with the code `cancelled`. Returns at
     /// once; [`Server::serve`](crate::tokio::Server::serve) returns when the shutdown is done.
-    pub fn stop(&self) {
+    pub fn shutdown(&self) {
         self.shutdown.advance(Phase::Draining);
     }
 

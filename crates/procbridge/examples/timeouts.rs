@@ -22,7 +22,7 @@ fn main() -> Result<(), procbridge::Error> {
     let server = Server::bind("127.0.0.1:0")?.spawn(Router::new().method("count", count))?;
     // Every call of this client has a timeout of two seconds, unless it sets its own.
     let config = ClientConfig::new().with_call_timeout(Duration::from_secs(2));
-    let client = Client::connect_with(server.endpoint(), config)?;
+    let client = Client::with_config(server.endpoint(), config)?;
 
     println!("count 3    -> {}", client.request::<u64>("count", &3)?);
     let timeout = Duration::from_millis(100);
@@ -32,5 +32,5 @@ fn main() -> Result<(), procbridge::Error> {
     }
     // The server is not affected.
     println!("count 10   -> {}", client.request::<u64>("count", &10)?);
-    server.stop()
+    server.shutdown()
 }

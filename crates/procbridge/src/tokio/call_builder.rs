@@ -16,7 +16,8 @@ use crate::tokio::item_stream::Items;
 
 /// A builder for one call, see [`Client::call`](crate::tokio::Client::call) and
 /// [`Session::call`](crate::tokio::Session::call).
-pub struct RequestBuilder<'a, P: ?Sized = ()> {
+#[must_use = "a call is made by `send`, `notify` or `stream`"]
+pub struct CallBuilder<'a, P: ?Sized = ()> {
     via: Target<'a>,
     method: Option<&'a str>,
     payload: Option<&'a P>,
@@ -31,22 +32,21 @@ pub(super) enum Target<'a> {
     Session(&'a Caller),
 }
 
-impl<'a> RequestBuilder<'a> {
+impl<'a> CallBuilder<'a> {
     pub(super) fn new(via: Target<'a>, method: Option<&'a str>) -> Self {
         Self { via, method, payload: None, options: CallOptions::default(), fault: None }
     }
 }
 
-impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
+impl<'a, P: Serialize + ?Sized> CallBuilder<'a, P> {
     /// Sets the payload: anything that serde can write. Without one, or with null, the request has no payload.
-    pub fn payload<Q: Serialize + ?Sized>(self, payload: &'a Q) -> RequestBuilder<'a, Q> {
+    pub fn payload<Q: Serialize + ?Sized>(self, payload: &'a Q) -> CallBuilder<'a, Q> {
         let Self { via, method, options, fault, .. } = self;
-        RequestBuilder { via, method, payload: Some(payload), options, fault }
+        CallBuilder { via, method, payload: Some(payload), options, fault }
     }
 
     /// Sets the timeout of this call, in place of the client's setting. The server learns it, and can stop work that
     /// its caller no longer waits for. With zero the call ends at once, error kind `Timeout`.
-    #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.options.timeout = Some(limit);
         self
@@ -56,7 +56,6 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     /// [`Call::meta_value`](crate::Call::meta_value). Entries are sent in the order in which their keys were first
     /// given. Each keeps its text: a `RawValue` keeps its digits, its keys and their order. A second value of a key
     /// replaces the first. A value that JSON cannot express makes the call fail with `InvalidInput`.
-    #[must_use]
     pub fn meta(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
         if let Err(error) = self.options.meta.insert(key.into(), &value) {
             self.fault.get_or_insert(error);
@@ -66,7 +65,6 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
 
     /// Marks the call as idempotent: running it twice does no harm. It is then retried after a lost connection even if
     /// it may have run. Like any call, it is retried only if it has at most 64 KiB.
-    #[must_use]
     pub fn idempotent(mut self) -> Self {
         self.options.is_idempotent = true;
         self
@@ -140,10 +138,10 @@ impl<'a, P: Serialize + ?Sized> RequestBuilder<'a, P> {
     }
 }
 
-impl<P: ?Sized> fmt::Debug for RequestBuilder<'_, P> {
+impl<P: ?Sized> fmt::Debug for CallBuilder<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { method, options, .. } = self;
-        f.debug_struct("RequestBuilder")
+        f.debug_struct("CallBuilder")
             .field("method", method)
             .field("options", options)
             .finish_non_exhaustive()
