@@ -42,7 +42,7 @@ fn answer(mut socket: Socket) -> Result<()> {
 
 pub(crate) fn call(run: &Run) -> Result<Report> {
     run.threads(|_| {
-        let mut client = Client::new(run)?;
+        let mut client = Client::connect(run)?;
         let payload = run.payload.value();
         if client.call(&payload)? != payload {
             return Err("the echo differs".into());

@@ -57,7 +57,7 @@ fn answer(mut socket: Socket) -> Result<()> {
 pub(crate) fn call(run: &Run) -> Result<Report> {
     let text = run.payload.text();
     run.threads(|_| {
-        let mut client = Client::new(run)?;
+        let mut client = Client::connect(run)?;
         if client.call(text.as_bytes())? != text.as_bytes() {
             return Err("the echo differs".into());
         }

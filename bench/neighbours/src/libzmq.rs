@@ -92,5 +92,5 @@ impl Exchange for Client {
 }
 
 pub fn call(run: &Run, carry: Carry) -> Result<Report> {
-    window::run(run, || Client::new(run, carry))
+    window::run(run, || Client::connect(run, carry))
 }

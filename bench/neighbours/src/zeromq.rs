@@ -113,11 +113,11 @@ impl Exchange for Many {
 
 pub fn call(run: &Run, carry: Carry) -> Result<Report> {
     if run.in_flight == 1 {
-        return run.tasks(|_| Client::new(run, carry));
+        return run.tasks(|_| Client::connect(run, carry));
     }
     window::run(run, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let client = runtime.block_on(Client::new(run, carry))?;
+        let client = runtime.block_on(Client::connect(run, carry))?;
         Ok(Many { runtime, client })
     })
 }

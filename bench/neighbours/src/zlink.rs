@@ -132,11 +132,11 @@ impl Exchange for Many {
 
 pub fn call(run: &Run) -> Result<Report> {
     if run.in_flight == 1 {
-        return run.tasks(|_| Client::new(run));
+        return run.tasks(|_| Client::connect(run));
     }
     window::run(run, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let client = runtime.block_on(Client::new(run))?;
+        let client = runtime.block_on(Client::connect(run))?;
         Ok(Many { runtime, client })
     })
 }
