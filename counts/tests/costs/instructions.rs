@@ -7,15 +7,15 @@ use crate::probe::{Counted, Server, Tool, run};
 use crate::{burst, check};
 
 const TABLE: &[(&str, f64)] = &[
-    ("core, both sides", 7827.0),
-    ("blocking session, client", 7350.0),
-    ("blocking session, server", 8060.0),
-    ("tokio session, client", 11_300.0),
-    ("tokio session, server", 10_860.0),
+    ("core, both sides", 7970.0),
+    ("blocking session, client", 7460.0),
+    ("blocking session, server", 7880.0),
+    ("tokio session, client", 11_460.0),
+    ("tokio session, server", 10_930.0),
     ("blocking classic, client", 5590.0),
-    ("blocking classic, server", 6930.0),
+    ("blocking classic, server", 7010.0),
     ("tokio classic, client", 12_030.0),
-    ("tokio classic, server", 10_800.0),
+    ("tokio classic, server", 11_300.0),
 ];
 /// A figure that is worse than the table by more than this is a failure.
 const TOLERANCE: f64 = 0.06;
@@ -48,9 +48,19 @@ fn client_and_server(face: &str, style: &str, calls: usize) -> (Counted, Counted
     let server = Server::start(Tool::Nothing, face);
     let (_, client) = server.call(Tool::Callgrind, face, style, calls, 1);
     drop(server);
-    let server = Server::start(Tool::Callgrind, face);
-    server.call(Tool::Nothing, face, style, calls, 1);
-    (client, server.end())
+    let cost = |_| {
+        let server = Server::start(Tool::Callgrind, face);
+        // The first handlers are slow, as callgrind translates their code, and a session with a slow handler gives each
+        // call a thread. So another session has them.
+        server.call(Tool::Nothing, face, style, FIRST_CALLS, 1);
+        server.call(Tool::Nothing, face, style, calls, 1);
+        server.end()
+    };
+    let least = (0..SERVERS).map(cost).min_by(|a, b| a.all.total_cmp(&b.all));
+    (client, least.unwrap())
 }
 
 const CALLS: usize = 1_000;
+const FIRST_CALLS: usize = 100;
+/// How many servers are counted, of which the least cost is taken: a handler that lost its core looks slow too.
+const SERVERS: usize = 3;

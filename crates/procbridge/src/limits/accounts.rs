@@ -29,6 +29,8 @@ struct Inner {
 #[derive(Debug)]
 struct Table<K> {
     entries: HashMap<K, Arc<Account>>,
+    /// The entry that was last asked for: connections often come from one process.
+    last: Option<(K, Arc<Account>)>,
     /// The number of entries at which unused ones are removed.
     full: usize,
 }
@@ -86,10 +88,22 @@ impl Accounts {
 impl<K: Copy + Eq + Hash> Table<K> {
     /// Returns the account of `key`, or else a `new` one, which is kept.
     fn get(&mut self, key: K, new: impl FnOnce() -> Arc<Account>) -> Arc<Account> {
+        if let Some((last, account)) = &self.last
+            && *last == key
+        {
+            return account.clone();
+        }
+        let account = self.find(key, new);
+        self.last = Some((key, account.clone()));
+        account
+    }
+
+    fn find(&mut self, key: K, new: impl FnOnce() -> Arc<Account>) -> Arc<Account> {
         if let Some(account) = self.entries.get(&key) {
             return account.clone();
         }
         if self.entries.len() >= self.full {
+            self.last = None;
             self.entries.retain(|_, account| is_used(account) || account.above().is_some_and(is_used));
             self.full = (2 * self.entries.len()).max(FEW);
         }
@@ -101,7 +115,7 @@ impl<K: Copy + Eq + Hash> Table<K> {
 
 impl<K> Default for Table<K> {
     fn default() -> Self {
-        Self { entries: HashMap::new(), full: FEW }
+        Self { entries: HashMap::new(), last: None, full: FEW }
     }
 }
 
