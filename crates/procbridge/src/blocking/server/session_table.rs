@@ -21,10 +21,8 @@ pub(in crate::blocking) struct ServedSession {
     pub(in crate::blocking) thread_number: AtomicU32,
     /// When the serving thread began to run a handler, in microseconds of the server's clock; 0 if none runs.
     pub(in crate::blocking) since: AtomicU64,
-    /// Whether each call gets a thread.
-    pub(in crate::blocking) spread: AtomicBool,
-    /// How many handlers in a row were quick.
-    pub(in crate::blocking) quick: AtomicU32,
+    /// Until when each call gets a thread, in microseconds of the server's clock.
+    pub(in crate::blocking) threads_until: AtomicU64,
     /// Whether the event loop watches it.
     pub(in crate::blocking) watched: AtomicBool,
 }
@@ -77,8 +75,7 @@ impl SessionTable {
             session,
             thread_number: AtomicU32::new(0),
             since: AtomicU64::new(0),
-            spread: AtomicBool::new(false),
-            quick: AtomicU32::new(0),
+            threads_until: AtomicU64::new(0),
             watched: AtomicBool::new(false),
         });
         self.list().push(served.clone());
@@ -126,10 +123,9 @@ impl SessionTable {
         Duration::from_micros(self.pause.load(Ordering::Relaxed))
     }
 
-    /// Marks a session as slow: from now on each of its calls gets a thread.
-    pub(in crate::blocking) fn spread(&self, served: &ServedSession) {
-        served.spread.store(true, Ordering::Relaxed);
-        served.quick.store(0, Ordering::Relaxed);
+    /// Marks a session as slow at `now`: for a while each of its calls gets a thread.
+    pub(in crate::blocking) fn spread(&self, served: &ServedSession, now: Instant) {
+        served.threads_until.store(self.micros(now + SLOW_FOR), Ordering::Relaxed);
         self.pause.store(FIRST_CHECK_MICROS, Ordering::Relaxed);
     }
 
@@ -153,6 +149,8 @@ impl SessionTable {
     }
 }
 
+/// How long each call of a session gets a thread after a slow handler.
+const SLOW_FOR: Duration = Duration::from_secs(1);
 /// The first interval between checks when calls begin to come, in microseconds. Each check doubles it.
 pub(in crate::blocking) const FIRST_CHECK_MICROS: u64 = 2_000;
 /// How many checks without a call before the event loop stops checking.

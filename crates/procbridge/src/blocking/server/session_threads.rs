@@ -2,8 +2,8 @@
 //!
 //! The thread that reads a session also runs the handlers of the calls it finds, one after the other. It writes their
 //! answers with one write. That is fastest for quick handlers. The event loop watches the clock: if a handler occupies
-//! the thread for more than 1.5 ms, another thread takes over the session. From then on each call of that session gets
-//! a thread, until its handlers are quick again. The event loop watches an idle session, which needs no thread.
+//! the thread for more than 1.5 ms, another thread takes over the session. For a second, each call of that session gets
+//! a thread. The event loop watches an idle session, which needs no thread.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -78,10 +78,11 @@ impl ServerContext {
         if since == 0 {
             return false;
         }
-        let lasted = self.sessions.micros(Instant::now()).saturating_sub(since);
+        let now = Instant::now();
+        let lasted = self.sessions.micros(now).saturating_sub(since);
         let is_slow = Duration::from_micros(lasted) >= SLOW;
         if is_slow && served.since.compare_exchange(since, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            self.sessions.spread(served);
+            self.sessions.spread(served, now);
             self.dispatch(served);
             return false;
         }
@@ -174,21 +175,19 @@ impl ServerContext {
             *now = self.run(&served.session, work, began);
             return true;
         }
+        let start = self.sessions.micros(began);
         // If each one-way call of a burst got a thread, all would run before the first has ended.
-        if served.spread.load(Ordering::Relaxed) && !work.call.is_one_way {
+        if served.threads_until.load(Ordering::Relaxed) > start && !work.call.is_one_way {
             if let Some(deadline) = deadline {
                 self.event_loop.wake_by(deadline);
             }
             self.dispatch(served);
             *now = self.run(&served.session, work, began);
-            if *now - began >= QUICK_HANDLER {
-                served.quick.store(0, Ordering::Relaxed);
-            } else if served.quick.fetch_add(1, Ordering::Relaxed) >= STEADY_CALLS {
-                served.spread.store(false, Ordering::Relaxed);
+            if *now - began >= SLOW {
+                self.sessions.spread(served, *now);
             }
             return false;
         }
-        let start = self.sessions.micros(began);
         // `SeqCst`, in one order with the event loop's plan: otherwise each could miss what the other has just stored.
         served.since.store(start, Ordering::SeqCst);
         if !self.sessions.active.load(Ordering::Acquire) {
@@ -199,7 +198,7 @@ impl ServerContext {
         *now = self.run(&served.session, work, began);
         let lasted = *now - began;
         if lasted >= SLOW {
-            self.sessions.spread(served);
+            self.sessions.spread(served, *now);
         }
         if lasted >= SLOW_ENOUGH_TO_COUNT {
             // Quick answers are written together; this one would wait for the handlers behind it.
@@ -229,9 +228,5 @@ const LARGE_REQUEST: usize = 256 * 1024;
 const SLOW_ENOUGH_TO_COUNT: Duration = Duration::from_micros(100);
 /// The longest interval between checks: how long a slow handler may delay a session after many quick ones.
 const LAST_CHECK_MICROS: u64 = 32_000;
-/// A handler that takes less is not worth a thread of its own.
-const QUICK_HANDLER: Duration = Duration::from_micros(100);
-/// How many quick handlers in a row show that a session is quick again.
-const STEADY_CALLS: u32 = 64;
 /// How long a session may be idle before the event loop watches it.
 const SLOW_SESSION_TIMEOUT: Duration = Duration::from_millis(200);
