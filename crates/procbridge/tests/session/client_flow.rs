@@ -19,7 +19,7 @@ use crate::support::faces::{
     ClientKind, FACES, Face, Options, TestClient, TestServer, TestSubscription, Transport,
 };
 use crate::support::wire::{
-    BAD, GOOD, GOODBYE, HEADER, ITEM, RawStream, TERMS, hello, packet_of, session_packet,
+    BAD, GOOD, GOODBYE, HEADER, ITEM, PONG, REQUEST, RawStream, TERMS, hello, packet_of, session_packet,
 };
 use crate::support::{each_face, eventually, watched};
 
@@ -348,6 +348,39 @@ fn a_first_event_without_the_word_that_it_is_in_force_may_not_be_the_first() {
         let mut subscription = client.subscribe(&["x"]).unwrap();
         assert_eq!(next(&mut subscription).unwrap().missed(), Missed::Unknown);
         assert_eq!(next(&mut subscription).unwrap().missed(), Missed::Nothing);
+    });
+}
+
+/// A client reads a session that it has not used for a second before it calls on it.
+#[test]
+fn a_server_that_sends_without_a_pause_does_not_hold_up_the_call_on_an_old_session() {
+    each_face(|face| {
+        let (endpoint, dialled) = by_hand(|mut stream, _| {
+            drop(stream.packet());
+            stream.write_all(&[hello(TERMS), good(1, &json!(1))].concat()).unwrap();
+            let RawStream::Tcp(writer) = &stream else { return };
+            let mut writer = writer.try_clone().unwrap();
+            let called = Arc::new(AtomicUsize::new(0));
+            let id = called.clone();
+            let flood = thread::spawn(move || {
+                let pongs = session_packet(PONG, 0, 0, "x").repeat(10_000);
+                loop {
+                    writer.write_all(&pongs).unwrap();
+                    if let id @ 1.. = id.load(Ordering::SeqCst) {
+                        return writer.write_all(&good(id as u32, &json!(2))).unwrap();
+                    }
+                }
+            });
+            let call = std::iter::from_fn(|| stream.packet()).find(|packet| packet.kind == REQUEST);
+            called.store(call.unwrap().id() as usize, Ordering::SeqCst);
+            flood.join().unwrap();
+            while stream.packet().is_some() {}
+        });
+        let client = client(face, &endpoint, ClientConfig::new().with_call_timeout(Duration::from_secs(10)));
+        assert_eq!(client.request("one", &Value::Null).unwrap(), json!(1));
+        thread::sleep(Duration::from_millis(1_200));
+        assert_eq!(client.request("two", &Value::Null).unwrap(), json!(2));
+        assert_eq!(dialled.load(Ordering::SeqCst), 1);
     });
 }
 
