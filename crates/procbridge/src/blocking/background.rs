@@ -142,7 +142,8 @@ mod tests {
     use crate::blocking::router::Router;
     use crate::client::request::{CallOptions, ResultForm};
     use crate::service::call::Call;
-    use crate::session::state::{End, Reader};
+    use crate::session::end::End;
+    use crate::session::reading::Reader;
     use crate::session::testing::{Ends, call, styled};
 
     /// Returns a client that serves `router`; its server does not exist.

@@ -12,7 +12,8 @@ use crate::limits::admission::Admission;
 use crate::net::socket;
 use crate::peer::Peer;
 use crate::session::Session;
-use crate::session::state::{Reader, SessionPermits};
+use crate::session::reading::Reader;
+use crate::session::served_call::SessionPermits;
 
 /// A connection with a call on it.
 #[derive(Debug)]

@@ -377,7 +377,8 @@ mod tests {
     use crate::classic::client::CallTimeout;
     use crate::client::request::ResultForm;
     use crate::config::client::ClientConfig;
-    use crate::session::state::{End, Reader};
+    use crate::session::end::End;
+    use crate::session::reading::Reader;
     use crate::session::testing::{Bell, Ends, call};
 
     /// It was a follower for an instant, between registering its waker and reading the clock.

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use crate::session::end::End;
 use crate::session::session::Session;
-use crate::session::state::End;
 
 /// The session of a client, and the connections that may become one.
 #[derive(Debug)]

@@ -19,8 +19,8 @@ use crate::json::parse;
 use crate::json::raw_value::raw_value;
 use crate::json::serialize;
 use crate::session::CallEnd;
+use crate::session::end::End;
 use crate::session::session::{BeginError, Session};
-use crate::session::state::End;
 
 /// The options of a call, besides its payload.
 #[derive(Clone, Debug, Default)]

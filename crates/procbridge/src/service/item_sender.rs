@@ -115,7 +115,7 @@ mod tests {
     use crate::client::request::ResultForm;
     use crate::config::server::ServerConfig;
     use crate::service::dispatch;
-    use crate::session::state::Reader;
+    use crate::session::reading::Reader;
     use crate::session::testing::{self, Ends, handled};
 
     /// Panics after its first element.

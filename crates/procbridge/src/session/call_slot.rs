@@ -1,13 +1,23 @@
-//! The slot of an outgoing call: items and answer as they arrive, and how the call ended.
+//! The outgoing calls of a session, and the slot of each: items and answer as they arrive, and how the call ended.
 
 use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::Instant;
 
-use procbridge_proto::{Item, ProtocolError, Response, UnreadResponse};
+use procbridge_proto::{CallTable, Item, ProtocolError, Response, UnreadResponse};
 
 use crate::error::Sent;
 use crate::session::received::Received;
+use crate::session::wait_queue::Queue;
+
+/// The outgoing calls of a session.
+pub(crate) struct Outgoing {
+    pub(crate) calls: CallTable<Slot>,
+    /// The deadlines of the calls, if a task ends those that are past theirs.
+    pub(super) deadlines: Option<Box<Deadlines>>,
+    /// Calls queued at the peer's concurrency limit.
+    pub(super) queued: Option<Box<Queue>>,
+}
 
 /// How a call ended.
 #[derive(Debug)]

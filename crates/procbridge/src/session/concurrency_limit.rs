@@ -64,9 +64,9 @@ impl Session {
             if queue_timeout.is_some() && !state.has_permit(None) {
                 return Ok(Err(packet));
             }
-            let is_only_call = state.calls.is_empty();
+            let is_only_call = state.outgoing.calls.is_empty();
             let id = state.begin(packet)?;
-            state.calls.insert(id, Slot::default());
+            state.outgoing.calls.insert(id, Slot::default());
             if !state.has_no_reader() {
                 state.flush_later(self, is_only_call);
             }
@@ -104,7 +104,7 @@ impl QueuedCall {
             if state.has_permit(self.ticket) {
                 return Poll::Ready(self.send(state));
             }
-            let queue = state.queued.get_or_insert_with(|| Queue::new(session.admission.clock));
+            let queue = state.outgoing.queued.get_or_insert_with(|| Queue::new(session.admission.clock));
             let ticket = *self.ticket.get_or_insert_with(|| queue.next_ticket());
             queue.waiting.insert(ticket, Waiter { waker: Some(waker.clone()), until: self.until });
             Poll::Pending
@@ -134,10 +134,10 @@ impl QueuedCall {
     }
 
     fn leave(&mut self, state: &mut State) {
-        let (Some(ticket), Some(queue)) = (self.ticket.take(), &mut state.queued) else { return };
+        let (Some(ticket), Some(queue)) = (self.ticket.take(), &mut state.outgoing.queued) else { return };
         queue.waiting.remove(&ticket);
         if queue.waiting.is_empty() {
-            state.queued = None;
+            state.outgoing.queued = None;
         }
         state.wake_eligible();
     }
@@ -170,7 +170,7 @@ impl State {
     /// Whether the call with `ticket` has a permit; without a ticket, whether a new call has one.
     pub(super) fn has_permit(&self, ticket: Option<u64>) -> bool {
         let permits = self.free_permits();
-        let Some(queue) = &self.queued else { return permits > 0 };
+        let Some(queue) = &self.outgoing.queued else { return permits > 0 };
         let mut eligible = queue.eligible(permits, ticket);
         match ticket {
             Some(ticket) => eligible.any(|(&waiting, _)| waiting == ticket),
@@ -179,7 +179,7 @@ impl State {
     }
 
     fn was_cancelled(&self, ticket: Option<u64>) -> bool {
-        let queue = self.queued.as_ref().zip(ticket);
+        let queue = self.outgoing.queued.as_ref().zip(ticket);
         queue.is_some_and(|(queue, ticket)| {
             matches!(queue.waiting.get(&ticket), Some(Waiter { waker: None, .. }))
         })
@@ -187,16 +187,18 @@ impl State {
 
     /// Wakes the queued calls that have a permit.
     pub(super) fn wake_eligible(&mut self) {
-        if let Some(queue) = &self.queued {
+        if let Some(queue) = &self.outgoing.queued {
             let eligible = queue.eligible(self.free_permits(), None);
-            self.to_wake.extend(eligible.filter_map(|(_, waiting)| waiting.waker.clone()));
+            self.unlocked.to_wake.extend(eligible.filter_map(|(_, waiting)| waiting.waker.clone()));
         }
     }
 
     /// Cancels all queued calls.
     pub(super) fn cancel_queued(&mut self) {
-        if let Some(queue) = &mut self.queued {
-            self.to_wake.extend(queue.waiting.values_mut().filter_map(|waiting| waiting.waker.take()));
+        if let Some(queue) = &mut self.outgoing.queued {
+            self.unlocked
+                .to_wake
+                .extend(queue.waiting.values_mut().filter_map(|waiting| waiting.waker.take()));
         }
     }
 }
@@ -209,7 +211,7 @@ mod tests {
 
     use super::*;
     use crate::client::request::ResultForm;
-    use crate::session::state::Reader;
+    use crate::session::reading::Reader;
     use crate::session::testing::{Bell, Ends, answer, call};
 
     /// A queued call, and what counts how often its waker is woken.

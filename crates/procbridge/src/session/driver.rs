@@ -11,12 +11,13 @@ use procbridge_proto::CallId;
 use crate::net::socket::Read;
 use crate::session::context::SessionContext;
 use crate::session::reader::EVENTS_PER_LOCK;
+use crate::session::reading::ReceiveGate;
 use crate::session::served_call::{IncomingCall, PreparedReply};
 use crate::session::session::Session;
-use crate::session::state::{ReceiveGate, State};
+use crate::session::state::State;
 use crate::session::waker::keep_waker;
 
-/// The work that the task finds which [drives](crate::session::state::Reader::Task) a session.
+/// The work that the task finds which [drives](crate::session::reading::Reader::Task) a session.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     /// Whether there are incoming calls that no handler has begun, or packets that have not been handed out.
@@ -42,21 +43,21 @@ impl Session {
     /// wakes it.
     pub(crate) fn snapshot(&self) -> Snapshot {
         self.with(|state| {
-            state.standby = None;
+            state.incoming.standby = None;
             state.flush(self);
-            if let ReceiveGate::ClosedUntil(until) = state.receive_gate
+            if let ReceiveGate::ClosedUntil(until) = state.reading.receive_gate
                 && until <= self.admission.now()
             {
-                state.receive_gate = ReceiveGate::Passed;
+                state.reading.receive_gate = ReceiveGate::Passed;
             }
             Snapshot {
                 has_work: state.has_work(),
                 has_ended: state.end.is_some(),
                 is_open: state.is_open(),
-                is_blocked: state.blocked.is_some(),
+                is_blocked: state.writing.blocked.is_some(),
                 is_reading_paused: self.is_receive_paused(state),
-                is_notified: mem::take(&mut state.is_notified),
-                wakes_large: mem::take(&mut state.wakes_large),
+                is_notified: mem::take(&mut state.unlocked.is_notified),
+                wakes_large: mem::take(&mut state.unlocked.wakes_large),
                 due: self.task_due(state),
                 heard: state.keepalive.heard(),
             }
@@ -67,7 +68,7 @@ impl Session {
     /// [`next_incoming`](Self::next_incoming) hands out its packets.
     pub(crate) fn read_once(self: &Arc<Self>, read: impl FnOnce(&mut Vec<u8>) -> io::Result<Read>) -> bool {
         self.with(|state| {
-            if state.end.is_some() || state.has_shared_buffer {
+            if state.end.is_some() || state.reading.has_shared_buffer {
                 return false;
             }
             state.borrow_read_buffer();
@@ -75,7 +76,7 @@ impl Session {
                 Ok(Read::Bytes(count)) => {
                     state.note_bytes(self, count, self.admission.now());
                     state.connection.appended();
-                    state.arrived = count;
+                    state.reading.arrived = count;
                     true
                 }
                 read => {
@@ -94,11 +95,11 @@ impl Session {
         let mut goes_on = is_something;
         while goes_on {
             goes_on = self.with(|state| {
-                state.receive_gate = ReceiveGate::Passed;
+                state.reading.receive_gate = ReceiveGate::Passed;
                 while let Some(incoming) = state.pull_call(self) {
                     state.queue_call(incoming);
                 }
-                state.has_shared_buffer
+                state.reading.has_shared_buffer
             });
         }
         is_something
@@ -115,7 +116,7 @@ impl Session {
             if let Some((id, answer)) = answered {
                 state.reply(self, id, answer);
             }
-            let first = state.ready.pop_front();
+            let first = state.incoming.ready.pop_front();
             first.or_else(|| state.pull_call(self))
         })
     }
@@ -133,7 +134,7 @@ impl Session {
 
     /// Whether a flush was [left](State::flush_soon) to the task that drives the session.
     pub(crate) fn has_pending_flush(&self) -> bool {
-        self.lock().is_flush_pending
+        self.lock().writing.is_flush_pending
     }
 
     /// Registers `waker`, which is woken when there is a call to serve, something to write, or the session ends.
@@ -141,33 +142,33 @@ impl Session {
     /// `planned` is when the task will check its timers.
     pub(crate) fn park(&self, waker: &Waker, found: &Snapshot, planned: Option<Instant>) -> bool {
         let mut state = self.lock();
-        let is_written = state.connection.transmit().is_empty() || state.blocked.is_some();
-        let is_quiet = !state.has_work() && !state.is_notified && state.end.is_none();
+        let is_written = state.connection.transmit().is_empty() || state.writing.blocked.is_some();
+        let is_quiet = !state.has_work() && !state.unlocked.is_notified && state.end.is_none();
         if !is_quiet
-            || !(is_written || state.write_error.is_some())
+            || !(is_written || state.writing.write_error.is_some())
             || !self.is_unchanged(&state, found, planned)
         {
             return false;
         }
         state.shrink();
-        if let Some(due) = &mut state.deadlines {
+        if let Some(due) = &mut state.outgoing.deadlines {
             due.planned = planned;
         }
-        keep_waker(&mut state.standby, waker);
+        keep_waker(&mut state.incoming.standby, waker);
         true
     }
 
     /// Whether the task waits for the right events. Between its snapshot and its parking nothing wakes it: a caller may
     /// have begun a call with an earlier deadline, or found the socket full.
     fn is_unchanged(&self, state: &State, found: &Snapshot, planned: Option<Instant>) -> bool {
-        found.is_blocked == state.blocked.is_some()
+        found.is_blocked == state.writing.blocked.is_some()
             && found.is_reading_paused == self.is_receive_paused(state)
             && self.task_due(state).is_none_or(|due| planned.is_some_and(|planned| planned <= due))
     }
 
     /// Returns the latest time at which the task must check its timers, whatever it has planned.
     fn task_due(&self, state: &State) -> Option<Instant> {
-        let gate = match state.receive_gate {
+        let gate = match state.reading.receive_gate {
             ReceiveGate::ClosedUntil(until) => Some(until),
             _ => None,
         };
@@ -192,16 +193,17 @@ impl Session {
     /// Returns `Ready` when the calls that outlive the session have been served.
     pub(crate) fn poll_drained(&self, waker: &Waker) -> Poll<()> {
         let mut state = self.lock();
-        if state.served.is_empty() {
+        if state.incoming.served.is_empty() {
             return Poll::Ready(());
         }
-        keep_waker(&mut state.standby, waker);
+        keep_waker(&mut state.incoming.standby, waker);
         Poll::Pending
     }
 
     /// Drops the calls that outlive the session, as no task will serve them. Each of them keeps the session alive.
     pub(crate) fn drop_calls(&self) {
-        let (served, ready) = self.with(|state| (mem::take(&mut state.served), mem::take(&mut state.ready)));
+        let (served, ready) =
+            self.with(|state| (mem::take(&mut state.incoming.served), mem::take(&mut state.incoming.ready)));
         served.iter().for_each(|(_, served)| served.call.cancel());
         // Dropping them may run the program's code, which may use this session.
         drop((served, ready));
@@ -210,7 +212,7 @@ impl Session {
     /// Flushes queued answers. The last one is written at once: no later answer shares its write.
     pub(crate) fn flush_answers(&self) {
         self.with(|state| {
-            if state.served.is_empty() {
+            if state.incoming.served.is_empty() {
                 state.flush(self);
             } else {
                 state.flush_soon(self);
@@ -220,7 +222,7 @@ impl Session {
 
     /// Returns `Ready` when the caller does not wait for the answer to `id` any longer.
     pub(crate) fn poll_cancelled(&self, id: CallId, waker: &Waker) -> Poll<()> {
-        self.with(|state| match state.served.get_mut(id) {
+        self.with(|state| match state.incoming.served.get_mut(id) {
             Some(served) if !served.call.is_cancelled() => {
                 keep_waker(&mut served.cancelled, waker);
                 Poll::Pending
@@ -232,23 +234,23 @@ impl Session {
 
 impl State {
     fn notify(&mut self) {
-        self.is_notified = true;
+        self.unlocked.is_notified = true;
         self.wake_standby();
     }
 
     fn has_work(&self) -> bool {
-        !self.ready.is_empty() || (self.has_shared_buffer && !self.is_gate_closed())
+        !self.incoming.ready.is_empty() || (self.reading.has_shared_buffer && !self.is_gate_closed())
     }
 
     fn is_gate_closed(&self) -> bool {
-        matches!(self.receive_gate, ReceiveGate::ClosedUntil(_))
+        matches!(self.reading.receive_gate, ReceiveGate::ClosedUntil(_))
     }
 
     /// Whether the next packet waits until a call has ended.
     fn waits_for_an_end(&mut self, context: &SessionContext) -> bool {
-        if self.receive_gate == ReceiveGate::Open && self.connection.is_full() {
+        if self.reading.receive_gate == ReceiveGate::Open && self.connection.is_full() {
             let until = context.admission.now().checked_add(GATE_TIMEOUT);
-            self.receive_gate = until.map_or(ReceiveGate::Passed, ReceiveGate::ClosedUntil);
+            self.reading.receive_gate = until.map_or(ReceiveGate::Passed, ReceiveGate::ClosedUntil);
         }
         self.is_gate_closed()
     }
@@ -256,7 +258,7 @@ impl State {
     /// Hands out packets until there is an incoming call. Without a call, all packets or one portion were handed out:
     /// other waiters for the session get the lock first.
     fn pull_call(&mut self, context: &SessionContext) -> Option<IncomingCall> {
-        if !self.has_shared_buffer {
+        if !self.reading.has_shared_buffer {
             return None;
         }
         for count in 0..=EVENTS_PER_LOCK {
@@ -271,7 +273,7 @@ impl State {
         }
         self.count_dropped(context);
         self.return_read_buffer();
-        self.check_receive_rate(context, self.arrived, self.keepalive.heard());
+        self.check_receive_rate(context, self.reading.arrived, self.keepalive.heard());
         self.wake_eligible();
         None
     }
@@ -284,7 +286,8 @@ const GATE_TIMEOUT: Duration = Duration::from_millis(250);
 mod tests {
     use super::*;
     use crate::client::request::ResultForm;
-    use crate::session::state::{End, Reader};
+    use crate::session::end::End;
+    use crate::session::reading::Reader;
     use crate::session::testing::{Ends, call};
 
     /// A runtime may be dropped while a one-way call is with its handler.

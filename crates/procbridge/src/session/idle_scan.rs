@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use crate::session::call_state::CallState;
 use crate::session::context::SessionContext;
+use crate::session::end::End;
 use crate::session::session::Session;
-use crate::session::state::{End, State};
+use crate::session::state::State;
 use crate::session::waker::keep_waker;
 
 /// The findings of a scan of one session.
@@ -44,8 +45,10 @@ pub(crate) enum Idle {
 
 impl State {
     fn idle(&self, context: &SessionContext) -> Idle {
-        let is_unused = self.calls.is_empty() && self.served.is_empty() && self.ready.is_empty();
-        let is_quiet = self.is_open() && self.queued.is_none() && !self.connection.is_receiving();
+        let is_unused = self.outgoing.calls.is_empty()
+            && self.incoming.served.is_empty()
+            && self.incoming.ready.is_empty();
+        let is_quiet = self.is_open() && self.outgoing.queued.is_none() && !self.connection.is_receiving();
         // Input that has not been read yet may be a call.
         if is_unused && is_quiet && !socket::has_input(context.socket()) {
             Idle::Since(self.keepalive.used())
@@ -88,9 +91,9 @@ impl Session {
         self.try_with(|state| {
             // Register before checking, or a call in between wakes no thread.
             if let Some(waker) = standby {
-                keep_waker(&mut state.standby, waker);
+                keep_waker(&mut state.incoming.standby, waker);
             }
-            let has_work = !state.ready.is_empty();
+            let has_work = !state.incoming.ready.is_empty();
             let (expired, due) = state.expire(self, now, leaked);
             state.drop_buffer(usize::MAX);
             let tick = self.tick_with(state, now);
@@ -102,7 +105,7 @@ impl Session {
     pub(crate) fn interest(&self) -> Option<Interest> {
         self.try_with(|state| Interest {
             has_ended: state.has_ended(),
-            is_blocked: state.blocked.is_some(),
+            is_blocked: state.writing.blocked.is_some(),
             is_reading_paused: state.is_paused(self),
         })
     }
@@ -110,7 +113,7 @@ impl Session {
     /// Flushes what a full socket did not take, unless another thread has the session's lock.
     pub(crate) fn try_flush(&self) {
         self.try_with(|state| {
-            if state.blocked.is_some() {
+            if state.writing.blocked.is_some() {
                 state.flush(self);
             }
         });

@@ -10,11 +10,11 @@ use procbridge_proto::{CallId, Misuse, Packet, Request, Version, code};
 use crate::reply_error::{self, ReplyError};
 use crate::session::call_state::CallState;
 use crate::session::context::SessionContext;
+#[cfg(feature = "tokio")]
+use crate::session::reading::ReceiveGate;
 use crate::session::received::Received;
 use crate::session::served_call::{IncomingCall, ItemOutlet, ItemSource, PreparedReply, ServedCall};
 use crate::session::session::Session;
-#[cfg(feature = "tokio")]
-use crate::session::state::ReceiveGate;
 use crate::session::state::State;
 use crate::session::waker::keep_waker;
 
@@ -26,17 +26,17 @@ impl State {
         context: &SessionContext,
         waker: Option<&Waker>,
     ) -> Option<Option<IncomingCall>> {
-        while self.ready.is_empty() && self.has_undispatched {
+        while self.incoming.ready.is_empty() && self.reading.has_undispatched {
             self.dispatch(context);
         }
-        if let Some(incoming) = self.ready.pop_front() {
+        if let Some(incoming) = self.incoming.ready.pop_front() {
             return Some(Some(incoming));
         }
         if self.has_ended() {
             return Some(None);
         }
         if let Some(waker) = waker {
-            keep_waker(&mut self.standby, waker);
+            keep_waker(&mut self.incoming.standby, waker);
         }
         None
     }
@@ -54,7 +54,7 @@ impl State {
         let permits = admission.call(&context.account, request.method()).and_then(|slot| {
             let bytes = admission.request(&context.account, request.size())?;
             if let Received::Unread(request) = &request {
-                admission.inflate(&mut self.inflation, request, now)?;
+                admission.inflate(&mut self.incoming.inflation, request, now)?;
             }
             Ok((slot, bytes))
         });
@@ -69,7 +69,7 @@ impl State {
                 let call = CallState::of_session(request, context.peer, admission, bytes, now);
                 let call = Arc::new(call);
                 if call.deadline().is_none_or(|deadline| deadline > now) {
-                    self.served.insert(id, ServedCall::of(call.clone()));
+                    self.incoming.served.insert(id, ServedCall::of(call.clone()));
                     return Some(IncomingCall { id, call, slot });
                 }
                 reply_error::timed_out()
@@ -83,7 +83,7 @@ impl State {
     fn answer(&mut self, id: CallId, PreparedReply { packet, space }: PreparedReply) {
         let misuse = match self.connection.reply(id, packet) {
             Ok(()) => {
-                match (&mut self.permits.answers, space) {
+                match (&mut self.incoming.permits.answers, space) {
                     (Some(answers), Some(space)) => answers.merge(space),
                     (answers, space) => *answers = answers.take().or(space),
                 }
@@ -105,11 +105,11 @@ impl State {
 
     /// Queues the answer to a call, and returns whether the caller waited for it.
     pub(super) fn reply(&mut self, context: &SessionContext, id: CallId, answer: PreparedReply) -> bool {
-        let served = self.served.remove(id);
+        let served = self.incoming.served.remove(id);
         self.has_served();
         let Some(mut served) = served else { return false };
         // The answer may come from another thread than the items: a handler that waits to send one is woken.
-        self.to_wake.extend(served.waiting());
+        self.unlocked.to_wake.extend(served.waiting());
         self.answer(id, answer);
         if self.is_enough() {
             self.flush(context);
@@ -119,20 +119,22 @@ impl State {
 
     /// Marks a call as cancelled by its caller.
     pub(super) fn cancelled(&mut self, id: CallId) {
-        let Some(served) = self.served.get_mut(id) else { return };
+        let Some(served) = self.incoming.served.get_mut(id) else { return };
         served.call.cancel();
-        self.to_wake.extend(served.waiting());
+        self.unlocked.to_wake.extend(served.waiting());
         if let Some(subscriber) = served.subscriber.take() {
             subscriber.end();
-            self.served.remove(id);
+            self.incoming.served.remove(id);
             self.connection.decline(id, code::CANCELLED, reply_error::cancelled_by_caller().message());
         }
     }
 
     /// Wakes the producer of a call that may send an item.
     pub(super) fn wake_sender(&mut self, id: CallId) {
-        let Some(served) = self.served.get_mut(id) else { return };
-        self.to_wake.extend([served.producer.take(), served.send_space.take()].into_iter().flatten());
+        let Some(served) = self.incoming.served.get_mut(id) else { return };
+        self.unlocked
+            .to_wake
+            .extend([served.producer.take(), served.send_space.take()].into_iter().flatten());
         if let Some(subscriber) = served.subscriber.clone() {
             subscriber.pump(self, id);
         }
@@ -140,7 +142,7 @@ impl State {
 
     /// Wakes the producers of all calls.
     pub(super) fn wake_all_senders(&mut self) {
-        let ids: Vec<_> = self.served.iter().map(|(id, _)| id).collect();
+        let ids: Vec<_> = self.incoming.served.iter().map(|(id, _)| id).collect();
         ids.into_iter().for_each(|id| self.wake_sender(id));
     }
 
@@ -152,15 +154,15 @@ impl State {
         refusal: &ReplyError,
         leaked: &AtomicUsize,
     ) -> Option<Arc<CallState>> {
-        let mut served = self.served.remove(id)?;
-        self.to_wake.extend(served.waiting());
+        let mut served = self.incoming.served.remove(id)?;
+        self.unlocked.to_wake.extend(served.waiting());
         let ServedCall { call, subscriber, .. } = served;
-        let waiting = self.ready.len();
-        self.ready.retain(|incoming| incoming.id != id);
+        let waiting = self.incoming.ready.len();
+        self.incoming.ready.retain(|incoming| incoming.id != id);
         match subscriber {
             Some(subscriber) => subscriber.end(),
             // Count before the lock is released, or a handler that ends in between is never subtracted.
-            None if self.ready.len() == waiting => call.abandon(leaked),
+            None if self.incoming.ready.len() == waiting => call.abandon(leaked),
             // Its handler has not begun, and will not.
             None => {}
         }
@@ -179,21 +181,21 @@ impl State {
     ) -> (Vec<Arc<CallState>>, Option<Instant>) {
         let is_over = |served: &ServedCall| served.due().is_some_and(|due| due <= now);
         let over: Vec<_> =
-            self.served.iter().filter(|(_, served)| is_over(served)).map(|(id, _)| id).collect();
+            self.incoming.served.iter().filter(|(_, served)| is_over(served)).map(|(id, _)| id).collect();
         let calls = over
             .into_iter()
             .filter_map(|id| self.abandon(context, id, &reply_error::timed_out(), leaked))
             .collect();
-        (calls, self.served.iter().filter_map(|(_, served)| served.due()).min())
+        (calls, self.incoming.served.iter().filter_map(|(_, served)| served.due()).min())
     }
 
     /// Wakes the standby if it waits for any call to end, or for the last call of an ended session.
     fn has_served(&mut self) {
         #[cfg(feature = "tokio")]
-        if std::mem::replace(&mut self.receive_gate, ReceiveGate::Open) != ReceiveGate::Open {
+        if std::mem::replace(&mut self.reading.receive_gate, ReceiveGate::Open) != ReceiveGate::Open {
             self.wake_standby();
         }
-        if self.served.is_empty() && self.has_ended() {
+        if self.incoming.served.is_empty() && self.has_ended() {
             self.wake_standby();
         }
     }
@@ -201,11 +203,18 @@ impl State {
     /// Cancels the calls of a session that has ended. One-way calls go on.
     pub(super) fn cancel_served(&mut self) {
         // The caller of a one-way call has never waited for it.
-        let waited_for: Vec<_> =
-            self.served.iter().filter(|(_, served)| !served.call.is_one_way).map(|(id, _)| id).collect();
-        for mut served in waited_for.into_iter().filter_map(|id| self.served.remove(id)).collect::<Vec<_>>() {
+        let waited_for: Vec<_> = self
+            .incoming
+            .served
+            .iter()
+            .filter(|(_, served)| !served.call.is_one_way)
+            .map(|(id, _)| id)
+            .collect();
+        for mut served in
+            waited_for.into_iter().filter_map(|id| self.incoming.served.remove(id)).collect::<Vec<_>>()
+        {
             served.call.cancel();
-            self.to_wake.extend(served.waiting());
+            self.unlocked.to_wake.extend(served.waiting());
             if let Some(subscriber) = served.subscriber {
                 subscriber.end();
             }
@@ -242,7 +251,7 @@ impl Session {
     /// Answers all incoming calls with `refusal`; their handlers count as `leaked` from now on.
     pub(crate) fn refuse_all(&self, refusal: &ReplyError, leaked: &AtomicUsize) {
         self.with(|state| {
-            let ids: Vec<_> = state.served.iter().map(|(id, _)| id).collect();
+            let ids: Vec<_> = state.incoming.served.iter().map(|(id, _)| id).collect();
             for id in ids {
                 state.abandon(self, id, refusal, leaked);
             }
@@ -253,8 +262,8 @@ impl Session {
     /// have not begun are refused too.
     pub(crate) fn end_subscriptions(&self, refusal: &ReplyError) {
         self.with(|state| {
-            state.is_unsubscribed = true;
-            let served = state.served.iter();
+            state.incoming.is_unsubscribed = true;
+            let served = state.incoming.served.iter();
             let ids: Vec<_> =
                 served.filter(|(_, served)| served.subscriber.is_some()).map(|(id, _)| id).collect();
             for id in ids {
@@ -276,7 +285,7 @@ impl Session {
     ) -> Poll<Result<(), ReplyError>> {
         self.with(|state| {
             let is_backpressured = state.is_backpressured();
-            let Some(served) = state.served.get_mut(id) else {
+            let Some(served) = state.incoming.served.get_mut(id) else {
                 return Poll::Ready(Err(reply_error::cancelled_by_caller()));
             };
             if served.call.is_cancelled() {
@@ -302,13 +311,13 @@ impl Session {
 
     /// Hands the answer to `id` to a subscriber, which fills it with events.
     pub(crate) fn subscribe(&self, id: CallId, subscriber: &Arc<dyn ItemSource>) {
-        self.with(|state| match state.served.get_mut(id) {
+        self.with(|state| match state.incoming.served.get_mut(id) {
             Some(served) => {
                 served.subscriber = Some(subscriber.clone());
                 // The CANCEL may have come with the request, before there was a subscriber to end.
                 if served.call.is_cancelled() {
                     state.cancelled(id);
-                } else if state.is_unsubscribed {
+                } else if state.incoming.is_unsubscribed {
                     // Nothing else would end the subscription: the session would last as long as the grace time.
                     state.abandon(self, id, &reply_error::stopping(), &AtomicUsize::new(0));
                 } else {
@@ -323,7 +332,7 @@ impl Session {
     /// Sends the items that a subscriber has queued.
     pub(crate) fn pump(&self, id: CallId, subscriber: &dyn ItemSource) {
         self.with(|state| {
-            let is_in_force = state.served.get(id).is_some_and(|served| served.subscriber.is_some());
+            let is_in_force = state.incoming.served.get(id).is_some_and(|served| served.subscriber.is_some());
             if is_in_force && subscriber.pump(state, id) {
                 state.flush(self);
             }

@@ -12,8 +12,9 @@ use std::time::Instant;
 
 use crate::net::socket::Read;
 use crate::session::context::SessionContext;
+use crate::session::reading::Reader;
 use crate::session::session::Session;
-use crate::session::state::{Reader, State};
+use crate::session::state::State;
 
 /// A thread that waits on a session: a follower, or the leader.
 #[derive(Debug)]
@@ -78,8 +79,8 @@ impl Session {
                     return None;
                 }
                 // Woken callers usually call again at once; one write sends all that they queue meanwhile.
-                state.is_reader_waking = state.to_wake.len() > 1;
-                (!state.is_reader_waking).then(|| state.step(self, follower, &mut poll))
+                state.reading.is_reader_waking = state.unlocked.to_wake.len() > 1;
+                (!state.reading.is_reader_waking).then(|| state.step(self, follower, &mut poll))
             });
             if let Some(step) = step {
                 return step;
@@ -99,7 +100,7 @@ impl State {
         mut poll: impl FnMut(&mut State, Option<&Waker>) -> Option<T>,
     ) -> Step<T> {
         if follower.is_leader {
-            self.is_reader_waking = false;
+            self.reading.is_reader_waking = false;
         }
         if let Some(done) = poll(self, None) {
             if follower.is_leader {
@@ -112,23 +113,23 @@ impl State {
             return Step::Done(done);
         }
         if !follower.is_leader {
-            let is_leader_promoted = self.is_leader_promoted && !follower.has_waited;
-            if self.reader != Reader::None || is_leader_promoted || self.has_ended() {
+            let is_leader_promoted = self.reading.is_leader_promoted && !follower.has_waited;
+            if self.reading.reader != Reader::None || is_leader_promoted || self.has_ended() {
                 let waker = follower.waker.get_or_insert_with(follower.own);
                 let done = poll(self, Some(waker));
                 debug_assert!(done.is_none(), "nothing has changed meanwhile");
-                let is_blocked = self.blocked.is_some() && self.reader != Reader::Task;
+                let is_blocked = self.writing.blocked.is_some() && self.reading.reader != Reader::Task;
                 return Step::Follow { is_blocked, is_leader_promoted };
             }
-            self.reader = Reader::Thread;
-            self.is_leader_promoted = false;
+            self.reading.reader = Reader::Thread;
+            self.reading.is_leader_promoted = false;
             follower.is_leader = true;
         }
         // Packets already in the buffer are handled before more is read.
         self.dispatch_all(context);
         self.flush(context);
         let due = context.tick_with(self, follower.now);
-        if self.blocked.is_some() {
+        if self.writing.blocked.is_some() {
             return Step::Write { is_reading_paused: self.is_paused(context), due };
         }
         Step::Read { buffer: self.lend_buffer(), due }
@@ -156,7 +157,7 @@ mod tests {
             sent += socket::send(&ends.socket, &bytes[sent..]).unwrap();
             loop {
                 let more = ends.session.with(|state| {
-                    let before = state.ready.len();
+                    let before = state.incoming.ready.len();
                     let more = if is_more {
                         state.receive_more(&ends.session, Instant::now())
                     } else {
@@ -166,14 +167,14 @@ mod tests {
                         }
                         state.received(&ends.session, read, Instant::now())
                     };
-                    assert!(state.ready.len() - before <= EVENTS_PER_LOCK);
+                    assert!(state.incoming.ready.len() - before <= EVENTS_PER_LOCK);
                     Some(more)
                 });
                 let Some(more) = more else { break };
                 (is_more, portions) = (more, portions + 1);
             }
         }
-        assert_eq!(ends.session.with(|state| state.ready.len()), 2 * EVENTS_PER_LOCK);
+        assert_eq!(ends.session.with(|state| state.incoming.ready.len()), 2 * EVENTS_PER_LOCK);
         assert!(portions >= 2);
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod concurrency_limit;
 pub(crate) mod context;
 #[cfg(feature = "tokio")]
 pub(crate) mod driver;
+pub(crate) mod end;
 pub(crate) mod eviction;
 pub(crate) mod idle_scan;
 pub(crate) mod incoming_calls;
@@ -19,6 +20,7 @@ pub(crate) mod outgoing_calls;
 #[cfg(feature = "tokio")]
 pub(crate) mod read_buffer;
 mod reader;
+pub(crate) mod reading;
 pub(crate) mod received;
 mod reply_space;
 pub(crate) mod served_call;
@@ -31,6 +33,7 @@ pub(crate) mod timers;
 pub(crate) mod wait_queue;
 pub(crate) mod waker;
 pub(crate) mod writer;
+pub(crate) mod writing;
 
 pub(crate) use call_slot::CallEnd;
 pub(crate) use outgoing_calls::PendingCall;

@@ -49,9 +49,9 @@ impl Session {
                 return Ok(None);
             }
             let id = state.connection.call_copied(packet).map_err(BeginError::of)?;
-            let is_only_call = state.calls.is_empty();
+            let is_only_call = state.outgoing.calls.is_empty();
             let waker = Some(waker.clone());
-            state.calls.insert(id, Slot { waker, deadline, ..Slot::default() });
+            state.outgoing.calls.insert(id, Slot { waker, deadline, ..Slot::default() });
             state.flush_later(self, is_only_call);
             if let Some(deadline) = deadline {
                 state.schedule(deadline);
@@ -95,7 +95,7 @@ impl Session {
     /// Cancels all outgoing calls that are in flight, and wakes their callers.
     pub(crate) fn cancel_calls(&self) {
         self.with(|state| {
-            let waiting = state.calls.iter().filter(|(_, slot)| slot.answer.is_none());
+            let waiting = state.outgoing.calls.iter().filter(|(_, slot)| slot.answer.is_none());
             let waiting: Vec<_> = waiting.map(|(id, _)| id).collect();
             for id in waiting {
                 state.cancel(id, |sent| CallEnd::Cancelled { sent });
@@ -128,9 +128,9 @@ impl State {
     ) -> Result<CallId, BeginError> {
         let is_large = packet.json_len() > LARGE;
         let id = self.begin(packet)?;
-        let is_only_call = self.calls.is_empty();
+        let is_only_call = self.outgoing.calls.is_empty();
         if is_answered {
-            self.calls.insert(id, Slot { is_large, ..Slot::default() });
+            self.outgoing.calls.insert(id, Slot { is_large, ..Slot::default() });
         }
         self.flush_later(context, is_only_call);
         Ok(id)
@@ -163,7 +163,7 @@ impl State {
     /// first of many wakes the task.
     #[cfg(feature = "tokio")]
     fn schedule(&mut self, deadline: Instant) {
-        let due = self.deadlines.get_or_insert_default();
+        let due = self.outgoing.deadlines.get_or_insert_default();
         if due.calls.is_none_or(|calls| deadline < calls) {
             due.calls = Some(deadline);
             if due.planned.is_none_or(|planned| deadline < planned) {
@@ -183,16 +183,16 @@ impl State {
     /// Returns the earliest deadline of the outgoing calls.
     #[cfg(feature = "tokio")]
     pub(super) fn calls_due(&self) -> Option<Instant> {
-        self.deadlines.as_ref()?.calls
+        self.outgoing.deadlines.as_ref()?.calls
     }
 
     /// Cancels the calls that are past their deadline at `now`, and returns the next deadline.
     pub(super) fn expire_calls(&mut self, context: &SessionContext, now: Instant) -> Option<Instant> {
-        let next = self.deadlines.as_ref()?.calls?;
+        let next = self.outgoing.deadlines.as_ref()?.calls?;
         if next > now {
             return Some(next);
         }
-        let waiting = self.calls.iter().filter(|(_, slot)| slot.answer.is_none());
+        let waiting = self.outgoing.calls.iter().filter(|(_, slot)| slot.answer.is_none());
         let deadlines = waiting.filter_map(|(id, slot)| Some((id, slot.deadline?)));
         let (over, left): (Vec<_>, Vec<_>) = deadlines.partition(|&(_, deadline)| deadline <= now);
         for &(id, _) in &over {
@@ -203,7 +203,7 @@ impl State {
             self.wake_eligible();
         }
         let next = left.into_iter().map(|(_, deadline)| deadline).min();
-        self.deadlines.get_or_insert_default().calls = next;
+        self.outgoing.deadlines.get_or_insert_default().calls = next;
         next
     }
 }
@@ -232,7 +232,7 @@ impl PendingCall {
     /// read.
     pub(crate) fn poll_item(&mut self, waker: &Waker) -> Poll<Result<Received<Item>, CallEnd>> {
         let next = self.session.with(|state| {
-            let slot = state.calls.get_mut(self.id)?;
+            let slot = state.outgoing.calls.get_mut(self.id)?;
             if let Some(item) = slot.items.pop_front() {
                 if let Received::Read(item) = &item {
                     state.consume(&self.session, self.id, item.size());
@@ -243,7 +243,7 @@ impl PendingCall {
                 keep_waker(&mut slot.waker, waker);
                 return None;
             }
-            state.calls.remove(self.id)?.answer.map(Err)
+            state.outgoing.calls.remove(self.id)?.answer.map(Err)
         });
         self.over |= matches!(next, Some(Err(_)));
         next.map_or(Poll::Pending, Poll::Ready)
@@ -273,7 +273,7 @@ impl PendingCall {
     /// Returns `Ready` when the next item or the end has arrived.
     #[cfg(test)]
     pub(crate) fn poll_arrival(&mut self, waker: &Waker) -> Poll<()> {
-        self.session.with(|state| match state.calls.get_mut(self.id) {
+        self.session.with(|state| match state.outgoing.calls.get_mut(self.id) {
             Some(slot) if slot.items.is_empty() && slot.answer.is_none() => {
                 keep_waker(&mut slot.waker, waker);
                 Poll::Pending
@@ -289,7 +289,7 @@ impl PendingCall {
         // A large answer may have arrived: it is freed after the lock is released.
         let (sent, _unused) = self.session.with(|state| {
             let sent = Sent::of(&state.connection, self.id);
-            let slot = state.calls.remove(self.id);
+            let slot = state.outgoing.calls.remove(self.id);
             if slot.as_ref().is_some_and(|slot| slot.answer.is_none()) && !state.has_ended() {
                 state.connection.cancel(self.id);
                 state.flush(&self.session);
@@ -316,9 +316,9 @@ pub(super) fn answer(
     id: CallId,
     waker: Option<&Waker>,
 ) -> Option<CallEnd> {
-    let slot = state.calls.get_mut(id)?;
+    let slot = state.outgoing.calls.get_mut(id)?;
     if let answer @ Some(_) = slot.answer.take() {
-        state.calls.discard(id);
+        state.outgoing.calls.discard(id);
         return answer;
     }
     if let Some(waker) = waker {
@@ -352,7 +352,7 @@ mod tests {
 
     use super::*;
     use crate::client::request::ResultForm;
-    use crate::session::state::Reader;
+    use crate::session::reading::Reader;
     use crate::session::testing::{Ends, answer, call};
 
     /// Sends a packet of the call, in pieces that the session reads one after the other.

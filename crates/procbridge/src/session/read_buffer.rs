@@ -16,14 +16,14 @@ impl State {
         buffer.reserve_exact(SIZE);
         self.connection.lend_read_buffer(buffer);
         // Bytes in the session's own buffer have moved to the lent one.
-        self.has_buffer = false;
-        self.has_shared_buffer = true;
+        self.reading.has_buffer = false;
+        self.reading.has_shared_buffer = true;
     }
 
     /// Returns the buffer to this thread, if the session has it.
     pub(super) fn return_read_buffer(&mut self) {
-        if self.has_shared_buffer {
-            self.has_shared_buffer = false;
+        if self.reading.has_shared_buffer {
+            self.reading.has_shared_buffer = false;
             let mut buffer = self.connection.return_read_buffer();
             buffer.clear();
             if buffer.capacity() <= 2 * SIZE {

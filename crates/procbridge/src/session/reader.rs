@@ -9,15 +9,17 @@ use crate::limits::receive_rate::ReceiveRate;
 use crate::net::socket::Read;
 use crate::session::call_slot::CallEnd;
 use crate::session::context::SessionContext;
+use crate::session::end::End;
+use crate::session::reading::Reader;
 use crate::session::received::Received;
 use crate::session::served_call::IncomingCall;
-use crate::session::state::{End, Reader, State};
+use crate::session::state::State;
 use crate::telemetry::log::LogClass;
 
 impl State {
     /// Lends the buffer to read into, to be [given back](Self::give_back).
     pub(super) fn lend_buffer(&mut self) -> Vec<u8> {
-        self.has_buffer = true;
+        self.reading.has_buffer = true;
         self.connection.take_read_buffer()
     }
 
@@ -28,8 +30,8 @@ impl State {
 
     /// Removes the leader, if there is one.
     pub(super) fn clear_reader(&mut self) {
-        if self.reader == Reader::Thread {
-            self.reader = Reader::None;
+        if self.reading.reader == Reader::Thread {
+            self.reading.reader = Reader::None;
         }
     }
 
@@ -47,7 +49,7 @@ impl State {
             Ok(Read::Bytes(count)) => {
                 self.note_bytes(context, count, now);
                 self.connection.appended();
-                self.arrived = count;
+                self.reading.arrived = count;
                 return self.receive_more(context, now);
             }
             Ok(Read::End) => {
@@ -64,7 +66,7 @@ impl State {
     pub(super) fn receive_more(&mut self, context: &SessionContext, now: Instant) -> bool {
         let is_more = self.dispatch(context);
         if !is_more {
-            self.check_receive_rate(context, self.arrived, now);
+            self.check_receive_rate(context, self.reading.arrived, now);
         }
         is_more
     }
@@ -87,33 +89,33 @@ impl State {
             return self.end(context.socket(), End::Closed);
         }
         // Beyond the server's limit, the largest unfinished request of this session is dropped.
-        while !self.permits.recount(&self.connection) && self.connection.shed() {}
+        while !self.incoming.permits.recount(&self.connection) && self.connection.shed() {}
     }
 
     /// Hands out a portion of the events, and returns whether there may be more. Packets stay queued while unserved
     /// calls use up the concurrency limit. Those calls may be quick, and a one-way call beyond the limit would be dropped.
     pub(super) fn dispatch(&mut self, context: &SessionContext) -> bool {
         for _ in 0..EVENTS_PER_LOCK {
-            self.has_undispatched = self.is_full_of_ready();
-            if self.has_undispatched || !self.dispatch_one(context) {
+            self.reading.has_undispatched = self.is_full_of_ready();
+            if self.reading.has_undispatched || !self.dispatch_one(context) {
                 self.wake_eligible();
                 return false;
             }
         }
-        self.has_undispatched = true;
+        self.reading.has_undispatched = true;
         true
     }
 
     /// Hands out all events, for a thread that is about to read more and serves no calls.
     pub(super) fn dispatch_all(&mut self, context: &SessionContext) {
-        if std::mem::take(&mut self.has_undispatched) {
+        if std::mem::take(&mut self.reading.has_undispatched) {
             while self.dispatch_one(context) {}
             self.wake_eligible();
         }
     }
 
     fn is_full_of_ready(&self) -> bool {
-        !self.ready.is_empty() && self.connection.is_full()
+        !self.incoming.ready.is_empty() && self.connection.is_full()
     }
 
     fn dispatch_one(&mut self, context: &SessionContext) -> bool {
@@ -130,9 +132,9 @@ impl State {
     /// Counts and logs one-way calls that the session's concurrency limit dropped: their callers get no answer.
     pub(super) fn count_dropped(&mut self, context: &SessionContext) {
         let dropped = self.connection.dropped_calls();
-        if dropped > self.dropped_one_way {
-            context.drop_one_way(dropped - self.dropped_one_way);
-            self.dropped_one_way = dropped;
+        if dropped > self.incoming.dropped_one_way {
+            context.drop_one_way(dropped - self.incoming.dropped_one_way);
+            self.incoming.dropped_one_way = dropped;
         }
     }
 
@@ -149,7 +151,7 @@ impl State {
         };
         if arrived >= LARGE {
             // The call counts the request from here on.
-            self.permits.recount(&self.connection);
+            self.incoming.permits.recount(&self.connection);
         }
         event
     }
@@ -184,11 +186,11 @@ impl State {
             }
             Event::Closed { error } => {
                 if let Some(error) = &error {
-                    self.log_line = Some(Box::new((LogClass::Protocol, error.to_string())));
+                    self.unlocked.log_line = Some(Box::new((LogClass::Protocol, error.to_string())));
                     // Flush before the end: the peer is to read why the session ended.
                     self.write(context);
                 }
-                let broken = self.write_error.take().map(|end| *end);
+                let broken = self.writing.write_error.take().map(|end| *end);
                 let end = error.map(End::Protocol).or(broken).unwrap_or(End::Closed);
                 self.end(context.socket(), end);
             }
@@ -198,10 +200,10 @@ impl State {
     }
 
     pub(super) fn deliver(&mut self, id: CallId, item: Received<Item>) {
-        if let Some(slot) = self.calls.get_mut(id) {
+        if let Some(slot) = self.outgoing.calls.get_mut(id) {
             #[cfg(feature = "tokio")]
             {
-                self.wakes_large |= matches!(item, Received::Unread(_));
+                self.unlocked.wakes_large |= matches!(item, Received::Unread(_));
             }
             slot.items.push_back(item);
             let waker = slot.waiting();
@@ -214,13 +216,13 @@ impl State {
     fn update_receive_rate(&mut self, context: &SessionContext, count: usize, now: Instant) {
         let config = &context.admission.config;
         if !self.connection.is_receiving() || context.admission.is_client {
-            self.receive_rate = None;
-        } else if let Some(rate) = &mut self.receive_rate {
+            self.reading.receive_rate = None;
+        } else if let Some(rate) = &mut self.reading.receive_rate {
             rate.arrived(now, count, true);
         } else {
             let mut rate = ReceiveRate::new(now, config.header_timeout, config.min_body_rate);
             rate.arrived(now, 0, true);
-            self.receive_rate = Some(Box::new(rate));
+            self.reading.receive_rate = Some(Box::new(rate));
         }
     }
 }

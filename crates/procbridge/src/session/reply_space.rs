@@ -70,8 +70,8 @@ impl Session {
         }
         let now = admission.now();
         let is_stalled = self.with(|state| {
-            state.over_share.get_or_insert((now, state.bytes_taken));
-            state.blocked.is_some_and(|since| now.saturating_duration_since(since) >= STALLED)
+            state.writing.over_share.get_or_insert((now, state.writing.bytes_taken));
+            state.writing.blocked.is_some_and(|since| now.saturating_duration_since(since) >= STALLED)
         });
         if is_stalled {
             let what = "bytes of answers not read by this peer";
@@ -89,7 +89,7 @@ impl Session {
                 state.flush(self);
             }
             let is_backpressured = state.is_backpressured();
-            match state.served.get_mut(id) {
+            match state.incoming.served.get_mut(id) {
                 Some(served) if is_backpressured && !served.call.is_one_way => {
                     keep_waker(&mut served.send_space, waker);
                     Poll::Pending

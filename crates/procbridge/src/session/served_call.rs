@@ -1,13 +1,47 @@
-//! The entry of an incoming call until its answer, and the answer itself.
+//! The incoming calls of a session: the entry of each until its answer, and the answer itself.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use procbridge_proto::{CallId, Misuse, Packet};
+use procbridge_proto::{CallId, CallTable, Connection, Misuse, Packet};
 
+use crate::limits::inflation::Allowance;
 use crate::limits::permits::Permit;
 use crate::session::call_state::CallState;
+
+/// The incoming calls of a session.
+#[derive(Default)]
+pub(crate) struct Incoming {
+    /// Calls that have no answer yet.
+    pub(crate) served: CallTable<ServedCall>,
+    /// Calls that no handler has begun to serve.
+    pub(super) ready: VecDeque<IncomingCall>,
+    /// The standby: the waker of the thread or task that serves incoming calls. It is woken first if the session has no
+    /// leader.
+    pub(super) standby: Option<Waker>,
+    /// Whether new subscriptions are refused.
+    pub(super) is_unsubscribed: bool,
+    /// The permits of a server's limits that the session holds.
+    pub(super) permits: SessionPermits,
+    /// One-way calls that were dropped, counted and logged.
+    pub(super) dropped_one_way: u64,
+    /// How much the peer may still make this side inflate.
+    pub(super) inflation: Allowance,
+}
+
+/// The permits of a server's limits that a session holds.
+#[derive(Debug, Default)]
+#[allow(dead_code, reason = "a permit counts until it is dropped")]
+pub(crate) struct SessionPermits {
+    pub(crate) permit: Option<Permit>,
+    pub(crate) session: Option<Permit>,
+    /// Bytes of requests that have not fully arrived.
+    pub(crate) bytes: Option<Permit>,
+    /// Bytes of large answers that are queued.
+    pub(crate) answers: Option<Permit>,
+}
 
 /// An incoming call that is to be served.
 #[derive(Debug)]
@@ -24,6 +58,14 @@ pub(crate) struct IncomingCall {
 pub(crate) struct PreparedReply {
     pub(super) packet: Packet,
     pub(super) space: Option<Permit>,
+}
+
+impl SessionPermits {
+    /// Counts the bytes that a connection buffers for requests that have not fully arrived. Returns whether the limit
+    /// allows it.
+    pub(super) fn recount(&mut self, connection: &Connection) -> bool {
+        self.bytes.as_mut().is_none_or(|bytes| bytes.resize(connection.held_bytes()))
+    }
 }
 
 impl From<Packet> for PreparedReply {

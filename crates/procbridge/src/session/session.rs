@@ -5,7 +5,6 @@
 //! the task that drives the session. Each writes what it queues. A thread or task that must wait leaves a waker, and
 //! waits in the manner of its face.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::mem;
@@ -20,19 +19,19 @@ use std::time::{Duration, Instant};
 use procbridge_proto::{CallId, CallTable, Codec, Connection, Misuse, Settings};
 
 use crate::limits::admission::Admission;
-use crate::limits::inflation::Allowance;
 use crate::net::process::Creator;
 use crate::net::socket::{Read, Socket};
 use crate::peer::Peer;
-use crate::session::call_slot::Slot;
+use crate::session::call_slot::{Outgoing, Slot};
 use crate::session::context::SessionContext;
+use crate::session::end::End;
 use crate::session::keepalive::Keepalive;
-use crate::session::served_call::IncomingCall;
+use crate::session::reading::{Reader, Reading};
+use crate::session::served_call::{Incoming, IncomingCall, SessionPermits};
 use crate::session::spin::Spin;
-#[cfg(feature = "tokio")]
-use crate::session::state::ReceiveGate;
-use crate::session::state::{End, Reader, SessionPermits, State};
-use crate::session::waker::keep_waker;
+use crate::session::state::State;
+use crate::session::waker::{Unlocked, keep_waker};
+use crate::session::writing::Writing;
 
 /// One session.
 pub(crate) struct Session {
@@ -93,44 +92,13 @@ impl Session {
         }
         let state = State {
             connection,
-            calls,
-            served: CallTable::default(),
-            ready: VecDeque::new(),
-            reader,
-            standby: None,
-            blocked_waker: None,
-            written_wakers: Vec::new(),
-            to_wake: Vec::new(),
-            log_line: None,
+            outgoing: Outgoing { calls, deadlines: None, queued: None },
+            incoming: Incoming { permits, ..Incoming::default() },
+            reading: Reading::new(reader),
+            writing: Writing::default(),
+            unlocked: Unlocked::default(),
             keepalive: Keepalive::new(admission.now()),
-            deadlines: None,
-            #[cfg(feature = "tokio")]
-            is_notified: false,
-            #[cfg(feature = "tokio")]
-            wakes_large: false,
-            receive_rate: None,
-            queued: None,
-            is_unsubscribed: false,
-            blocked: None,
-            is_backpressured: false,
-            is_flush_pending: false,
-            is_leader_promoted: false,
-            is_reader_waking: false,
-            has_large_buffers: false,
-            has_buffer: true,
-            #[cfg(feature = "tokio")]
-            has_shared_buffer: false,
-            #[cfg(feature = "tokio")]
-            receive_gate: ReceiveGate::Open,
-            has_undispatched: false,
-            arrived: 0,
-            write_error: None,
             end: None,
-            permits,
-            bytes_taken: 0,
-            over_share: None,
-            dropped_one_way: 0,
-            inflation: Allowance::default(),
         };
         let spin = Spin::new(admission.config.spin);
         let session = Arc::new(Self {
@@ -150,7 +118,7 @@ impl Session {
         session.with(|state| {
             while state.dispatch(&session) {}
             // A request that has fully arrived is counted by its call from here on.
-            state.permits.recount(&state.connection);
+            state.incoming.permits.recount(&state.connection);
         });
         session
     }
@@ -173,11 +141,11 @@ impl Session {
 
     fn with_locked<T>(&self, mut state: MutexGuard<'_, State>, work: impl FnOnce(&mut State) -> T) -> T {
         let done = work(&mut state);
-        let (wake, note) = (mem::take(&mut state.to_wake), state.log_line.take());
-        let waste = if state.has_large_buffers { state.connection.take_waste() } else { Vec::new() };
+        let (wake, note) = (mem::take(&mut state.unlocked.to_wake), state.unlocked.log_line.take());
+        let waste = if state.writing.has_large_buffers { state.connection.take_waste() } else { Vec::new() };
         if !state.is_open() {
             self.is_shut.store(true, Ordering::Release);
-            self.is_over.store(state.has_ended() && state.served.is_empty(), Ordering::Release);
+            self.is_over.store(state.has_ended() && state.incoming.served.is_empty(), Ordering::Release);
             let must_linger = matches!(state.end.as_deref(), Some(End::Protocol(_)));
             self.must_linger.store(must_linger, Ordering::Release);
         }
@@ -233,7 +201,7 @@ impl Session {
 
     /// Whether the socket is full.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.lock().blocked.is_some()
+        self.lock().writing.blocked.is_some()
     }
 
     /// Frees memory of an idle session that no thread reads.
@@ -249,17 +217,17 @@ impl Session {
     /// Whether no thread has checked the session for longer than `limit` before `now`.
     pub(crate) fn is_unseen(&self, now: Instant, limit: Duration) -> bool {
         let state = self.lock();
-        state.reader != Reader::Task && now.saturating_duration_since(state.keepalive.seen()) > limit
+        state.reading.reader != Reader::Task && now.saturating_duration_since(state.keepalive.seen()) > limit
     }
 
     /// Whether outgoing calls are in flight.
     pub(crate) fn is_calling(&self) -> bool {
-        !self.lock().calls.is_empty()
+        !self.lock().outgoing.calls.is_empty()
     }
 
     /// Whether a task drives the session.
     pub(crate) fn is_driven(&self) -> bool {
-        self.lock().reader == Reader::Task
+        self.lock().reading.reader == Reader::Task
     }
 
     /// Whether reading is paused because the peer does not read what it was sent (backpressure). Only the accepting
@@ -272,12 +240,12 @@ impl Session {
     /// be none, or when a call is to be served.
     pub(crate) fn become_leader(&self, standby: Option<&Waker>) -> bool {
         let mut state = self.lock();
-        let is_free = state.reader == Reader::None && state.end.is_none();
+        let is_free = state.reading.reader == Reader::None && state.end.is_none();
         if is_free {
-            state.reader = Reader::Thread;
-            state.is_leader_promoted = false;
+            state.reading.reader = Reader::Thread;
+            state.reading.is_leader_promoted = false;
         } else if let Some(waker) = standby {
-            state.standby = Some(waker.clone());
+            state.incoming.standby = Some(waker.clone());
         }
         is_free
     }
@@ -297,12 +265,12 @@ impl Session {
 
     /// Registers the standby: `waker` is woken when a call is to be served, or the session ends.
     pub(crate) fn set_standby(&self, waker: &Waker) {
-        keep_waker(&mut self.lock().standby, waker);
+        keep_waker(&mut self.lock().incoming.standby, waker);
     }
 
     /// Registers `waker`, which is woken whenever the socket is full.
     pub(crate) fn set_blocked_waker(&self, waker: Waker) {
-        self.lock().blocked_waker = Some(waker);
+        self.lock().writing.blocked_waker = Some(waker);
     }
 
     /// Lends the buffer to read into; return it with [`received`](Self::received).
@@ -335,7 +303,7 @@ impl Session {
             if state.end.is_some() {
                 return (false, false);
             }
-            state.has_buffer = true;
+            state.reading.has_buffer = true;
             let read = read(state.connection.read_buffer());
             if matches!(read, Ok(Read::Nothing)) {
                 state.drop_buffer(usize::MAX);
@@ -349,11 +317,11 @@ impl Session {
 
     /// Takes the next incoming call that no handler has begun to serve.
     pub(crate) fn next_work(&self) -> Option<IncomingCall> {
-        self.lock().ready.pop_front()
+        self.lock().incoming.ready.pop_front()
     }
 
     pub(crate) fn has_work(&self) -> bool {
-        !self.lock().ready.is_empty()
+        !self.lock().incoming.ready.is_empty()
     }
 
     /// Whether this is a fork's copy of another process's session.

@@ -16,9 +16,10 @@ use crate::limits::admission::Admission;
 use crate::net::socket::{self, Read};
 use crate::peer::Peer;
 use crate::service::call::Call;
+use crate::session::reading::Reader;
 use crate::session::served_call::IncomingCall;
+use crate::session::served_call::SessionPermits;
 use crate::session::session::Session;
-use crate::session::state::{Reader, SessionPermits};
 
 /// A session and its peer: a connection and a socket that the test uses by hand.
 pub(crate) struct Ends {

@@ -9,22 +9,25 @@ use crate::limits::receive_rate::ReceiveRate;
 use crate::net::socket;
 use crate::peer::Peer;
 use crate::session::context::SessionContext;
+use crate::session::end::End;
 use crate::session::keepalive::{KeepaliveAction, KeepaliveConfig};
 use crate::session::session::Session;
-use crate::session::state::{End, State};
+use crate::session::state::State;
 use crate::telemetry::log::LogClass;
 
 impl SessionContext {
     /// Returns when the session ends unless the peer reads something of what was sent.
     fn stall_deadline(&self, state: &State) -> Option<Instant> {
-        state.blocked.and_then(|since| since.checked_add(self.admission.config.write_timeout))
+        state.writing.blocked.and_then(|since| since.checked_add(self.admission.config.write_timeout))
     }
 
     /// Returns when the session ends unless the peer reads, or goes on sending what it has begun.
     pub(super) fn next_deadline(&self, state: &State) -> Option<Instant> {
-        let over =
-            state.over_share.and_then(|(since, _)| since.checked_add(self.admission.config.write_timeout));
-        [self.stall_deadline(state), state.receive_rate.as_deref().map(ReceiveRate::deadline), over]
+        let over = state
+            .writing
+            .over_share
+            .and_then(|(since, _)| since.checked_add(self.admission.config.write_timeout));
+        [self.stall_deadline(state), state.reading.receive_rate.as_deref().map(ReceiveRate::deadline), over]
             .into_iter()
             .flatten()
             .min()
@@ -33,15 +36,15 @@ impl SessionContext {
     /// Whether the peer's answers exceeded its share for `write_timeout`, and it has not read as much as its share
     /// meanwhile.
     fn is_too_slow(&self, state: &mut State, now: Instant) -> bool {
-        let Some((since, taken)) = state.over_share else { return false };
+        let Some((since, taken)) = state.writing.over_share else { return false };
         let share = self.admission.session_share();
         if self.account.used(Resource::Answers) <= share {
-            state.over_share = None;
+            state.writing.over_share = None;
         } else if now.saturating_duration_since(since) >= self.admission.config.write_timeout {
-            if state.bytes_taken.saturating_sub(taken) < share as u64 {
+            if state.writing.bytes_taken.saturating_sub(taken) < share as u64 {
                 return true;
             }
-            state.over_share = Some((now, state.bytes_taken));
+            state.writing.over_share = Some((now, state.writing.bytes_taken));
         }
         false
     }
@@ -65,24 +68,24 @@ impl SessionContext {
         }
         if is_stalled(state) || self.is_too_slow(state, now) {
             let why = "does not read its answers in time (write_timeout)";
-            state.log_line = Some(Box::new((LogClass::Write, why.into())));
+            state.unlocked.log_line = Some(Box::new((LogClass::Write, why.into())));
             state.end(self.socket(), End::Stalled);
             return None;
         }
         if state.is_paused(self) {
             // This side does not read: the peer is not slow to send.
-            state.receive_rate = None;
+            state.reading.receive_rate = None;
         }
-        let late = state.receive_rate.as_deref().map(ReceiveRate::deadline);
+        let late = state.reading.receive_rate.as_deref().map(ReceiveRate::deadline);
         if late.is_some_and(|late| late <= now) {
             let why = "a request did not arrive in time (min_body_rate)";
-            state.log_line = Some(Box::new((LogClass::Refused, why.into())));
+            state.unlocked.log_line = Some(Box::new((LogClass::Refused, why.into())));
             state.connection.goodbye(why);
             state.flush(self);
             state.end(self.socket(), End::Closed);
             return None;
         }
-        let in_flight = !state.calls.is_empty() || !state.served.is_empty();
+        let in_flight = !state.outgoing.calls.is_empty() || !state.incoming.served.is_empty();
         let (mut action, mut next) = state.keepalive.tick(now, self.keepalive_config(), in_flight);
         if action == KeepaliveAction::Dead && socket::has_input(self.socket()) {
             // Input that has not been read yet is a sign of life too.
@@ -129,7 +132,7 @@ mod tests {
 
     use super::*;
     use crate::client::request::ResultForm;
-    use crate::session::state::Reader;
+    use crate::session::reading::Reader;
     use crate::session::testing::{Ends, call};
 
     #[test]
@@ -188,7 +191,7 @@ mod tests {
         let start = Instant::now();
         assert!(session.tick(start) <= Some(start + limit));
         // The peer has read as much as it must.
-        session.with(|state| state.bytes_taken += share as u64);
+        session.with(|state| state.writing.bytes_taken += share as u64);
         session.tick(start + limit + Duration::from_millis(1));
         assert!(!session.has_ended());
         session.tick(start + 2 * limit + Duration::from_secs(1));

@@ -13,7 +13,7 @@ use crate::blocking::thread_pool::spawn;
 use crate::config::tuning::{FLUSH_GRACE, STOPPING};
 use crate::reply_error::{self};
 use crate::session::Session;
-use crate::session::state::End;
+use crate::session::end::End;
 use crate::telemetry::log::LogClass;
 
 impl ServerContext {

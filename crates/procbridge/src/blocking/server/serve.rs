@@ -21,8 +21,9 @@ use crate::peer::Peer;
 use crate::reply_error::{self, ReplyError};
 use crate::service::call::Call;
 use crate::session::Session;
+use crate::session::reading::Reader;
 use crate::session::served_call::IncomingCall;
-use crate::session::state::{Reader, SessionPermits};
+use crate::session::served_call::SessionPermits;
 use crate::telemetry::log::LogClass;
 
 impl ServerContext {

@@ -168,7 +168,8 @@ mod tests {
 
     use crate::blocking::router::Router;
     use crate::client::request::ResultForm;
-    use crate::session::state::{End, Reader};
+    use crate::session::end::End;
+    use crate::session::reading::Reader;
     use crate::session::testing::{Bell, Ends, call};
 
     #[test]

@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::*;
 use crate::client::request::ResultForm;
-use crate::session::state::{End, Reader};
+use crate::session::end::End;
+use crate::session::reading::Reader;
 use crate::session::testing::{Ends, call, handled};
 
 /// Subscribes at the server's end of a session.

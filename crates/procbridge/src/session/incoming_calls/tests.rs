@@ -9,8 +9,9 @@ use crate::config::server::ServerConfig;
 use crate::events::hub::Hub;
 use crate::limits::admission::LARGE;
 use crate::net::socket;
+use crate::session::end::End;
+use crate::session::reading::Reader;
 use crate::session::served_call::CREDIT_TIMEOUT;
-use crate::session::state::{End, Reader};
 use crate::session::testing::{self, Bell, Ends, answer, call, handled};
 
 /// Takes the next call that the session is to serve.

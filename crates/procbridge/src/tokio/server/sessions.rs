@@ -14,8 +14,8 @@ use crate::limits::admission::Whose;
 use crate::peer::Peer;
 use crate::reply_error::{self, ReplyError};
 use crate::session::Session;
+use crate::session::end::End;
 use crate::session::eviction::Eviction;
-use crate::session::state::End;
 use crate::tokio::clock;
 
 /// All sessions of a server.
