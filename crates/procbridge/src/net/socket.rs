@@ -128,8 +128,8 @@ pub(crate) fn enlarge_buffers(socket: impl AsFd) {
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(socket, LARGE_BUFFER);
 }
 
-/// Shuts both directions down: a thread that waits to read returns. Drops what has arrived and was not read: closing a
-/// TCP socket with such bytes resets the connection, and the peer would lose what it has not read yet.
+/// Shuts both directions down: a thread that waits to read returns. Drops what has arrived and was not read. Closing a
+/// TCP socket with such bytes resets the connection, and the peer would lose answers that it has not read.
 pub(crate) fn stop(socket: impl AsFd) {
     let _ = rustix::net::shutdown(&socket, Shutdown::Write);
     let mut dropped = [0; DROPPED_AT_ONCE];
