@@ -169,10 +169,10 @@ impl ServerConfig {
     }
 
     /// Sets how long a request's header may take to arrive, from the connection on. Default 10 s. Past it: code
-    /// `timeout`. Zero is refused.
+    /// `timeout`. With `None` it may take without end. Zero is refused.
     #[must_use]
-    pub fn with_header_timeout(mut self, limit: Duration) -> Self {
-        self.header_timeout = limit;
+    pub fn with_header_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.header_timeout = limit.into().unwrap_or(NEVER);
         self
     }
 
@@ -186,10 +186,10 @@ impl ServerConfig {
     }
 
     /// Sets how long writing an answer may stall without the peer reading a byte. Default 10 s; then the connection is
-    /// closed. Zero is refused.
+    /// closed. With `None` it may stall without end, and holds what it has. Zero is refused.
     #[must_use]
-    pub fn with_write_timeout(mut self, limit: Duration) -> Self {
-        self.write_timeout = limit;
+    pub fn with_write_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.write_timeout = limit.into().unwrap_or(NEVER);
         self
     }
 
@@ -204,18 +204,19 @@ impl ServerConfig {
     }
 
     /// Sets the grace time of a shutdown: how long the server waits for the calls in flight. Default 10 s; then they
-    /// get the code `cancelled`. Zero waits for none of them.
+    /// get the code `cancelled`. With `None` it waits for all of them. Zero waits for none.
     #[must_use]
-    pub fn with_drain_timeout(mut self, limit: Duration) -> Self {
-        self.drain_timeout = limit;
+    pub fn with_drain_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.drain_timeout = limit.into().unwrap_or(NEVER);
         self
     }
 
     /// Sets how long a connection lingers after an error answer to a peer that is still sending, so that the answer is
-    /// not lost. Default 5 s, and at most 64 MiB are read and dropped. Zero closes the connection at once.
+    /// not lost. Default 5 s, and at most 64 MiB are read and dropped. With `None` only the bytes are limited. Zero closes
+    /// the connection at once.
     #[must_use]
-    pub fn with_linger_timeout(mut self, limit: Duration) -> Self {
-        self.linger_timeout = limit;
+    pub fn with_linger_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.linger_timeout = limit.into().unwrap_or(NEVER);
         self
     }
 
@@ -411,6 +412,8 @@ impl Default for ServerConfig {
     }
 }
 
+/// A timeout that is none: it is beyond the range of the clock.
+const NEVER: Duration = Duration::MAX;
 /// Each acceptor is a waiting thread.
 const MOST_ACCEPTORS: usize = 256;
 /// Default concurrency limit of one session.

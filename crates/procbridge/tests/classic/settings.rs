@@ -79,6 +79,31 @@ const CLIENT_NUMBERS: &[Row<ClientConfig, u32>] = &[
     ("max_session_calls", ClientConfig::with_max_session_calls, [Refuse, Work, Work]),
 ];
 
+/// `None` turns a time off, in every setting that is one.
+#[test]
+fn a_server_and_a_client_work_without_any_time() {
+    for &face in FACES {
+        watched(move || {
+            let server = ServerConfig::new()
+                .with_header_timeout(None)
+                .with_write_timeout(None)
+                .with_handler_timeout(None)
+                .with_drain_timeout(None)
+                .with_linger_timeout(None)
+                .with_spin(None)
+                .with_keepalive(None)
+                .with_idle_timeout(None);
+            let client = ClientConfig::new()
+                .with_connect_timeout(None)
+                .with_call_timeout(None)
+                .with_queue_timeout(None)
+                .with_keepalive(None)
+                .with_spin(None);
+            try_one(face, "no times", Work, server, client, "no times");
+        });
+    }
+}
+
 /// Tries every value of every row, given a configuration of both sides.
 fn try_all<C, V: Copy + Debug + Send + 'static>(
     rows: &'static [Row<C, V>],
