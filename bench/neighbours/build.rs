@@ -1,5 +1,5 @@
-//! Generates what capnp and tonic generate: from a schema with the program `capnp` (Debian: capnproto), and from a
-//! description in Rust, so that no compiler of Protocol Buffers is needed.
+//! Generates what capnp and tonic generate. For capnp it comes from a schema, with the program `capnp` (Debian:
+//! capnproto). For tonic it comes from a description in Rust, so that no compiler of Protocol Buffers is needed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=echo.capnp");

@@ -12,7 +12,7 @@ use crate::{Endpoint, Payload, Report, Result, Run};
 pub struct Contender {
     /// Its name on the command line and in the tables.
     pub name: &'static str,
-    /// Listens, calls [`ready`], and serves for ever. The process ends when its standard input closes.
+    /// Listens, calls [`ready`], and serves without end. The process ends when its standard input closes.
     pub serve: fn(&Endpoint) -> Result<()>,
     /// Calls, by one of the loops of [`Run`].
     pub call: fn(&Run) -> Result<Report>,
@@ -21,7 +21,7 @@ pub struct Contender {
 /// Says that the server listens.
 pub fn ready() {
     let mut out = std::io::stdout().lock();
-    // Nobody reads: then nobody waits either.
+    // The write fails if no process reads. Then no process waits for it either.
     let _ = out.write_all(b"ready\n").and_then(|()| out.flush());
 }
 
@@ -94,7 +94,7 @@ fn run(endpoint: Endpoint, options: &[String]) -> Result<Run> {
     Ok(run)
 }
 
-/// A harness that dies takes its servers with it.
+/// Ends the process when its standard input closes, so that a harness that dies takes its servers with it.
 fn end_with_standard_input() {
     std::thread::spawn(|| {
         let mut rest = [0; 64];

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// What this process has used, ended threads included.
+/// Returns the processor time that this process has used, ended threads included.
 pub(crate) fn own() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// What a process and its descendants have used.
+/// The processor time that a process and its descendants have used.
 ///
 /// The scheduler's figures are exact, but a thread that ends takes its own with it; those of the process are kept in
-/// ticks. Whoever compares two moments takes the larger of the two differences.
+/// ticks. A comparison of two moments takes the larger of the two differences.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Used {
     exact: Duration,

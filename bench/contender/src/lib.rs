@@ -1,4 +1,4 @@
-//! What every contender shares: the command line, the measuring loop and the line of JSON that it prints.
+//! The parts that all contenders share: the command line, the measuring loop and the line of JSON that it prints.
 //!
 //! A program lists its contenders and hands over:
 //!
@@ -31,8 +31,8 @@
 //! }
 //! ```
 //!
-//! Blocking contenders use [`Run::threads`], async ones [`Run::tasks`] (or [`Run::local_tasks`] where futures are not
-//! `Send`), and what sends many at once and waits for all of them [`Run::batches`].
+//! Blocking contenders use [`Run::threads`]. Async ones use [`Run::tasks`], or [`Run::local_tasks`] where futures are
+//! not `Send`. A contender that sends many calls at once and waits for all of them uses [`Run::batches`].
 
 mod command;
 mod cpu;
@@ -51,5 +51,5 @@ pub use run::{Caller, LocalCaller, Run};
 /// Whatever went wrong, with its message.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// What contenders return.
+/// The result that contenders return.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,4 +1,4 @@
-//! What is counted while calls go on: how long each took, how many there were.
+//! The counts that are taken while calls go on: how long each took, how many there were.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,12 +21,12 @@ impl Meter {
         Self { latencies, calls: 0, last: Instant::now() }
     }
 
-    /// The first call begins now.
+    /// Takes this moment as the beginning of the first call.
     pub(crate) fn begin(&mut self) {
         self.last = Instant::now();
     }
 
-    /// Something was done that was timed by itself.
+    /// Counts work that was timed by itself. Returns the time now.
     pub(crate) fn lasted(&mut self, time: Duration) -> Instant {
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.latencies.saturating_record(nanoseconds);

@@ -1,4 +1,4 @@
-//! What is sent: a small object, or a string whose JSON text has a given length.
+//! The payload that is sent: a small object, or a string whose JSON text has a given length.
 
 use std::str::FromStr;
 
@@ -51,7 +51,7 @@ impl Payload {
         }
     }
 
-    /// Whether it is a payload that nobody turns into a tree of values without need.
+    /// Whether the payload is so large that no program turns it into a tree of values without need.
     pub fn is_bulk(self) -> bool {
         matches!(self, Self::Bytes(65_536..))
     }

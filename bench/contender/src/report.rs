@@ -1,4 +1,4 @@
-//! What a run gives: one line of JSON.
+//! The result of a run: one line of JSON.
 
 use std::fmt;
 use std::fs;

@@ -10,14 +10,14 @@ use crate::meter::{End, Meter, SharedMeter};
 use crate::report::memory;
 use crate::{Endpoint, Error, Payload, Report, Result};
 
-/// What the command line asked for.
+/// The run that the command line asked for.
 #[derive(Clone, Debug)]
 pub struct Run {
     /// Where the server is.
     pub endpoint: Endpoint,
     /// How many calls are on their way at any time, each of a thread or task of its own.
     pub in_flight: usize,
-    /// What every call carries.
+    /// The payload of every call.
     pub payload: Payload,
     /// How long to call, unless `calls` is set.
     pub time: Duration,
@@ -58,7 +58,7 @@ impl Run {
         })
     }
 
-    /// As [`Run::threads`], for what makes many calls at once and tells how many.
+    /// Runs threads as [`Run::threads`] does. `connect` gives what makes many calls at once and tells how many.
     ///
     /// # Errors
     ///
@@ -154,7 +154,7 @@ impl Run {
         for number in 1..=self.in_flight {
             connections.push(connect(number)?);
         }
-        // What either side does when a connection has been quiet for a moment has been done.
+        // After this time, either side has done what it does when a connection has been quiet for a moment.
         std::thread::sleep(Duration::from_millis(500));
         let after = resident();
         let each = |before: u64, after: u64| {
@@ -168,8 +168,8 @@ impl Run {
         Ok(report)
     }
 
-    /// A task for each call in flight, all on one thread. `connect` is told the worker's number; the callers are made
-    /// one after the other.
+    /// Runs a task for each call in flight, all on one thread. `connect` is told the worker's number; the callers are
+    /// made one after the other.
     ///
     /// # Errors
     ///
@@ -188,7 +188,7 @@ impl Run {
         }))
     }
 
-    /// As [`Run::tasks`], for futures that are not `Send`.
+    /// Runs tasks as [`Run::tasks`] does, for futures that are not `Send`.
     ///
     /// # Errors
     ///

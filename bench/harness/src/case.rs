@@ -30,7 +30,7 @@ pub(crate) enum Transport {
     Tcp,
 }
 
-/// What goes on while the figures are taken.
+/// The load that goes on while the figures are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Beside {
     Nothing,
@@ -133,7 +133,7 @@ impl Case {
         sample.insert("server_peak_kib".to_string(), memory.1);
         sample.insert("server_growth_kib".to_string(), memory.1 - at_rest);
         if let (Some(peak), Some(start)) = (sample.get("peak_kib"), sample.get("start_kib")) {
-            // What the client sends is its own.
+            // The payload that the client sends is its own, and no growth.
             let growth = peak - start - self.payload_bytes() / 1024.0;
             sample.insert("client_growth_kib".to_string(), growth);
         }
@@ -147,7 +147,7 @@ impl Case {
         }
     }
 
-    /// What goes on beside, for as long as it is held.
+    /// Starts the load that goes on beside, for as long as the result is held.
     fn others(&self, place: &Place, endpoint: &str) -> Result<Vec<Child>, String> {
         let mut others = Vec::new();
         match self.beside {
@@ -175,18 +175,18 @@ impl Case {
     }
 }
 
-/// `PROGRAM serve|call CONTENDER ENDPOINT`
+/// Completes a command to `PROGRAM serve|call CONTENDER ENDPOINT`.
 pub(crate) fn arguments(mut command: Command, verb: &str, system: &System, endpoint: &str) -> Command {
     command.args([verb, system.name, endpoint]);
     command
 }
 
-/// The figures of one line of JSON, those that are per call divided. `used` is what the server used, start and warm-up
-/// included, for clients that do not look themselves.
+/// Returns the figures of one line of JSON, those that are per call divided. `used` is the server's processor time,
+/// start and warm-up included. It counts for clients that do not measure it themselves.
 fn sample(report: &Value, used: Duration) -> Result<Sample, String> {
     let mut sample = Sample::new();
     let figure = |key: &str| report.get(key).and_then(Value::as_f64);
-    // What a contender reports besides goes through as it is.
+    // Any other figure that a contender reports goes through as it is.
     for (key, value) in report.as_object().ok_or("the result is no object")? {
         if let Some(value) = value.as_f64() {
             sample.insert(key.clone(), value);
@@ -226,7 +226,7 @@ fn resident(process: u32, key: &str) -> f64 {
     sum
 }
 
-/// Processor time of a process and its children, in ticks of 10 ms.
+/// Returns the processor time of a process and its children, in ticks of 10 ms.
 fn used_by(process: u32) -> Duration {
     let text = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields).split_ascii_whitespace();
@@ -240,7 +240,7 @@ fn children(process: u32) -> Vec<u32> {
     text.split_ascii_whitespace().filter_map(|child| child.parse().ok()).collect()
 }
 
-/// How long something took, for the progress that is shown.
+/// Returns how long something took, for the progress that is shown.
 pub(crate) fn seconds(begun: Instant) -> String {
     format!("{:.0} s", begun.elapsed().as_secs_f64())
 }

@@ -5,7 +5,7 @@ use crate::goals::{self, Condition, Figure, Nearest};
 use crate::results::Results;
 use crate::statistics::Spread;
 
-/// What became of a condition.
+/// The outcome of a condition.
 #[derive(Clone, Debug)]
 pub(crate) struct Verdict {
     pub(crate) condition: Condition,
@@ -69,12 +69,12 @@ impl Verdict {
         }
     }
 
-    /// What limits a figure that does not meet its goal, if that is known.
+    /// Returns what limits a figure that does not meet its goal, if that is known.
     pub(crate) fn limit(&self) -> Option<Nearest> {
         self.condition.nearest.filter(|_| self.state() != State::Met)
     }
 
-    /// `reached, half of the rounds between .. and ..`
+    /// Returns the figure that is reached, with the two figures between which half of the rounds lie.
     pub(crate) fn figure(&self) -> String {
         figure(self.reached)
     }
@@ -121,7 +121,7 @@ fn reached(results: &Results, condition: &Condition, bottom: Option<Figure>) -> 
     Some(Spread { median: by(spread.median), lower: by(spread.lower), upper: by(spread.upper) })
 }
 
-/// How many conditions are in each state, in words.
+/// Returns how many conditions are in each state, in words.
 pub(crate) fn summary(verdicts: &[Verdict]) -> String {
     let count = |state| verdicts.iter().filter(|verdict| verdict.state() == state).count();
     format!(

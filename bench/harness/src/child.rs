@@ -34,7 +34,7 @@ const END: Duration = Duration::from_secs(3);
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 impl Child {
-    /// Starts a process with its standard input held open. What it complains about goes to a file in `directory`.
+    /// Starts a process with its standard input held open. Its standard error goes to a file in `directory`.
     pub(crate) fn start(mut command: Command, cores: Cores, directory: &Path) -> Result<Self, String> {
         let name = command.get_program().to_string_lossy().into_owned();
         let errors = directory.join(format!("errors-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
@@ -118,7 +118,7 @@ pub(crate) fn run_on(cores: Cores) -> Result<(), String> {
     sched_setaffinity(None, &set).map_err(|error| format!("cores {cores:?}: {error}"))
 }
 
-/// `bench hog`: keeps its core busy until its standard input closes.
+/// Keeps its core busy until its standard input closes: `bench hog`.
 pub(crate) fn hog() -> ExitCode {
     std::thread::spawn(|| {
         let mut rest = Vec::new();

@@ -1,4 +1,4 @@
-//! What `scripts/bench` does: measure or take up an earlier result, show it, write it, check it.
+//! The steps of `scripts/bench`: measure or take up an earlier result, show it, write it, check it.
 
 use std::fs;
 use std::path::Path;
@@ -75,7 +75,7 @@ fn measure(options: &Options) -> Result<Results, String> {
     if wants_any(options, "split", &split::PAYLOADS) {
         results.groups.push(split::measure(&place, faults));
     }
-    // Where the sockets were is nobody's concern.
+    // No reader needs to know where the sockets were.
     let directory = format!("{}/", place.directory.display());
     results.faults.iter_mut().for_each(|fault| *fault = fault.replace(&directory, ""));
     if full {

@@ -27,7 +27,7 @@ pub(crate) fn measure(cases: &[Case], place: &Place, faults: &mut Vec<String>) -
     group
 }
 
-/// System calls of client and server for one call.
+/// Counts the system calls of client and server for one call.
 fn count(case: &Case, place: &Place) -> Result<Sample, String> {
     let in_flight = case.in_flight as u64;
     let [few, many] =
@@ -44,7 +44,7 @@ fn count(case: &Case, place: &Place) -> Result<Sample, String> {
     ]))
 }
 
-/// System calls of a whole run: client, server.
+/// Counts the system calls of a whole run: client, server.
 fn run(case: &Case, place: &Place, calls: u64) -> Result<(u64, u64), String> {
     let endpoint = place.endpoint(case.transport)?;
     let (server_cores, client_cores) = case.cores();

@@ -2,7 +2,7 @@
 
 use crate::goals::Bound;
 
-/// Three digits that count, thousands apart: `0.123`, `1.23`, `12.3`, `123`, `1,234`.
+/// Returns three digits that count, thousands apart: `0.123`, `1.23`, `12.3`, `123`, `1,234`.
 pub(crate) fn number(figure: f64) -> String {
     let size = figure.abs();
     if size >= 1000.0 {
@@ -43,7 +43,7 @@ pub(crate) fn short(figure: f64) -> String {
     if value >= 10.0 { format!("{value:.0}{unit}") } else { format!("{value:.1}{unit}").replace(".0 ", " ") }
 }
 
-/// `<= 1.15`
+/// Returns a bound as text: `<= 1.15`.
 pub(crate) fn bound(bound: Bound) -> String {
     match bound {
         Bound::AtMost(most) => format!("<= {}", number(most)),

@@ -10,7 +10,7 @@ pub(crate) struct Condition {
     pub(crate) bottom: Option<Figure>,
     /// The bare socket that is shown beside a limit with the same work. No check demands it.
     pub(crate) bare: Option<Figure>,
-    /// What the ratio is multiplied with, where the two figures are of different amounts.
+    /// The factor that the ratio is multiplied with, where the two figures are of different amounts.
     pub(crate) factor: f64,
     pub(crate) bound: Bound,
     pub(crate) margin: Margin,
@@ -22,7 +22,7 @@ pub(crate) struct Condition {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Nearest {
     pub(crate) figure: f64,
-    /// What limits it, in a few words; docs/benchmarks/README.md has them all.
+    /// The cause that limits it, in a few words; docs/benchmarks/README.md has them all.
     pub(crate) limited_by: &'static str,
 }
 
@@ -69,7 +69,7 @@ impl Condition {
             || self.bottom.is_some_and(|bottom| bottom.case.starts_with("same-work"))
     }
 
-    /// What is known to be reached: the goal, unless there is a nearest figure.
+    /// Returns the bound that is known to be reached: the goal, unless there is a nearest figure.
     pub(crate) fn held_at(&self) -> Bound {
         match (self.bound, self.nearest) {
             (Bound::AtMost(_), Some(nearest)) => Bound::AtMost(nearest.figure),
@@ -106,8 +106,8 @@ impl Bound {
 /// Figures that are times, or made of them.
 const TIMES: [&str; 6] = ["p50_us", "p99_us", "per_second", "cpu_us", "start_us", "ours_ns"];
 
-/// Goals that are not reached: goal and what it says, the nearest figure that each full run reaches, on a noisy day too, and
-/// what limits it. A goal that is reached has no place here.
+/// Goals that are not reached: goal and what it says, the nearest figure, and what limits it. Each full run reaches the
+/// nearest figure, on a noisy day too. A goal that is reached has no place here.
 #[rustfmt::skip]
 const NEAREST: &[(&str, &str, f64, &str)] = &[
     ("I1", "instructions of a blocking session's client, a call", 7515.0, "envelope, limits and counters of each call"),

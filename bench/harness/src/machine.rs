@@ -1,4 +1,4 @@
-//! What the figures were measured on and of.
+//! The machine that the figures were measured on, and the versions that were measured.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -3,7 +3,7 @@
 use crate::case::{Case, Place};
 use crate::results::GroupResult;
 
-/// Each case once: resident memory hardly varies.
+/// Measures each case once: resident memory hardly varies.
 pub(crate) fn measure(cases: &[Case], place: &Place, faults: &mut Vec<String>) -> GroupResult {
     eprintln!("memory");
     let mut group = GroupResult::new("memory", "Resident memory of connections that are idle, Unix socket");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::goals;
 
-/// What was asked for.
+/// The options that were asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Options {
     /// Where the programs are; the script says it.
@@ -75,7 +75,7 @@ fn names(only: &str, group: &str, case: &str, first: bool) -> bool {
         )
 }
 
-/// Where this program was built.
+/// Returns the directory where this program was built.
 fn beside() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
     program.parent().map(PathBuf::from).unwrap_or_default()

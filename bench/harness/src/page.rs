@@ -191,7 +191,7 @@ fn in_quick(group: &str) -> bool {
     crate::plan::groups(false).iter().any(|planned| planned.name == group)
 }
 
-/// What a reader of a table must know.
+/// Returns what a reader of a table must know.
 fn remark(group: &GroupResult) -> &'static str {
     match group.name.as_str() {
         "bulk" => {

@@ -1,4 +1,4 @@
-//! What is measured: the groups, and which systems stand in each.
+//! The plan of the measurement: the groups, and which systems stand in each.
 
 use crate::case::{Beside, Case, Pin, Transport};
 use crate::rounds::Group;
@@ -26,12 +26,12 @@ pub(crate) const IDLE: [usize; 4] = [100, 1_000, 3_000, 10_000];
 /// Spinning, which the blocking face has, beside not spinning.
 const SPINNING: [&str; 3] = ["blocking", "blocking-spin", "tokio"];
 
-/// Ours that make no tree of values of what they carry, and neighbours that do not even look at it: to be compared with
-/// each other, and with tarpc's bincode.
+/// Ours that make no tree of values of what they carry, and neighbours that do not even look at it. They are to be
+/// compared with each other, and with tarpc's bincode.
 const TEXTS: [&str; 2] = ["blocking-text", "tokio-text"];
 const RAW: [&str; 4] = ["tarpc-json-raw", "zeromq-raw", "libzmq-raw", "nng-raw"];
 
-/// Returns all groups that are measured in rounds. The quick plan has the limits and us, the full one everybody.
+/// Returns all groups that are measured in rounds. The quick plan has the limits and us, the full one all systems.
 pub(crate) fn groups(full: bool) -> Vec<Group> {
     let mut groups = vec![
         one_in_flight("latency-unix", "One call in flight, Unix socket, one core", Transport::Unix),
@@ -91,7 +91,7 @@ pub(crate) fn groups(full: bool) -> Vec<Group> {
     groups
 }
 
-/// What strace counts.
+/// Returns the cases whose system calls strace counts.
 pub(crate) fn counted(full: bool) -> Vec<Case> {
     let one = Shape::small(Transport::Unix, Pin::One);
     let many = one.in_flight(64);
@@ -105,7 +105,7 @@ pub(crate) fn counted(full: bool) -> Vec<Case> {
     cases
 }
 
-/// Idle connections whose memory is looked at; the quick run has the largest number only.
+/// Returns the idle connections whose memory is looked at; the quick run has the largest number only.
 pub(crate) fn idle(full: bool) -> Vec<Case> {
     let mut cases = Vec::new();
     for connections in IDLE.into_iter().filter(|connections| full || *connections == 10_000) {
@@ -148,7 +148,7 @@ impl Shape {
         self.pair(system, system, system, systems::named(system)?.label)
     }
 
-    /// Rows of several systems.
+    /// Returns the rows of several systems.
     fn all(self, names: &[&str]) -> Vec<Case> {
         names.iter().filter_map(|name| self.case(name)).collect()
     }
@@ -210,7 +210,8 @@ fn many_in_flight(name: &'static str, title: &'static str, pin: Pin) -> Group {
     group(name, title, cases)
 }
 
-/// Unpinned: on one core both sides take turns at once and the size of the buffers hardly matters.
+/// Returns the echoes of large payloads. They are unpinned: on one core both sides take turns at once and the size of
+/// the buffers hardly matters.
 fn bulk() -> Group {
     let one = Shape::small(Transport::Unix, Pin::Free).large("1m", 300, 30);
     let mut cases = one.all(&["raw-bulk", "raw-bulk-tuned", "same-work-bulk", "blocking", "tokio"]);

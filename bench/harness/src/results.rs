@@ -1,4 +1,4 @@
-//! What a run found: figures by group, case and round, in memory and as JSON.
+//! The results of a run: figures by group, case and round, in memory and as JSON.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::statistics::Spread;
 pub(crate) struct Results {
     pub(crate) machine: Machine,
     pub(crate) groups: Vec<GroupResult>,
-    /// What went wrong, each with the name of the case.
+    /// The faults of the run, each with the name of the case.
     pub(crate) faults: Vec<String>,
 }
 
@@ -58,13 +58,13 @@ impl GroupResult {
         self.cases.iter().find(|case| case.name == name)
     }
 
-    /// A row that was measured once. If that failed it is there, without figures.
+    /// Adds a row that was measured once. If that failed, the row is there without figures.
     pub(crate) fn add(&mut self, name: &str, label: &str, sample: Option<Sample>) {
         let (name, label) = (name.to_string(), label.to_string());
         self.cases.push(CaseResult { name, label, rounds: vec![sample] });
     }
 
-    /// The same from a result whose error is noted among the faults.
+    /// Adds such a row from a result whose error is noted among the faults.
     pub(crate) fn add_result(
         &mut self,
         (name, label): (&str, &str),

@@ -11,7 +11,7 @@ use crate::results::{CaseResult, GroupResult, Sample};
 /// How often the program is started. Where its memory comes to lie differs from start to start, and a long text shows it.
 const ROUNDS: usize = 7;
 
-/// Nanoseconds by payload, ours and those of serde_json.
+/// Measures nanoseconds by payload, ours and those of serde_json.
 pub(crate) fn measure(place: &Place, faults: &mut Vec<String>) -> GroupResult {
     eprintln!("split");
     let mut group = GroupResult::new("split", "The envelope split, in one process, on one core");
@@ -35,7 +35,7 @@ pub(crate) fn measure(place: &Place, faults: &mut Vec<String>) -> GroupResult {
     group
 }
 
-/// What the program measures, in the order of the table.
+/// The payloads that the program measures, in the order of the table.
 pub(crate) const PAYLOADS: [&str; 4] = ["50 B", "1 KiB", "1 MiB records", "1 MiB string"];
 
 fn run(place: &Place) -> Result<BTreeMap<String, Sample>, String> {

@@ -82,7 +82,7 @@ fn start(place: &Place, name: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
-/// These are built with a profile of their own, beside the others.
+/// Returns where one of the smallest programs is. They are built with a profile of their own, beside the others.
 fn smallest(place: &Place, name: &str) -> PathBuf {
     place.built.with_file_name("small").join(name)
 }

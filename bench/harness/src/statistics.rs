@@ -9,7 +9,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Of all that are there; `None` if none is.
+    /// Returns the spread of all figures that are there; `None` if none is.
     pub(crate) fn of(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut figures: Vec<f64> = figures.into_iter().filter(|figure| figure.is_finite()).collect();
         if figures.is_empty() {
@@ -20,14 +20,14 @@ impl Spread {
         Some(Self { median: at(0.5), lower: at(0.25), upper: at(0.75) })
     }
 
-    /// Of the ratios of those that have the same number. A round that lacks one of the two is left out.
+    /// Returns the spread of the ratios of figures of the same round. A round that lacks one of the two is left out.
     pub(crate) fn of_ratios(top: &[Option<f64>], bottom: &[Option<f64>]) -> Option<Self> {
         let pairs = top.iter().zip(bottom).filter_map(|(top, bottom)| Some((*top)? / (*bottom)?));
         Self::of(pairs)
     }
 }
 
-/// Between two figures it lies where the part says. `sorted` is not empty.
+/// Returns the quantile of a part. Between two figures it lies where the part says. `sorted` is not empty.
 fn quantile(sorted: &[f64], part: f64) -> f64 {
     let place = part * (sorted.len() - 1) as f64;
     let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::format::short;
 
-/// Who a row or a line belongs to; it decides the colour.
+/// The kind of system that a row or a line belongs to; it decides the colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Whose {
     Limit,

@@ -119,12 +119,12 @@ impl System {
     }
 }
 
-/// Where `scripts/bench` has had the packages of other languages installed.
+/// Returns the directory where `scripts/bench` has had the packages of other languages installed.
 fn peers() -> PathBuf {
     std::env::var_os("PROCBRIDGE_PEERS").map_or_else(|| PathBuf::from("target/peers"), PathBuf::from)
 }
 
-/// Names and versions of all neighbours.
+/// Returns names and versions of all neighbours.
 pub(crate) fn versions() -> Vec<(String, String)> {
     let mut versions: Vec<(String, String)> = SYSTEMS
         .iter()

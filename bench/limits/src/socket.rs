@@ -51,7 +51,7 @@ impl Socket {
         })
     }
 
-    /// What a lasting connection needs on TCP; nothing on a Unix socket.
+    /// Sets NODELAY, which a lasting connection needs on TCP; does nothing on a Unix socket.
     pub(crate) fn without_delay(&self) -> io::Result<()> {
         match self {
             Self::Unix(_) => Ok(()),
@@ -64,7 +64,7 @@ impl Socket {
         self.options().set_read_timeout(Some(timeout))
     }
 
-    /// Buffers of so many bytes in both directions.
+    /// Sets buffers of so many bytes in both directions.
     pub(crate) fn set_buffers(&self, bytes: usize) -> io::Result<()> {
         self.set_send_buffer(bytes)?;
         self.options().set_recv_buffer_size(bytes)

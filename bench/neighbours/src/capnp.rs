@@ -2,8 +2,12 @@
 //!
 //! A method with one parameter of bytes, which hold JSON text.
 //!
-//! Configuration: NODELAY; buffered reader and writer around the stream, as in its examples; no limit on how much of a
-//! message is read (64 MiB is the default). All calls share one connection.
+//! Configuration:
+//!
+//! - NODELAY.
+//! - Buffered reader and writer around the stream, as in its examples.
+//! - No limit on how much of a message is read (64 MiB is the default).
+//! - All calls share one connection.
 
 use ::capnp::capability::Rc;
 use ::capnp::message::ReaderOptions;

@@ -1,4 +1,4 @@
-//! What is done with the payload by systems that carry bytes, so that all do the same work.
+//! The work on the payload in systems that carry bytes, so that all do the same.
 
 use std::hint::black_box;
 
@@ -6,12 +6,12 @@ use bytes::Bytes;
 use contender::{Payload, Result};
 use serde_json::Value;
 
-/// What a program makes of the bytes that it carries.
+/// The form that a program makes of the bytes that it carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carry {
     /// A tree of values (`serde_json::Value`) at both ends: written, sent, parsed, written again, sent, parsed.
     Tree,
-    /// Nothing: they go out and back as they are, and nobody looks whether they are JSON.
+    /// Nothing: they go out and back as they are, and neither side looks whether they are JSON.
     Text,
 }
 
@@ -79,7 +79,7 @@ impl Content {
     }
 }
 
-/// JSON text of a known length, in a buffer that need not grow.
+/// Returns a value as JSON text of a known length, in a buffer that need not grow.
 pub fn written(value: &Value, length: usize) -> Result<Vec<u8>> {
     let mut text = Vec::with_capacity(length);
     serde_json::to_writer(&mut text, value)?;

@@ -1,8 +1,13 @@
 //! hyper: HTTP/1.1 on Unix sockets and TCP, POST with a JSON body.
 //!
-//! Configuration: connections are kept alive; one connection for each call in flight (HTTP/1.1 has one at a time), made
-//! before the measurement; NODELAY; the body is one buffer with its length in the header; the other settings as they
-//! come. The connections are hyper's own, without a client on top that would have to find a free one.
+//! Configuration:
+//!
+//! - Connections are kept alive.
+//! - One connection for each call in flight (HTTP/1.1 has one at a time), made before the measurement.
+//! - NODELAY.
+//! - The body is one buffer with its length in the header.
+//! - The other settings as they come.
+//! - The connections are hyper's own, without a client on top that would have to find a free one.
 
 use bytes::Bytes;
 use contender::{Caller, Endpoint, Report, Result, Run};

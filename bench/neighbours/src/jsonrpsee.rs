@@ -3,9 +3,13 @@
 //! The payload is a `serde_json::Value` at both ends; in `jsonrpsee-ws-raw` JSON text that is checked but not made into a
 //! tree (`RawValue`).
 //!
-//! Configuration: NODELAY (its default); requests and answers up to 64 MiB; over WebSocket all calls share a connection,
-//! over HTTP the client keeps a pool of connections; the method is a synchronous one, which is called where the request
-//! was read; the other settings as they come.
+//! Configuration:
+//!
+//! - NODELAY (its default).
+//! - Requests and answers up to 64 MiB.
+//! - Over WebSocket all calls share a connection, over HTTP the client keeps a pool of connections.
+//! - The method is a synchronous one, which is called where the request was read.
+//! - The other settings as they come.
 
 use std::hint::black_box;
 use std::net::SocketAddr;

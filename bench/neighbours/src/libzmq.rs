@@ -3,8 +3,12 @@
 //! DEALER and ROUTER instead of REQ and REP, which allow one message at a time; the client knows its answers by their
 //! order. Both ends are one thread that blocks, beside the library's own thread for input and output.
 //!
-//! Configuration: one thread for input and output (its default, and the fastest on two cores); no limit on the messages
-//! that wait (a limit would drop some); NODELAY (always on); the other settings as they come.
+//! Configuration:
+//!
+//! - One thread for input and output (its default, and the fastest on two cores).
+//! - No limit on the messages that wait (a limit would drop some).
+//! - NODELAY (always on).
+//! - The other settings as they come.
 
 use contender::{Endpoint, Report, Result, Run};
 use zmq::{Context, DONTWAIT, Message, ROUTER, SNDMORE, Socket};

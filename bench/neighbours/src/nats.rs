@@ -1,10 +1,14 @@
 //! NATS: async-nats with the real server (Debian: nats-server) as the broker, request and reply, on TCP.
 //!
-//! `serve` starts the broker at the endpoint as a child process and subscribes; a call goes from the client through the
+//! `serve` starts the broker at the endpoint as a child process and subscribes. A call goes from the client through the
 //! broker to the subscriber and back. The broker's processor time counts as the server's.
 //!
-//! Configuration: the broker without persistence or monitoring, payloads up to 64 MiB (1 MiB is the default), no log;
-//! clients with read buffers of 64 KiB and NODELAY (always on); one connection each; the other settings as they come.
+//! Configuration:
+//!
+//! - The broker without persistence or monitoring, payloads up to 64 MiB (1 MiB is the default), no log.
+//! - Clients with read buffers of 64 KiB and NODELAY (always on).
+//! - One connection each.
+//! - The other settings as they come.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

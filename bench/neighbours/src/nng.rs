@@ -123,7 +123,7 @@ impl Many {
                     AioResult::Send(Err((_, error))) => Err(error),
                     AioResult::Sleep(_) => return,
                 };
-                // Nobody listens any more when the process ends.
+                // The receiver no longer listens when the process ends.
                 let _ = answered.send((slot, ended));
             })?;
             contexts.push((context, aio));

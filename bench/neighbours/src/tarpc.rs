@@ -1,13 +1,21 @@
 //! tarpc over Unix sockets and TCP.
 //!
-//! Transport: its serde transport, frames with a length in front, with the codecs of tokio-serde: `tarpc-json` carries
-//! `serde_json::Value`, `tarpc-bincode` a struct of the same contents, and `tarpc-json-raw` JSON text that is checked
-//! but not made into a tree (`RawValue`), which is what suits it best for bulk. Payloads are behind an `Arc`, so that no
-//! call copies one.
+//! Transport: its serde transport, frames with a length in front, with the codecs of tokio-serde:
 //!
-//! Configuration: NODELAY on TCP; frames up to 64 MiB; the handler's future is run where the request was read rather
-//! than in a task of its own, which the documentation shows and which is slower for a handler that never waits; the
-//! other settings as they come (1,000 requests in flight).
+//! - `tarpc-json` carries `serde_json::Value`.
+//! - `tarpc-bincode` carries a struct of the same contents.
+//! - `tarpc-json-raw` carries JSON text that is checked but not made into a tree (`RawValue`). That suits it best for
+//!   bulk.
+//!
+//! Payloads are behind an `Arc`, so that no call copies one.
+//!
+//! Configuration:
+//!
+//! - NODELAY on TCP.
+//! - Frames up to 64 MiB.
+//! - The handler's future is run where the request was read rather than in a task of its own. The documentation shows
+//!   such a task, which is slower for a handler that never waits.
+//! - The other settings as they come (1,000 requests in flight).
 
 use contender::{Endpoint, Report, Result, Run};
 use serde::{Deserialize, Serialize};

@@ -2,9 +2,13 @@
 //!
 //! A message with one field of bytes, which hold JSON text; coded by prost without a copy of the bytes.
 //!
-//! Configuration: NODELAY; flow control windows of 32 MiB a stream and 64 MiB a connection, so that no transfer waits
-//! for a window; frames of up to 64 KiB (16 KiB is the default; still larger ones slow down small calls); messages up
-//! to 64 MiB (4 MiB is the default). All calls of a client share one connection, as tonic's documentation advises.
+//! Configuration:
+//!
+//! - NODELAY.
+//! - Flow control windows of 32 MiB a stream and 64 MiB a connection, so that no transfer waits for a window.
+//! - Frames of up to 64 KiB (16 KiB is the default; still larger ones slow down small calls).
+//! - Messages up to 64 MiB (4 MiB is the default).
+//! - All calls of a client share one connection, as tonic's documentation advises.
 
 use bytes::Bytes;
 use contender::{Caller, Endpoint, Report, Result, Run};

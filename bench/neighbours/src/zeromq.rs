@@ -3,8 +3,11 @@
 //! DEALER and ROUTER instead of REQ and REP, which allow one message at a time; the client knows its answers by their
 //! order. Both ends take all messages that are there before they wait again.
 //!
-//! Configuration: NODELAY (always on); reads of up to 1 MiB instead of 64 KiB, from 4 KiB on instead of 128 bytes; the
-//! other settings as they come.
+//! Configuration:
+//!
+//! - NODELAY (always on).
+//! - Reads of up to 1 MiB instead of 64 KiB, from 4 KiB on instead of 128 bytes.
+//! - The other settings as they come.
 
 use bytes::Bytes;
 use contender::{Caller, Endpoint, Report, Result, Run};

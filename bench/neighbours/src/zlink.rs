@@ -2,9 +2,13 @@
 //!
 //! The parameter is a `serde_json::Value` at both ends, of any size.
 //!
-//! Configuration: with one call in flight `call_method`; with more, calls are written without waiting for the answers,
-//! which Varlink gives in order, and all that are ready go out in one write. The service is written against the trait,
-//! as the macro would, and has nothing but the method. Nobody listens to its log.
+//! Configuration:
+//!
+//! - With one call in flight: `call_method`.
+//! - With more: calls are written without waiting for the answers, which Varlink gives in order. All calls that are
+//!   ready go out in one write.
+//! - The service is written against the trait, as the macro would, and has nothing but the method.
+//! - Its log has no subscriber.
 
 use std::hint::black_box;
 use std::os::fd::OwnedFd;

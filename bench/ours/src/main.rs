@@ -1,4 +1,4 @@
-//! ProcBridge itself, with all of its limits and time limits at their defaults.
+//! ProcBridge itself, with all of its limits and timeouts at their defaults.
 //!
 //! | contender | what it does |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! What the contenders set of ProcBridge: nothing but how many connections and calls a server takes.
+//! The settings of ProcBridge that the contenders change: nothing but how many connections and calls a server takes.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub(crate) struct Kind {
     spin: bool,
 }
 
-/// What a payload goes out as, and comes back as.
+/// The form that a payload goes out in, and comes back in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     /// A small one as a tree of values, a large one as text.
@@ -30,12 +30,12 @@ impl Kind {
     pub(crate) const SESSION: Self = Self { sessions: SessionMode::Auto, form: Form::BySize, spin: false };
     pub(crate) const CLASSIC: Self = Self { sessions: SessionMode::Off, form: Form::BySize, spin: false };
 
-    /// Every payload is a tree of values, large ones too.
+    /// Makes every payload a tree of values, large ones too.
     pub(crate) fn with_values(self) -> Self {
         Self { form: Form::Values, ..self }
     }
 
-    /// Every payload is JSON text, small ones too.
+    /// Makes every payload JSON text, small ones too.
     pub(crate) fn with_text(self) -> Self {
         Self { form: Form::Text, ..self }
     }
@@ -66,8 +66,8 @@ impl Kind {
     }
 }
 
-/// Room for the sessions that are only counted, and for 256 calls in flight. The defaults are 1024 connections and 128
-/// calls on a session.
+/// Returns a configuration with room for the sessions that are only counted, and for 256 calls in flight. The defaults
+/// are 1024 connections and 128 calls on a session.
 pub(crate) fn server() -> ServerConfig {
     ServerConfig::new().with_max_connections(20_000).with_max_session_calls(512)
 }

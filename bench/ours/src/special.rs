@@ -1,4 +1,5 @@
-//! What is not a plain echo: the first large call of a session, small calls beside large ones, sessions that are idle.
+//! The contenders that are no plain echo: the first large call of a session, small calls beside large ones, sessions
+//! that are idle.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::settings::{self, Kind};
 
-/// What goes on beside the small calls.
+/// The payload of the large calls that go on beside the small ones.
 const LARGE: Payload = Payload::Bytes((16 << 20) - 64);
 
 /// Measures the first large call of a session, which is opened by a small one outside the time.
@@ -27,7 +28,7 @@ pub(crate) fn first(run: &Run) -> Result<Report> {
     })
 }
 
-/// Small calls while another thread makes large ones on the same session.
+/// Measures small calls while another thread makes large ones on the same session.
 pub(crate) fn beside(run: &Run) -> Result<Report> {
     let large = Kind::SESSION.raw(LARGE)?.ok_or("this is large")?;
     let config = Kind::SESSION.client();
@@ -53,7 +54,7 @@ pub(crate) fn beside(run: &Run) -> Result<Report> {
     })
 }
 
-/// The same with tasks.
+/// Measures the same with tasks.
 pub(crate) fn beside_tokio(run: &Run) -> Result<Report> {
     let large = Kind::SESSION.raw(LARGE)?.ok_or("this is large")?;
     let config = Kind::SESSION.client();
@@ -80,7 +81,7 @@ impl Caller for Small {
     }
 }
 
-/// Sessions that have had one call and are quiet.
+/// Opens sessions that have one call and are then quiet, and measures their memory.
 pub(crate) fn idle(run: &Run) -> Result<Report> {
     let endpoint = settings::endpoint(&run.endpoint)?;
     run.idle(|_| {
@@ -90,7 +91,7 @@ pub(crate) fn idle(run: &Run) -> Result<Report> {
     })
 }
 
-/// The same with tasks.
+/// Measures the same with tasks.
 pub(crate) fn idle_tokio(run: &Run) -> Result<Report> {
     let endpoint = settings::endpoint(&run.endpoint)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -11,7 +11,7 @@ use procbridge_proto::split_request;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-/// What serde_json is asked for.
+/// The envelope that serde_json is asked for.
 #[derive(serde::Deserialize)]
 struct Envelope<'a, P> {
     method: &'a str,
@@ -67,7 +67,7 @@ fn main() {
     println!("{}", json!(all));
 }
 
-/// Nanoseconds of one call of `work`.
+/// Measures the nanoseconds of one call of `work`.
 fn look(mut work: impl FnMut()) -> f64 {
     let begun = Instant::now();
     let mut count = 0_u32;
