@@ -4,23 +4,11 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
-use procbridge::{Client, ClientConfig, Endpoint, Error, ErrorKind, Router, ServerConfig, SessionMode, code};
+use procbridge::{Client, ClientConfig, Endpoint, ErrorKind, Router, ServerConfig, SessionMode, code};
 use serde_json::{Value, json};
 
-use crate::support::faces::{Face, TRANSPORTS, TestServer, Transport, code_of};
+use crate::support::faces::{Face, TRANSPORTS, TestClient, TestServer, Transport, code_of};
 use crate::support::{each_face, watched};
-
-/// Connects with a client of this face, and returns it as it is printed.
-fn connect(face: Face, endpoint: &Endpoint, config: ClientConfig) -> Result<String, Error> {
-    match face {
-        Face::Blocking => Client::connect_with(endpoint, config).map(|client| format!("{client:?}")),
-        #[cfg(feature = "tokio")]
-        Face::Tokio => tokio::runtime::Runtime::new().unwrap().block_on(async {
-            let client = procbridge::tokio::Client::connect_with(endpoint, config).await?;
-            Ok(format!("{client:?}"))
-        }),
-    }
-}
 
 #[test]
 fn connecting_waits_for_the_servers_answer() {
@@ -28,16 +16,18 @@ fn connecting_waits_for_the_servers_answer() {
         TRANSPORTS.iter().for_each(|&transport| {
             let server = TestServer::start(face, transport, Router::new(), ServerConfig::new());
             let endpoint = &server.endpoint;
-            let open = connect(face, endpoint, ClientConfig::new()).unwrap();
+            let open = TestClient::connect(face, endpoint, ClientConfig::new()).unwrap();
             assert_eq!(open, format!("Client({endpoint}, session: open)"));
-            let off = connect(face, endpoint, ClientConfig::new().with_sessions(SessionMode::Off)).unwrap();
+            let off =
+                TestClient::connect(face, endpoint, ClientConfig::new().with_sessions(SessionMode::Off))
+                    .unwrap();
             assert_eq!(off, format!("Client({endpoint}, session: none)"));
             // The server does not know the method, and has answered.
             let config = ServerConfig::new().without_ping().without_sessions();
             let classic = TestServer::start(face, transport, Router::new(), config);
-            connect(face, &classic.endpoint, ClientConfig::new()).unwrap();
+            TestClient::connect(face, &classic.endpoint, ClientConfig::new()).unwrap();
             let required = ClientConfig::new().with_sessions(SessionMode::Required);
-            assert!(connect(face, &classic.endpoint, required).unwrap_err().is_sessionless());
+            assert!(TestClient::connect(face, &classic.endpoint, required).unwrap_err().is_sessionless());
         })
     });
 }
@@ -46,17 +36,17 @@ fn connecting_waits_for_the_servers_answer() {
 fn connecting_fails_where_no_server_serves_this_client() {
     each_face(|face| {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let nobody = connect(face, &free.into(), ClientConfig::new()).unwrap_err();
+        let nobody = TestClient::connect(face, &free.into(), ClientConfig::new()).unwrap_err();
         assert_eq!(nobody.kind(), ErrorKind::Connect, "{nobody:?}");
         let server =
             TestServer::start(face, Transport::Tcp, Router::new(), ServerConfig::new().with_token("secret"));
-        let denied = connect(face, &server.endpoint, ClientConfig::new()).map(Value::from);
+        let denied = TestClient::connect(face, &server.endpoint, ClientConfig::new()).map(Value::from);
         assert_eq!(code_of(denied), code::DENIED);
-        connect(face, &server.endpoint, ClientConfig::new().with_token("secret")).unwrap();
+        TestClient::connect(face, &server.endpoint, ClientConfig::new().with_token("secret")).unwrap();
         // It accepts, and is silent.
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let config = ClientConfig::new().with_call_timeout(Duration::from_millis(100));
-        let late = connect(face, &silent.local_addr().unwrap().into(), config).unwrap_err();
+        let late = TestClient::connect(face, &silent.local_addr().unwrap().into(), config).unwrap_err();
         assert_eq!(late.kind(), ErrorKind::Timeout, "{late:?}");
     });
 }

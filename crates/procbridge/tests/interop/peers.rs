@@ -310,6 +310,7 @@ fn their_clients_of_the_old_format_are_served() {
 fn their_servers_are_called() {
     with_each(&[Peer::Python, Peer::Node], |peer, face, transport| {
         let server = PeerServer::start(peer, transport);
+        TestClient::connect(face, &server.endpoint, ClientConfig::new()).unwrap();
         let client = server.client(face, ClientConfig::new());
         for payload in payloads(peer) {
             let answer = client.request_text(Some("echo"), &payload.json).unwrap();

@@ -223,6 +223,18 @@ impl TestClient {
         }
     }
 
+    /// Connects a client of `face`, and returns it as it is printed.
+    pub fn connect(face: Face, endpoint: &Endpoint, config: ClientConfig) -> Result<String, Error> {
+        match face {
+            Face::Blocking => Client::connect_with(endpoint, config).map(|client| format!("{client:?}")),
+            #[cfg(feature = "tokio")]
+            Face::Tokio => tokio::runtime::Runtime::new().unwrap().block_on(async {
+                let client = procbridge::tokio::Client::connect_with(endpoint, config).await?;
+                Ok(format!("{client:?}"))
+            }),
+        }
+    }
+
     pub fn request(&self, method: &str, payload: &Value) -> Result<Value, Error> {
         match self {
             Self::Blocking(client) => client.request(method, payload),
