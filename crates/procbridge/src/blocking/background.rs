@@ -88,7 +88,7 @@ fn run_background(client: &Weak<Inner>, session: &Arc<Session>) {
     loop {
         // Check for the end before taking calls: one-way calls that arrived before the end still run.
         let has_ended = session.has_ended();
-        while let Some(work) = session.next_work() {
+        while let Some(work) = session.take_incoming() {
             if is_subscription(&router, session, &work) {
                 answer(&router, session, &work, Instant::now());
                 session.flush();
@@ -110,14 +110,14 @@ fn run_background(client: &Weak<Inner>, session: &Arc<Session>) {
             let Some(due) = expire() else { break };
             parker.park(Some(due));
         } else if session.become_leader(Some(parker.waker())) {
-            while !session.has_work() && !session.has_ended() && (is_replaced || session.is_open()) {
+            while !session.has_incoming() && !session.has_ended() && (is_replaced || session.is_open()) {
                 wait::read(session, expire());
             }
             session.step_down(None);
         } else {
             // Check again after registering the waker, or a call that the leader found in between waits.
             let due = expire();
-            if !session.has_work() && !session.has_ended() && (is_replaced || session.is_open()) {
+            if !session.has_incoming() && !session.has_ended() && (is_replaced || session.is_open()) {
                 parker.park(due);
             }
         }

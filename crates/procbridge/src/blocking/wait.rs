@@ -84,7 +84,7 @@ pub(super) fn own_waker() -> Waker {
 }
 
 /// Makes a call and waits for its answer; returns no answer at `deadline`. `now` is a recent clock reading. A call
-/// beyond the peer's concurrency limit is queued for `hold`, if it is given.
+/// beyond the peer's concurrency limit is queued for `queue_timeout`, if it is given.
 pub(super) fn call(
     session: &Arc<Session>,
     packet: Packet,
@@ -396,7 +396,7 @@ mod tests {
             session.step_down(None);
             arrived
         });
-        assert_eq!((over, bell.rung()), (None, 1));
+        assert_eq!((over, bell.woken()), (None, 1));
     }
 
     /// The leader is blocked in a read when another thread's call does not fit the socket.

@@ -271,7 +271,7 @@ mod tests {
         }
         assert_eq!(current.lock().waiting.len(), 1);
         drop(full);
-        assert_eq!(bell.rung(), 1);
+        assert_eq!(bell.woken(), 1);
         assert!(has_route(&mut waits, &waker));
     }
 
@@ -283,9 +283,9 @@ mod tests {
         let (mut early, mut late) = (current.checkout(), current.checkout());
         assert!(!has_route(&mut early, &first.1) && !has_route(&mut late, &second.1));
         drop(busy);
-        assert_eq!((first.0.rung(), second.0.rung()), (1, 0));
+        assert_eq!((first.0.woken(), second.0.woken()), (1, 0));
         drop(early);
-        assert_eq!(second.0.rung(), 1);
+        assert_eq!(second.0.woken(), 1);
         assert!(has_route(&mut late, &second.1));
     }
 
@@ -301,7 +301,7 @@ mod tests {
         let busy = permit(&current);
         assert!(busy.is_some() && !has_route(&mut early, &first.1));
         drop(busy);
-        assert_eq!((first.0.rung(), second.0.rung()), (2, 0));
+        assert_eq!((first.0.woken(), second.0.woken()), (2, 0));
     }
 
     #[test]

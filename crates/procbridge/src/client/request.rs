@@ -96,7 +96,7 @@ pub(crate) fn offer(config: &ClientConfig, is_serving: bool) -> Option<Settings>
     if config.version != Version::V1_1 || config.sessions == SessionMode::Off {
         return None;
     }
-    let settings = config.terms.clone();
+    let settings = config.session_settings.clone();
     Some(if is_serving { settings.with_max_calls(config.session_calls) } else { settings })
 }
 

@@ -30,7 +30,7 @@ pub struct ClientConfig {
     pub(crate) version: Version,
     pub(crate) sessions: SessionMode,
     pub(crate) spin: Option<Duration>,
-    pub(crate) terms: Settings,
+    pub(crate) session_settings: Settings,
     pub(crate) session_calls: u32,
     pub(crate) compression: Option<Codec>,
     pub(crate) queue_timeout: Option<Duration>,
@@ -63,7 +63,7 @@ impl ClientConfig {
             version: Version::V1_1,
             sessions: SessionMode::Auto,
             spin: None,
-            terms: Settings::new().with_max_calls(0),
+            session_settings: Settings::new().with_max_calls(0),
             session_calls: SESSION_CALLS,
             compression: None,
             queue_timeout: Some(QUEUE_TIMEOUT),
@@ -141,7 +141,7 @@ impl ClientConfig {
     /// Sets how many items of a stream the server may send before the program takes them. Default 64; 0 is raised to 1.
     #[must_use]
     pub fn with_stream_window(mut self, items: u32) -> Self {
-        self.terms = self.terms.with_stream_window(items);
+        self.session_settings = self.session_settings.with_stream_window(items);
         self
     }
 
@@ -149,7 +149,7 @@ impl ClientConfig {
     /// last item may exceed it, and 0 is raised to 1.
     #[must_use]
     pub fn with_stream_bytes(mut self, bytes: u32) -> Self {
-        self.terms = self.terms.with_stream_bytes(bytes);
+        self.session_settings = self.session_settings.with_stream_bytes(bytes);
         self
     }
 

@@ -42,7 +42,7 @@ pub struct ServerConfig {
     pub(crate) allow_remote: bool,
     pub(crate) any_user: bool,
     pub(crate) explicit_null: bool,
-    pub(crate) terms: Option<Arc<Settings>>,
+    pub(crate) session_settings: Option<Arc<Settings>>,
     pub(crate) token: Option<Token>,
     pub(crate) keepalive: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
@@ -75,7 +75,7 @@ impl ServerConfig {
             allow_remote: false,
             any_user: false,
             explicit_null: false,
-            terms: Some(Arc::new(Settings::new().with_max_calls(SESSION_CALLS))),
+            session_settings: Some(Arc::new(Settings::new().with_max_calls(SESSION_CALLS))),
             token: None,
             keepalive: Some(KEEPALIVE),
             idle_timeout: Some(Duration::from_secs(600)),
@@ -340,7 +340,7 @@ impl ServerConfig {
     /// Turns sessions off: each call has a connection of its own, also from clients that could keep one open.
     #[must_use]
     pub fn without_sessions(mut self) -> Self {
-        self.terms = None;
+        self.session_settings = None;
         self
     }
 
@@ -348,8 +348,9 @@ impl ServerConfig {
     /// refused: use [`without_sessions`](Self::without_sessions) for a server without sessions.
     #[must_use]
     pub fn with_max_session_calls(mut self, calls: u32) -> Self {
-        self.terms =
-            self.terms.map(|settings| Arc::new(Arc::unwrap_or_clone(settings).with_max_calls(calls)));
+        self.session_settings = self
+            .session_settings
+            .map(|settings| Arc::new(Arc::unwrap_or_clone(settings).with_max_calls(calls)));
         self
     }
 
@@ -392,7 +393,7 @@ impl ServerConfig {
         is_positive("max_connections", self.max_connections.unwrap_or(1))?;
         is_positive("max_pending_connections", self.max_pending_connections)?;
         is_positive("max_concurrent_calls", self.max_concurrent_calls)?;
-        if self.terms.as_ref().is_some_and(|settings| settings.max_calls() == 0) {
+        if self.session_settings.as_ref().is_some_and(|settings| settings.max_calls() == 0) {
             return Err(refused(
                 "max_session_calls is 0; use without_sessions for a server without sessions",
             ));

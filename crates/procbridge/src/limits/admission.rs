@@ -60,7 +60,7 @@ impl Admission {
     pub(crate) fn new(mut config: ServerConfig, connections: usize, methods: &[&str]) -> Self {
         let name = config.program_name();
         let named = |settings: Arc<Settings>| Arc::new(Arc::unwrap_or_clone(settings).with_name(&name));
-        config.terms = config.terms.take().map(named);
+        config.session_settings = config.session_settings.take().map(named);
         config.limits = config.limits.with_requests_unread().with_answers_unread();
         // Without this bound the descriptors would run out before any peer reaches its share.
         let connections = config.max_connections.unwrap_or(connections).min(socket::most_connections());

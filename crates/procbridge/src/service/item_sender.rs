@@ -134,7 +134,7 @@ mod tests {
         let mut ends = Ends::server(Reader::None);
         ends.peer.call(testing::call("work", &(), ResultForm::Result)).unwrap();
         ends.deliver();
-        let mut producer = ItemSender::new(&handled(&ends.session, &ends.session.next_work().unwrap()));
+        let mut producer = ItemSender::new(&handled(&ends.session, &ends.session.take_incoming().unwrap()));
         let mut send = |item: &[f64]| producer.item(item).and_then(|_| producer.collect());
         assert!(send(&[f64::NAN]).is_err());
         send(&[1.0]).unwrap();

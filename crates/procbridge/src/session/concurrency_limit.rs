@@ -238,16 +238,16 @@ mod tests {
         let (ends, [(_early, first, leaves), (_late, second, _)], _pending) = waiting();
         assert!(ends.session.become_leader(None));
         ends.session.step_down(Some(&leaves));
-        assert_eq!((first.rung(), second.rung()), (0, 1));
+        assert_eq!((first.woken(), second.woken()), (0, 1));
     }
 
     #[test]
     fn a_call_that_leaves_the_queue_promotes_the_next() {
         let (ends, [(early, first, _), (_late, second, _)], _pending) = waiting();
         ends.session.hand_over(None);
-        assert_eq!((first.rung(), second.rung()), (1, 0));
+        assert_eq!((first.woken(), second.woken()), (1, 0));
         drop(early);
-        assert_eq!(second.rung(), 1);
+        assert_eq!(second.woken(), 1);
     }
 
     /// Makes the peer answer the calls that were sent.
@@ -279,7 +279,7 @@ mod tests {
         let (mut over, _) = enqueue(Duration::ZERO);
         let (mut next, woken) = enqueue(Duration::from_secs(5));
         answer_calls(&mut ends);
-        assert_eq!((woken.rung(), has_permit()), (1, false));
+        assert_eq!((woken.woken(), has_permit()), (1, false));
         let begun = next.poll(Waker::noop());
         assert!(matches!(begun, Poll::Ready(Ok(_))), "{begun:?}");
         assert!(over.poll(Waker::noop()).is_pending());

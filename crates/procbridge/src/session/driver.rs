@@ -21,7 +21,7 @@ use crate::session::waker::keep_waker;
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     /// Whether there are incoming calls that no handler has begun, or packets that have not been handed out.
-    pub(crate) has_work: bool,
+    pub(crate) has_incoming: bool,
     pub(crate) has_ended: bool,
     /// Whether new calls can begin here.
     pub(crate) is_open: bool,
@@ -51,7 +51,7 @@ impl Session {
                 state.reading.receive_gate = ReceiveGate::Passed;
             }
             Snapshot {
-                has_work: state.has_work(),
+                has_incoming: state.has_incoming(),
                 has_ended: state.end.is_some(),
                 is_open: state.is_open(),
                 is_blocked: state.writing.blocked.is_some(),
@@ -107,7 +107,7 @@ impl Session {
 
     /// Queues the answer to a call, if one was `answered`, and hands out packets until there is another incoming call.
     /// Returning each call's memory before the next call takes some keeps the peak low. Also returns nothing after many
-    /// packets without a call: then there is more [work](Snapshot::has_work).
+    /// packets without a call: then there [is more](Snapshot::has_incoming).
     pub(crate) fn next_incoming(
         self: &Arc<Self>,
         answered: Option<(CallId, PreparedReply)>,
@@ -143,7 +143,7 @@ impl Session {
     pub(crate) fn park(&self, waker: &Waker, found: &Snapshot, planned: Option<Instant>) -> bool {
         let mut state = self.lock();
         let is_written = state.connection.transmit().is_empty() || state.writing.blocked.is_some();
-        let is_quiet = !state.has_work() && !state.unlocked.is_notified && state.end.is_none();
+        let is_quiet = !state.has_incoming() && !state.unlocked.is_notified && state.end.is_none();
         if !is_quiet
             || !(is_written || state.writing.write_error.is_some())
             || !self.is_unchanged(&state, found, planned)
@@ -238,7 +238,7 @@ impl State {
         self.wake_standby();
     }
 
-    fn has_work(&self) -> bool {
+    fn has_incoming(&self) -> bool {
         !self.incoming.ready.is_empty() || (self.reading.has_shared_buffer && !self.is_gate_closed())
     }
 
@@ -298,7 +298,7 @@ mod tests {
             ends.peer.call(call("note", &(), ResultForm::OneWay)).unwrap();
         }
         ends.deliver();
-        let begun = ends.session.next_work().unwrap();
+        let begun = ends.session.take_incoming().unwrap();
         ends.session.close(End::Closed);
         assert!(!ends.session.is_over());
         ends.session.drop_calls();

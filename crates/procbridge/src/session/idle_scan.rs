@@ -19,7 +19,7 @@ use crate::session::waker::keep_waker;
 #[derive(Debug)]
 pub(crate) struct IdleScan {
     /// Whether there are incoming calls that no handler has begun to serve.
-    pub(crate) has_work: bool,
+    pub(crate) has_incoming: bool,
     /// The calls that were answered at their deadline.
     pub(crate) expired: Vec<Arc<CallState>>,
     /// When the next timer is due.
@@ -93,11 +93,11 @@ impl Session {
             if let Some(waker) = standby {
                 keep_waker(&mut state.incoming.standby, waker);
             }
-            let has_work = !state.incoming.ready.is_empty();
+            let has_incoming = !state.incoming.ready.is_empty();
             let (expired, due) = state.expire(self, now, leaked);
             state.drop_buffer(usize::MAX);
             let tick = self.tick_with(state, now);
-            IdleScan { has_work, expired, next: [due, tick].into_iter().flatten().min() }
+            IdleScan { has_incoming, expired, next: [due, tick].into_iter().flatten().min() }
         })
     }
 

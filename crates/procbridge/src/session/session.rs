@@ -316,11 +316,11 @@ impl Session {
     }
 
     /// Takes the next incoming call that no handler has begun to serve.
-    pub(crate) fn next_work(&self) -> Option<IncomingCall> {
+    pub(crate) fn take_incoming(&self) -> Option<IncomingCall> {
         self.lock().incoming.ready.pop_front()
     }
 
-    pub(crate) fn has_work(&self) -> bool {
+    pub(crate) fn has_incoming(&self) -> bool {
         !self.lock().incoming.ready.is_empty()
     }
 

@@ -149,7 +149,7 @@ impl Bell {
         (bell.clone(), Waker::from(bell))
     }
 
-    pub(crate) fn rung(&self) -> usize {
+    pub(crate) fn woken(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }

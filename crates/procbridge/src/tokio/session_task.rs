@@ -289,11 +289,11 @@ impl Future for SessionTask {
                     driver.keep_time(snapshot.heard);
                 }
                 // The rest is served in the next poll.
-                if snapshot.has_work || snapshot.heard.saturating_duration_since(since) >= MAX_POLL_TIME {
+                if snapshot.has_incoming || snapshot.heard.saturating_duration_since(since) >= MAX_POLL_TIME {
                     break;
                 }
             }
-            if snapshot.has_work {
+            if snapshot.has_incoming {
                 driver.serve(context);
                 has_served = true;
                 continue;

@@ -30,7 +30,7 @@ impl ServerConnection {
         is_stopping: bool,
     ) -> Self {
         // A stopping server accepts no sessions: it would have to end them at once.
-        let settings = admission.config.terms.clone().filter(|_| !is_stopping);
+        let settings = admission.config.session_settings.clone().filter(|_| !is_stopping);
         let incoming = ClassicServer::new(admission, peer, bytes, settings);
         Self { stream, incoming, permit, waiting: None }
     }

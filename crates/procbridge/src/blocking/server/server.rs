@@ -136,7 +136,7 @@ impl Server {
         });
         let event_loop = {
             let server = server.clone();
-            spawn("procbridge-poller", move || server.run_event_loop()).map_err(failed)?
+            spawn("procbridge-events", move || server.run_event_loop()).map_err(failed)?
         };
         let (mut started, mut sockets) = (Ok(()), Vec::new());
         for listener in &mut listeners {

@@ -179,12 +179,12 @@ mod tests {
         let served = sessions.enter(ends.session.clone());
         ends.peer.call(call("note", &(), ResultForm::OneWay)).unwrap();
         ends.deliver();
-        let begun = ends.session.next_work().unwrap();
+        let begun = ends.session.take_incoming().unwrap();
         ends.session.close(End::Closed);
         sessions.let_go(&served, &waker);
-        assert_eq!((bell.rung(), sessions.open().len()), (0, 1));
+        assert_eq!((bell.woken(), sessions.open().len()), (0, 1));
         serve_call::answer(&Router::new(), &ends.session, &begun, Instant::now());
-        assert!(bell.rung() > 0, "no thread checks it again");
+        assert!(bell.woken() > 0, "no thread checks it again");
         assert!(sessions.open().is_empty());
     }
 

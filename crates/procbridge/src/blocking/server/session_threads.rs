@@ -34,7 +34,7 @@ impl ServerContext {
                 next = wait::soonest(next, Some(now + BUSY_CHECK));
                 continue;
             };
-            if is_watched && (scan.has_work || served.is_left()) {
+            if is_watched && (scan.has_incoming || served.is_left()) {
                 self.dispatch(&served);
             }
             for call in scan.expired {

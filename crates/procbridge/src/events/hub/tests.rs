@@ -12,7 +12,7 @@ use crate::session::testing::{Ends, call, handled};
 fn subscribe(ends: &mut Ends, hub: &Hub, topics: &[String]) -> Result<(), String> {
     ends.peer.call(call("$/subscribe", &json!({ "topics": topics }), ResultForm::Stream)).unwrap();
     ends.deliver();
-    let work = ends.session.next_work().unwrap();
+    let work = ends.session.take_incoming().unwrap();
     let Some(packet) = hub.answer(&handled(&ends.session, &work), &ServerConfig::new()) else {
         return Ok(());
     };

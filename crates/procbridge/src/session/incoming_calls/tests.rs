@@ -16,7 +16,7 @@ use crate::session::testing::{self, Bell, Ends, answer, call, handled};
 
 /// Takes the next call that the session is to serve.
 fn next(session: &Session) -> (IncomingCall, CallId) {
-    let incoming = session.next_work().unwrap();
+    let incoming = session.take_incoming().unwrap();
     let id = incoming.id;
     (incoming, id)
 }
@@ -79,7 +79,7 @@ fn a_call_answered_before_it_has_begun_is_not_run_and_not_leaked() {
     let leaked = AtomicUsize::new(0);
     let (over, next) = ends.session.expire(Instant::now() + Duration::from_secs(3600), &leaked);
     assert_eq!((over.len(), next), (3, None));
-    assert_eq!((leaked.load(Ordering::Relaxed), ends.session.has_work()), (1, false));
+    assert_eq!((leaked.load(Ordering::Relaxed), ends.session.has_incoming()), (1, false));
     begun.call.end_handler(&leaked);
     assert_eq!(leaked.load(Ordering::Relaxed), 0);
 }
@@ -119,7 +119,7 @@ fn a_cancelled_large_call_frees_space() {
     let (bell, waker) = Bell::new();
     assert!(session.poll_send_space(id, &waker).is_pending());
     drop(pending);
-    assert_eq!(bell.rung(), 1);
+    assert_eq!(bell.woken(), 1);
 }
 
 /// A handler may leave its items to a task that still waits while the handler's own large answer does.
@@ -145,7 +145,7 @@ fn an_item_and_an_answer_of_one_call_wait_each_for_itself() {
         assert!(std::io::Read::read(&mut &ends.socket, &mut bytes).unwrap() > 0);
         session.flush();
     }
-    assert_eq!((producer.rung(), answering.rung()), (1, 1));
+    assert_eq!((producer.woken(), answering.woken()), (1, 1));
 }
 
 /// The subscription was requested before, and is answered only now.
@@ -177,7 +177,7 @@ fn queued_calls_are_woken_when_nothing_can_be_written() {
     session.set_standby(&parks);
     session.flush();
     assert!(!session.is_open() && !session.has_ended());
-    assert_eq!((caller.rung(), task.rung()), (1, 1));
+    assert_eq!((caller.woken(), task.woken()), (1, 1));
 }
 
 /// The reason for the peer is written before the session ends, and that write must not end it for another reason.

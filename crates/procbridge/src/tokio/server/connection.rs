@@ -63,8 +63,11 @@ impl ServerConnection {
         let admission = &server.admission;
         let peer = Peer::of(&socket, address);
         // A stopping server accepts no sessions: it would have to end them at once.
-        let settings =
-            admission.config.terms.clone().filter(|_| !server.shutdown.has_reached(Phase::Draining));
+        let settings = admission
+            .config
+            .session_settings
+            .clone()
+            .filter(|_| !server.shutdown.has_reached(Phase::Draining));
         let admitted = admission.connection(&peer).or_else(|refusal| {
             let shutdown = &server.shutdown;
             let may_enter = !shutdown.has_reached(Phase::Draining) && admission.check(peers, &peer).is_ok();
