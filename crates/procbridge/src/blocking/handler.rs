@@ -8,8 +8,9 @@ use crate::blocking::item_sink::ItemSink;
 use crate::reply_error::ReplyError;
 use crate::service::arguments::payload;
 use crate::service::call::Call;
-use crate::service::form::{Context, ContextAndPayload, Nothing, Payload};
-use crate::service::form::{State, StateAndPayload, StateContextAndPayload};
+use crate::service::form::{
+    Context, ContextAndPayload, Nothing, Payload, State, StateAndPayload, StateContextAndPayload,
+};
 use crate::service::reply::IntoReply;
 pub use crate::service::reply::Reply;
 

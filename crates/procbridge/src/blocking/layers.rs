@@ -4,9 +4,9 @@ use crate::blocking::next::Next;
 use crate::limits::permits::Semaphore;
 use crate::reply_error::ReplyError;
 use crate::service::call::Call;
-use crate::service::layers::permit;
 #[cfg(feature = "tracing")]
 use crate::service::layers::{Timed, span};
+use crate::service::layers::{mapped, permit};
 use crate::service::reply::Reply;
 
 /// Returns a layer that sets a concurrency limit: at most `calls` of the router's calls are in flight at a time.
@@ -45,7 +45,7 @@ pub fn max_in_flight(
 pub fn map_error<E: std::error::Error + 'static>(
     map: impl Fn(&E) -> ReplyError + Send + Sync + 'static,
 ) -> impl Fn(&Call, Next<'_>) -> Result<Reply, ReplyError> + Send + Sync + 'static {
-    move |_, next| next.run().map_err(|error| error.downcast_ref().map_or_else(|| error.clone(), &map))
+    move |_, next| next.run().map_err(|error| mapped(error, &map))
 }
 
 /// Returns a layer that reports each call to [tracing](https://docs.rs/tracing), at level `INFO`. The handler runs in a

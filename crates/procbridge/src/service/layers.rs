@@ -7,6 +7,17 @@ use crate::service::call::Call;
 #[cfg(feature = "tracing")]
 use crate::service::reply::Reply;
 
+/// Returns the error that `map` makes of the `E` behind `error`, or else `error`.
+pub(crate) fn mapped<E: std::error::Error + 'static>(
+    error: ReplyError,
+    map: impl Fn(&E) -> ReplyError,
+) -> ReplyError {
+    match error.downcast_ref() {
+        Some(source) => map(source),
+        None => error,
+    }
+}
+
 /// Returns a permit of `max_in_flight`.
 pub(crate) fn permit(permits: &Semaphore) -> Result<Permit, ReplyError> {
     permits.try_acquire(1).ok_or_else(|| overloaded("calls in flight", permits.limit(), "max_in_flight"))

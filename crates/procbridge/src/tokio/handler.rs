@@ -6,8 +6,9 @@ use serde::de::DeserializeOwned;
 
 use crate::reply_error::ReplyError;
 use crate::service::arguments::payload;
-use crate::service::form::{Context, ContextAndPayload, Nothing, Payload};
-use crate::service::form::{State, StateAndPayload, StateContextAndPayload};
+use crate::service::form::{
+    Context, ContextAndPayload, Nothing, Payload, State, StateAndPayload, StateContextAndPayload,
+};
 use crate::service::reply::IntoReply;
 pub use crate::service::reply::Reply;
 use crate::tokio::call::Call;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::limits::permits::Semaphore;
 use crate::reply_error::ReplyError;
-use crate::service::layers::permit;
+use crate::service::layers::{mapped, permit};
 use crate::service::reply::Reply;
 use crate::tokio::call::Call;
 use crate::tokio::next::Next;
@@ -51,11 +51,7 @@ pub fn map_error<E: std::error::Error + 'static>(
     let map = Arc::new(map);
     move |_, next| {
         let map = map.clone();
-        Box::pin(async move {
-            next.run()
-                .await
-                .map_err(|error| error.downcast_ref().map_or_else(|| error.clone(), |found| map(found)))
-        })
+        Box::pin(async move { next.run().await.map_err(|error| mapped(error, &*map)) })
     }
 }
 

@@ -70,9 +70,8 @@ impl Next {
     }
 
     pub(super) fn begin(self) -> Result<GuardedFuture, ReplyError> {
-        let (layers, route) = (self.layers.clone(), self.route.clone());
-        let own = || route.as_deref()?.layers.get(self.passed - layers.len());
-        if let Some(layer) = layers.get(self.passed).or_else(own) {
+        let own = || self.route.as_deref()?.layers.get(self.passed - self.layers.len());
+        if let Some(layer) = self.layers.get(self.passed).or_else(own).cloned() {
             return GuardedFuture::begin(|| {
                 layer(self.call.clone(), Self { passed: self.passed + 1, ..self })
             });

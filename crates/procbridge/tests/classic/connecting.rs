@@ -36,8 +36,8 @@ fn connecting_waits_for_the_servers_answer() {
 fn connecting_fails_where_no_server_serves_this_client() {
     each_face(|face| {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let nobody = TestClient::connect(face, &free.into(), ClientConfig::new()).unwrap_err();
-        assert_eq!(nobody.kind(), ErrorKind::Connect, "{nobody:?}");
+        let absent = TestClient::connect(face, &free.into(), ClientConfig::new()).unwrap_err();
+        assert_eq!(absent.kind(), ErrorKind::Connect, "{absent:?}");
         let server =
             TestServer::start(face, Transport::Tcp, Router::new(), ServerConfig::new().with_token("secret"));
         let denied = TestClient::connect(face, &server.endpoint, ClientConfig::new()).map(Value::from);
