@@ -283,7 +283,7 @@ fn timed(field: &Field<'_>, calls: u32, treat: impl Fn(&mut Victim) + Send + Syn
 /// Makes a client need a session, and counts how often it comes.
 fn coming(field: &Field<'_>, mode: &str, treat: impl Fn(&mut Victim) + Send + Sync + 'static) {
     let Ok(server) = Hostile::start(treat) else { return };
-    let (began, endpoint) = (Instant::now(), server.endpoint());
+    let endpoint = server.endpoint();
     let time = field.until.saturating_duration_since(Instant::now());
     let ended = match field.server.target {
         Target::Demo => client(Program::CommandLine, &["watch", &endpoint, "*"], time),
@@ -292,8 +292,9 @@ fn coming(field: &Field<'_>, mode: &str, treat: impl Fn(&mut Victim) + Send + Sy
             client(Program::Peer, &arguments, time + Duration::from_secs(1))
         }
     };
-    let seconds = began.elapsed().as_secs_f64();
-    // Pauses grow from 50 ms, so that most of them come first.
+    // The whole time counts. A client that gives its call up comes no more, and pauses are random: ten of them may be
+    // over in a second.
+    let seconds = time.as_secs_f64();
     field.at_most("connections", server.connections() as f64, 4.0 + 4.0 * seconds);
     field.at_most("processors of the client", ended.cpu.as_secs_f64() / seconds, 0.05);
     field.hold();
